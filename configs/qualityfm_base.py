@@ -1,0 +1,22 @@
+"""QualityFM base: 9.6 M parameters, 2 layers.
+
+python launch/run.py --config configs/qualityfm_base.py --config.data.store=STORE
+python launch/run.py --config configs/qualityfm_base.py:smoke     # two steps on a laptop, synthetic recordings
+python launch/run.py --config configs/qualityfm_base.py:author    # the published recipe to the letter
+"""
+
+from ml_collections import ConfigDict
+
+from jaxbio.config import fields, presets
+
+CHANGES = {
+    "model.layers": 2,
+    "model.heads": 4,
+    "model.feedforward": 256,
+}
+
+
+def get_config(argument: str = "") -> ConfigDict:
+    """Return the recipe's configuration; `argument` names presets."""
+    config = fields.change(fields.defaults("qualityfm", "quality_distillation"), CHANGES)
+    return presets.apply(config, argument, {"smoke": presets.SMOKE, "author": presets.QUALITYFM_AUTHOR})

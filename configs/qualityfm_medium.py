@@ -1,0 +1,22 @@
+"""QualityFM medium: 70.6 M parameters, 21 layers ("pwsa_large" in the reference code).
+
+python launch/run.py --config configs/qualityfm_medium.py --config.data.store=STORE
+python launch/run.py --config configs/qualityfm_medium.py:smoke     # two steps on a laptop
+python launch/run.py --config configs/qualityfm_medium.py:author    # the published recipe to the letter
+"""
+
+from ml_collections import ConfigDict
+
+from jaxbio.config import fields, presets
+
+CHANGES = {
+    "model.layers": 21,
+    "model.heads": 4,
+    "model.feedforward": 512,
+}
+
+
+def get_config(argument: str = "") -> ConfigDict:
+    """Return the recipe's configuration; `argument` names presets."""
+    config = fields.change(fields.defaults("qualityfm", "quality_distillation"), CHANGES)
+    return presets.apply(config, argument, {"smoke": presets.SMOKE, "author": presets.QUALITYFM_AUTHOR})

@@ -1,0 +1,1 @@
+"""Configuration: one table of fields, read and validated once, before a device is touched."""
