@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from jaxbio.config import fields
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.machines import MACHINES
 
 # The published QualityFM recipe to the letter (fact sheet, sections 2 and 6); everything else is equal to ours.
 QUALITYFM_AUTHOR: dict[str, Any] = {
@@ -37,12 +38,13 @@ SMOKE: dict[str, Any] = {
 
 
 def apply(config: ConfigDict, argument: str, presets: Mapping[str, Mapping[str, Any]]) -> ConfigDict:
-    """Apply the presets named in `argument` ("smoke,author"), in that order, to `config`.
+    """Apply the presets named in `argument` ("smoke,gpu"), in that order, to `config`.
 
-    Raises UserError for a name that `presets` lacks.
+    Raises UserError for a name that is neither in the recipe's `presets` nor a machine's.
     """
+    known = {**MACHINES, **presets}
     for name in filter(None, argument.split(",")):
-        if name not in presets:
-            raise UserError(Fault("--config", f":{name}", f"presets of this recipe: {', '.join(sorted(presets))}"))
-        fields.change(config, presets[name])
+        if name not in known:
+            raise UserError(Fault("--config", f":{name}", f"presets of this recipe: {', '.join(sorted(known))}"))
+        fields.change(config, known[name])
     return config

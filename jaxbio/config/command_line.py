@@ -1,0 +1,161 @@
+"""Reading a command line: a recipe, its presets, changed fields, and the command's own flags.
+
+The grammar is that of ml_collections: `--config FILE.py[:preset,...]` and `--config.section.field=value`. The parser is
+our own, so that every fault of the line and of the configuration comes out together, and None can be set.
+
+    flags, config = parse_command(arguments, parser)
+"""
+
+import argparse
+import ast
+import difflib
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ml_collections import ConfigDict
+
+from jaxbio.config import fields
+from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.resolve import find_faults, normalise
+
+_PREFIX = "--config."
+
+
+class _FlagError(Exception):
+    """A flag of the command's own that argparse refused."""
+
+
+def parse_command(
+    arguments: Sequence[str], parser: argparse.ArgumentParser, *, needs_config: bool = True
+) -> tuple[argparse.Namespace, ConfigDict | None]:
+    """Return the command's own flags and the validated configuration (None where no recipe was named).
+
+    Raises UserError with every fault found: in the flags, the recipe, the changed fields and their combination.
+    """
+    _document(parser)
+    recipe, changes, rest = _split(arguments)
+    faults: list[Fault] = []
+    flags = _parse_flags(parser, rest, faults)
+    config = None
+    if recipe is not None:
+        try:
+            config = load_recipe(recipe)
+        except UserError as error:
+            faults += error.faults
+    elif needs_config:
+        faults.append(Fault("--config", None, "name a recipe, for example --config configs/quickstart.py"))
+    elif changes:
+        faults.append(Fault(_PREFIX + changes[0][0], changes[0][1], "name the recipe that it changes with --config"))
+    if config is not None:
+        faults += _change_fields(config, changes)
+        unreadable = {fault.field for fault in faults}
+        faults += [fault for fault in find_faults(config) if fault.field not in unreadable]
+    if faults:
+        raise UserError(*faults)
+    assert flags is not None
+    return flags, None if config is None else normalise(config)
+
+
+def load_recipe(recipe: str) -> ConfigDict:
+    """Return the configuration of `FILE.py[:preset,...]`.
+
+    Raises UserError for a file that is missing or no recipe, and for an unknown preset.
+    """
+    name, _, argument = recipe.partition(":")
+    path = Path(name)
+    if not path.is_file():
+        known = ", ".join(sorted(str(found) for found in path.parent.glob("*.py")))
+        raise UserError(Fault("--config", name, f"no such file; recipes beside it: {known or 'none'}"))
+    spec = importlib.util.spec_from_file_location(f"recipe_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise UserError(Fault("--config", name, "a recipe is a Python file that defines get_config(argument)"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise UserError(Fault("--config", name, "a recipe defines get_config(argument) and returns a ConfigDict"))
+    return module.get_config(argument)
+
+
+def parse_value(text: str, field: fields.Field) -> Any:
+    """Return `text` as a value of the field's kind; raises ValueError where it is none."""
+    if field.optional and text.lower() in ("none", "null"):
+        return None
+    if field.kind is str:
+        return text
+    if field.kind is bool:
+        return {"true": True, "false": False}[text.lower()]
+    try:
+        value = ast.literal_eval(text)
+    except (SyntaxError, ValueError) as error:
+        raise ValueError(f"not a {field.kind.__name__}") from error
+    if field.kind is tuple:
+        return value if isinstance(value, (tuple, list)) else (value,)
+    return value
+
+
+def _document(parser: argparse.ArgumentParser) -> None:
+    """Show the configuration's grammar in --help; the parser itself never sees these flags."""
+    group = parser.add_argument_group("configuration")
+    group.add_argument("--config", metavar="FILE.py[:preset,...]", help="the recipe")
+    group.add_argument("--config.SECTION.FIELD", metavar="VALUE", help="change one field of it; None is a value")
+
+
+def _split(arguments: Sequence[str]) -> tuple[str | None, list[tuple[str, str]], list[str]]:
+    """Take the recipe and the changed fields out of `arguments`; return them and what is left."""
+    recipe, changes, rest = None, [], []
+    words = iter(arguments)
+    for word in words:
+        flag, has_value, value = word.partition("=")
+        if flag != "--config" and not flag.startswith(_PREFIX):
+            rest.append(word)
+            continue
+        if not has_value:
+            value = next(words, "")
+        if flag == "--config":
+            recipe = value
+        else:
+            changes.append((flag.removeprefix(_PREFIX), value))
+    return recipe, changes, rest
+
+
+def _parse_flags(
+    parser: argparse.ArgumentParser, rest: Sequence[str], faults: list[Fault]
+) -> argparse.Namespace | None:
+    def refuse(message: str) -> NoReturn:
+        raise _FlagError(message)
+
+    parser.error = refuse  # type: ignore[method-assign]  # argparse would exit before the other faults are known
+    try:
+        return parser.parse_args(rest)
+    except _FlagError as error:
+        faults.append(Fault("command line", " ".join(rest), f"{error}; see --help"))
+        return None
+
+
+def _change_fields(config: ConfigDict, changes: Sequence[tuple[str, str]]) -> list[Fault]:
+    """Set the changed fields of `config`; return a fault for each that is unknown or cannot be read."""
+    faults = []
+    for name, text in changes:
+        if name in ("model.name", "objective.name"):
+            faults.append(Fault(name, text, "a family brings its own fields; start from a recipe of that family"))
+            continue
+        table = fields.table(config.model.name, config.objective.name)
+        if name not in table:
+            faults.append(Fault(name, text, f"unknown field; did you mean {_nearest(name, table)}?"))
+            continue
+        try:
+            fields.change(config, {name: parse_value(text, table[name])})
+        except (ValueError, KeyError):
+            faults.append(Fault(name, text, f"expected {table[name].kind.__name__}: {table[name].reason}"))
+    return faults
+
+
+def _nearest(name: str, known: Sequence[str] | dict) -> str:
+    """Return the known field nearest to `name`, by its spelling and then by its last part."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if not close:
+        leaves = {known_name.rsplit(".", 1)[-1]: known_name for known_name in known}
+        close = [leaves[leaf] for leaf in difflib.get_close_matches(name.rsplit(".", 1)[-1], leaves, n=1, cutoff=0.5)]
+    return close[0] if close else "one of jaxbio/config/fields.py"

@@ -1,0 +1,201 @@
+"""Validation of a whole configuration, once, before a device is touched: every fault together.
+
+    config = resolve(load_recipe("configs/quickstart.py"))
+
+What only a machine or a store can tell (devices that a mesh needs, pairs that a batch needs) is checked by the room
+that learns it, with the same kind of error.
+"""
+
+import difflib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jaxbio.config import fields
+from jaxbio.config.faults import Fault, UserError
+
+_GROUP_SETTINGS = {"learning_rate", "weight_decay", "clip_norm", "frozen"}
+_EVERY_STEPS = ("checkpoint.every_steps", "checkpoint.keep_every_steps", "eval.every_steps", "log.every_steps")
+
+
+def resolve(config: ConfigDict) -> ConfigDict:
+    """Return `config` with lists as tuples and whole numbers of float fields as floats.
+
+    Raises UserError with every fault, each naming field, value and remedy.
+    """
+    faults = find_faults(config)
+    if faults:
+        raise UserError(*faults)
+    return normalise(config)
+
+
+def normalise(config: ConfigDict) -> ConfigDict:
+    """Return a locked copy of a faultless `config`: lists as tuples, whole numbers of float fields as floats."""
+    table = fields.table(config.model.name, config.objective.name)
+    resolved = config.copy_and_resolve_references()
+    for name, value in fields.flatten(config).items():
+        if isinstance(value, (list, tuple)):
+            fields.change(resolved, {name: _as_tuple(value)})
+        elif table[name].kind is float and value is not None:
+            fields.change(resolved, {name: float(value)})
+    return resolved.lock()
+
+
+def find_faults(config: ConfigDict) -> list[Fault]:
+    """Return every fault of `config`; fields that are ill typed are left out of the checks between fields."""
+    model = config.get("model", {}).get("name")
+    objective = config.get("objective", {}).get("name")
+    if model not in fields.MODELS:
+        return [Fault("model.name", model, f"expected one of {', '.join(fields.MODELS)}")]
+    if objective not in fields.OBJECTIVES:
+        return [Fault("objective.name", objective, f"expected one of {', '.join(fields.OBJECTIVES)}")]
+    table, values = fields.table(model, objective), fields.flatten(config)
+    faults = [
+        Fault(name, value, f"unknown field; did you mean {(difflib.get_close_matches(name, table, 1) or ['?'])[0]}?")
+        for name, value in values.items()
+        if name not in table
+    ]
+    faults += [
+        Fault(name, "missing", f"start the recipe from fields.defaults(): {field.reason}")
+        for name, field in table.items()
+        if name not in values
+    ]
+    faults += [
+        Fault(name, values[name], remedy)
+        for name, field in table.items()
+        if name in values and (remedy := _wrong(values[name], field))
+    ]
+    faulty = {fault.field for fault in faults}
+    if not faulty:
+        faults += _between_fields(values)
+    return faults
+
+
+def _wrong(value: Any, field: fields.Field) -> str | None:
+    """Return what is wrong with one field's value, or None."""
+    if value is None:
+        return None if field.optional else f"expected {field.kind.__name__}: {field.reason}"
+    allowed: tuple[type, ...] = {float: (int, float), tuple: (tuple, list)}.get(field.kind, (field.kind,))
+    if not isinstance(value, allowed) or (isinstance(value, bool) and field.kind is not bool):
+        return f"expected {field.kind.__name__}: {field.reason}"
+    if field.choices and value not in field.choices:
+        near = difflib.get_close_matches(str(value), field.choices, 1)
+        return f"expected one of {', '.join(field.choices)}" + (f"; did you mean {near[0]}?" if near else "")
+    if field.low is not None and not value >= field.low:
+        return f"expected at least {field.low}: {field.reason}"
+    if field.high is not None and not value <= field.high:
+        return f"expected at most {field.high}: {field.reason}"
+    return None
+
+
+def _between_fields(values: dict[str, Any]) -> Iterator[Fault]:
+    """Yield the faults of fields that are right alone and wrong together."""
+    yield from _data_faults(values)
+    yield from _train_faults(values)
+    yield from _mesh_faults(values)
+    yield from _optimizer_faults(values)
+    yield from _MODEL_FAULTS[values["model.name"]](values)
+
+
+def _data_faults(values: dict[str, Any]) -> Iterator[Fault]:
+    samples = values["data.rate_hz"] * values["data.segment_s"]
+    if abs(samples - round(samples)) > 1e-6:
+        yield Fault("data.segment_s", values["data.segment_s"], "make rate_hz x segment_s a whole number of samples")
+    channels = values["data.channels"]
+    roles = [
+        name.removeprefix("prepare.channel_names.") for name in values if name.startswith("prepare.channel_names.")
+    ]
+    if len(set(channels)) != len(channels) or not channels:
+        yield Fault("data.channels", channels, "name each channel role once, at least one")
+    for role in channels:
+        if role not in roles:
+            yield Fault("data.channels", channels, f"{role!r} is no role; roles: {', '.join(roles)}")
+    split = values["prepare.split"]
+    if len(split) != 3 or min(split) < 0 or abs(sum(split) - 1) > 1e-6:
+        yield Fault("prepare.split", split, "three shares (train, validation, test) that sum to 1")
+    edges = values["pairs.class_edges"]
+    if len(edges) != 4 or list(edges) != sorted(set(edges)) or not (edges[0] > 0 and edges[-1] < 1):
+        yield Fault("pairs.class_edges", edges, "four rising numbers between 0 and 1")
+    for name in ("augment.scale_range", "augment.block_frac", "quality.author_rate_bpm"):
+        if len(values[name]) != 2 or not 0 < values[name][0] <= values[name][1]:
+            yield Fault(name, values[name], "two positive numbers, the smaller first")
+    store = values["data.store"]
+    if store is not None and store.startswith("synthetic:") and not store.removeprefix("synthetic:").isdecimal():
+        yield Fault("data.store", store, "synthetic:<number of segments>, for example synthetic:400")
+
+
+def _train_faults(values: dict[str, Any]) -> Iterator[Fault]:
+    batch, parts = values["train.batch"], values["train.microbatches"]
+    if batch % parts:
+        yield Fault("train.microbatches", parts, f"make it a divisor of train.batch = {batch}")
+    dispatch = values["train.steps_per_dispatch"]
+    for name in ("train.steps", *_EVERY_STEPS):
+        if values[name] is not None and values[name] % dispatch:
+            yield Fault(name, values[name], f"make it a multiple of train.steps_per_dispatch = {dispatch}")
+    every, keep_every = values["checkpoint.every_steps"], values["checkpoint.keep_every_steps"]
+    if keep_every is not None and keep_every % every:
+        yield Fault(
+            "checkpoint.keep_every_steps", keep_every, f"make it a multiple of checkpoint.every_steps = {every}"
+        )
+
+
+def _mesh_faults(values: dict[str, Any]) -> Iterator[Fault]:
+    sizes = {axis: values[f"mesh.{axis}"] for axis in ("data", "fsdp", "tensor")}
+    if list(sizes.values()).count(-1) > 1:
+        yield Fault("mesh", sizes, "only one axis can be -1 (the rest of the devices)")
+    for axis, size in sizes.items():
+        if size == 0:
+            yield Fault(f"mesh.{axis}", 0, "1 where the axis is not used, -1 for the rest of the devices")
+    ways = max(sizes["data"], 1) * max(sizes["fsdp"], 1)
+    part = values["train.batch"] // values["train.microbatches"]
+    if part % ways:
+        yield Fault(
+            "train.batch", values["train.batch"], f"a microbatch of {part} does not divide over data x fsdp = {ways}"
+        )
+    for name in ("mesh.rules", "optimizer.groups"):
+        yield from _rule_faults(name, values[name])
+
+
+def _rule_faults(name: str, rules: Any) -> Iterator[Fault]:
+    for rule in rules:
+        if not isinstance(rule, (tuple, list)) or len(rule) != 2:
+            yield Fault(name, rule, "each rule is a pair: (regex, what it decides)")
+            continue
+        try:
+            re.compile(rule[0])
+        except (re.error, TypeError) as error:
+            yield Fault(name, rule[0], f"not a regular expression: {error}")
+
+
+def _optimizer_faults(values: dict[str, Any]) -> Iterator[Fault]:
+    if values["optimizer.learning_rate_end"] > values["optimizer.learning_rate"]:
+        yield Fault(
+            "optimizer.learning_rate_end",
+            values["optimizer.learning_rate_end"],
+            f"at most optimizer.learning_rate = {values['optimizer.learning_rate']}",
+        )
+    for rule in values["optimizer.groups"]:
+        if not isinstance(rule, (tuple, list)) or len(rule) != 2:
+            continue  # reported with the rules of the mesh
+        unknown = set(dict(rule[1])) - _GROUP_SETTINGS
+        if unknown:
+            yield Fault("optimizer.groups", sorted(unknown), f"settings are {', '.join(sorted(_GROUP_SETTINGS))}")
+
+
+def _qualityfm_faults(values: dict[str, Any]) -> Iterator[Fault]:
+    width, heads, window = values["model.width"], values["model.heads"], values["model.window"]
+    if width % heads:
+        yield Fault("model.heads", heads, f"make it a divisor of model.width = {width}")
+    if width % 2:
+        yield Fault("model.width", width, "even: half the position table is sine, half cosine")
+    if window % 2:
+        yield Fault("model.window", window, f"even, half to each side: {window - 1} or {window + 1}")
+
+
+_MODEL_FAULTS = {"qualityfm": _qualityfm_faults}
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(_as_tuple(item) for item in value) if isinstance(value, (list, tuple)) else value
