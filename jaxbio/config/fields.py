@@ -20,7 +20,7 @@ SCIENCE, MACHINE = "science", "machine"
 class Field:
     """One field: its default, the kind of its value, the reason it exists (with unit), and its tag.
 
-    `kind` is one of int, float, str, bool, tuple (of anything), dict; `optional` admits None; `choices` and the closed
+    `kind` is one of int, float, str, bool, tuple (of anything); `optional` admits None; `choices` and the closed
     interval `low`..`high` bound the value.
     """
 

@@ -16,6 +16,13 @@ from ml_collections import ConfigDict
 from jaxbio.config import fields
 from jaxbio.config.faults import Fault, UserError
 
+_KINDS: dict[type, tuple[type, ...]] = {
+    int: (int,),
+    float: (int, float),
+    str: (str,),
+    bool: (bool,),
+    tuple: (tuple, list),
+}
 _GROUP_SETTINGS = {"learning_rate", "weight_decay", "clip_norm", "frozen"}
 _EVERY_STEPS = ("checkpoint.every_steps", "checkpoint.keep_every_steps", "eval.every_steps", "log.every_steps")
 
@@ -77,8 +84,7 @@ def _wrong(value: Any, field: fields.Field) -> str | None:
     """Return what is wrong with one field's value, or None."""
     if value is None:
         return None if field.optional else f"expected {field.kind.__name__}: {field.reason}"
-    allowed: tuple[type, ...] = {float: (int, float), tuple: (tuple, list)}.get(field.kind, (field.kind,))
-    if not isinstance(value, allowed) or (isinstance(value, bool) and field.kind is not bool):
+    if type(value) not in _KINDS[field.kind]:
         return f"expected {field.kind.__name__}: {field.reason}"
     if field.choices and value not in field.choices:
         near = difflib.get_close_matches(str(value), field.choices, 1)

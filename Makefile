@@ -1,0 +1,43 @@
+# Two commands on a machine that has only Python >= 3.11 and make: `make pretrain` and `make test`.
+
+PYTHON ?= python3
+VENV   ?= .venv
+RUN    ?= runs/quickstart
+BIN    := $(VENV)/bin
+SHELL  := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help environment pretrain test lint test-slow golden clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+environment: $(VENV)/installed ## a virtual environment in .venv with the tested versions
+
+$(VENV)/installed: setup.cfg constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "jaxbio needs Python 3.11 or newer: make PYTHON=python3.11")'
+	@echo "Installing into $(VENV) (a minute or two) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,evaluate]'
+	@touch $@
+
+pretrain: environment ## synthetic recordings -> store -> training -> export -> report, in runs/quickstart
+	@$(BIN)/python tools/quickstart.py --out $(RUN)
+
+lint: environment ## ruff, formatting, types, direction of imports
+	@echo "ruff ..."           && $(BIN)/ruff check .
+	@echo "formatting ..."     && $(BIN)/ruff format --check .
+	@echo "types ..."          && $(BIN)/mypy
+	@echo "imports ..."        && $(BIN)/lint-imports --no-logo
+
+test: lint ## lint, then every test that is not slow
+	$(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist loadgroup
+
+test-slow: environment ## the tests marked slow
+	$(BIN)/python -m pytest -m "slow and not gpu" -n 2 --dist loadgroup
+
+golden: environment ## write the resolved text of every recipe to tests/golden after an intended change
+	$(BIN)/python tests/config/test_golden.py
+
+clean: ## remove the environment and caches, keep runs
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,123 @@
+"""The command line: one grammar, and every fault of it together."""
+
+import argparse
+
+import pytest
+
+from jaxbio.config import fields
+from jaxbio.config.command_line import parse_command
+from jaxbio.config.faults import UserError
+
+RECIPE = "configs/qualityfm_base.py"
+
+
+@pytest.fixture(autouse=True)
+def _at_root(monkeypatch, repository):
+    monkeypatch.chdir(repository)
+
+
+def parse(*arguments):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--workdir")
+    return parse_command(arguments, parser)
+
+
+def faults_of(*arguments) -> dict[str, str]:
+    with pytest.raises(UserError) as caught:
+        parse(*arguments)
+    return {fault.field: fault.remedy for fault in caught.value.faults}
+
+
+def test_changed_fields_take_the_kind_of_their_field():
+    flags, config = parse(
+        f"--config={RECIPE}",
+        "--workdir=w",
+        "--config.train.batch=64",
+        "--config.optimizer.clip_norm=None",
+        "--config.optimizer.learning_rate=1",
+        "--config.data.store",
+        "here",
+        "--config.data.channels=('ecg',)",
+        "--config.log.tensorboard=true",
+    )
+    assert flags.workdir == "w"
+    assert (config.train.batch, config.optimizer.clip_norm, config.data.store) == (64, None, "here")
+    assert config.data.channels == ("ecg",)
+    assert config.log.tensorboard is True
+    assert isinstance(config.optimizer.learning_rate, float)
+
+
+def test_presets_apply_in_order():
+    _, config = parse(f"--config={RECIPE}:author,smoke")
+    assert config.optimizer.name == "adam_l2"
+    assert config.train.steps == 2
+
+
+def test_unknown_field_is_refused_with_the_nearest_name():
+    faults = faults_of(f"--config={RECIPE}", "--config.train.bach=64")
+    assert "train.batch" in faults["train.bach"]
+
+
+def test_faults_of_every_kind_come_out_together():
+    faults = faults_of(
+        f"--config={RECIPE}",
+        "--config.train.bach=64",
+        "--config.train.steps=many",
+        "--config.data.scaling=per_chanel",
+        "--config.model.dropout=2",
+        "--nonsense=1",
+    )
+    assert set(faults) == {"train.bach", "train.steps", "data.scaling", "model.dropout", "command line"}
+    assert "per_channel?" in faults["data.scaling"]
+
+
+def test_odd_window_is_refused_with_its_even_neighbours():
+    assert "6 or 8" in faults_of(f"--config={RECIPE}", "--config.model.window=7")["model.window"]
+
+
+def test_batch_that_does_not_divide_over_the_mesh_is_refused():
+    faults = faults_of(f"--config={RECIPE}", "--config.train.batch=100", "--config.mesh.data=8")
+    assert "train.batch" in faults
+
+
+def test_steps_per_dispatch_must_divide_every_period():
+    faults = faults_of(f"--config={RECIPE}", "--config.train.steps_per_dispatch=7")
+    assert {"checkpoint.every_steps", "eval.every_steps", "log.every_steps"} <= set(faults)
+
+
+def test_missing_and_foreign_fields_of_a_recipe_are_refused(tmp_path):
+    recipe = tmp_path / "recipe.py"
+    recipe.write_text(
+        "from jaxbio.config import fields\n"
+        "def get_config(argument=''):\n"
+        "    config = fields.defaults().unlock()\n"
+        "    del config.train['seed']\n"
+        "    config.train.sede = 1\n"
+        "    return config\n"
+    )
+    faults = faults_of(f"--config={recipe}")
+    assert "fields.defaults()" in faults["train.seed"]
+    assert "train.seed" in faults["train.sede"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        ((), "--config"),
+        (("--config=configs/nowhere.py",), "--config"),
+        ((f"--config={RECIPE}:nonsense",), "--config"),
+        (("--config=README.md",), "--config"),
+        ((f"--config={RECIPE}", "--config.model.name=other"), "model.name"),
+    ],
+)
+def test_recipe_that_cannot_be_had_is_named(arguments, field):
+    assert field in faults_of(*arguments)
+
+
+def test_every_field_states_a_reason_and_a_default_within_its_bounds():
+    for model in fields.MODELS:
+        for objective in fields.OBJECTIVES:
+            for name, field in fields.table(model, objective).items():
+                assert field.reason, name
+                assert field.tag in (fields.SCIENCE, fields.MACHINE), name
+                assert field.optional or field.default is not None, name

@@ -1,0 +1,42 @@
+"""Every recipe and preset resolves, to the text under tests/golden: a changed default shows in each recipe it touches."""
+
+from pathlib import Path
+
+import pytest
+
+from jaxbio.config import changes
+from jaxbio.config.command_line import load_recipe
+from jaxbio.config.resolve import resolve
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = ROOT / "tests" / "golden"
+QUALITYFM = [
+    f"qualityfm_{size}{preset}" for size in ("base", "medium", "large") for preset in ("", ":author", ":smoke")
+]
+RECIPES = [*QUALITYFM, "quickstart"]
+
+
+def resolved_text(recipe: str) -> str:
+    name, _, preset = recipe.partition(":")
+    return changes.render(resolve(load_recipe(f"{ROOT / 'configs' / name}.py:{preset}")))
+
+
+def golden_path(recipe: str) -> Path:
+    return GOLDEN / f"{recipe.replace(':', '.')}.txt"
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipe_resolves_to_its_golden_text(recipe):
+    text = resolved_text(recipe)
+    golden = golden_path(recipe).read_text()
+    assert text == golden, "the resolved recipe changed; if that is meant, run `make golden` and commit the difference"
+
+
+def test_every_recipe_has_a_golden_text():
+    assert {recipe.partition(":")[0] for recipe in RECIPES} == {path.stem for path in (ROOT / "configs").glob("*.py")}
+    assert {golden_path(recipe).name for recipe in RECIPES} == {path.name for path in GOLDEN.glob("*.txt")}
+
+
+if __name__ == "__main__":
+    for each in RECIPES:
+        golden_path(each).write_text(resolved_text(each))

@@ -1,0 +1,50 @@
+"""What every test shares: eight simulated devices, strict ranks, and where real recordings and reference arrays lie."""
+
+import os
+import sys
+from pathlib import Path
+
+# Before JAX is imported by any test. The timeout: eight devices on two cores make slow collectives.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=8",
+        "--xla_cpu_collective_call_terminate_timeout_seconds=600",
+    ]
+).strip()
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_default_matmul_precision", "highest")
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+
+def _folder(variable: str) -> Path:
+    if variable not in os.environ:
+        pytest.skip(f"{variable} is not set: it names the folder this test reads")
+    folder = Path(os.environ[variable])
+    assert folder.is_dir(), f"{variable} = {folder} is no folder"
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real recordings, from JAXBIO_DATA."""
+    return _folder("JAXBIO_DATA")
+
+
+@pytest.fixture(scope="session")
+def parity_dir() -> Path:
+    """The folder of reference arrays, from JAXBIO_PARITY."""
+    return _folder("JAXBIO_PARITY")
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the repository, for tests that run commands."""
+    return ROOT
