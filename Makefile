@@ -22,7 +22,16 @@ $(VENV)/installed: setup.cfg constraints.txt
 	@touch $@
 
 pretrain: environment ## synthetic recordings -> store -> training -> export -> report, in runs/quickstart
-	@$(BIN)/python tools/quickstart.py --out $(RUN)
+	$(BIN)/python tools/prepare_store.py --config configs/quickstart.py --source synthetic:1600 --out $(RUN)/store --workers 2
+	$(BIN)/python launch/run.py --config configs/quickstart.py --config.data.store=$(RUN)/store --workdir $(RUN)
+	$(BIN)/python tools/export_params.py --workdir $(RUN) --out $(RUN)/export
+	@echo
+	@echo "Made:   $(RUN)/store     the segments, with store_report.html (tools/inspect_store.py $(RUN)/store)"
+	@echo "        $(RUN)           checkpoints, metrics.jsonl, report.html: open it in a browser"
+	@echo "        $(RUN)/export    the encoder, ready for jaxbio.load_pretrained"
+	@echo "Next:   source $(VENV)/bin/activate"
+	@echo "        python tools/prepare_store.py --config configs/quickstart.py --source 'wfdb:YOUR/RECORDS' --out STORE"
+	@echo "        python launch/run.py --config configs/quickstart.py --config.data.store=STORE"
 
 lint: environment ## ruff, formatting, types, direction of imports
 	@echo "ruff ..."           && $(BIN)/ruff check .
