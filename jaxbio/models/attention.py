@@ -1,0 +1,53 @@
+"""Windowed self-attention with one global token, as a dense masked product: right for some tens of tokens.
+
+allowed_LL = window_mask(18, window=8)
+y_BLD = WindowedAttention(512, heads=4, dropout=0.1, ...)(x_BLD, allowed_LL, train=True)
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxbio.config.faults import Fault, UserError
+from jaxbio.models.dense import uniform_fan_in
+from jaxbio.models.dropout import Dropout
+
+
+def window_mask(length: int, window: int) -> jax.Array:
+    """Return (L, L) bool, True where token i may attend to token j: |i - j| <= window / 2, or i or j is token 0.
+
+    Source: QualityFM fact sheet, section 4. Raises UserError for an odd or negative window.
+    """
+    if window % 2 or window < 0:
+        raise UserError(Fault("model.window", window, f"an even number of tokens, such as {max(window + 1, 2)}"))
+    i_L = jnp.arange(length)
+    i_L1, j_1L = i_L[:, None], i_L[None, :]
+    return (jnp.abs(i_L1 - j_1L) <= window // 2) | (i_L1 == 0) | (j_1L == 0)
+
+
+class WindowedAttention(nn.Module):
+    """Multi-head self-attention with biases, float32 softmax, and dropout on its weights."""
+
+    width: int
+    heads: int
+    dropout: float
+    dropout_bits: str
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x_BLD: jax.Array, allowed_LL: jax.Array, train: bool) -> jax.Array:
+        """Return the attended tokens, (B, L, D) in `dtype`."""
+        head_width = self.width // self.heads
+        qkv_BL3HK = nn.DenseGeneral(
+            (3, self.heads, head_width), dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), name="qkv"
+        )(x_BLD)
+        q_BLHK, k_BLHK, v_BLHK = qkv_BL3HK[:, :, 0], qkv_BL3HK[:, :, 1], qkv_BL3HK[:, :, 2]
+        logit_BHLL = jnp.einsum(
+            "blhk,bmhk->bhlm", q_BLHK * head_width**-0.5, k_BLHK, preferred_element_type=jnp.float32
+        )
+        weight_BHLL = nn.softmax(jnp.where(allowed_LL[None, None], logit_BHLL, -jnp.inf)).astype(self.dtype)
+        weight_BHLL = Dropout(self.dropout, self.dropout_bits)(weight_BHLL, train)
+        y_BLHK = jnp.einsum("bhlm,bmhk->blhk", weight_BHLL, v_BLHK)
+        return nn.DenseGeneral(self.width, axis=(-2, -1), dtype=self.dtype, kernel_init=uniform_fan_in, name="output")(
+            y_BLHK
+        )

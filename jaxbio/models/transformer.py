@@ -1,0 +1,92 @@
+"""A stack of post-norm transformer blocks, scanned over layers, with sinusoidal positions.
+
+tok_BLD = Transformer(width=512, layers=2, heads=4, feedforward=256, window=8, ...)(tok_BLD, train=True)
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from jaxbio.config.faults import Fault, UserError
+from jaxbio.models.attention import WindowedAttention, window_mask
+from jaxbio.models.dense import dense
+from jaxbio.models.dropout import Dropout
+
+# What a block keeps for its gradient; "none" is no rematerialisation at all.
+REMAT_POLICIES = {
+    "full": jax.checkpoint_policies.nothing_saveable,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+
+
+def positions(length: int, width: int) -> jax.Array:
+    """Return sinusoidal absolute positions (L, D) float32: base 10000, sine on even and cosine on odd features."""
+    rate_D = 10_000.0 ** (-(np.arange(width) // 2 * 2) / width)
+    phase_D = np.arange(width) % 2 * (np.pi / 2)
+    angle_LD = jnp.arange(length, dtype=jnp.float32)[:, None] * jnp.asarray(rate_D, jnp.float32)[None, :]
+    return jnp.where(phase_D[None, :] == 0, jnp.sin(angle_LD), jnp.cos(angle_LD))
+
+
+class Block(nn.Module):
+    """One post-norm block: x = norm(x + drop(attention(x))); x = norm(x + drop(feedforward(x)))."""
+
+    width: int
+    heads: int
+    feedforward: int
+    dropout: float
+    dropout_bits: str
+    dtype: jnp.dtype
+    train: bool
+
+    @nn.compact
+    def __call__(self, x_BLD: jax.Array, allowed_LL: jax.Array) -> tuple[jax.Array, None]:
+        """Return the block's output and nothing else, the form that scan wants."""
+        attention = WindowedAttention(
+            self.width, self.heads, self.dropout, self.dropout_bits, self.dtype, name="attention"
+        )
+        x_BLD = self._add_and_norm("attention_norm", x_BLD, attention(x_BLD, allowed_LL, self.train))
+        hidden_BLF = nn.gelu(dense("feedforward_in", x_BLD, self.feedforward, self.dtype), approximate=False)
+        y_BLD = dense("feedforward_out", self._drop(hidden_BLF), self.width, self.dtype)
+        return self._add_and_norm("feedforward_norm", x_BLD, y_BLD), None
+
+    def _drop(self, x: jax.Array) -> jax.Array:
+        return Dropout(self.dropout, self.dropout_bits)(x, self.train)
+
+    def _add_and_norm(self, name: str, x_BLD: jax.Array, y_BLD: jax.Array) -> jax.Array:
+        return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name=name)(x_BLD + self._drop(y_BLD))
+
+
+class Transformer(nn.Module):
+    """Blocks of one shape, their parameters stacked on a leading layer axis N."""
+
+    width: int
+    layers: int
+    heads: int
+    feedforward: int
+    window: int
+    dropout: float
+    dropout_bits: str
+    dtype: jnp.dtype
+    remat: str
+    unroll: int
+
+    @nn.compact
+    def __call__(self, x_BLD: jax.Array, train: bool) -> jax.Array:
+        """Return (B, L, D) in `dtype`. Raises UserError for heads that do not divide the width, or an odd window."""
+        if self.width % self.heads:
+            raise UserError(Fault("model.heads", self.heads, f"a divisor of the width {self.width}"))
+        block: type[nn.Module] = Block
+        if self.remat != "none":
+            block = nn.remat(Block, policy=REMAT_POLICIES[self.remat], prevent_cse=False)
+        blocks = nn.scan(
+            block,
+            variable_axes={"params": 0},
+            split_rngs={"params": True, "dropout": True},
+            in_axes=nn.broadcast,
+            length=self.layers,
+            unroll=min(self.unroll, self.layers),
+        )
+        shape = (self.width, self.heads, self.feedforward, self.dropout, self.dropout_bits, self.dtype)
+        allowed_LL = window_mask(x_BLD.shape[1], self.window)
+        return blocks(*shape, train=train, name="blocks")(x_BLD, allowed_LL)[0]

@@ -1,0 +1,117 @@
+"""QualityFM's objective: a student of the worse segment learns from a teacher of the better one (fact sheet, section 6).
+
+Three terms: cross-entropy between teacher's and student's softened features, token by token; amplitude and phase spectra
+of the augmented better segment, decoded from the student's features alone. The teacher is a moving average of the
+student's encoder; a teacher's decoder would never be used, so there is none.
+
+    params: {"encoder", "decoder", "amplitude_head", "phase_head"};  state: {"teacher": {"encoder"}, "centre": (1, L, D)}
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxbio.models.qualityfm import QualityFMEncoder, SpectrumHead
+from jaxbio.objectives.objective import Batch, Objective, Tree
+from jaxbio.transforms import augment, scaling as scalings, spectra
+
+
+def quality_distillation(
+    encoder: QualityFMEncoder,
+    *,
+    scaling: str,
+    augmentation: Mapping[str, Any],
+    teacher_temperature: float,
+    student_temperature: float,
+    centre_momentum: float,
+    amplitude_weight: float,
+    phase_weight: float,
+    spectrum: str,
+    ema_start: float,
+    ema_end: float,
+    teacher_dropout: bool,
+) -> Objective:
+    """Return the objective for `encoder`; the arguments are the fields of the same names in jaxbio/config/fields.py.
+
+    It reads `segment_BMCT`, `scale_BMC2` and `row_BM` of a batch of pairs (M = 2, the better member first), and gives
+    the metrics distill, amplitude, phase, teacher_entropy (nats a token) and ema_momentum.
+    """
+    head = SpectrumHead(encoder.width, encoder.compute)
+
+    def init(key: jax.Array, batch: Batch) -> tuple[Tree, Tree]:
+        x_BCT = jnp.zeros((1, *batch["segment_BMCT"].shape[2:]))
+        encoder_key, decoder_key, amplitude_key, phase_key = jax.random.split(key, 4)
+        tok_BLD, encoder_variables = encoder.init_with_output(encoder_key, x_BCT)
+        tok_BCD, decoder_variables = encoder.init_with_output(decoder_key, tok_BLD)
+        params = {
+            "encoder": encoder_variables["params"],
+            "decoder": decoder_variables["params"],
+            "amplitude_head": head.init(amplitude_key, tok_BCD)["params"],
+            "phase_head": head.init(phase_key, tok_BCD)["params"],
+        }
+        # copies, so that donating params does not take the teacher along
+        teacher = jax.tree.map(jnp.copy, {"encoder": params["encoder"]})
+        return params, {"teacher": teacher, "centre": jnp.zeros_like(tok_BLD)}
+
+    def loss(
+        params: Tree, state: Tree, batch: Batch, keys: Mapping[str, jax.Array], progress: jax.Array, train: bool
+    ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]:
+        x_BMCT = scalings.scale(batch["segment_BMCT"], batch["scale_BMC2"], scaling)
+        if train:
+            augment_row = jax.vmap(jax.vmap(partial(augment.augment, **augmentation)))
+            x_BMCT = augment_row(augment.row_keys(keys["augment"], batch["row_BM"]), x_BMCT)
+        better_BCT, worse_BCT = x_BMCT[:, 0], x_BMCT[:, 1]
+        teacher_key, student_key, decoder_key = jax.random.split(keys["dropout"], 3)
+
+        def apply(network, x, key, dropout):
+            return encoder.apply({"params": network}, x, train=dropout, rngs={"dropout": key} if dropout else None)
+
+        teacher = state["teacher"]["encoder"]
+        teacher_BLD = jax.lax.stop_gradient(apply(teacher, better_BCT, teacher_key, train and teacher_dropout))
+        student_BLD = apply(params["encoder"], worse_BCT, student_key, train)
+        decoded_BCD = apply(params["decoder"], student_BLD, decoder_key, train)
+        target_BLD = jax.nn.softmax((teacher_BLD - state["centre"]) / teacher_temperature)
+        amplitude_BCS, phase_BCS = spectra.targets(better_BCT, head.bins, spectrum)
+        terms = {
+            "distill": _cross_entropy(target_BLD, student_BLD / student_temperature),
+            "amplitude": _smooth_l1(head.apply({"params": params["amplitude_head"]}, decoded_BCD), amplitude_BCS),
+            "phase": _smooth_l1(head.apply({"params": params["phase_head"]}, decoded_BCD), phase_BCS),
+        }
+        total = terms["distill"] + amplitude_weight * terms["amplitude"] + phase_weight * terms["phase"]
+        metrics = {
+            **terms,
+            "teacher_entropy": jax.scipy.special.entr(target_BLD).sum(-1).mean(),
+            "ema_momentum": cosine(ema_start, ema_end, progress),
+        }
+        return total, ({"centre": teacher_BLD.mean(0, keepdims=True)}, metrics)
+
+    def update(params: Tree, state: Tree, aux: Tree, progress: jax.Array) -> Tree:
+        teacher_step = 1 - cosine(ema_start, ema_end, progress)
+        student = {"encoder": params["encoder"]}
+        return {
+            "teacher": optax.incremental_update(student, state["teacher"], teacher_step),
+            "centre": optax.incremental_update(aux["centre"], state["centre"], 1 - centre_momentum),
+        }
+
+    encoders = {
+        "teacher": (encoder, lambda params, state: {"params": state["teacher"]["encoder"]}),
+        "student": (encoder, lambda params, state: {"params": params["encoder"]}),
+    }
+    return Objective(init, loss, update, encoders)
+
+
+def cosine(start: float, end: float, progress: jax.Array) -> jax.Array:
+    """Return the value at `progress` (0..1) of half a cosine from `start` to `end`."""
+    return end + (start - end) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
+
+
+def _cross_entropy(target_BLD: jax.Array, logit_BLD: jax.Array) -> jax.Array:
+    return -(target_BLD * jax.nn.log_softmax(logit_BLD)).sum(-1).mean()
+
+
+def _smooth_l1(estimate_BCS: jax.Array, target_BCS: jax.Array) -> jax.Array:
+    return optax.losses.huber_loss(estimate_BCS, target_BCS, delta=1.0).mean()
