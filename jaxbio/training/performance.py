@@ -1,0 +1,164 @@
+"""What a step costs: FLOPs counted by walking the jaxpr, peaks by device kind, MFU, memory.
+
+FLOPs are those of products and convolutions, forward and backward, of the model as it is defined (the convolution
+form of a tokeniser, nothing recomputed), so that MFU does not reward a form that computes more.
+
+    flops = model_flops(config, config.train.batch)
+    mfu(flops.total / seconds, devices=jax.device_count(), dtype=config.precision.compute)
+"""
+
+import math
+import os
+import resource
+import sys
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend import core
+from ml_collections import ConfigDict
+
+from jaxbio.objectives import make_objective
+from jaxbio.training.state import batch_shapes, stream_key
+
+# Dense peak of one chip in TFLOP/s for bfloat16 and float32 (tensor cores: TF32), from the vendors' data sheets, keyed
+# by a part of `device.device_kind`; the first that is found decides, so longer names come first.
+_PEAK_TFLOPS: tuple[tuple[str, float, float | None], ...] = (
+    ("TPU v6 lite", 918.0, None),
+    ("TPU v5 lite", 197.0, None),
+    ("TPU v5p", 459.0, None),
+    ("TPU v5", 459.0, None),
+    ("TPU v4", 275.0, None),
+    ("TPU v3", 123.0, None),
+    ("B200", 2250.0, 1100.0),
+    ("H200", 989.4, 494.7),
+    ("H100 PCIe", 756.0, 378.0),
+    ("H100", 989.4, 494.7),
+    ("A100", 312.0, 156.0),
+    ("L40S", 362.0, 183.0),
+    ("L4", 121.0, 60.0),
+    ("A10", 125.0, 62.5),
+)
+
+
+@dataclass(frozen=True)
+class FlopCount:
+    """FLOPs (a multiply and an add are two) in all and by module path."""
+
+    total: float
+    by_module: dict[str, float]
+
+
+def model_flops(config: ConfigDict, pairs: int) -> FlopCount:
+    """Return the FLOPs of loss and gradient for `pairs` pairs: convolution form, one microbatch, nothing recomputed."""
+    plain = config.copy_and_resolve_references().unlock()
+    plain.train.batch = pairs
+    for field, value in (("tokenizer", "convolution"), ("remat", "none")):
+        if field in plain.model:
+            plain.model[field] = value
+    objective = make_objective(plain)
+    batch, key = batch_shapes(plain), stream_key(0, "init")
+    keys = {"augment": key, "dropout": key}
+    params, state = jax.eval_shape(objective.init, key, batch)
+
+    def gradient(params: Any, state: Any, batch: Any) -> Any:
+        return jax.value_and_grad(objective.loss, has_aux=True)(params, state, batch, keys, jnp.float32(0), True)
+
+    return count_flops(gradient, params, state, batch)
+
+
+def count_flops(function: Callable, *arguments: Any) -> FlopCount:
+    """Return the FLOPs of products and convolutions in `function(*arguments)`; arguments may be abstract.
+
+    Raises ValueError for a product inside a loop whose length is unknown.
+    """
+    counts: dict[str, float] = defaultdict(float)
+    _walk(jax.make_jaxpr(function)(*arguments).jaxpr, 1.0, "", counts)
+    return FlopCount(sum(counts.values()), dict(counts))
+
+
+def _walk(jaxpr: core.Jaxpr, times: float, path: str, counts: dict[str, float]) -> None:
+    """Add to `counts` the FLOPs of `jaxpr` run `times` times under the module path `path`."""
+    for equation in jaxpr.eqns:
+        name = equation.primitive.name
+        stack = str(equation.source_info.name_stack)
+        here = "/".join(filter(None, (path, stack)))
+        if name == "dot_general":
+            counts[here] += times * _dot_flops(equation)
+        elif name == "conv_general_dilated":
+            counts[here] += times * _convolution_flops(equation)
+        elif name == "cond":
+            counts_of = [_subtotal(branch.jaxpr, times, here) for branch in equation.params["branches"]]
+            for module, flops in max(counts_of, key=lambda count: sum(count.values())).items():
+                counts[module] += flops
+        elif name == "while":
+            if _subtotal(equation.params["body_jaxpr"].jaxpr, 1.0, here):
+                raise ValueError(f"{here}: a product inside a while loop, whose length is unknown; use scan")
+        else:
+            repeated = times * (equation.params["length"] if name == "scan" else 1)
+            for inner in _inner_jaxprs(equation):
+                _walk(inner, repeated, here, counts)
+
+
+def _inner_jaxprs(equation: Any) -> list[core.Jaxpr]:
+    """Return the jaxprs that an equation calls (jit, scan, checkpoint, custom derivatives, shard_map)."""
+    found = [value for value in equation.params.values() if isinstance(value, (core.Jaxpr, core.ClosedJaxpr))]
+    return [value.jaxpr if isinstance(value, core.ClosedJaxpr) else value for value in found]
+
+
+def _subtotal(jaxpr: core.Jaxpr, times: float, path: str) -> dict[str, float]:
+    counts: dict[str, float] = defaultdict(float)
+    _walk(jaxpr, times, path, counts)
+    return counts
+
+
+def _dot_flops(equation: Any) -> float:
+    (contracted, _), _ = equation.params["dimension_numbers"]
+    left = equation.invars[0].aval.shape
+    return 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[axis] for axis in contracted)
+
+
+def _convolution_flops(equation: Any) -> float:
+    """Return the FLOPs of one convolution, the zeros of a dilated input not counted.
+
+    The gradient of a strided convolution meets its output's gradient dilated by the stride, all but one of
+    lhs_dilation samples zero.
+    """
+    numbers = equation.params["dimension_numbers"]
+    kernel = equation.invars[1].aval.shape
+    out_features = kernel[numbers.rhs_spec[0]]
+    per_output = math.prod(kernel) / out_features
+    dilation = math.prod(equation.params["lhs_dilation"])
+    return 2.0 * math.prod(equation.outvars[0].aval.shape) * per_output / dilation
+
+
+def peak_flops_per_s(device_kind: str, dtype: str) -> float | None:
+    """Return the dense peak of a device in FLOP/s for `float32` or `bfloat16`; None where it is unknown."""
+    for kind, bfloat16, float32 in _PEAK_TFLOPS:
+        if kind.lower() in device_kind.lower():
+            peak = bfloat16 if dtype == "bfloat16" else float32
+            return None if peak is None else peak * 1e12
+    return None
+
+
+def mfu(flops_per_s: float, devices: int, device_kind: str, dtype: str) -> float | None:
+    """Return the share of the devices' peak that `flops_per_s` model FLOPs a second are; None where it is unknown."""
+    peak = peak_flops_per_s(device_kind, dtype)
+    return None if peak is None else flops_per_s / (devices * peak)
+
+
+def memory() -> dict[str, int | None]:
+    """Return host memory of this process now and at most, and the largest peak of the local devices, bytes."""
+    with open("/proc/self/statm") as file:
+        resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    unit = 1 if sys.platform == "darwin" else 1024
+    peaks = [(device.memory_stats() or {}).get("peak_bytes_in_use") for device in jax.local_devices()]
+    known = [peak for peak in peaks if peak is not None]
+    return {
+        "host_resident_bytes": resident,
+        "host_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+        "device_peak_bytes": max(known) if known else None,
+    }

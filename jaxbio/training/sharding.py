@@ -1,0 +1,233 @@
+"""Where every array of the state lies: the mesh, the rules, and the table that says what a device holds.
+
+The mesh has the axes data, fsdp and tensor, always all; the compiler partitions the step (automatic axis types).
+Rules are ordered (regex, action) pairs over parameter paths, first match wins; a leaf that no rule matches and a rule
+that decides nothing are both errors.
+
+    mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    placement = place_state(abstract, mesh, config.mesh.rules, config.mesh.moments)
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxbio.config.faults import Fault, UserError
+from jaxbio.training.state import State, leaf_paths
+
+AXES = ("data", "fsdp", "tensor")
+BATCH_AXES = ("data", "fsdp")
+
+
+def make_mesh(data: int, fsdp: int, tensor: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Return the mesh of these axis sizes, one of which may be -1: the rest of the devices.
+
+    `devices` fixes their order; by default all, in the order that suits the machine's network. Raises UserError when
+    the sizes do not multiply to the number of devices.
+    """
+    count = jax.device_count() if devices is None else len(devices)
+    sizes = {"data": data, "fsdp": fsdp, "tensor": tensor}
+    known = math.prod(size for size in sizes.values() if size != -1)
+    sizes = {axis: count // known if size == -1 else size for axis, size in sizes.items()}
+    if math.prod(sizes.values()) != count:
+        asked = f"{data} x {fsdp} x {tensor}"
+        raise UserError(
+            Fault("mesh.data x fsdp x tensor", asked, f"make the product {count}, the number of devices (-1: the rest)")
+        )
+    types = (AxisType.Auto,) * len(AXES)
+    if devices is None:
+        return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=types)
+    return Mesh(np.asarray(devices).reshape(tuple(sizes.values())), AXES, axis_types=types)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Return where one batch lies: its leading axis split over data and fsdp."""
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def dispatch_sharding(mesh: Mesh) -> NamedSharding:
+    """Return where the batches of one dispatch lie: arrays (steps_per_dispatch, B, ...), the second axis split."""
+    return NamedSharding(mesh, PartitionSpec(None, BATCH_AXES))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Return the sharding of what every device holds whole."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def check_batch(mesh: Mesh, batch: int, microbatches: int) -> None:
+    """Raise UserError when a microbatch of the global `batch` does not divide over data and fsdp."""
+    ways = microbatches * math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    if batch % ways:
+        near = f"{max(batch // ways, 1) * ways} or {(batch // ways + 1) * ways}"
+        raise UserError(
+            Fault("train.batch", batch, f"a multiple of train.microbatches x mesh.data x mesh.fsdp = {ways}: {near}")
+        )
+
+
+@dataclass(frozen=True)
+class Row:
+    """One leaf of the state in the table: path, shape, placement and the bytes one device holds of it."""
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    spec: PartitionSpec
+    bytes_per_device: int
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The shardings of a state, a row for each leaf, and the moments that `mesh.moments = zero` could not split."""
+
+    shardings: State
+    rows: tuple[Row, ...]
+    unsplit: tuple[str, ...]
+
+    @property
+    def bytes_per_device(self) -> int:
+        """Bytes of the state that one device holds."""
+        return sum(row.bytes_per_device for row in self.rows)
+
+    def table(self) -> str:
+        """Return the table that a run prints: every parameter, the sums of the four parts, the unsplit moments."""
+        width = max(len(row.path) for row in self.rows)
+        lines = [
+            f"{row.path:{width}}  {row.shape!s:20} {row.dtype:8} {_spec_text(row.spec):24} {row.bytes_per_device:>14,}"
+            for row in self.rows
+            if row.path.startswith("params/")
+        ]
+        for part in ("params", "opt_state", "objective_state"):
+            held = sum(row.bytes_per_device for row in self.rows if row.path.startswith(part))
+            lines.append(f"{part:{width}}  {'':20} {'':8} {'bytes a device':24} {held:>14,}")
+        if self.unsplit:
+            lines.append(f"moments held whole, no dimension divides: {', '.join(self.unsplit)}")
+        return "\n".join(lines)
+
+
+def place_state(abstract: State, mesh: Mesh, rules: Sequence[tuple[str, Any]], moments: str) -> Placement:
+    """Return where each leaf of `abstract` lies on `mesh`.
+
+    An optimiser or objective leaf whose path ends like a parameter's and whose shape equals it takes its rule; other
+    optimiser leaves are replicated, other objective leaves go by their own path. `moments = zero` splits optimiser
+    leaves further over data, along the first dimension that divides. Raises UserError for leaves without a rule,
+    rules that decide nothing, and axes that do not divide.
+    """
+    actions = tuple((re.compile(pattern), action) for pattern, action in rules)
+    used: set[int] = set()
+    faults: list[Fault] = []
+    parameters = leaf_paths(abstract.params)
+
+    def rule_spec(path: str, shape: tuple[int, ...]) -> PartitionSpec:
+        index = next((index for index, (pattern, _) in enumerate(actions) if pattern.search(path)), None)
+        if index is None:
+            faults.append(Fault("mesh.rules", path, 'no rule matches this leaf; end with (".*", "replicate")'))
+            return PartitionSpec()
+        used.add(index)
+        try:
+            return _action_spec(path, shape, actions[index][1], mesh)
+        except UserError as error:
+            faults.extend(error.faults)
+            return PartitionSpec()
+
+    specs: dict[str, PartitionSpec] = {"step": PartitionSpec()}
+    unsplit: list[str] = []
+    for path, leaf in parameters.items():
+        specs[f"params/{path}"] = rule_spec(path, leaf.shape)
+    for path, leaf in leaf_paths(abstract.objective_state).items():
+        mirrored = _mirrored(path, leaf.shape, parameters)
+        specs[f"objective_state/{path}"] = specs[f"params/{mirrored}"] if mirrored else rule_spec(path, leaf.shape)
+    for path, leaf in leaf_paths(abstract.opt_state).items():
+        mirrored = _mirrored(path, leaf.shape, parameters)
+        spec = specs[f"params/{mirrored}"] if mirrored else PartitionSpec()
+        if mirrored and moments == "zero":
+            split = _split_over_data(spec, leaf.shape, mesh)
+            if split is None:
+                unsplit.append(path)
+            spec = split or spec
+        specs[f"opt_state/{path}"] = spec
+    faults += [
+        Fault("mesh.rules", pattern.pattern, "no leaf is left for this rule; remove it or move it up")
+        for index, (pattern, _) in enumerate(actions)
+        if index not in used
+    ]
+    if faults:
+        raise UserError(*faults)
+    return _placement(abstract, mesh, specs, unsplit)
+
+
+def _placement(abstract: State, mesh: Mesh, specs: dict[str, PartitionSpec], unsplit: list[str]) -> Placement:
+    leaves = leaf_paths(abstract)
+    shardings = {path: NamedSharding(mesh, specs[path]) for path in leaves}
+    rows = tuple(
+        Row(
+            path,
+            leaf.shape,
+            str(leaf.dtype),
+            specs[path],
+            math.prod(shardings[path].shard_shape(leaf.shape)) * leaf.dtype.itemsize,
+        )
+        for path, leaf in leaves.items()
+    )
+    tree = jax.tree.unflatten(jax.tree.structure(abstract), list(shardings.values()))
+    return Placement(tree, rows, tuple(unsplit))
+
+
+def _mirrored(path: str, shape: tuple[int, ...], parameters: dict[str, Any]) -> str | None:
+    """Return the path of the parameter that this leaf mirrors: the longest suffix of equal shape."""
+    parts = path.split("/")
+    suffixes = ("/".join(parts[start:]) for start in range(len(parts)))
+    return next((suffix for suffix in suffixes if suffix in parameters and parameters[suffix].shape == shape), None)
+
+
+def _action_spec(path: str, shape: tuple[int, ...], action: Any, mesh: Mesh) -> PartitionSpec:
+    """Return what a rule's action means for one leaf: replicate, fsdp (largest dimension that divides), or axes."""
+    if action == "replicate":
+        return PartitionSpec()
+    if action == "fsdp":
+        fitting = [axis for axis, size in enumerate(shape) if size % mesh.shape["fsdp"] == 0]
+        if not fitting or mesh.shape["fsdp"] == 1:
+            return PartitionSpec()
+        chosen = max(fitting, key=lambda axis: shape[axis])
+        return PartitionSpec(*(None,) * chosen, "fsdp")
+    if isinstance(action, str) or len(action) > len(shape):
+        raise UserError(
+            Fault("mesh.rules", action, f'for {path} {shape}: "replicate", "fsdp", or at most {len(shape)} axes')
+        )
+    for size, names in zip(shape, action, strict=False):
+        ways = _ways(names, path, mesh)
+        if size % ways:
+            raise UserError(Fault("mesh.rules", action, f"{path} {shape}: {size} does not divide by {names} = {ways}"))
+    return PartitionSpec(*(tuple(names) if isinstance(names, list) else names for names in action))
+
+
+def _ways(names: Any, path: str, mesh: Mesh) -> int:
+    """Return over how many devices the axes `names` of one dimension split it."""
+    names = () if names is None else (names,) if isinstance(names, str) else tuple(names)
+    unknown = [name for name in names if name not in mesh.shape]
+    if unknown:
+        raise UserError(Fault("mesh.rules", unknown[0], f"for {path}: axes are {', '.join(AXES)} or None"))
+    return math.prod(mesh.shape[name] for name in names)
+
+
+def _split_over_data(spec: PartitionSpec, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec | None:
+    """Return `spec` with data added to the first dimension that divides, or None where there is none."""
+    entries = [*spec, *(None,) * (len(shape) - len(spec))]
+    for axis, (size, names) in enumerate(zip(shape, entries, strict=True)):
+        held = () if names is None else (names,) if isinstance(names, str) else tuple(names)
+        ways = math.prod(mesh.shape[name] for name in held) * mesh.shape["data"]
+        if "data" not in held and size % ways == 0:
+            entries[axis] = (*held, "data") if held else "data"
+            return PartitionSpec(*entries)
+    return None
+
+
+def _spec_text(spec: PartitionSpec) -> str:
+    shown = ["+".join(names) if isinstance(names, tuple) else names or "-" for names in spec]
+    return " ".join(shown) if any(names is not None for names in spec) else "replicated"

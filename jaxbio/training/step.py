@@ -1,0 +1,154 @@
+"""The compiled step: the only place where objective, optimiser, mesh and random streams meet.
+
+    step = make_train_step(config, objective, optimizer, mesh, placement.shardings)
+    state, metrics = step(state, batches)        # donates state; batches and metrics lead with the steps of a dispatch
+
+The same function serves training, planning, benchmarks and tests.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from jaxbio.config.faults import Fault, UserError
+from jaxbio.training import sharding
+from jaxbio.training.optimizer import Optimizer
+from jaxbio.training.state import PyTree, State, new_state, stream_key
+from jaxbio.transforms.scaling import scale
+
+Batch = Mapping[str, jax.Array]
+
+
+def init_state(config: ConfigDict, objective, optimizer: Optimizer, shardings: State, batch: Batch) -> State:
+    """Return the state at step 0, computed straight into `shardings`: no device holds a full unsharded copy.
+
+    `batch` is the global batch of step 0 (an objective may derive statistics from it).
+    """
+    return jax.jit(lambda arrays: new_state(config, objective, optimizer, arrays), out_shardings=shardings)(batch)
+
+
+def make_train_step(config: ConfigDict, objective, optimizer: Optimizer, mesh: Mesh, shardings: State) -> Any:
+    """Return the jitted `step(state, batches) -> (state, metrics)`; `state` is donated.
+
+    `batches` are arrays (steps_per_dispatch, B, ...) placed by `sharding.dispatch_sharding`; the metrics are float32
+    (steps_per_dispatch,): train/loss, train/<term>, train/grad_norm (before clipping), train/param_norm,
+    train/update_norm, the optimiser's schedules, and `nonfinite`, 1 where an update was refused. A refused update
+    leaves everything but the step as it was. Raises UserError when batch, microbatches and mesh do not go together.
+    """
+    microbatches, steps, seed = config.train.microbatches, config.train.steps, config.train.seed
+    sharding.check_batch(mesh, config.train.batch, microbatches)
+    if objective.coupled and microbatches > 1:
+        raise UserError(
+            Fault("train.microbatches", microbatches, "1: this objective's loss couples the rows of a batch")
+        )
+
+    def one_step(state: State, batch: Batch) -> tuple[State, dict[str, jax.Array]]:
+        progress = state.step.astype(jnp.float32) / steps
+
+        def loss_of(params: PyTree, part: Batch, microbatch: jax.Array):
+            keys = step_keys(seed, state.step, microbatch)
+            return objective.loss(params, state.objective_state, part, keys, progress, True)
+
+        (loss, (aux, terms)), grads = mean_gradients(loss_of, state.params, batch, microbatches, mesh)
+        grad_norm = optax.global_norm(grads)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params, state.step)
+        params = optax.apply_updates(state.params, updates)
+        objective_state = objective.update(params, state.objective_state, aux, progress)
+        # The squares under grad_norm overflow before any moment does, and the objective's new state follows from
+        # parameters and aux: these three finite, the whole update is.
+        finite = _all_finite((loss, grad_norm, aux))
+        updated = State(state.step, params, opt_state, objective_state)
+        kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, state)
+        kept = jax.lax.with_sharding_constraint(kept, shardings)
+        metrics = {
+            "loss": loss,
+            **terms,
+            "grad_norm": grad_norm,
+            "param_norm": optax.global_norm(kept.params),
+            "update_norm": optax.global_norm(updates),
+            **{name: schedule(state.step) for name, schedule in optimizer.schedules.items()},
+        }
+        reported = {f"train/{name}": jnp.asarray(value, jnp.float32) for name, value in metrics.items()}
+        reported["nonfinite"] = 1.0 - finite.astype(jnp.float32)
+        return State(state.step + 1, kept.params, kept.opt_state, kept.objective_state), reported
+
+    def dispatch(state: State, batches: Batch) -> tuple[State, dict[str, jax.Array]]:
+        single = jax.tree.leaves(batches)[0].shape[0] == 1  # a loop of one iteration would only cost fusions
+        return jax.lax.scan(one_step, state, dict(batches), unroll=single)
+
+    return jax.jit(
+        dispatch,
+        in_shardings=(shardings, sharding.dispatch_sharding(mesh)),
+        out_shardings=(shardings, sharding.replicated(mesh)),
+        donate_argnums=0,
+    )
+
+
+def make_eval_step(config: ConfigDict, objective, mesh: Mesh, shardings: State) -> Any:
+    """Return the jitted `evaluate(state, batch) -> (metrics, features)` of one held-out batch.
+
+    Metrics are the loss and its terms without dropout and under keys that no step changes, so that two evaluations
+    differ by the state alone. Features are, for each of the objective's encoders, float32 (B, D): the mean over tokens
+    of the better member, unaugmented; replicated, so that every host can read them.
+    """
+    seed, steps, scaling = config.train.seed, config.train.steps, config.data.scaling
+
+    def evaluate(state: State, batch: Batch) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+        progress = state.step.astype(jnp.float32) / steps
+        keys = {name: stream_key(seed, f"eval_{name}") for name in ("augment", "dropout")}
+        loss, (_, terms) = objective.loss(state.params, state.objective_state, batch, keys, progress, False)
+        x_BCT = scale(batch["segment_BMCT"][:, 0], batch["scale_BMC2"][:, 0], scaling)
+        features = {
+            name: module.apply(variables(state.params, state.objective_state), x_BCT).mean(axis=1).astype(jnp.float32)
+            for name, (module, variables) in objective.encoders.items()
+        }
+        return {"loss": loss, **terms}, features
+
+    return jax.jit(
+        evaluate,
+        in_shardings=(shardings, sharding.batch_sharding(mesh)),
+        out_shardings=sharding.replicated(mesh),
+    )
+
+
+def step_keys(seed: int, step: jax.Array, microbatch: jax.Array) -> dict[str, jax.Array]:
+    """Return the keys of a step: `augment` by step (the objective folds in the row), `dropout` by microbatch too."""
+    return {
+        "augment": jax.random.fold_in(stream_key(seed, "augment"), step),
+        "dropout": jax.random.fold_in(jax.random.fold_in(stream_key(seed, "dropout"), step), microbatch),
+    }
+
+
+def mean_gradients(
+    loss_of: Callable, params: PyTree, batch: Batch, microbatches: int, mesh: Mesh, unroll: bool = False
+) -> tuple[tuple[jax.Array, Any], PyTree]:
+    """Return ((loss, has_aux), gradients) of `loss_of(params, batch, microbatch)`, means over `microbatches` parts.
+
+    Part g holds the rows g, g + G, ...: a reshape and a swap that leave every row on its device, where contiguous
+    parts would gather the batch on all of them.
+    """
+    gradient = jax.value_and_grad(loss_of, has_aux=True)
+    if microbatches == 1:
+        return gradient(params, batch, jnp.zeros((), jnp.int32))
+
+    def split(array: jax.Array) -> jax.Array:
+        parts = array.reshape(-1, microbatches, *array.shape[1:]).swapaxes(0, 1)
+        return jax.lax.with_sharding_constraint(parts, sharding.dispatch_sharding(mesh))
+
+    def add(total: PyTree, part: tuple[jax.Array, Batch]) -> tuple[PyTree, None]:
+        return jax.tree.map(jnp.add, total, gradient(params, part[1], part[0])), None
+
+    parts = (jnp.arange(microbatches), jax.tree.map(split, dict(batch)))
+    one = jax.tree.map(lambda array: array[0], parts)
+    empty = jax.tree.map(jnp.zeros_like, jax.eval_shape(gradient, params, one[1], one[0]))
+    total, _ = jax.lax.scan(add, empty, parts, unroll=unroll)
+    return jax.tree.map(lambda leaf: leaf / microbatches, total)
+
+
+def _all_finite(tree: PyTree) -> jax.Array:
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
