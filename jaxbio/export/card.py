@@ -1,0 +1,114 @@
+"""The card of an export: what the encoder is, what input it wants, where it comes from, and which files belong to it.
+
+The card is written last, with the size and SHA-256 of every other file, so that a folder without a card is no export
+and a file that was cut, changed or swapped is named when the folder is read.
+
+    card = read_card(folder); check_files(folder, card)
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from etils import epath
+
+from jaxbio.config.faults import Fault, UserError
+
+SCHEMA = 1
+CARD = "card.json"
+WEIGHTS = "params.safetensors"
+PROGRAM = "encoder.stablehlo"
+EXAMPLE = "example.npz"
+
+
+@dataclass(frozen=True)
+class Card:
+    """Everything a stranger must know to use the weights; all of it plain JSON.
+
+    `encoder` and `encoder_fields` are the registry name and constructor fields of the module, `length` is in samples,
+    `token_s` the seconds one token stands for, `width` the numbers in a token. `pooling` says how tokens become one
+    vector a segment ("mean"), `missing_channel` what a channel that is not given gets ("zeros", in scaled units).
+    """
+
+    encoder: str
+    encoder_fields: dict[str, Any]
+    which: str
+    parameters: int
+    rate_hz: float
+    length: int
+    channels: tuple[str, ...]
+    scaling: str
+    token_s: float
+    width: int
+    pooling: str
+    missing_channel: str
+    objective: str | None
+    steps: int | None
+    store_hash: str | None
+    metrics: dict[str, float]
+    source: str
+    licence: str
+    versions: dict[str, str]
+    files: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    schema: int = SCHEMA
+
+
+def write_card(folder: epath.PathLike, card: Card, files: Iterable[str]) -> Card:
+    """Write `card` into `folder` with the size and hash of `files` that lie there; return it so completed."""
+    folder = epath.Path(folder)
+    card = dataclasses.replace(card, files={name: _fingerprint(folder / name) for name in files})
+    (folder / CARD).write_text(json.dumps(dataclasses.asdict(card), indent=2) + "\n")
+    return card
+
+
+def read_card(folder: epath.PathLike) -> Card:
+    """Return the card of an export folder.
+
+    Raises UserError for a folder without one, for one that is no card, and for one of a newer schema.
+    """
+    path = epath.Path(folder) / CARD
+    if not path.is_file():
+        raise UserError(Fault(str(path), "missing", "no export folder; make one with tools/export_params.py"))
+    try:
+        stored = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(Fault(str(path), "unreadable", f"no JSON ({error}); export again")) from error
+    schema = stored.get("schema") if isinstance(stored, dict) else None
+    if not isinstance(schema, int):
+        raise UserError(Fault(str(path), "no schema", "not a card of jaxbio; name an export folder"))
+    if schema > SCHEMA:
+        raise UserError(Fault(f"{path}: schema", schema, f"this jaxbio reads up to {SCHEMA}; install a newer jaxbio"))
+    names = {field.name for field in dataclasses.fields(Card)}
+    wrong = sorted(names ^ stored.keys())
+    if wrong:
+        raise UserError(Fault(str(path), f"fields {', '.join(wrong)}", "missing or unknown in a card; export again"))
+    return Card(**{**stored, "channels": tuple(stored["channels"])})
+
+
+def check_files(folder: epath.PathLike, card: Card) -> None:
+    """Check every file of the export against its card.
+
+    Raises UserError with a fault for each file that is missing, of another size, or of other content.
+    """
+    folder = epath.Path(folder)
+    faults = []
+    for name, stored in card.files.items():
+        path = folder / name
+        if not path.is_file():
+            faults.append(Fault(str(path), "missing", "the card lists it; copy the whole export folder"))
+        elif path.stat().length != stored["bytes"]:
+            remedy = f"the card says {stored['bytes']} bytes; copy the file again"
+            faults.append(Fault(str(path), f"{path.stat().length} bytes", remedy))
+        elif _fingerprint(path) != stored:
+            faults.append(Fault(str(path), "other content", "not the file this card was written with; copy it again"))
+    if faults:
+        raise UserError(*faults)
+
+
+def _fingerprint(path: epath.Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # epath's IO is a file
+    return {"bytes": path.stat().length, "sha256": digest}

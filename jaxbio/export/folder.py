@@ -1,0 +1,172 @@
+"""An export folder: written from an encoder and its weights, read back whole or refused.
+
+    write_export(folder, module, variables, wants=Wants(300.0, 9000, ("ppg", "ecg"), "per_channel"), origin=Origin(...))
+    card, module, variables = read_export(folder)
+
+Families are known only by the registry `models.ENCODERS`: a card holds a name of it and constructor fields.
+"""
+
+import dataclasses
+import importlib.metadata
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+import jaxbio
+from jaxbio import models
+from jaxbio.config.faults import Fault, UserError
+from jaxbio.export import card as cards
+from jaxbio.export import stablehlo, weights
+from jaxbio.export.card import Card
+
+_EXAMPLE_SEGMENTS = 2
+_VERSIONS_OF = ("jax", "flax", "numpy", "safetensors")
+_LINEN_FIELDS = {"parent", "name"}
+
+
+@dataclass(frozen=True)
+class Wants:
+    """What the encoder wants: Hz, samples of a segment, channel roles in order, and how they are scaled."""
+
+    rate_hz: float
+    length: int
+    channels: tuple[str, ...]
+    scaling: str
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the weights come from, in words and numbers for the card."""
+
+    source: str
+    which: str
+    objective: str | None = None
+    steps: int | None = None
+    store_hash: str | None = None
+    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    licence: str = "not stated"
+
+
+def write_export(
+    folder: epath.PathLike, module: nn.Module, variables: Mapping[str, Any], *, wants: Wants, origin: Origin
+) -> Card:
+    """Write weights, program, example and card of an encoder into `folder`, the card last; return the card.
+
+    An earlier export there is replaced. Raises UserError where the folder holds anything else, or where names or
+    shapes of `variables` are not the module's.
+    """
+    folder = _clear_folder(folder)
+    module = portable(module)
+    name, fields = describe_encoder(module)
+    flat = weights.flatten_tree(variables)
+    weights.match_weights(flat, expected_weights(module, wants), str(folder))
+    x_BCT = _example_input(wants)
+    tok_BLD = np.asarray(jax.jit(stablehlo.make_encode(module))(dict(variables), x_BCT))
+    example = io.BytesIO()
+    np.savez(example, x_BCT=x_BCT, tok_BLD=tok_BLD)
+    weights.write_weights(folder / cards.WEIGHTS, variables)
+    (folder / cards.PROGRAM).write_bytes(stablehlo.serialise_encoder(module, variables, len(wants.channels)))
+    (folder / cards.EXAMPLE).write_bytes(example.getvalue())
+    card = Card(
+        encoder=name,
+        encoder_fields=fields,
+        parameters=sum(int(np.prod(leaf.shape)) for path, leaf in flat.items() if path.startswith("params/")),
+        token_s=wants.length / tok_BLD.shape[1] / wants.rate_hz,
+        width=tok_BLD.shape[2],
+        pooling="mean",
+        missing_channel="zeros",
+        versions={"jaxbio": jaxbio.__version__, **{name: importlib.metadata.version(name) for name in _VERSIONS_OF}},
+        **dataclasses.asdict(wants),
+        **dataclasses.asdict(origin),
+    )
+    return cards.write_card(folder, card, (cards.WEIGHTS, cards.PROGRAM, cards.EXAMPLE))
+
+
+def read_export(folder: epath.PathLike) -> tuple[Card, nn.Module, dict[str, Any]]:
+    """Return card, encoder and its variables (nested dictionary of NumPy arrays) of an export folder.
+
+    Raises UserError where the card is missing or newer, a file is missing, cut or foreign, the family is not
+    registered, or the weights are not the encoder's.
+    """
+    folder = epath.Path(folder)
+    card = cards.read_card(folder)
+    cards.check_files(folder, card)
+    module = make_encoder(card, folder)
+    flat = weights.read_flat_weights(folder / cards.WEIGHTS)
+    wants = Wants(card.rate_hz, card.length, card.channels, card.scaling)
+    weights.match_weights(flat, expected_weights(module, wants), str(folder / cards.WEIGHTS))
+    return card, module, weights.unflatten_tree(flat)
+
+
+def read_example(folder: epath.PathLike) -> tuple[np.ndarray, np.ndarray]:
+    """Return x_BCT and tok_BLD (float32) of the export's example."""
+    with np.load(io.BytesIO((epath.Path(folder) / cards.EXAMPLE).read_bytes()), allow_pickle=False) as stored:
+        return stored["x_BCT"], stored["tok_BLD"]
+
+
+def make_encoder(card: Card, folder: epath.PathLike = "card") -> nn.Module:
+    """Return the module that a card describes; raises UserError for an unregistered family or unknown fields."""
+    if card.encoder not in models.ENCODERS:
+        known = ", ".join(sorted(models.ENCODERS))
+        raise UserError(Fault(f"{folder}: encoder", card.encoder, f"no registered family; known are {known}"))
+    fields = {name: tuple(value) if isinstance(value, list) else value for name, value in card.encoder_fields.items()}
+    try:
+        return models.ENCODERS[card.encoder](**fields)
+    except TypeError as error:
+        raise UserError(
+            Fault(f"{folder}: encoder_fields", str(card.encoder_fields), f"{error}; export again")
+        ) from error
+
+
+def describe_encoder(module: nn.Module) -> tuple[str, dict[str, Any]]:
+    """Return the registry name and the constructor fields of an encoder; raises ValueError where it has no name."""
+    names = [name for name, family in models.ENCODERS.items() if type(module) is family]
+    if not names:
+        raise ValueError(f"{type(module).__name__} is not in models.ENCODERS; register it")
+    fields = dataclasses.fields(module)  # type: ignore[arg-type]  # linen makes every module a dataclass
+    return names[0], {f.name: getattr(module, f.name) for f in fields if f.init and f.name not in _LINEN_FIELDS}
+
+
+def portable(module: nn.Module) -> nn.Module:
+    """Return the module computing in float32, whatever type it was trained in (its weights are float32)."""
+    return module.clone(compute="float32") if hasattr(module, "compute") else module
+
+
+def expected_weights(module: nn.Module, wants: Wants) -> dict[str, jax.ShapeDtypeStruct]:
+    """Return the shapes of an encoder's variables by "/"-joined path, without computing any."""
+    x_BCT = jax.ShapeDtypeStruct((1, len(wants.channels), wants.length), jnp.float32)
+    return weights.flatten_tree(jax.eval_shape(module.init, jax.random.key(0), x_BCT))
+
+
+def _clear_folder(folder: epath.PathLike) -> epath.Path:
+    """Make `folder`, or empty it of an earlier export; the card goes first, so that a killed export is none."""
+    folder = epath.Path(folder)
+    files = {cards.CARD, cards.WEIGHTS, cards.PROGRAM, cards.EXAMPLE}
+    if folder.exists() and not folder.is_dir():
+        raise UserError(Fault("--out", str(folder), "is a file; name a folder"))
+    foreign = sorted({path.name for path in folder.iterdir()} - files) if folder.is_dir() else []
+    if foreign and not (folder / cards.CARD).exists():
+        remedy = f"holds {', '.join(foreign[:3])} and is no export; name an empty or new folder"
+        raise UserError(Fault("--out", str(folder), remedy))
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (cards.CARD, *sorted(files - {cards.CARD})):
+        (folder / name).unlink(missing_ok=True)
+    return folder
+
+
+def _example_input(wants: Wants) -> np.ndarray:
+    """Return two seeded segments of slow waves within [-1, 1], x_BCT float32."""
+    rng = np.random.default_rng(0)
+    shape = (_EXAMPLE_SEGMENTS, len(wants.channels), 1)
+    t_T = np.arange(wants.length) / wants.rate_hz
+    waves = [
+        np.sin(2 * np.pi * (k * rng.uniform(0.8, 1.5, shape) * t_T + rng.uniform(size=shape))) for k in range(1, 6)
+    ]
+    return (sum(waves) / len(waves)).astype(np.float32)

@@ -1,0 +1,107 @@
+"""A pretrained encoder in use: raw signals in, one vector a segment out.
+
+    model = jaxbio.load_pretrained("runs/quickstart/export")
+    vector_BD = model.embed(ppg=ppg, ecg=ecg, rate_hz=125)
+
+It knows no model family: what the encoder wants stands in the export's card.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from jaxbio.config.faults import Fault, UserError
+from jaxbio.export import folder as folders
+from jaxbio.export import segmenting, stablehlo
+from jaxbio.export.card import EXAMPLE, Card
+from jaxbio.transforms import scaling
+
+_LARGEST_BATCH = 64
+# Largest difference from the example, as a share of its largest number: float32 products in full on any platform.
+_EXAMPLE_TOLERANCE = 1e-4
+
+
+def load_pretrained(folder: epath.PathLike, *, check: bool = True) -> "Pretrained":
+    """Return the encoder of an export folder, compared with its own example unless `check` is False.
+
+    Raises UserError for a folder that is no whole export, of a newer schema, of an unknown family, or whose encoder
+    does not give the example's output here.
+    """
+    model = Pretrained(*folders.read_export(folder))
+    if check:
+        model.check(folder)
+    return model
+
+
+class Pretrained:
+    """An encoder with its weights: `embed` takes raw signals, `encode` segments in the model's rate and scaling."""
+
+    def __init__(self, card: Card, module: nn.Module, variables: Mapping[str, Any]):
+        self.card = card
+        self.variables = jax.tree.map(jnp.asarray, dict(variables))
+        self._encode = jax.jit(stablehlo.make_encode(module))
+
+    def __repr__(self) -> str:
+        card = self.card
+        wants = f"{'+'.join(card.channels)} at {card.rate_hz:g} Hz, {card.length / card.rate_hz:g} s"
+        return f"Pretrained({card.encoder}, {card.parameters:,} parameters, {wants} -> {card.width})"
+
+    def embed(self, *, rate_hz: float | Mapping[str, float] | None = None, **signals: Any) -> np.ndarray:
+        """Return one vector a segment, the mean over its tokens: float32 (segments, width).
+
+        `signals` are raw arrays by channel role, (samples,) or (recordings, samples), of any unit and any length from
+        a segment on; what is left after the last whole segment is dropped. `rate_hz` is theirs, in Hz, one for all or
+        one by role. Segments come recording by recording, in time order. A channel that is not given, or does not
+        move in a segment, gets what the card says (zeros after scaling).
+
+        Raises UserError for an unknown channel, no channel, no rate, a rate that is not above 0, a wrong shape, NaN or
+        infinite samples, recordings of unequal duration, and less than a segment.
+        """
+        card = self.card
+        segments, present = segmenting.cut_signals(signals, rate_hz, card.channels, card.rate_hz, card.length)
+        vectors = []
+        for start in range(0, len(segments), _LARGEST_BATCH):
+            part_BCT = segments[start : start + _LARGEST_BATCH]
+            x_BCT = np.zeros((_next_power_of_two(len(part_BCT)), len(card.channels), card.length), np.float32)
+            x_BCT[: len(part_BCT), present] = self._scale(part_BCT)
+            vectors.append(np.asarray(self.encode(x_BCT)[: len(part_BCT)]).mean(axis=1))
+        return np.concatenate(vectors)
+
+    def encode(self, x_BCT: Any) -> jax.Array:
+        """Return tok_BLD float32 of segments x_BCT float32 in the model's rate and scaling; any B, any T it takes.
+
+        Raises UserError for another number of axes or channels, and for NaN or infinite values.
+        """
+        x_BCT = np.asarray(x_BCT)
+        if x_BCT.ndim != 3 or x_BCT.shape[1] != len(self.card.channels):
+            wanted = f"(segments, {len(self.card.channels)}, samples), channels {', '.join(self.card.channels)}"
+            raise UserError(Fault("x_BCT", f"shape {x_BCT.shape}", f"expected {wanted}"))
+        if not np.isfinite(x_BCT).all():
+            raise UserError(Fault("x_BCT", "NaN or infinite values", "fill or leave out these segments"))
+        return self._encode(self.variables, jnp.asarray(x_BCT, jnp.float32))
+
+    def check(self, folder: epath.PathLike) -> float:
+        """Return the largest difference from the example's output, as a share of its largest number.
+
+        Raises UserError where it is above 1e-4.
+        """
+        x_BCT, tok_BLD = folders.read_example(folder)
+        difference = float(np.abs(np.asarray(self.encode(x_BCT)) - tok_BLD).max() / np.abs(tok_BLD).max())
+        if not difference <= _EXAMPLE_TOLERANCE:
+            remedy = f"differs from this encoder's output by {difference:.1e} of its largest number; export again"
+            raise UserError(Fault(str(epath.Path(folder) / EXAMPLE), "another output", remedy))
+        return difference
+
+    def _scale(self, x_BCT: np.ndarray) -> np.ndarray:
+        """Return segments as training gave them to the network: through the store's int16, then scaled."""
+        segment_BCT, scale_BC2 = segmenting.quantise(x_BCT)
+        return np.asarray(scaling.scale(segment_BCT, scale_BC2, self.card.scaling))
+
+
+def _next_power_of_two(count: int) -> int:
+    return 1 << (count - 1).bit_length()

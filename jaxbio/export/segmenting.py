@@ -1,0 +1,114 @@
+"""From raw signals to segments of the encoder's rate and length, refusing what has no meaning. NumPy only.
+
+segments_BCT, present = cut_signals({"ppg": x}, 125.0, ("ppg", "ecg"), rate_hz=300.0, length=9000)
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.signal import resample
+
+from jaxbio.config.faults import Fault, UserError
+
+
+def cut_signals(
+    signals: Mapping[str, Any],
+    signal_rate_hz: float | Mapping[str, float] | None,
+    channels: Sequence[str],
+    rate_hz: float,
+    length: int,
+) -> tuple[np.ndarray, list[int]]:
+    """Return segments x_BCT float32 of the given channels only, and the places of these among `channels`.
+
+    `signals` are (samples,) or (recordings, samples) by role, each at its rate in Hz. Segments of `length` samples at
+    `rate_hz` follow each other without overlap, recording by recording.
+
+    Raises UserError with every fault of the signals and rates.
+    """
+    given = {role: signal for role, signal in signals.items() if signal is not None}
+    faults = _role_faults(given, channels)
+    arrays = {role: _as_recordings(role, signal, faults) for role, signal in given.items() if role in channels}
+    rates = {role: _rate_of(role, signal_rate_hz, faults) for role in arrays}
+    if not faults:
+        faults += _duration_faults(arrays, rates, length / rate_hz)
+    if faults:
+        raise UserError(*faults)
+    present = [place for place, role in enumerate(channels) if role in arrays]
+    roles = [channels[place] for place in present]
+    segments = min(_segments_in(arrays[role].shape[1], rates[role] * length / rate_hz) for role in roles)
+    cut = [_cut(arrays[role], rates[role] * length / rate_hz, segments, length) for role in roles]
+    return np.stack(cut, axis=1), present
+
+
+def quantise(x_BCT: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return segments as the store holds them: int16 over each channel's range, and (offset, gain) float32."""
+    low_BC, high_BC = x_BCT.min(axis=-1).astype(np.float64), x_BCT.max(axis=-1).astype(np.float64)
+    offset_BC, gain_BC = (low_BC + high_BC) / 2, (high_BC - low_BC) / 2 / 32767
+    safe_BC = np.where(gain_BC > 0, gain_BC, 1.0)
+    q_BCT = np.rint((x_BCT - offset_BC[..., None]) / safe_BC[..., None])
+    return q_BCT.astype(np.int16), np.stack([offset_BC, gain_BC], axis=-1).astype(np.float32)
+
+
+def _role_faults(given: Mapping[str, Any], channels: Sequence[str]) -> list[Fault]:
+    known = ", ".join(channels)
+    faults = [Fault(role, "unknown channel", f"this encoder takes {known}") for role in given if role not in channels]
+    return faults if given else [Fault("embed", "no signal", f"give at least one of {known}")]
+
+
+def _as_recordings(role: str, signal: Any, faults: list[Fault]) -> np.ndarray:
+    """Return `signal` as (recordings, samples) float32, noting what is wrong with it."""
+    array = np.asarray(signal)
+    if array.dtype.kind not in "fiub":
+        faults.append(Fault(role, f"type {array.dtype}", "expected real numbers"))
+        return np.zeros((1, 0), np.float32)
+    if array.ndim not in (1, 2) or array.size == 0:
+        faults.append(Fault(role, f"shape {array.shape}", "expected (samples,) or (recordings, samples)"))
+    elif not np.isfinite(array).all():
+        bad = int((~np.isfinite(array)).sum())
+        faults.append(Fault(role, f"{bad} NaN or infinite samples", "fill the gaps or leave the channel out"))
+    return np.atleast_2d(array).astype(np.float32)
+
+
+def _rate_of(role: str, rate_hz: float | Mapping[str, float] | None, faults: list[Fault]) -> float:
+    """Return the rate of a role in Hz, noting what is wrong with it."""
+    rate = rate_hz.get(role) if isinstance(rate_hz, Mapping) else rate_hz
+    if rate is None:
+        faults.append(Fault("rate_hz", None, f"give the sampling rate of {role}, Hz"))
+    elif isinstance(rate, bool) or not isinstance(rate, (int, float, np.number)) or not 0 < rate < math.inf:
+        faults.append(Fault("rate_hz", rate, f"expected the sampling rate of {role}, Hz, above 0"))
+    else:
+        return float(rate)
+    return math.nan
+
+
+def _duration_faults(arrays: Mapping[str, np.ndarray], rates: Mapping[str, float], segment_s: float) -> list[Fault]:
+    """Return the faults of signals against each other, and of those shorter than a segment."""
+    faults = []
+    first, *others = arrays
+    for role in others:
+        seconds, other_s = (arrays[name].shape[1] / rates[name] for name in (first, role))
+        sample_s = 1 / min(rates[first], rates[role])
+        if len(arrays[role]) != len(arrays[first]) or abs(seconds - other_s) > sample_s * (1 + 1e-9):
+            shapes = f"{len(arrays[role])} x {other_s:g} s"
+            expected = f"{first} has {len(arrays[first])} x {seconds:g} s; channels span the same time"
+            faults.append(Fault(role, shapes, expected))
+    for role, array in arrays.items():
+        if not _segments_in(array.shape[1], rates[role] * segment_s):
+            remedy = f"shorter than one segment of {segment_s:g} s"
+            faults.append(Fault(role, f"{array.shape[1] / rates[role]:g} s", remedy))
+    return faults
+
+
+def _segments_in(samples: int, samples_a_segment: float) -> int:
+    """Return the whole segments in `samples`; half a sample short of a whole one counts as whole."""
+    return math.floor((samples + 0.5) / samples_a_segment)
+
+
+def _cut(array: np.ndarray, samples_a_segment: float, segments: int, length: int) -> np.ndarray:
+    """Return (recordings x segments, length) of (recordings, samples), each window resampled by FFT."""
+    width = round(samples_a_segment)
+    starts = [min(round(k * samples_a_segment), array.shape[1] - width) for k in range(segments)]
+    windows = np.stack([array[:, start : start + width] for start in starts], axis=1).reshape(-1, width)
+    return windows if width == length else resample(windows, length, axis=-1).astype(np.float32)

@@ -1,0 +1,62 @@
+"""Figures as inline SVG, drawn at a phone's width so that their letters stay readable there.
+
+Matplotlib's object interface only (no pyplot), so that no figure outlives its drawing.
+
+    fig, (axes,) = new_figure()
+    axes.plot(step_N, loss_N); axes.set(xlabel="step", ylabel="loss")
+    svg = to_svg(fig)
+"""
+
+import io
+import itertools
+import re
+from collections.abc import Sequence
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+WIDTH_IN = 3.6
+COLOURS = ("#0b6fb8", "#d1495b", "#2e8b57", "#b8860b", "#6a4c93", "#4a5568", "#00798c", "#c05621")
+_STYLE = {
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e3e7ed",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.2,
+    "legend.frameon": False,
+    "legend.fontsize": 7.5,
+    "svg.fonttype": "path",  # letters as outlines: the same on every machine
+    "svg.hashsalt": "jaxbio",
+    "path.simplify": True,
+    "axes.prop_cycle": mpl.cycler(color=COLOURS),
+}
+_figure_numbers = itertools.count()
+
+
+def new_figure(
+    rows: int = 1, columns: int = 1, *, height_in: float = 2.2, width_in: float = WIDTH_IN, sharex: bool = False
+) -> tuple[Figure, Sequence[Axes]]:
+    """Return a figure and its axes in reading order; `height_in` is that of the whole figure, in inches."""
+    with mpl.rc_context(_STYLE):
+        fig = Figure(figsize=(width_in, height_in), layout="constrained")
+        axes = fig.subplots(rows, columns, squeeze=False, sharex=sharex)
+    return fig, list(axes.flat)
+
+
+def to_svg(fig: Figure) -> str:
+    """Return `fig` as an inline SVG element that scales with its box; its ids are unique within the process."""
+    buffer = io.StringIO()
+    with mpl.rc_context(_STYLE):
+        fig.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    prefix = f"f{next(_figure_numbers)}-"
+    svg = re.sub(r'\bid="', f'id="{prefix}', svg)
+    return svg.replace('href="#', f'href="#{prefix}').replace("url(#", f"url(#{prefix}")
