@@ -29,13 +29,13 @@ class QualityFMEncoder(nn.Module):
     tokenizer: str = "auto"
     remat: str = "none"
     unroll: int = 1
-    compute: str = "float32"
+    dtype: str = "float32"
     dropout_bits: str = "threefry"
 
     @nn.compact
     def __call__(self, x_BCT: jax.Array, train: bool = False) -> jax.Array:
         """Return tokens (B, L, D) float32 of signals (B, C, T); `train` wants an rng stream "dropout"."""
-        dtype = jnp.dtype(self.compute)
+        dtype = jnp.dtype(self.dtype)
         x_BTC = jnp.swapaxes(x_BCT, 1, 2).astype(dtype)
         tok_BLD = ConvTokenizer(self.width, self.tokenizer, dtype, name="tokenizer")(x_BTC)
         tok_BLD = tok_BLD + positions(tok_BLD.shape[1], self.width).astype(dtype)[None]
@@ -59,11 +59,11 @@ class SpectrumHead(nn.Module):
     """Two dense layers with a tanh between, from a channel's token to its spectral bins."""
 
     bins: int
-    compute: str = "float32"
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, tok_BCD: jax.Array) -> jax.Array:
         """Return (B, C, S) float32."""
-        dtype = jnp.dtype(self.compute)
+        dtype = jnp.dtype(self.dtype)
         hidden_BCD = nn.tanh(dense("hidden", tok_BCD, tok_BCD.shape[-1], dtype))
         return dense("output", hidden_BCD, self.bins, dtype).astype(jnp.float32)

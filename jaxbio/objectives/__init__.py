@@ -25,7 +25,7 @@ def make_objective(config: ConfigDict) -> Objective:
     """
     model, settings = dict(config.model), dict(config.objective)
     encoder = ENCODERS[model.pop("name")](
-        **model, compute=config.precision.compute, dropout_bits=config.precision.dropout_bits
+        **model, dtype=config.precision.compute, dropout_bits=config.precision.dropout_bits
     )
     make = OBJECTIVES[settings.pop("name")]
     return make(encoder, scaling=config.data.scaling, augmentation=dict(config.augment), **settings)

@@ -1,10 +1,11 @@
-"""QualityFM's objective: a student of the worse segment learns from a teacher of the better one (fact sheet, section 6).
+"""QualityFM's objective: a student of the worse segment learns from a teacher of the better one.
 
-Three terms: cross-entropy between teacher's and student's softened features, token by token; amplitude and phase spectra
-of the augmented better segment, decoded from the student's features alone. The teacher is a moving average of the
-student's encoder; a teacher's decoder would never be used, so there is none.
+Three terms (fact sheet, section 6): cross-entropy between teacher's and student's softened features, token by token;
+amplitude and phase spectra of the augmented better segment, decoded from the student's features alone. The teacher is a
+moving average of the student's encoder; a teacher's decoder would never be used, so there is none.
 
-    params: {"encoder", "decoder", "amplitude_head", "phase_head"};  state: {"teacher": {"encoder"}, "centre": (1, L, D)}
+    params: {"encoder", "decoder", "amplitude_head", "phase_head"}
+    state:  {"teacher": {"encoder"}, "centre" (1, L, D)}
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,9 @@ import optax
 
 from jaxbio.models.qualityfm import QualityFMEncoder, SpectrumHead
 from jaxbio.objectives.objective import Batch, Objective, Tree
-from jaxbio.transforms import augment, scaling as scalings, spectra
+from jaxbio.transforms.augment import augment, row_keys
+from jaxbio.transforms.scaling import scale
+from jaxbio.transforms.spectra import targets
 
 
 def quality_distillation(
@@ -40,7 +43,7 @@ def quality_distillation(
     It reads `segment_BMCT`, `scale_BMC2` and `row_BM` of a batch of pairs (M = 2, the better member first), and gives
     the metrics distill, amplitude, phase, teacher_entropy (nats a token) and ema_momentum.
     """
-    head = SpectrumHead(encoder.width, encoder.compute)
+    head = SpectrumHead(encoder.width, encoder.dtype)
 
     def init(key: jax.Array, batch: Batch) -> tuple[Tree, Tree]:
         x_BCT = jnp.zeros((1, *batch["segment_BMCT"].shape[2:]))
@@ -60,26 +63,29 @@ def quality_distillation(
     def loss(
         params: Tree, state: Tree, batch: Batch, keys: Mapping[str, jax.Array], progress: jax.Array, train: bool
     ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]:
-        x_BMCT = scalings.scale(batch["segment_BMCT"], batch["scale_BMC2"], scaling)
+        x_BMCT = scale(batch["segment_BMCT"], batch["scale_BMC2"], scaling)
         if train:
-            augment_row = jax.vmap(jax.vmap(partial(augment.augment, **augmentation)))
-            x_BMCT = augment_row(augment.row_keys(keys["augment"], batch["row_BM"]), x_BMCT)
+            augment_row = jax.vmap(jax.vmap(partial(augment, **augmentation)))
+            x_BMCT = augment_row(row_keys(keys["augment"], batch["row_BM"]), x_BMCT)
         better_BCT, worse_BCT = x_BMCT[:, 0], x_BMCT[:, 1]
         teacher_key, student_key, decoder_key = jax.random.split(keys["dropout"], 3)
 
-        def apply(network, x, key, dropout):
+        def apply(network: Tree, x: jax.Array, key: jax.Array, dropout: bool) -> Any:
             return encoder.apply({"params": network}, x, train=dropout, rngs={"dropout": key} if dropout else None)
+
+        def spectrum_of(name: str, tok_BCD: jax.Array) -> Any:
+            return head.apply({"params": params[name]}, tok_BCD)
 
         teacher = state["teacher"]["encoder"]
         teacher_BLD = jax.lax.stop_gradient(apply(teacher, better_BCT, teacher_key, train and teacher_dropout))
         student_BLD = apply(params["encoder"], worse_BCT, student_key, train)
         decoded_BCD = apply(params["decoder"], student_BLD, decoder_key, train)
         target_BLD = jax.nn.softmax((teacher_BLD - state["centre"]) / teacher_temperature)
-        amplitude_BCS, phase_BCS = spectra.targets(better_BCT, head.bins, spectrum)
+        amplitude_BCS, phase_BCS = targets(better_BCT, head.bins, spectrum)
         terms = {
             "distill": _cross_entropy(target_BLD, student_BLD / student_temperature),
-            "amplitude": _smooth_l1(head.apply({"params": params["amplitude_head"]}, decoded_BCD), amplitude_BCS),
-            "phase": _smooth_l1(head.apply({"params": params["phase_head"]}, decoded_BCD), phase_BCS),
+            "amplitude": _smooth_l1(spectrum_of("amplitude_head", decoded_BCD), amplitude_BCS),
+            "phase": _smooth_l1(spectrum_of("phase_head", decoded_BCD), phase_BCS),
         }
         total = terms["distill"] + amplitude_weight * terms["amplitude"] + phase_weight * terms["phase"]
         metrics = {
