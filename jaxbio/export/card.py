@@ -110,5 +110,5 @@ def check_files(folder: epath.PathLike, card: Card) -> None:
 
 def _fingerprint(path: epath.Path) -> dict[str, Any]:
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # epath's IO is a file
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"bytes": path.stat().length, "sha256": digest}

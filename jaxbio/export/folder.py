@@ -130,7 +130,7 @@ def describe_encoder(module: nn.Module) -> tuple[str, dict[str, Any]]:
     names = [name for name, family in models.ENCODERS.items() if type(module) is family]
     if not names:
         raise ValueError(f"{type(module).__name__} is not in models.ENCODERS; register it")
-    fields = dataclasses.fields(module)  # type: ignore[arg-type]  # linen makes every module a dataclass
+    fields = dataclasses.fields(module)
     return names[0], {f.name: getattr(module, f.name) for f in fields if f.init and f.name not in _LINEN_FIELDS}
 
 
@@ -164,9 +164,8 @@ def _clear_folder(folder: epath.PathLike) -> epath.Path:
 def _example_input(wants: Wants) -> np.ndarray:
     """Return two seeded segments of slow waves within [-1, 1], x_BCT float32."""
     rng = np.random.default_rng(0)
-    shape = (_EXAMPLE_SEGMENTS, len(wants.channels), 1)
-    t_T = np.arange(wants.length) / wants.rate_hz
-    waves = [
-        np.sin(2 * np.pi * (k * rng.uniform(0.8, 1.5, shape) * t_T + rng.uniform(size=shape))) for k in range(1, 6)
-    ]
-    return (sum(waves) / len(waves)).astype(np.float32)
+    shape = (_EXAMPLE_SEGMENTS, len(wants.channels), 1, 5)
+    wave_hz = rng.uniform(0.8, 1.5, shape) * np.arange(1, 6)
+    phase = rng.uniform(0, 2 * np.pi, shape)
+    t_T1 = np.arange(wants.length)[:, None] / wants.rate_hz
+    return np.sin(2 * np.pi * wave_hz * t_T1 + phase).mean(axis=-1).astype(np.float32)

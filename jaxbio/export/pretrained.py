@@ -100,7 +100,7 @@ class Pretrained:
     def _scale(self, x_BCT: np.ndarray) -> np.ndarray:
         """Return segments as training gave them to the network: through the store's int16, then scaled."""
         segment_BCT, scale_BC2 = segmenting.quantise(x_BCT)
-        return np.asarray(scaling.scale(segment_BCT, scale_BC2, self.card.scaling))
+        return np.asarray(scaling.scale(jnp.asarray(segment_BCT), jnp.asarray(scale_BC2), self.card.scaling))
 
 
 def _next_power_of_two(count: int) -> int:

@@ -22,7 +22,7 @@ def make_encode(module: nn.Module):
 
     def encode(weights: Mapping[str, Any], x_BCT: jax.Array) -> jax.Array:
         with jax.default_matmul_precision(MATMUL_PRECISION):
-            return module.apply(weights, x_BCT).astype(jnp.float32)
+            return jnp.asarray(module.apply(weights, x_BCT), jnp.float32)
 
     return encode
 

@@ -11,14 +11,16 @@ import io
 import itertools
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 WIDTH_IN = 3.6
 COLOURS = ("#0b6fb8", "#d1495b", "#2e8b57", "#b8860b", "#6a4c93", "#4a5568", "#00798c", "#c05621")
-_STYLE = {
+_STYLE: Any = {
     "font.size": 8,
     "axes.titlesize": 9,
     "axes.spines.top": False,
@@ -32,7 +34,7 @@ _STYLE = {
     "svg.fonttype": "path",  # letters as outlines: the same on every machine
     "svg.hashsalt": "jaxbio",
     "path.simplify": True,
-    "axes.prop_cycle": mpl.cycler(color=COLOURS),
+    "axes.prop_cycle": cycler(color=COLOURS),
 }
 _figure_numbers = itertools.count()
 
