@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxbio.config.faults import Fault, UserError
 from jaxbio.models.dense import uniform_bias, uniform_fan_in
 
 FORMS = ("auto", "convolution", "frames")
@@ -29,6 +30,7 @@ class Layer:
 
 # QualityFM fact sheet, section 3; groups measured on two cores
 LAYERS = (Layer(201, 5, 20), Layer(101, 10, 2), Layer(51, 10, 1))
+WHOLE_ENTRIES = 2**20  # largest Toeplitz matrix that is worth making for a whole signal
 
 
 def convolve(x_BTC: jax.Array, kernel_KCO: jax.Array, layer: Layer) -> jax.Array:
@@ -37,6 +39,49 @@ def convolve(x_BTC: jax.Array, kernel_KCO: jax.Array, layer: Layer) -> jax.Array
     return jax.lax.conv_general_dilated(
         x_BTC, kernel_KCO, (layer.stride,), [(pad, pad)], dimension_numbers=("NWC", "WIO", "NWC")
     )
+
+
+def convolve_frames(x_BTC: jax.Array, kernel_KCO: jax.Array, layer: Layer) -> jax.Array:
+    """Return what `convolve` does as products of windows of the signal with a Toeplitz matrix of the kernel.
+
+    A window holds the samples of `layer.group` outputs and is joined from shifted frames of stride x group samples. A
+    short signal, whose Toeplitz matrix is small, is one window.
+    """
+    batch, length, channels = x_BTC.shape
+    features, pad = kernel_KCO.shape[-1], layer.kernel // 2
+    outputs = -(-length // layer.stride)
+    # of a short signal most taps meet nothing but padding
+    first_tap = max(0, pad - layer.stride * (outputs - 1))
+    kernel_KCO, pad = kernel_KCO[first_tap : length + pad], pad - first_tap
+    if length * channels * outputs * features <= WHOLE_ENTRIES:
+        weight_WCPO = toeplitz(kernel_KCO, layer.stride, outputs)[pad : pad + length]
+        y_BP = x_BTC.reshape(batch, -1) @ weight_WCPO.reshape(length * channels, -1)
+        return y_BP.reshape(batch, outputs, features)
+
+    group = layer.group
+    weight_WCPO = toeplitz(kernel_KCO, layer.stride, group)
+    window, frame = weight_WCPO.shape[0], layer.stride * group
+    windows, frames_a_window = -(-outputs // group), -(-window // frame)
+    frames = windows + frames_a_window - 1
+    x_BTC = jnp.pad(x_BTC, ((0, 0), (pad, frames * frame - pad - length), (0, 0)))
+    x_BNFC = x_BTC.reshape(batch, frames, frame, channels)
+    shifted = [x_BNFC[:, i : i + windows, : window - i * frame] for i in range(frames_a_window)]
+    x_BNW = jnp.concatenate(shifted, axis=2).reshape(batch, windows, window * channels)
+    y_BNP = x_BNW @ weight_WCPO.reshape(window * channels, group * features)
+    return y_BNP.reshape(batch, windows * group, features)[:, :outputs]
+
+
+def toeplitz(kernel_KCO: jax.Array, stride: int, outputs: int) -> jax.Array:
+    """Return the matrix (W, C, P, O) of a strided convolution from a window of W = K + stride (P - 1) to P outputs.
+
+    Entry (w, c, p, o) is tap w - stride p, zero outside the kernel. Made without gather: rows of period W + stride cut
+    at length W shift by one stride a row.
+    """
+    taps, channels, features = kernel_KCO.shape
+    window = taps + stride * (outputs - 1)
+    period_KCO = jnp.pad(kernel_KCO, ((0, window + stride - taps), (0, 0), (0, 0)))
+    rows = jnp.tile(period_KCO, (outputs, 1, 1))[: outputs * window]
+    return rows.reshape(outputs, window, channels, features).transpose(1, 2, 0, 3)
 
 
 class ConvTokenizer(nn.Module):
@@ -74,4 +119,12 @@ class StridedConvolution(nn.Module):
         kernel_KCO = self.param("kernel", uniform_fan_in, shape)
         bias_O = self.param("bias", uniform_bias(self.layer.kernel * channels), (self.features,))
         x_BTC, kernel_KCO, bias_O = nn.dtypes.promote_dtype(x_BTC, kernel_KCO, bias_O, dtype=self.dtype)
-        return convolve(x_BTC, kernel_KCO, self.layer) + bias_O[None, None, :]
+        form = convolve_frames if takes_frames(self.form, x_BTC.shape[1]) else convolve
+        return form(x_BTC, kernel_KCO, self.layer) + bias_O[None, None, :]
+
+
+def takes_frames(form: str, length: int) -> bool:
+    """Return whether a signal of `length` samples (symbolic while exporting) goes through frames."""
+    if form not in FORMS:
+        raise UserError(Fault("model.tokenizer", form, f"one of {', '.join(FORMS)}"))
+    return form != "convolution" and isinstance(length, int)

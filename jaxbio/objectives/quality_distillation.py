@@ -9,7 +9,6 @@ moving average of the student's encoder; a teacher's decoder would never be used
 """
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import jax
@@ -65,7 +64,7 @@ def quality_distillation(
     ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]:
         x_BMCT = scale(batch["segment_BMCT"], batch["scale_BMC2"], scaling)
         if train:
-            augment_row = jax.vmap(jax.vmap(partial(augment, **augmentation)))
+            augment_row = jax.vmap(jax.vmap(lambda key, x_CT: augment(key, x_CT, **augmentation)))
             x_BMCT = augment_row(row_keys(keys["augment"], batch["row_BM"]), x_BMCT)
         better_BCT, worse_BCT = x_BMCT[:, 0], x_BMCT[:, 1]
         teacher_key, student_key, decoder_key = jax.random.split(keys["dropout"], 3)
