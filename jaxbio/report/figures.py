@@ -31,7 +31,7 @@ _STYLE: Any = {
     "lines.linewidth": 1.2,
     "legend.frameon": False,
     "legend.fontsize": 7.5,
-    "svg.fonttype": "path",  # letters as outlines: the same on every machine
+    "svg.fonttype": "none",  # letters stay text: small, searchable, in the reader's own font
     "svg.hashsalt": "jaxbio",
     "path.simplify": True,
     "axes.prop_cycle": cycler(color=COLOURS),

@@ -1,0 +1,297 @@
+"""The page of a run, drawn from its folder while it trains: what it learns, whether it collapses, where time goes.
+
+It reads `config.json` and `metrics.jsonl` and knows no objective: keys are drawn by their area, and what an objective
+wants shown comes in as `Examples`.
+
+    write_run_report(workdir)                                   # -> workdir/report.html
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxbio.config import fields
+from jaxbio.config.faults import Fault, UserError
+from jaxbio.report import figures, page
+
+_POINTS = 300  # of a curve; more are drawn as the mean and range of as many bins
+_PAIRS = 2
+_SCHEDULES = {
+    "train/learning_rate": "learning rate",
+    "train/weight_decay": "weight decay",
+    "train/ema_momentum": "teacher momentum",
+}
+_SPEED = {
+    "perf/pairs_per_s": "pairs/s",
+    "perf/mfu": "share of the peak",
+    "perf/step_s": "step, s",
+    "data/wait_s": "loader wait, s",
+}
+_MONITORS = ("batch_spread", "effective_rank", "teacher_entropy")
+_NORMS = ("grad_norm", "param_norm", "update_norm")
+
+Series = dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Pairs to draw: `segment_BMCT` as the network sees them, and curves (target_BCS, output_BCS) by name.
+
+    `rate_hz` is the segments' sampling rate, `bin_hz` the distance between two bins of the curves.
+    """
+
+    segment_BMCT: np.ndarray
+    rate_hz: float
+    channels: Sequence[str]
+    curves: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    bin_hz: float
+
+
+def write_run_report(workdir: os.PathLike | str, examples: Examples | None = None) -> Path:
+    """Write `report.html` into a run's folder and return its path.
+
+    Raises UserError where the folder holds no run.
+    """
+    workdir = Path(workdir)
+    config = read_config(workdir)
+    series = read_series(workdir)
+    step = max((int(step_N[-1]) for step_N, _ in series.values()), default=0)
+    name = f"{config.get('model.name', 'run')} · {config.get('objective.name', '')}"
+    intro = f"Run folder {workdir}. The page is drawn anew while the run goes on; the record is metrics.jsonl."
+    sections = [
+        page.section("Now", page.facts(_state_of(config, series, step))),
+        _loss_section(series),
+        _curves_section(
+            "Does it collapse?",
+            {key: _label(key) for key in series if key.endswith(_MONITORS)},
+            series,
+            "A collapsed encoder gives every segment the same vector: spread and effective rank of the pooled features "
+            "fall towards nothing. They are measured on held-out segments at every evaluation.",
+        ),
+        _curves_section("Schedules", _SCHEDULES, series, "As the run used them, step by step."),
+        _curves_section(
+            "Norms",
+            {key: _label(key) for key in series if key.endswith(_NORMS)},
+            series,
+            "Of all gradients, parameters and updates together.",
+        ),
+        _curves_section("Speed", _SPEED, series, "Pairs of segments a second over all devices, and what holds it up."),
+        _time_section(series),
+        *(_example_sections(examples) if examples else []),
+        _rest_section(series),
+        _settings_section(config),
+    ]
+    return page.write_page(workdir / "report.html", page.page(name, intro, *filter(None, sections)))
+
+
+def read_config(workdir: os.PathLike | str) -> dict[str, Any]:
+    """Return the run's configuration, dotted name -> value; raises UserError where the folder holds no run."""
+    path = Path(workdir) / "config.json"
+    if not path.is_file():
+        raise UserError(Fault("--workdir", str(workdir), "no config.json there; name the folder of a run"))
+    return json.loads(path.read_text())
+
+
+def read_series(workdir: os.PathLike | str) -> Series:
+    """Return every key of `metrics.jsonl` as (step_N, value_N), in the order in which keys first appear.
+
+    Values that are no numbers are left out, and so is a torn last line of a run that is being written.
+    """
+    found: dict[str, list[tuple[int, float]]] = {}
+    path = Path(workdir) / "metrics.jsonl"
+    for line in path.read_text().splitlines() if path.is_file() else ():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        for key, value in record.items():
+            if key != "step" and isinstance(value, (int, float)) and not isinstance(value, bool):
+                found.setdefault(key, []).append((record["step"], value))
+    return {key: (np.array([s for s, _ in pairs]), np.array([v for _, v in pairs])) for key, pairs in found.items()}
+
+
+def _state_of(config: Mapping[str, Any], series: Series, step: int) -> dict[str, str]:
+    """Return what a glance should tell: how far, how fast, how well."""
+    steps = config.get("train.steps")
+    last = {key: value_N[-1] for key, (_, value_N) in series.items()}
+    said = {"step": f"{step:,} of {steps:,}" if steps else f"{step:,}"}
+    for key, label in (
+        ("train/loss", "loss"),
+        ("eval/loss", "held-out loss"),
+        ("perf/pairs_per_s", "pairs/s"),
+        ("perf/mfu", "share of the peak"),
+        ("time/total_s", "running"),
+    ):
+        if key in last:
+            said[label] = _duration(last[key]) if key.endswith("_s") and "per" not in key else f"{last[key]:.4g}"
+    if "nonfinite" in series:
+        said["refused updates"] = f"{int(series['nonfinite'][1].sum())}"
+    return said
+
+
+def _loss_section(series: Series) -> str:
+    """Draw the loss and each of its terms, training and held-out together."""
+    skipped = {*_SCHEDULES, *(key for key in series if key.endswith((*_MONITORS, *_NORMS)))}
+    terms = [key.removeprefix("train/") for key in series if key.startswith("train/") and key not in skipped]
+    blocks = []
+    for term in terms:
+        fig, (axes,) = figures.new_figure()
+        _draw(axes, series[f"train/{term}"], "training", figures.COLOURS[0])
+        if f"eval/{term}" in series:
+            step_N, value_N = series[f"eval/{term}"]
+            axes.plot(step_N, value_N, "o-", color=figures.COLOURS[1], markersize=3, label="held out")
+            axes.legend()
+        axes.set(xlabel="step", ylabel=term.replace("_", " "))
+        blocks.append(page.figure(figures.to_svg(fig), f"{term.replace('_', ' ').capitalize()} by step"))
+    if not blocks:
+        return page.section("Losses", page.paragraph("No step has been logged yet."))
+    note = "A self-distillation loss alone says little; look at its terms and at the collapse monitors."
+    return page.section("Losses", *blocks, note=note)
+
+
+def _curves_section(heading: str, labels: Mapping[str, str], series: Series, note: str) -> str:
+    """Draw one figure for each key of `labels` that the run logged; nothing where it logged none."""
+    blocks = []
+    for colour, (key, label) in zip(figures.COLOURS * 4, labels.items()):
+        if key in series:
+            fig, (axes,) = figures.new_figure(height_in=1.8)
+            _draw(axes, series[key], None, colour)
+            axes.set(xlabel="step", ylabel=label)
+            blocks.append(page.figure(figures.to_svg(fig), f"{key} by step"))
+    return page.section(heading, *blocks, note=note) if blocks else ""
+
+
+def _time_section(series: Series) -> str:
+    """Draw the cumulative seconds of `time/<part>_s` as bars."""
+    parts = {
+        key.removeprefix("time/").removesuffix("_s"): float(value_N[-1])
+        for key, (_, value_N) in series.items()
+        if key.startswith("time/") and key != "time/total_s"
+    }
+    if not parts:
+        return ""
+    total = max(float(series["time/total_s"][1][-1]) if "time/total_s" in series else 0.0, sum(parts.values()), 1e-9)
+    ordered = sorted(parts.items(), key=lambda part: part[1])
+    fig, (axes,) = figures.new_figure(height_in=0.6 + 0.25 * len(ordered))
+    bars = axes.barh([name.replace("_", " ") for name, _ in ordered], [seconds for _, seconds in ordered])
+    axes.bar_label(bars, [f"{seconds / total:.1%}" for _, seconds in ordered], fontsize=7.5, padding=2)
+    axes.set(xlabel="s")
+    axes.margins(x=0.18)
+    caption = f"Where {_duration(total)} went; shares of the whole"
+    return page.section("Where the time went", page.figure(figures.to_svg(fig), caption))
+
+
+def _example_sections(examples: Examples) -> list[str]:
+    """Draw pairs, and the curves the network made of the worse member beside those of the better one."""
+    pairs = min(_PAIRS, len(examples.segment_BMCT))
+    blocks = [_pair_figure(examples, pair) for pair in range(pairs)]
+    note = (
+        "As the network sees them, after scaling. It is trained to find in the worse member what the better one shows."
+    )
+    sections = [page.section("Pairs", *blocks, note=note)]
+    blocks = [
+        _curve_figure(examples, name, pair, place)
+        for pair in range(pairs)
+        for place in range(len(examples.channels))
+        for name in examples.curves
+    ]
+    if blocks:
+        note = "Target: of the better member. Output: what the network makes of the worse one."
+        sections.append(page.section("Reconstruction beside the target", *blocks, note=note))
+    return sections
+
+
+def _pair_figure(examples: Examples, pair: int) -> str:
+    segment_MCT = examples.segment_BMCT[pair]
+    members = ("better", "worse") if len(segment_MCT) == 2 else tuple(f"member {m}" for m in range(len(segment_MCT)))
+    rows = [(role, c, m) for c, role in enumerate(examples.channels) for m in range(len(segment_MCT))]
+    fig, axes = figures.new_figure(len(rows), height_in=0.9 * len(rows) + 0.3, sharex=True)
+    for panel, (role, c, m) in zip(axes, rows):
+        t_T, x_T = _envelope(segment_MCT[m, c], examples.rate_hz)
+        panel.plot(t_T, x_T, linewidth=0.7, color=figures.COLOURS[m])
+        panel.set(ylabel=f"{role.upper()}\n{members[m]}" if len(members) > 1 else role.upper())
+    axes[-1].set(xlabel="time, s")
+    return page.figure(figures.to_svg(fig), f"Pair {pair + 1}: amplitudes in scaled units")
+
+
+def _curve_figure(examples: Examples, name: str, pair: int, place: int) -> str:
+    target_S, output_S = (np.asarray(array)[pair, place] for array in examples.curves[name])
+    frequency_S = np.arange(len(target_S)) * examples.bin_hz
+    fig, (axes,) = figures.new_figure(height_in=1.8)
+    axes.plot(frequency_S, target_S, linewidth=0.8, color=figures.COLOURS[5], label="target")
+    axes.plot(frequency_S, output_S, linewidth=0.8, color=figures.COLOURS[1], label="output")
+    axes.set(xlabel="frequency, Hz", ylabel=f"{name}, z-score")
+    axes.legend()
+    return page.figure(figures.to_svg(fig), f"Pair {pair + 1}, {examples.channels[place].upper()}: {name}")
+
+
+def _rest_section(series: Series) -> str:
+    """List the last value of every key."""
+    rows = [(key, f"{int(step_N[-1]):,}", f"{value_N[-1]:.6g}") for key, (step_N, value_N) in sorted(series.items())]
+    return page.section("Last values", page.table(rows, ("key", "step", "value"))) if rows else ""
+
+
+def _settings_section(config: Mapping[str, Any]) -> str:
+    """List what differs from the table of fields, and then every field."""
+    table = fields.table(config["model.name"], config["objective.name"])
+    rows = [
+        (name, _shown(value), _shown(table[name].default), table[name].reason)
+        for name, value in config.items()
+        if name in table and _shown(value) != _shown(table[name].default)
+    ]
+    note = "Fields that differ from their default; config.json in the run's folder has all of them."
+    return page.section("Settings", page.table(rows, ("field", "value", "default", "what it is")), note=note)
+
+
+def _draw(axes: Any, curve: tuple[np.ndarray, np.ndarray], label: str | None, colour: str) -> None:
+    """Plot a curve; a long one as the mean of bins with their range behind it."""
+    step_N, value_N = curve
+    if len(step_N) <= _POINTS:
+        axes.plot(step_N, value_N, color=colour, label=label, marker="." if len(step_N) == 1 else None)
+        return
+    edges = np.linspace(0, len(step_N), _POINTS + 1).astype(int)[:-1]
+    counts = np.diff([*edges, len(step_N)])
+    centre = np.add.reduceat(step_N, edges) / counts
+    axes.fill_between(
+        centre,
+        np.minimum.reduceat(value_N, edges),
+        np.maximum.reduceat(value_N, edges),
+        color=colour,
+        alpha=0.2,
+        linewidth=0,
+    )
+    axes.plot(centre, np.add.reduceat(value_N, edges) / counts, color=colour, label=label)
+
+
+def _envelope(x_T: np.ndarray, rate_hz: float, points: int = 900) -> tuple[np.ndarray, np.ndarray]:
+    """Return times and values of a signal thinned to the minimum and maximum of short bins, so that peaks stay."""
+    width = max(1, math.ceil(2 * len(x_T) / points))
+    if width <= 2:
+        return np.arange(len(x_T)) / rate_hz, x_T
+    whole = len(x_T) // width * width
+    bins = x_T[:whole].reshape(-1, width)
+    ends = np.sort(np.stack([bins.argmin(axis=1), bins.argmax(axis=1)], axis=1), axis=1)
+    return (
+        (ends + np.arange(len(bins))[:, None] * width).ravel() / rate_hz,
+        np.take_along_axis(bins, ends, axis=1).ravel(),
+    )
+
+
+def _label(key: str) -> str:
+    return key.partition("/")[2].replace("/", " ").replace("_", " ")
+
+
+def _shown(value: Any) -> str:
+    return str(tuple(value) if isinstance(value, list) else value)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
