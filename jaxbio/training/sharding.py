@@ -61,6 +61,12 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def without_axis(placed: NamedSharding, axis: str) -> NamedSharding:
+    """Return `placed` with nothing split over `axis` any more."""
+    kept = [tuple(name for name in _names(names) if name != axis) for names in placed.spec]
+    return NamedSharding(placed.mesh, PartitionSpec(*(names or None for names in kept)))
+
+
 def check_batch(mesh: Mesh, batch: int, microbatches: int) -> None:
     """Raise UserError when a microbatch of the global `batch` does not divide over data and fsdp."""
     ways = microbatches * math.prod(mesh.shape[axis] for axis in BATCH_AXES)
@@ -209,18 +215,22 @@ def _action_spec(path: str, shape: tuple[int, ...], action: Any, mesh: Mesh) -> 
 
 def _ways(names: Any, path: str, mesh: Mesh) -> int:
     """Return over how many devices the axes `names` of one dimension split it."""
-    names = () if names is None else (names,) if isinstance(names, str) else tuple(names)
-    unknown = [name for name in names if name not in mesh.shape]
+    unknown = [name for name in _names(names) if name not in mesh.shape]
     if unknown:
         raise UserError(Fault("mesh.rules", unknown[0], f"for {path}: axes are {', '.join(AXES)} or None"))
-    return math.prod(mesh.shape[name] for name in names)
+    return math.prod(mesh.shape[name] for name in _names(names))
+
+
+def _names(names: Any) -> tuple[str, ...]:
+    """Return the mesh axes of one dimension of a PartitionSpec: None, a name, or several."""
+    return () if names is None else (names,) if isinstance(names, str) else tuple(names)
 
 
 def _split_over_data(spec: PartitionSpec, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec | None:
     """Return `spec` with data added to the first dimension that divides, or None where there is none."""
     entries = [*spec, *(None,) * (len(shape) - len(spec))]
     for axis, (size, names) in enumerate(zip(shape, entries, strict=True)):
-        held = () if names is None else (names,) if isinstance(names, str) else tuple(names)
+        held = _names(names)
         ways = math.prod(mesh.shape[name] for name in held) * mesh.shape["data"]
         if "data" not in held and size % ways == 0:
             entries[axis] = (*held, "data") if held else "data"

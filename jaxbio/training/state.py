@@ -54,7 +54,7 @@ def abstract_state(config: ConfigDict, objective, optimizer, batch: Mapping[str,
 
 
 def batch_shapes(config: ConfigDict) -> dict[str, jax.ShapeDtypeStruct]:
-    """Return shapes and dtypes of one global batch as `data.loader` delivers it: int16 signals, float32 scales, rows."""
+    """Return shapes and dtypes of one global batch as the loader delivers it: int16 signals, scales, rows."""
     members = 1 if config.pairs.rule == "all_segments" else 2
     pairs, channels = config.train.batch, len(config.data.channels)
     samples = round(config.data.rate_hz * config.data.segment_s)

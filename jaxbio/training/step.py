@@ -7,12 +7,13 @@ The same function serves training, planning, benchmarks and tests.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from jaxbio.config.faults import Fault, UserError
@@ -50,11 +51,14 @@ def make_train_step(config: ConfigDict, objective, optimizer: Optimizer, mesh: M
     def one_step(state: State, batch: Batch) -> tuple[State, dict[str, jax.Array]]:
         progress = state.step.astype(jnp.float32) / steps
 
+        whole = gather_fsdp(state, shardings)
+
         def loss_of(params: PyTree, part: Batch, microbatch: jax.Array):
             keys = step_keys(seed, state.step, microbatch)
-            return objective.loss(params, state.objective_state, part, keys, progress, True)
+            return objective.loss(params, whole.objective_state, part, keys, progress, True)
 
-        (loss, (aux, terms)), grads = mean_gradients(loss_of, state.params, batch, microbatches, mesh)
+        (loss, (aux, terms)), grads = mean_gradients(loss_of, whole.params, batch, microbatches, mesh)
+        grads = jax.lax.with_sharding_constraint(grads, shardings.params)
         grad_norm = optax.global_norm(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params, state.step)
         params = optax.apply_updates(state.params, updates)
@@ -75,7 +79,7 @@ def make_train_step(config: ConfigDict, objective, optimizer: Optimizer, mesh: M
         }
         reported = {f"train/{name}": jnp.asarray(value, jnp.float32) for name, value in metrics.items()}
         reported["nonfinite"] = 1.0 - finite.astype(jnp.float32)
-        return State(state.step + 1, kept.params, kept.opt_state, kept.objective_state), reported
+        return replace(kept, step=state.step + 1), reported
 
     def dispatch(state: State, batches: Batch) -> tuple[State, dict[str, jax.Array]]:
         single = jax.tree.leaves(batches)[0].shape[0] == 1  # a loop of one iteration would only cost fusions
@@ -100,6 +104,7 @@ def make_eval_step(config: ConfigDict, objective, mesh: Mesh, shardings: State) 
 
     def evaluate(state: State, batch: Batch) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
         progress = state.step.astype(jnp.float32) / steps
+        state = gather_fsdp(state, shardings)
         keys = {name: stream_key(seed, f"eval_{name}") for name in ("augment", "dropout")}
         loss, (_, terms) = objective.loss(state.params, state.objective_state, batch, keys, progress, False)
         x_BCT = scale(batch["segment_BMCT"][:, 0], batch["scale_BMC2"][:, 0], scaling)
@@ -122,6 +127,23 @@ def step_keys(seed: int, step: jax.Array, microbatch: jax.Array) -> dict[str, ja
         "augment": jax.random.fold_in(stream_key(seed, "augment"), step),
         "dropout": jax.random.fold_in(jax.random.fold_in(stream_key(seed, "dropout"), step), microbatch),
     }
+
+
+def gather_fsdp(state: State, shardings: State) -> State:
+    """Return `state` with parameters and objective state whole along fsdp, as the loss wants them.
+
+    Left to itself the partitioner splits activations by the parameters' axes instead, and ends the process on a
+    convolution whose kernel is split that way (XLA's convolution_handler, jax 0.10.2).
+    """
+
+    def whole(leaf: jax.Array, placed: NamedSharding) -> jax.Array:
+        return jax.lax.with_sharding_constraint(leaf, sharding.without_axis(placed, "fsdp"))
+
+    return replace(
+        state,
+        params=jax.tree.map(whole, state.params, shardings.params),
+        objective_state=jax.tree.map(whole, state.objective_state, shardings.objective_state),
+    )
 
 
 def mean_gradients(
