@@ -7,11 +7,24 @@ from ml_collections import ConfigDict
 
 from jaxbio.config import fields
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.resolve import resolve
 
 
 def to_plain(config: ConfigDict) -> dict[str, Any]:
     """Return `config` as dotted name -> JSON value (tuples as lists), as run folders and checkpoints keep it."""
     return {name: _plain(value) for name, value in fields.flatten(config).items()}
+
+
+def from_plain(plain: Mapping[str, Any]) -> ConfigDict:
+    """Return the configuration that `to_plain` wrote down.
+
+    A field that was added since has its default. Raises UserError for unknown fields and values out of bounds.
+    """
+    table = fields.table(plain["model.name"], plain["objective.name"])
+    unknown = [Fault(name, plain[name], "this jaxbio has no such field") for name in plain if name not in table]
+    if unknown:
+        raise UserError(*unknown)
+    return resolve(fields.change(fields.defaults(plain["model.name"], plain["objective.name"]), plain))
 
 
 def render(config: ConfigDict) -> str:

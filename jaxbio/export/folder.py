@@ -136,7 +136,7 @@ def describe_encoder(module: nn.Module) -> tuple[str, dict[str, Any]]:
 
 def portable(module: nn.Module) -> nn.Module:
     """Return the module computing in float32, whatever type it was trained in (its weights are float32)."""
-    return module.clone(compute="float32") if hasattr(module, "compute") else module
+    return module.clone(dtype="float32") if hasattr(module, "dtype") else module
 
 
 def expected_weights(module: nn.Module, wants: Wants) -> dict[str, jax.ShapeDtypeStruct]:

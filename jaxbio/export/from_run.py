@@ -1,0 +1,77 @@
+"""From a run's newest checkpoint to an export folder.
+
+card = export_run("runs/quickstart", "runs/quickstart/export")
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from jaxbio.config import changes
+from jaxbio.config.faults import Fault, UserError
+from jaxbio.export import folder as folders
+from jaxbio.export.card import Card
+from jaxbio.objectives import make_objective
+from jaxbio.training import checkpoint
+
+_METRIC_AREAS = ("eval/", "train/loss")
+
+
+def export_run(
+    workdir: epath.PathLike,
+    out: epath.PathLike,
+    *,
+    which: str | None = None,
+    step: int | None = None,
+    licence: str = "not stated",
+) -> Card:
+    """Write encoder `which` (None: the objective's default) of a run's checkpoint (None: the newest) into `out`.
+
+    Raises UserError where the folder holds no run or no checkpoint, or where the objective has no such encoder.
+    """
+    encoder, variables, wants, origin = load_encoder(workdir, which=which, step=step, licence=licence)
+    return folders.write_export(out, encoder, variables, wants=wants, origin=origin)
+
+
+def load_encoder(
+    workdir: epath.PathLike, *, which: str | None = None, step: int | None = None, licence: str = "not stated"
+) -> tuple[Any, dict[str, Any], folders.Wants, folders.Origin]:
+    """Return encoder, variables, wants and origin of a run's checkpoint; arguments and errors as `export_run`."""
+    step, items, meta = checkpoint.restore_items(workdir, ("params", "objective"), step=step)
+    config = changes.from_plain(meta["config"])
+    objective = make_objective(config)
+    name = which or next(iter(objective.encoders))
+    if name not in objective.encoders:
+        known = ", ".join(objective.encoders)
+        raise UserError(Fault("--which", name, f"{config.objective.name} has the encoders {known}"))
+    encoder, take = objective.encoders[name]
+    variables = take(items["params"], items["objective"])
+    origin = folders.Origin(
+        source=f"step {step} of run {Path(workdir).name}",
+        which=name,
+        objective=config.objective.name,
+        steps=step,
+        store_hash=meta["store_hash"],
+        metrics=_last_metrics(Path(workdir), step),
+        licence=licence,
+    )
+    return encoder, variables, wants_of(config), origin
+
+
+def wants_of(config: ConfigDict) -> folders.Wants:
+    """Return what an encoder of this configuration wants as input."""
+    data = config.data
+    return folders.Wants(data.rate_hz, round(data.rate_hz * data.segment_s), tuple(data.channels), data.scaling)
+
+
+def _last_metrics(workdir: Path, step: int) -> dict[str, float]:
+    """Return the last value up to `step` of the held-out metrics and the loss; empty where nothing was recorded."""
+    path, found = workdir / "metrics.jsonl", {}
+    for line in path.read_text().splitlines() if path.is_file() else ():
+        record = json.loads(line)
+        if record["step"] <= step:
+            found |= {key: value for key, value in record.items() if key.startswith(_METRIC_AREAS)}
+    return found

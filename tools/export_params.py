@@ -1,0 +1,56 @@
+"""Export the encoder of a run: weights, card, a program for any platform, and an example that checks them.
+
+python tools/export_params.py --workdir runs/quickstart --out runs/quickstart/export
+python tools/export_params.py --workdir runs/quickstart --which student --out student
+python tools/export_params.py --export runs/quickstart/export --layout reference --out reference
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from jaxbio.config.command_line import parse_command
+from jaxbio.config.faults import Fault, UserError, run_command
+
+
+def main(arguments: Sequence[str]) -> dict:
+    """Write an export folder, or the reference's layout of one; return what was written."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workdir", metavar="DIR", help="folder of the run whose newest checkpoint is exported")
+    parser.add_argument("--export", metavar="DIR", help="an export folder instead of a run, to change its layout")
+    parser.add_argument("--out", metavar="DIR", required=True, help="folder to write")
+    parser.add_argument("--which", metavar="NAME", help="an encoder of the objective other than its default")
+    parser.add_argument("--step", type=int, metavar="N", help="a checkpoint other than the newest")
+    parser.add_argument("--layout", choices=("jaxbio", "reference"), default="jaxbio", help="names and axes of weights")
+    parser.add_argument("--licence", default="not stated", help="licence of the weights, for the card")
+    flags, _ = parse_command(arguments, parser, needs_config=False)
+    if (flags.workdir is None) == (flags.export is None):
+        raise UserError(Fault("--workdir", flags.workdir, "name one of --workdir and --export"))
+    # JAX only after the flags are read: a wrong flag answers at once.
+    from jaxbio.export import folder, from_run, torch_import
+
+    if flags.export is not None:
+        card, module, variables = folder.read_export(flags.export)
+        if flags.layout == "reference":
+            return torch_import.write_reference(flags.out, module, variables)
+        raise UserError(Fault("--layout", flags.layout, "an export is in this layout already; try --layout reference"))
+    if flags.layout == "reference":
+        module, variables, _, _ = from_run.load_encoder(flags.workdir, which=flags.which, step=flags.step)
+        return torch_import.write_reference(flags.out, module, variables)
+    card = from_run.export_run(flags.workdir, flags.out, which=flags.which, step=flags.step, licence=flags.licence)
+    return {
+        "export": flags.out,
+        "encoder": card.encoder,
+        "which": card.which,
+        "parameters": card.parameters,
+        "step": card.steps,
+        "width": card.width,
+        "channels": list(card.channels),
+        "rate_hz": card.rate_hz,
+    }
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    run_command(main)
