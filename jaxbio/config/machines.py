@@ -15,6 +15,19 @@ MACHINES: dict[str, dict[str, Any]] = {
     "tpu": {"precision.compute": "bfloat16", "data.cache": "host", "train.steps_per_dispatch": 10},
     # Parameters, gradients and moments split over eight devices: for memory, not for speed.
     "fsdp": {"mesh.fsdp": 8, "mesh.rules": ((".*", "fsdp"),)},
+    # Heads and feed-forward width of QualityFM's blocks over four devices; base and medium have four heads.
+    "tensor": {
+        "mesh.tensor": 4,
+        "mesh.rules": (
+            ("blocks/attention/qkv/kernel$", (None, None, None, "tensor")),
+            ("blocks/attention/qkv/bias$", (None, None, "tensor")),
+            ("blocks/attention/output/kernel$", (None, "tensor")),
+            ("blocks/feedforward_in/kernel$", (None, None, "tensor")),
+            ("blocks/feedforward_in/bias$", (None, "tensor")),
+            ("blocks/feedforward_out/kernel$", (None, "tensor")),
+            (".*", "replicate"),
+        ),
+    },
     # Recompute a block in the gradient: a third more products, a fraction of the activations.
     "remat": {"model.remat": "full"},
 }

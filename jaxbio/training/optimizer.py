@@ -152,7 +152,7 @@ def clip(grads: PyTree, groups: PyTree, norm: float | None, value: float | None)
         if limit is None:
             continue
         members = [index for index, other in enumerate(own) if other is group]
-        size = optax.global_norm([leaves[index] for index in members])
+        size = optax.tree.norm([leaves[index] for index in members])
         factor = jnp.where(size > limit, limit / size, 1.0)
         for index in members:
             leaves[index] = leaves[index] * factor

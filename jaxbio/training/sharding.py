@@ -206,6 +206,9 @@ def _action_spec(path: str, shape: tuple[int, ...], action: Any, mesh: Mesh) -> 
         raise UserError(
             Fault("mesh.rules", action, f'for {path} {shape}: "replicate", "fsdp", or at most {len(shape)} axes')
         )
+    named = [name for names in action for name in _names(names)]
+    if len(set(named)) < len(named):
+        raise UserError(Fault("mesh.rules", action, f"for {path}: each axis at most once"))
     for size, names in zip(shape, action, strict=False):
         ways = _ways(names, path, mesh)
         if size % ways:
@@ -228,11 +231,13 @@ def _names(names: Any) -> tuple[str, ...]:
 
 def _split_over_data(spec: PartitionSpec, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec | None:
     """Return `spec` with data added to the first dimension that divides, or None where there is none."""
+    if any("data" in _names(names) for names in spec):
+        return spec
     entries = [*spec, *(None,) * (len(shape) - len(spec))]
     for axis, (size, names) in enumerate(zip(shape, entries, strict=True)):
         held = _names(names)
         ways = math.prod(mesh.shape[name] for name in held) * mesh.shape["data"]
-        if "data" not in held and size % ways == 0:
+        if size % ways == 0:
             entries[axis] = (*held, "data") if held else "data"
             return PartitionSpec(*entries)
     return None

@@ -59,7 +59,7 @@ def make_train_step(config: ConfigDict, objective, optimizer: Optimizer, mesh: M
 
         (loss, (aux, terms)), grads = mean_gradients(loss_of, whole.params, batch, microbatches, mesh)
         grads = jax.lax.with_sharding_constraint(grads, shardings.params)
-        grad_norm = optax.global_norm(grads)
+        grad_norm = optax.tree.norm(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params, state.step)
         params = optax.apply_updates(state.params, updates)
         objective_state = objective.update(params, state.objective_state, aux, progress)
@@ -73,8 +73,8 @@ def make_train_step(config: ConfigDict, objective, optimizer: Optimizer, mesh: M
             "loss": loss,
             **terms,
             "grad_norm": grad_norm,
-            "param_norm": optax.global_norm(kept.params),
-            "update_norm": optax.global_norm(updates),
+            "param_norm": optax.tree.norm(kept.params),
+            "update_norm": optax.tree.norm(updates),
             **{name: schedule(state.step) for name, schedule in optimizer.schedules.items()},
         }
         reported = {f"train/{name}": jnp.asarray(value, jnp.float32) for name, value in metrics.items()}

@@ -19,22 +19,24 @@ from jaxbio.training.sharding import dispatch_sharding, make_mesh, place_state
 from jaxbio.training.state import abstract_state
 from jaxbio.training.step import init_state, make_train_step
 
-SAMPLES, WIDTH = 24, 16
+SAMPLES = 24
 
 
 class Linear(nn.Module):
     """Tokens of 4 samples of both channels, two layers: (B, C, T) -> (B, L, D)."""
 
+    width: int = 16
+
     @nn.compact
     def __call__(self, x_BCT: jax.Array) -> jax.Array:
         pairs, channels, samples = x_BCT.shape
         tok_BLF = x_BCT.reshape(pairs, channels, samples // 4, 4).swapaxes(1, 2).reshape(pairs, samples // 4, -1)
-        return nn.Dense(WIDTH, name="second")(nn.tanh(nn.Dense(WIDTH, name="first")(tok_BLF)))
+        return nn.Dense(self.width, name="second")(nn.tanh(nn.Dense(self.width, name="first")(tok_BLF)))
 
 
-def linear_objective(coupled: bool = False) -> Objective:
+def linear_objective(coupled: bool = False, width: int = 16) -> Objective:
     """Regress the centred teacher's tokens of the better member from the noisy worse member."""
-    module = Linear()
+    module = Linear(width)
 
     def init(key, batch):
         params = module.init(key, batch["segment_BMCT"][:, 0].astype(jnp.float32))["params"]

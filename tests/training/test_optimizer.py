@@ -1,0 +1,167 @@
+"""The optimiser against NumPy references of the published update rules; schedules, clipping, groups and masks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxbio.config import fields
+from jaxbio.config.faults import UserError
+from jaxbio.training.optimizer import Group, assign_groups, decay_mask, make_optimizer
+
+STEPS = 10
+SHAPES = {"encoder": {"kernel": (4, 3), "bias": (3,)}, "blocks": {"kernel": (2, 3, 3), "bias": (2, 3), "scale": (2, 3)}}
+
+
+def tree(seed: int, size: float = 1.0):
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda shape: jnp.asarray(size * rng.normal(size=shape), jnp.float32),
+        SHAPES,
+        is_leaf=lambda node: isinstance(node, tuple),
+    )
+
+
+def settings(**changes):
+    config = fields.defaults()
+    plain = {"warmup_frac": 0.0, "clip_norm": None, "learning_rate": 0.1, "learning_rate_end": 0.01, **changes}
+    return fields.change(config, {f"optimizer.{name}": value for name, value in plain.items()}).optimizer
+
+
+def descend(chosen, steps=STEPS, size=1.0):
+    """Return the parameters after `steps` updates with seeded gradients."""
+    optimizer, params = make_optimizer(chosen, STEPS), tree(0)
+    opt_state = optimizer.init(params)
+    for step in range(steps):
+        updates, opt_state = optimizer.update(tree(step + 1, size), opt_state, params, jnp.int32(step))
+        params = jax.tree.map(jnp.add, params, updates)
+    return params
+
+
+def half_cosine(start, end, step):
+    return end + 0.5 * (start - end) * (1 + np.cos(np.pi * step / STEPS))
+
+
+def reference(name, decayed, key):
+    """The rules of torch.optim.Adam, AdamW and SGD for one leaf, in float64, with the schedules of the defaults."""
+    param = np.asarray(tree(0)[key[0]][key[1]], np.float64)
+    first = second = np.zeros_like(param)
+    for step in range(STEPS):
+        grad = np.asarray(tree(step + 1)[key[0]][key[1]], np.float64)
+        rate = half_cosine(0.1, 0.01, step)
+        decay = half_cosine(0.04, 0.4, step) * decayed
+        if name != "adamw":
+            grad = grad + decay * param
+        if name == "sgd":
+            first = 0.9 * first + grad
+            param = param - rate * (grad + 0.9 * first)
+            continue
+        first, second = 0.9 * first + 0.1 * grad, 0.999 * second + 0.001 * grad**2
+        if name == "adamw":
+            param = param * (1 - rate * decay)
+        unbiased = np.sqrt(second / (1 - 0.999 ** (step + 1))) + 1e-8
+        param = param - rate * first / (1 - 0.9 ** (step + 1)) / unbiased
+    return param
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam_l2", "sgd"])
+def test_update_rule_equals_its_numpy_reference(name):
+    params = descend(settings(name=name))
+    for key in (("encoder", "kernel"), ("encoder", "bias"), ("blocks", "kernel"), ("blocks", "scale")):
+        wanted = reference(name, key[1] == "kernel", key)
+        np.testing.assert_allclose(params[key[0]][key[1]], wanted, rtol=2e-5, atol=2e-6)
+
+
+def test_matrices_decay_by_name_even_where_biases_are_stacked():
+    params = tree(0)
+    mask = decay_mask(params, "matrices")
+    assert mask["encoder"] == {"kernel": True, "bias": False}
+    assert mask["blocks"] == {"kernel": True, "bias": False, "scale": False}
+    assert all(jax.tree.leaves(decay_mask(params, "all")))
+
+
+def test_schedules_run_from_their_first_value_to_their_last():
+    schedules = make_optimizer(settings(warmup_frac=0.3), STEPS).schedules
+    rates = [float(schedules["learning_rate"](step)) for step in range(STEPS + 1)]
+    decays = [float(schedules["weight_decay"](step)) for step in range(STEPS + 1)]
+    np.testing.assert_allclose(rates[:4], [0.1 / 3, 0.2 / 3, 0.1, 0.1], rtol=1e-6)
+    np.testing.assert_allclose(rates[-1], 0.01, rtol=1e-6)
+    np.testing.assert_allclose([decays[0], decays[5], decays[-1]], [0.04, 0.22, 0.4], rtol=1e-6)
+    assert all(earlier >= later for earlier, later in zip(rates[3:], rates[4:]))
+
+
+def test_schedules_go_by_the_step_of_the_run():
+    optimizer, params = make_optimizer(settings(name="sgd", momentum=0.0, decay_mask="matrices"), STEPS), tree(0)
+    updates, _ = optimizer.update(tree(1), optimizer.init(params), params, jnp.int32(STEPS))
+    np.testing.assert_allclose(updates["encoder"]["bias"], -0.01 * tree(1)["encoder"]["bias"], rtol=1e-5)
+
+
+def first_update(**changes):
+    """Return updates of plain descent with rate 1 from a gradient of deviation 10."""
+    plain = {"name": "sgd", "momentum": 0.0, "learning_rate": 1.0, "weight_decay": 0.0, "weight_decay_end": 0.0}
+    optimizer, params = make_optimizer(settings(**plain, **changes), STEPS), tree(0)
+    return optimizer.update(tree(1, 10.0), optimizer.init(params), params, jnp.int32(0))[0]
+
+
+def norm(*leaves):
+    return np.sqrt(sum(float(jnp.square(leaf).sum()) for leaf in leaves))
+
+
+def test_global_norm_is_clipped_and_keeps_its_direction():
+    updates = first_update(clip_norm=2.0)
+    assert norm(*jax.tree.leaves(updates)) == pytest.approx(2.0, rel=1e-5)
+    ratio = np.asarray(updates["encoder"]["kernel"] / tree(1, 10.0)["encoder"]["kernel"])
+    np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-5)
+
+
+def test_small_gradients_are_not_clipped():
+    np.testing.assert_array_equal(first_update(clip_norm=1e6)["encoder"]["bias"], -tree(1, 10.0)["encoder"]["bias"])
+
+
+def test_entries_are_clipped_by_value():
+    wanted = -jnp.clip(tree(1, 10.0)["blocks"]["kernel"], -0.5, 0.5)
+    np.testing.assert_array_equal(first_update(clip_value=0.5)["blocks"]["kernel"], wanted)
+
+
+def test_a_group_with_its_own_norm_leaves_the_global_one():
+    updates = first_update(clip_norm=2.0, groups=(("^blocks/", {"clip_norm": 0.1}),))
+    assert norm(*updates["blocks"].values()) == pytest.approx(0.1, rel=1e-5)
+    assert norm(*updates["encoder"].values()) == pytest.approx(2.0, rel=1e-5)
+
+
+def test_groups_scale_learning_rate_and_decay_and_the_first_match_wins():
+    groups = (("blocks/kernel", {"learning_rate": 0.5, "weight_decay": 0.0}), ("blocks", {"learning_rate": 2.0}))
+    plain, grouped = descend(settings(), 1), descend(settings(groups=groups), 1)
+    start, rate, decay = tree(0), 0.1, 0.04
+    moved = {leaf: plain["blocks"][leaf] - start["blocks"][leaf] for leaf in plain["blocks"]}
+    undecayed = moved["kernel"] + rate * decay * start["blocks"]["kernel"]
+    np.testing.assert_allclose(
+        grouped["blocks"]["kernel"], start["blocks"]["kernel"] + 0.5 * undecayed, rtol=1e-5, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        grouped["blocks"]["bias"], start["blocks"]["bias"] + 2.0 * moved["bias"], rtol=1e-5, atol=1e-6
+    )
+    np.testing.assert_array_equal(grouped["encoder"]["kernel"], plain["encoder"]["kernel"])
+
+
+def test_frozen_parameters_stay_and_hold_no_moments():
+    groups = (("^encoder/", {"frozen": True}),)
+    params = descend(settings(groups=groups))
+    for leaf, value in tree(0)["encoder"].items():
+        np.testing.assert_array_equal(params["encoder"][leaf], value)
+    moments = jax.tree.leaves(make_optimizer(settings(groups=groups), STEPS).init(tree(0)))
+    assert sum(leaf.size for leaf in moments) == 1 + 2 * sum(leaf.size for leaf in jax.tree.leaves(tree(0)["blocks"]))
+
+
+@pytest.mark.parametrize(
+    ("rules", "unused"),
+    [((("decoder", {"frozen": True}),), "decoder"), ((("kernel", {}), ("encoder/kernel", {})), "encoder/kernel")],
+)
+def test_a_group_rule_that_decides_nothing_is_named(rules, unused):
+    with pytest.raises(UserError) as caught:
+        make_optimizer(settings(groups=rules), STEPS).init(tree(0))
+    assert [fault.value for fault in caught.value.faults] == [unused]
+
+
+def test_parameters_of_no_group_take_the_plain_settings():
+    assert assign_groups(tree(0), ()) == jax.tree.map(lambda _: Group(), tree(0))

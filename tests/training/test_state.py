@@ -1,0 +1,72 @@
+"""The state: its shape without arrays, its initialisation straight into shardings, and its random streams."""
+
+import jax
+import numpy as np
+import pytest
+from linear_run import linear_config, linear_objective, make_batches, start
+
+from jaxbio.training.optimizer import make_optimizer
+from jaxbio.training.sharding import make_mesh, place_state
+from jaxbio.training.state import abstract_state, batch_shapes, leaf_paths, new_state, stream_key
+from jaxbio.training.step import step_keys
+
+FSDP = {"mesh__data": 1, "mesh__fsdp": 8, "mesh__rules": ((".*", "fsdp"),)}
+
+
+def test_batch_shapes_are_those_of_the_loader():
+    config = linear_config()
+    arrays = {name: array[0] for name, array in make_batches(config, 1).items()}
+    assert {name: (a.shape, a.dtype) for name, a in arrays.items()} == {
+        name: (a.shape, a.dtype) for name, a in batch_shapes(config).items()
+    }
+
+
+def test_single_segments_have_one_member():
+    assert batch_shapes(linear_config(pairs__rule="all_segments"))["segment_BMCT"].shape[1] == 1
+
+
+def test_abstract_state_is_the_shape_of_the_initialised_one():
+    config, objective = linear_config(), linear_objective()
+    abstract = abstract_state(
+        config, objective, make_optimizer(config.optimizer, config.train.steps), batch_shapes(config)
+    )
+    _, _, _, state = start(config, objective)
+    assert jax.tree.map(lambda a: (a.shape, a.dtype), abstract) == jax.tree.map(lambda a: (a.shape, a.dtype), state)
+
+
+def test_initial_values_do_not_depend_on_the_mesh():
+    objective = linear_objective()
+    single = start(linear_config(), objective, jax.devices()[:1])[-1]
+    sharded = start(linear_config(**FSDP), objective)[-1]
+    for path, leaf in leaf_paths(single).items():
+        np.testing.assert_array_equal(leaf, leaf_paths(sharded)[path], err_msg=path)
+
+
+def test_initialisation_holds_no_unsharded_copy():
+    config, objective = linear_config(**FSDP), linear_objective(width=512)
+    optimizer = make_optimizer(config.optimizer, config.train.steps)
+    batch = batch_shapes(config)
+    abstract = abstract_state(config, objective, optimizer, batch)
+    placement = place_state(abstract, make_mesh(1, 8, 1), config.mesh.rules, config.mesh.moments)
+    initialise = jax.jit(lambda b: new_state(config, objective, optimizer, b), out_shardings=placement.shardings)
+    memory = initialise.lower(batch).compile().memory_analysis()
+    whole = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(abstract.params))
+    assert memory.output_size_in_bytes == pytest.approx(placement.bytes_per_device, rel=0.02)
+    assert memory.temp_size_in_bytes < whole / 4
+
+
+def test_streams_are_named_and_repeatable():
+    assert jax.random.key_data(stream_key(3, "init")).tolist() == jax.random.key_data(stream_key(3, "init")).tolist()
+    drawn = {tuple(jax.random.key_data(stream_key(seed, name)).tolist()) for seed in (0, 1) for name in ("a", "b")}
+    assert len(drawn) == 4
+
+
+def test_augmentation_goes_by_step_and_dropout_by_microbatch_too():
+    def words(step, microbatch):
+        return {name: tuple(jax.random.key_data(key).tolist()) for name, key in step_keys(0, step, microbatch).items()}
+
+    first, other_part, other_step = words(5, 0), words(5, 1), words(6, 0)
+    assert first["augment"] == other_part["augment"]
+    assert first["dropout"] != other_part["dropout"]
+    assert first["augment"] != other_step["augment"]
+    assert first["dropout"] != other_step["dropout"]
