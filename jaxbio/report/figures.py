@@ -26,6 +26,7 @@ _STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "grid.color": "#e3e7ed",
     "grid.linewidth": 0.6,
     "lines.linewidth": 1.2,
@@ -47,6 +48,12 @@ def new_figure(
         fig = Figure(figsize=(width_in, height_in), layout="constrained")
         axes = fig.subplots(rows, columns, squeeze=False, sharex=sharex)
     return fig, list(axes.flat)
+
+
+def add_legend(axes: Axes) -> None:
+    """Add a legend in the style of the figures."""
+    with mpl.rc_context(_STYLE):
+        axes.legend()
 
 
 def to_svg(fig: Figure) -> str:

@@ -24,7 +24,7 @@ h1 { font-size: 1.5rem; line-height: 1.2; margin: 0.5rem 0; }
 h2 { font-size: 1.15rem; margin: 2rem 0 0.5rem; padding-top: 1rem; border-top: 1px solid var(--line); }
 p { margin: 0.4rem 0; max-width: 46rem; }
 .note, figcaption { color: var(--soft); font-size: 0.9rem; }
-.blocks { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); gap: 1rem; }
+.blocks { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); gap: 1rem; }
 .blocks > .wide { grid-column: 1 / -1; }
 figure { margin: 0; min-width: 0; }
 figure svg, figure img { display: block; width: 100%; height: auto; background: #ffffff; border-radius: 6px; }

@@ -146,7 +146,7 @@ def _loss_section(series: Series) -> str:
         if f"eval/{term}" in series:
             step_N, value_N = series[f"eval/{term}"]
             axes.plot(step_N, value_N, "o-", color=figures.COLOURS[1], markersize=3, label="held out")
-            axes.legend()
+            figures.add_legend(axes)
         axes.set(xlabel="step", ylabel=term.replace("_", " "))
         blocks.append(page.figure(figures.to_svg(fig), f"{term.replace('_', ' ').capitalize()} by step"))
     if not blocks:
@@ -163,6 +163,7 @@ def _curves_section(heading: str, labels: Mapping[str, str], series: Series, not
             fig, (axes,) = figures.new_figure(height_in=1.8)
             _draw(axes, series[key], None, colour)
             axes.set(xlabel="step", ylabel=label)
+            axes.set_ylim(bottom=min(0.0, series[key][1].min()))
             blocks.append(page.figure(figures.to_svg(fig), f"{key} by step"))
     return page.section(heading, *blocks, note=note) if blocks else ""
 
@@ -182,6 +183,7 @@ def _time_section(series: Series) -> str:
     bars = axes.barh([name.replace("_", " ") for name, _ in ordered], [seconds for _, seconds in ordered])
     axes.bar_label(bars, [f"{seconds / total:.1%}" for _, seconds in ordered], fontsize=7.5, padding=2)
     axes.set(xlabel="s")
+    axes.grid(visible=False, axis="y")
     axes.margins(x=0.18)
     caption = f"Where {_duration(total)} went; shares of the whole"
     return page.section("Where the time went", page.figure(figures.to_svg(fig), caption))
@@ -227,7 +229,7 @@ def _curve_figure(examples: Examples, name: str, pair: int, place: int) -> str:
     axes.plot(frequency_S, target_S, linewidth=0.8, color=figures.COLOURS[5], label="target")
     axes.plot(frequency_S, output_S, linewidth=0.8, color=figures.COLOURS[1], label="output")
     axes.set(xlabel="frequency, Hz", ylabel=f"{name}, z-score")
-    axes.legend()
+    figures.add_legend(axes)
     return page.figure(figures.to_svg(fig), f"Pair {pair + 1}, {examples.channels[place].upper()}: {name}")
 
 
