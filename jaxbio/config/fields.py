@@ -59,6 +59,9 @@ COMMON: dict[str, Field] = {
         choices=("per_channel", "joint", "unit", "physical"),
     ),
     "data.streams": _science(256, "streams the pairs are cut into; bounds mixing and locality", low=1),
+    "data.curriculum": _science(
+        (), "(end of the stage as a share of the steps, largest difficulty drawn) for each stage; (): all pairs always"
+    ),
     "data.cache": _machine(
         "none", "none: read through array_record; host: one int16 memory map a host", choices=("none", "host")
     ),
@@ -109,9 +112,11 @@ COMMON: dict[str, Field] = {
     "quality.author_rate_bpm": _science((40.0, 120.0), "heart rates the published ECG score accepts, 1/min"),
     "pairs.rule": _science(
         "quality_classes",
-        "quality_classes: two segments of different class; all_segments: single segments, no pairs",
-        choices=("quality_classes", "all_segments"),
+        "quality_classes: two segments of different class; good_bad: a clean one and one with artefacts; all_segments: "
+        "single segments, no pairs",
+        choices=("quality_classes", "good_bad", "all_segments"),
     ),
+    "pairs.good_artefact_frac": _science(0.05, "artefact fraction up to which good_bad calls a segment good", low=0.0),
     "pairs.max_gap_s": _science(300.0, "largest gap between the members' starts, s (QualityFM: five minutes)", low=0.0),
     "pairs.max_per_segment": _science(
         4,
@@ -143,6 +148,12 @@ COMMON: dict[str, Field] = {
     ),
     "optimizer.learning_rate": _science(2e-4, "peak learning rate (QualityFM: 1e-4 x batch / 256)", low=0.0),
     "optimizer.learning_rate_end": _science(1e-6, "learning rate at the last step, after a cosine", low=0.0),
+    "optimizer.schedule": _science(
+        "cosine",
+        "after the warm-up: cosine to learning_rate_end; step: halved every step_every",
+        choices=("cosine", "step"),
+    ),
+    "optimizer.step_every": _science(10_000, "steps between halvings of the learning rate under schedule step", low=1),
     "optimizer.warmup_frac": _science(0.02, "share of the steps of linear warm-up (QualityFM: 0)", low=0.0, high=0.9),
     "optimizer.b1": _science(0.9, "decay of Adam's first moment", low=0.0, high=1.0),
     "optimizer.b2": _science(0.999, "decay of Adam's second moment", low=0.0, high=1.0),
@@ -180,11 +191,6 @@ COMMON: dict[str, Field] = {
         choices=("float32", "bfloat16"),
     ),
     "precision.deterministic": _machine(True, "ask the compiler for run-to-run identical GPU kernels"),
-    "precision.dropout_bits": _science(
-        "counter_hash",
-        "counter_hash: hashed counter that fuses, a sixth faster on CPU; threefry: JAX's vetted generator",
-        choices=("counter_hash", "threefry"),
-    ),
     # ---- checkpoint, eval, log, profile
     "checkpoint.every_steps": _machine(1000, "steps between checkpoints", low=1),
     "checkpoint.every_s": _machine(
@@ -226,6 +232,11 @@ MODELS: dict[str, dict[str, Field]] = {
         "model.feedforward": _science(256, "hidden width of the feed-forward layer", low=1),
         "model.window": _science(8, "local attention window, tokens, even; token 0 is global", low=0),
         "model.dropout": _science(0.1, "dropout everywhere, attention weights included", low=0.0, high=0.99),
+        "model.dropout_bits": _science(
+            "counter_hash",
+            "counter_hash: hashed counter that fuses, a sixth faster on CPU; threefry: JAX's vetted generator",
+            choices=("counter_hash", "threefry"),
+        ),
         "model.tokenizer": _machine(
             "auto",
             "convolution; frames: the same as framed matrix products; auto: the faster for the platform",
@@ -238,6 +249,18 @@ MODELS: dict[str, dict[str, Field]] = {
         ),
         "model.unroll": _machine(1, "blocks unrolled in the scan over layers: compile time against speed", low=1),
     },
+    "resnet1d": {
+        "model.depth": _science(50, "18, 34 (basic blocks), 50, 101 or 152 (bottleneck blocks)", low=18, high=152),
+        "model.blocks": _science((), "blocks in each of the four stages; (): the depth's own"),
+    },
+}
+
+_PROJECTOR = {
+    "objective.projector_width": _science(256, "width of z, the output that is compared", low=1),
+    "objective.projector_layers": _science(3, "3: two hidden layers and a norm; 1: one linear layer", low=1, high=3),
+}
+_PREDICTOR = {
+    "objective.predictor_hidden": _science(512, "hidden width of the predictor; the published one widens", low=1),
 }
 
 OBJECTIVES: dict[str, dict[str, Field]] = {
@@ -259,6 +282,22 @@ OBJECTIVES: dict[str, dict[str, Field]] = {
         "objective.ema_end": _science(1.0, "teacher momentum at the last step", low=0.0, high=1.0),
         "objective.teacher_dropout": _science(False, "dropout in the teacher too, as published"),
     },
+    "quality_siamese": {**_PROJECTOR, **_PREDICTOR},
+    "contrastive": {**_PROJECTOR, "objective.temperature": _science(0.5, "temperature of NT-Xent", low=1e-4)},
+    "bootstrap": {
+        **_PROJECTOR,
+        **_PREDICTOR,
+        "objective.ema_start": _science(0.996, "target momentum at step 0, cosine to ema_end", low=0.0, high=1.0),
+        "objective.ema_end": _science(1.0, "target momentum at the last step", low=0.0, high=1.0),
+    },
+}
+
+# The encoder family that each objective trains.
+FAMILY = {
+    "quality_distillation": "qualityfm",
+    "quality_siamese": "resnet1d",
+    "contrastive": "resnet1d",
+    "bootstrap": "resnet1d",
 }
 
 

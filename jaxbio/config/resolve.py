@@ -58,6 +58,8 @@ def find_faults(config: ConfigDict) -> list[Fault]:
         return [Fault("model.name", model, f"expected one of {', '.join(fields.MODELS)}")]
     if objective not in fields.OBJECTIVES:
         return [Fault("objective.name", objective, f"expected one of {', '.join(fields.OBJECTIVES)}")]
+    if fields.FAMILY[objective] != model:
+        return [Fault("objective.name", objective, f"it trains model.name = {fields.FAMILY[objective]}, not {model}")]
     table, values = fields.table(model, objective), fields.flatten(config)
     faults = [
         Fault(name, value, f"unknown field; did you mean {(difflib.get_close_matches(name, table, 1) or ['?'])[0]}?")
@@ -127,9 +129,23 @@ def _data_faults(values: dict[str, Any]) -> Iterator[Fault]:
     for name in ("augment.scale_range", "augment.block_frac", "quality.author_rate_bpm"):
         if len(values[name]) != 2 or not 0 < values[name][0] <= values[name][1]:
             yield Fault(name, values[name], "two positive numbers, the smaller first")
+    if values["data.curriculum"]:
+        yield from _curriculum_faults(values["data.curriculum"])
     store = values["data.store"]
     if store is not None and store.startswith("synthetic:") and not store.removeprefix("synthetic:").isdecimal():
         yield Fault("data.store", store, "synthetic:<number of segments>, for example synthetic:400")
+
+
+def _curriculum_faults(stages: Any) -> Iterator[Fault]:
+    name = "data.curriculum"
+    if not all(isinstance(stage, (tuple, list)) and len(stage) == 2 for stage in stages):
+        yield Fault(name, stages, "each stage is a pair: (end as a share of the steps, largest difficulty)")
+        return
+    ends, difficulties = [stage[0] for stage in stages], [stage[1] for stage in stages]
+    if ends != sorted(set(ends)) or ends[0] <= 0 or ends[-1] != 1:
+        yield Fault(name, stages, "the stages' ends rise and the last is 1")
+    if difficulties != sorted(difficulties):
+        yield Fault(name, stages, "a stage draws at least what the one before it drew: difficulties rise")
 
 
 def _train_faults(values: dict[str, Any]) -> Iterator[Fault]:
@@ -200,7 +216,17 @@ def _qualityfm_faults(values: dict[str, Any]) -> Iterator[Fault]:
         yield Fault("model.window", window, f"even, half to each side: {window - 1} or {window + 1}")
 
 
-_MODEL_FAULTS = {"qualityfm": _qualityfm_faults}
+def _resnet1d_faults(values: dict[str, Any]) -> Iterator[Fault]:
+    depth, blocks = values["model.depth"], values["model.blocks"]
+    if depth not in (18, 34, 50, 101, 152):
+        yield Fault("model.depth", depth, "one of 18, 34, 50, 101, 152")
+    if blocks and (len(blocks) != 4 or min(blocks) < 1):
+        yield Fault("model.blocks", blocks, "four numbers of blocks, or () for the depth's own")
+    if values["train.batch"] < 2:
+        yield Fault("train.batch", values["train.batch"], "at least 2: batch statistics of one element are nothing")
+
+
+_MODEL_FAULTS = {"qualityfm": _qualityfm_faults, "resnet1d": _resnet1d_faults}
 
 
 def _as_tuple(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Every recipe and preset resolves, to the text under tests/golden: a changed default shows in each recipe it touches."""
+"""Every recipe resolves, with each preset, to its text in tests/golden: a changed default shows in each that it touches."""
 
 from pathlib import Path
 
@@ -13,7 +13,9 @@ GOLDEN = ROOT / "tests" / "golden"
 QUALITYFM = [
     f"qualityfm_{size}{preset}" for size in ("base", "medium", "large") for preset in ("", ":author", ":smoke")
 ]
-RECIPES = [*QUALITYFM, "quickstart"]
+SIAMQUALITY = [f"siamquality_resnet{depth}{preset}" for depth in (50, 152) for preset in ("", ":author", ":smoke")]
+BASELINES = ["siamquality_simclr", "siamquality_simclr:single", "siamquality_byol"]
+RECIPES = [*QUALITYFM, *SIAMQUALITY, *BASELINES, "quickstart"]
 
 
 def resolved_text(recipe: str) -> str:

@@ -1,0 +1,19 @@
+"""SiamQuality with ResNet-152: 27.0 M parameters with projector and predictor; 40 Hz PPG.
+
+python tools/prepare_store.py --config configs/siamquality_resnet152.py --source wfdb:RECORDS --out STORE
+python launch/run.py --config configs/siamquality_resnet152.py --config.data.store=STORE
+python launch/run.py --config configs/siamquality_resnet152.py:smoke     # two steps on a laptop, synthetic recordings
+python launch/run.py --config configs/siamquality_resnet152.py:author    # the published recipe
+"""
+
+from ml_collections import ConfigDict
+
+from jaxbio.config import fields, presets
+
+CHANGES = {**presets.SIAMQUALITY, "model.depth": 152}
+
+
+def get_config(argument: str = "") -> ConfigDict:
+    """Return the recipe's configuration; `argument` names presets."""
+    config = fields.change(fields.defaults("resnet1d", "quality_siamese"), CHANGES)
+    return presets.apply(config, argument, {"smoke": presets.SMOKE, "author": presets.SIAMQUALITY_AUTHOR})

@@ -1,0 +1,77 @@
+"""BYOL (Grill et al. 2020) on quality pairs: a baseline of SiamQuality.
+
+The online network predicts, from one view, the projection that a moving average of itself gives the other view.
+
+    L = 1/2 [2 - 2 cos(p_good, z'_bad) + 2 - 2 cos(p_bad, z'_good)]
+
+    params: {"encoder", "projector", "predictor"}
+    state:  {"batch_stats": the same names, "target": {"encoder", "projector"}, "target_stats": the same names}
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxbio.models.resnet1d import ResNet1D
+from jaxbio.objectives.objective import Batch, Objective, Tree
+from jaxbio.objectives.siamese import cosine_similarity, make_network, move_stats, output_spread, two_views
+
+_TARGET = ("encoder", "projector")
+
+
+def bootstrap(
+    encoder: ResNet1D,
+    *,
+    scaling: str,
+    augmentation: Mapping[str, Any],
+    projector_width: int,
+    projector_layers: int,
+    predictor_hidden: int,
+    ema_start: float,
+    ema_end: float,
+) -> Objective:
+    """Return the objective for `encoder`; the arguments are the fields of the same names in jaxbio/config/fields.py."""
+    network = make_network(encoder, projector_width, projector_layers, predictor_hidden)
+
+    def init(key: jax.Array, batch: Batch) -> tuple[Tree, Tree]:
+        params, stats = network.init(key, batch)
+        # copies, so that donating params does not take the target along
+        target, target_stats = jax.tree.map(jnp.copy, (_target_part(params), _target_part(stats)))
+        return params, {"batch_stats": stats, "target": target, "target_stats": target_stats}
+
+    def loss(
+        params: Tree, state: Tree, batch: Batch, keys: Mapping[str, jax.Array], progress: jax.Array, train: bool
+    ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]:
+        stats = state["batch_stats"]
+        views = dict(zip(("first", "second"), two_views(batch, keys["augment"], scaling, augmentation, train)))
+        online: dict[str, Tree] = {}
+        target: dict[str, Tree] = {}
+        p, z = {}, {}
+        for view, x_BCT in views.items():
+            z_BD, moments = network.project(params, stats, x_BCT, train)
+            p[view], more = network.predict(params, stats, z_BD, train)
+            z[view], target[view] = network.project(state["target"], state["target_stats"], x_BCT, train)
+            online[view] = {**moments, **more}
+        z = jax.lax.stop_gradient(z)
+        total = 2 - cosine_similarity(p["first"], z["second"]) - cosine_similarity(p["second"], z["first"])
+        metrics = {"output_spread": output_spread(z["first"]), "ema_momentum": _momentum(progress)}
+        return total, ({"online": online, "target": target}, metrics)
+
+    def update(params: Tree, state: Tree, aux: Tree, progress: jax.Array) -> Tree:
+        return {
+            "batch_stats": move_stats(state["batch_stats"], aux["online"]),
+            "target": optax.incremental_update(_target_part(params), state["target"], 1 - _momentum(progress)),
+            "target_stats": move_stats(state["target_stats"], aux["target"]),
+        }
+
+    def _momentum(progress: jax.Array) -> jax.Array:
+        return ema_end - (ema_end - ema_start) * (jnp.cos(jnp.pi * progress) + 1) / 2
+
+    return Objective(init, loss, update, network.encoders(), coupled=True)
+
+
+def _target_part(tree: Tree) -> Tree:
+    return {name: tree[name] for name in _TARGET}

@@ -1,0 +1,55 @@
+"""SiamQuality's objective: SimSiam on a good segment and a bad neighbour of it (fact sheet, section 3).
+
+L = - 1/2 [cos(p_good, sg z_bad) + cos(p_bad, sg z_good)]
+
+params: {"encoder", "projector", "predictor"}
+state:  {"batch_stats": the same names}
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from jaxbio.models.resnet1d import ResNet1D
+from jaxbio.objectives.objective import Batch, Objective, Tree
+from jaxbio.objectives.siamese import cosine_similarity, make_network, move_stats, output_spread, two_views
+
+
+def quality_siamese(
+    encoder: ResNet1D,
+    *,
+    scaling: str,
+    augmentation: Mapping[str, Any],
+    projector_width: int,
+    projector_layers: int,
+    predictor_hidden: int,
+) -> Objective:
+    """Return the objective for `encoder`; the arguments are the fields of the same names in jaxbio/config/fields.py.
+
+    The metric output_spread watches for collapse. Batch statistics couple the pairs of a batch, so that accumulation is
+    refused.
+    """
+    network = make_network(encoder, projector_width, projector_layers, predictor_hidden)
+
+    def init(key: jax.Array, batch: Batch) -> tuple[Tree, Tree]:
+        params, stats = network.init(key, batch)
+        return params, {"batch_stats": stats}
+
+    def loss(
+        params: Tree, state: Tree, batch: Batch, keys: Mapping[str, jax.Array], progress: jax.Array, train: bool
+    ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]:
+        stats, z, p, aux = state["batch_stats"], {}, {}, {}
+        views = zip(("first", "second"), two_views(batch, keys["augment"], scaling, augmentation, train))
+        for view, x_BCT in views:
+            z[view], moments = network.project(params, stats, x_BCT, train)
+            p[view], more = network.predict(params, stats, z[view], train)
+            aux[view] = {**moments, **more}
+        first_BD, second_BD = jax.lax.stop_gradient((z["first"], z["second"]))
+        total = -(cosine_similarity(p["first"], second_BD) + cosine_similarity(p["second"], first_BD)) / 2
+        return total, (aux, {"output_spread": output_spread(first_BD)})
+
+    def update(params: Tree, state: Tree, aux: Tree, progress: jax.Array) -> Tree:
+        return {"batch_stats": move_stats(state["batch_stats"], aux)}
+
+    return Objective(init, loss, update, network.encoders(), coupled=True)
