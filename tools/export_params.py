@@ -27,27 +27,27 @@ def main(arguments: Sequence[str]) -> dict:
     flags, _ = parse_command(arguments, parser, needs_config=False)
     if (flags.workdir is None) == (flags.export is None):
         raise UserError(Fault("--workdir", flags.workdir, "name one of --workdir and --export"))
-    # JAX only after the flags are read: a wrong flag answers at once.
-    from jaxbio.export import folder, from_run, torch_import
-
-    if flags.export is not None:
-        card, module, variables = folder.read_export(flags.export)
-        if flags.layout == "reference":
-            return torch_import.write_reference(flags.out, module, variables)
+    if flags.export is not None and flags.layout == "jaxbio":
         raise UserError(Fault("--layout", flags.layout, "an export is in this layout already; try --layout reference"))
+    # JAX only after the flags are read: a wrong flag answers at once.
+    from jaxbio.export import folder, from_run, reference
+
     if flags.layout == "reference":
-        module, variables, _, _ = from_run.load_encoder(flags.workdir, which=flags.which, step=flags.step)
-        return torch_import.write_reference(flags.out, module, variables)
+        if flags.export is not None:
+            _, module, variables = folder.read_export(flags.export)
+        else:
+            module, variables, _, _ = from_run.load_encoder(flags.workdir, which=flags.which, step=flags.step)
+        return reference.write_reference(flags.out, module, variables)
     card = from_run.export_run(flags.workdir, flags.out, which=flags.which, step=flags.step, licence=flags.licence)
     return {
         "export": flags.out,
         "encoder": card.encoder,
         "which": card.which,
-        "parameters": card.parameters,
         "step": card.steps,
+        "parameters": card.parameters,
         "width": card.width,
-        "channels": list(card.channels),
         "rate_hz": card.rate_hz,
+        "channels": list(card.channels),
     }
 
 

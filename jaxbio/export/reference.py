@@ -1,0 +1,58 @@
+"""Export folders from, and back to, the layout of a reference implementation.
+
+card = import_reference("qualityfm", config, "weights.npz", "out", prefix="student/")
+written = write_reference("back", module, variables)           # back/reference.safetensors
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+from etils import epath
+from ml_collections import ConfigDict
+from safetensors import numpy as safetensors_numpy
+
+from jaxbio.config.faults import Fault, UserError
+from jaxbio.export import folder as folders
+from jaxbio.export import torch_import
+from jaxbio.export.card import Card
+from jaxbio.export.from_run import wants_of
+from jaxbio.objectives import make_objective
+
+REFERENCE = "reference.safetensors"
+
+
+def import_reference(
+    family: str,
+    config: ConfigDict,
+    path: epath.PathLike,
+    out: epath.PathLike,
+    *,
+    prefix: str = "",
+    licence: str = "not stated",
+) -> Card:
+    """Write the encoder among a reference's weights into the export folder `out`; return its card.
+
+    `config` is the recipe whose encoder the weights are of; `prefix` begins the names to take. Raises UserError for a
+    recipe of another family, an unreadable file, and names or shapes that are not the encoder's.
+    """
+    if config.model.name != family:
+        raise UserError(Fault("--family", family, f"the recipe is of family {config.model.name}"))
+    module, _ = next(iter(make_objective(config).encoders.values()))
+    _, fields = folders.describe_encoder(module)
+    variables = torch_import.from_reference(family, torch_import.read_reference(path, prefix), fields)
+    origin = folders.Origin(source=f"reference weights {epath.Path(path).name}", which="imported", licence=licence)
+    return folders.write_export(out, module, variables, wants=wants_of(config), origin=origin)
+
+
+def write_reference(out: epath.PathLike, module: nn.Module, variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the encoder's weights under the reference's names into `out`/reference.safetensors; return what was done.
+
+    Raises UserError for a family without a table of names.
+    """
+    family, _ = folders.describe_encoder(module)
+    arrays = torch_import.to_reference(family, {"encoder": variables["params"]})
+    path = epath.Path(out) / REFERENCE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(safetensors_numpy.save(arrays))
+    return {"reference": str(path), "encoder": family, "arrays": len(arrays)}

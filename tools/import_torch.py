@@ -1,0 +1,35 @@
+"""Turn the reference implementation's weights into an export folder; PyTorch is not needed.
+
+python tools/import_torch.py --family qualityfm --config configs/qualityfm_base.py --weights pwsa_teacher.pth --out base
+python tools/import_torch.py --family qualityfm --config configs/qualityfm_base.py --config.model.layers=1 \
+    --weights weights.npz --prefix student/ --out student
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from jaxbio.config.command_line import parse_command
+from jaxbio.config.faults import run_command
+
+
+def main(arguments: Sequence[str]) -> dict:
+    """Read the weights and write the export folder; return what was written."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--family", required=True, metavar="NAME", help="registry name of the model, as qualityfm")
+    parser.add_argument("--weights", required=True, metavar="FILE", help=".pth, .npz or .safetensors")
+    parser.add_argument("--prefix", default="", metavar="TEXT", help="take only names that begin so, without it")
+    parser.add_argument("--out", required=True, metavar="DIR", help="export folder to write")
+    parser.add_argument("--licence", default="not stated", help="licence of the weights, for the card")
+    flags, config = parse_command(arguments, parser)
+    # JAX only after the flags are read: a wrong flag answers at once.
+    from jaxbio.export.reference import import_reference
+
+    card = import_reference(flags.family, config, flags.weights, flags.out, prefix=flags.prefix, licence=flags.licence)
+    return {"export": flags.out, "encoder": card.encoder, "parameters": card.parameters, "width": card.width}
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    run_command(main)
