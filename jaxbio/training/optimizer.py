@@ -51,9 +51,7 @@ def make_optimizer(settings: Any, steps: int) -> Optimizer:
     the update. `init` raises UserError when a rule of `optimizer.groups` decides nothing.
     """
     rules = tuple((pattern, Group(**dict(chosen))) for pattern, chosen in settings.groups)
-    learning_rate = warmup_cosine(
-        settings.learning_rate, settings.learning_rate_end, round(settings.warmup_frac * steps), steps
-    )
+    learning_rate = warmup(settings.learning_rate, round(settings.warmup_frac * steps), _after_warmup(settings, steps))
     weight_decay = cosine(settings.weight_decay, settings.weight_decay_end, steps)
     decoupled = settings.name == "adamw"
 
@@ -86,6 +84,13 @@ def make_optimizer(settings: Any, steps: int) -> Optimizer:
     return Optimizer(init, update, {"learning_rate": learning_rate, "weight_decay": weight_decay})
 
 
+def _after_warmup(settings: Any, steps: int) -> Schedule:
+    if settings.schedule == "step":
+        return halving(settings.learning_rate, settings.step_every)
+    left = steps - round(settings.warmup_frac * steps)
+    return cosine(settings.learning_rate, settings.learning_rate_end, max(left, 1))
+
+
 def cosine(start: float, end: float, steps: int) -> Schedule:
     """Return the half cosine from `start` at step 0 to `end` at step `steps` (DINO's schedule)."""
 
@@ -96,10 +101,14 @@ def cosine(start: float, end: float, steps: int) -> Schedule:
     return value
 
 
-def warmup_cosine(peak: float, end: float, warmup: int, steps: int) -> Schedule:
-    """Return a line that reaches `peak` after `warmup` steps (the first step is not lost), then a cosine to `end`."""
-    after = cosine(peak, end, max(steps - warmup, 1))
-    return lambda step: jnp.where(step < warmup, peak * (step + 1) / max(warmup, 1), after(step - warmup))
+def halving(start: float, every: int) -> Schedule:
+    """Return `start`, halved after every `every` steps (SiamQuality's StepLR)."""
+    return lambda step: start * 0.5 ** jnp.floor_divide(step, every)
+
+
+def warmup(peak: float, steps: int, after: Schedule) -> Schedule:
+    """Return a line that reaches `peak` after `steps` steps (the first step is not lost), then `after` from its 0."""
+    return lambda step: jnp.where(step < steps, peak * (step + 1) / max(steps, 1), after(jnp.maximum(step - steps, 0)))
 
 
 def assign_groups(params: PyTree, rules: tuple[tuple[str, Group], ...]) -> PyTree:

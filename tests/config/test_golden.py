@@ -1,4 +1,4 @@
-"""Every recipe resolves, with each preset, to its text in tests/golden: a changed default shows in each that it touches."""
+"""Every recipe resolves, with each preset, to its text in tests/golden: a changed default shows wherever it matters."""
 
 from pathlib import Path
 

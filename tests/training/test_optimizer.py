@@ -87,7 +87,13 @@ def test_schedules_run_from_their_first_value_to_their_last():
     np.testing.assert_allclose(rates[:4], [0.1 / 3, 0.2 / 3, 0.1, 0.1], rtol=1e-6)
     np.testing.assert_allclose(rates[-1], 0.01, rtol=1e-6)
     np.testing.assert_allclose([decays[0], decays[5], decays[-1]], [0.04, 0.22, 0.4], rtol=1e-6)
-    assert all(earlier >= later for earlier, later in zip(rates[3:], rates[4:]))
+    assert rates[2:] == sorted(rates[2:], reverse=True)
+
+
+def test_step_schedule_halves_the_learning_rate_after_the_warm_up():
+    schedules = make_optimizer(settings(schedule="step", step_every=3, warmup_frac=0.2), STEPS).schedules
+    rates = [float(schedules["learning_rate"](jnp.int32(step))) for step in range(STEPS)]
+    np.testing.assert_allclose(rates, 0.1 * np.array([0.5, 1, 1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25]), rtol=1e-6)
 
 
 def test_schedules_go_by_the_step_of_the_run():
