@@ -1,0 +1,140 @@
+"""Watching a run from outside its loop: a watchdog for stalled steps, and requests to stop.
+
+with StopRequest() as stop, Watchdog(stall_s=600) as watchdog:
+    watchdog.beat("step 17")
+    if stop.asked: ...
+"""
+
+import contextlib
+import faulthandler
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType, TracebackType
+
+log = logging.getLogger(__name__)
+
+
+class Watchdog:
+    """Dumps the stacks of all threads, once a stall, when `beat` has not been called for `stall_s` seconds.
+
+    The stacks go to standard error and, where `path` is given, are appended to that file.
+    """
+
+    def __init__(self, stall_s: float, path: Path | None = None):
+        self._stall_s, self._path = stall_s, path
+        self._doing, self._since, self._armed = "start-up", time.monotonic(), True
+        self._changed = threading.Condition()
+        self._closed = False
+        self.stalls = 0
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+
+    def __enter__(self) -> "Watchdog":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def beat(self, doing: str) -> None:
+        """Say what is being done from now on; the clock starts again."""
+        with self._changed:
+            self._doing, self._since, self._armed = doing, time.monotonic(), True
+
+    @contextlib.contextmanager
+    def unwatched(self, doing: str) -> Iterator[None]:
+        """Do not watch what may rightly take long (compilation, a report)."""
+        with self._changed:
+            self._armed = False
+        try:
+            yield
+        finally:
+            self.beat(f"after {doing}")
+
+    def _watch(self) -> None:
+        with self._changed:
+            while not self._closed:
+                waited = time.monotonic() - self._since
+                if self._armed and waited >= self._stall_s:
+                    self._armed = False
+                    self.stalls += 1
+                    self._dump(self._doing, waited)
+                self._changed.wait(max(self._stall_s - waited, min(self._stall_s, 1.0)))
+
+    def _dump(self, doing: str, waited: float) -> None:
+        log.error("%s has taken %.0f s (train.stall_s = %g); the stacks of all threads:", doing, waited, self._stall_s)
+        stream = sys.__stderr__
+        if stream is not None:
+            faulthandler.dump_traceback(file=stream.fileno(), all_threads=True)
+        if self._path is not None:
+            with self._path.open("a") as file:
+                file.write(f"\n{time.strftime('%Y-%m-%dT%H:%M:%S')} {doing} has taken {waited:.0f} s\n")
+                file.flush()
+                faulthandler.dump_traceback(file=file.fileno(), all_threads=True)
+
+
+class StopRequest:
+    """SIGTERM and SIGINT ask for a stop (`asked`); a second one ends the process at once.
+
+    Signals are seen by a thread of their own, so that the second one ends a process whose main thread sits in a
+    compilation or waits for a device.
+    """
+
+    def __init__(self, signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT)):
+        self._signals = signals
+        self._asked = threading.Event()
+        self._previous: dict[signal.Signals, object] = {}
+        self.name = ""
+
+    @property
+    def asked(self) -> bool:
+        return self._asked.is_set()
+
+    def ask(self, name: str) -> None:
+        """Ask for a stop, as a signal does."""
+        self.name = name
+        self._asked.set()
+
+    def __enter__(self) -> "StopRequest":
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+        self._previous_fd = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        for number in self._signals:
+            self._previous[number] = signal.signal(number, _wake_only)
+        self._thread = threading.Thread(target=self._listen, name="signals", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal itself returned
+        signal.set_wakeup_fd(self._previous_fd)
+        os.close(self._write)
+        self._thread.join()
+        os.close(self._read)
+
+    def _listen(self) -> None:
+        while received := os.read(self._read, 1):
+            number = received[0]
+            if number not in self._signals:
+                continue
+            name = signal.Signals(number).name
+            if self.asked:
+                os.write(2, f"\nsecond {name}: ending at once, nothing saved\n".encode())
+                os._exit(128 + number)
+            os.write(2, f"\n{name}: saving at the next step boundary; once more ends at once\n".encode())
+            self.ask(name)
+
+
+def _wake_only(number: int, frame: FrameType | None) -> None:
+    """Let the wake-up pipe speak: a handler is needed for that, but Python runs it only between bytecodes."""

@@ -1,0 +1,51 @@
+"""What must be in force before JAX is imported: the C library's allocator, XLA's flags, the noise of its logs.
+
+    from launch import environment
+    environment.configure()
+    import jax
+
+Knows no configuration and no model; imports neither JAX nor NumPy.
+"""
+
+import ctypes
+import os
+import sys
+from typing import Any
+
+# malloc.h of glibc
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+
+# Eight simulated devices on two cores: XLA ends a process whose collective waits longer than this.
+_COLLECTIVE_TIMEOUT = "--xla_cpu_collective_call_terminate_timeout_seconds=600"
+_DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
+
+
+def configure(*, deterministic: bool = False) -> dict[str, Any]:
+    """Put allocator and XLA settings in force for this process; return what was set, for the log.
+
+    `deterministic` asks XLA for run-to-run identical GPU kernels. Flags that the caller's XLA_FLAGS already names are
+    left as they are. Raises RuntimeError when JAX has been imported, because it would not read them any more.
+    """
+    if "jax" in sys.modules:
+        raise RuntimeError("launch.environment.configure() was called after JAX was imported")
+    flags = [_COLLECTIVE_TIMEOUT] + [_DETERMINISTIC] * deterministic
+    asked = os.environ.get("XLA_FLAGS", "")
+    added = [flag for flag in flags if flag.partition("=")[0] not in asked]
+    os.environ["XLA_FLAGS"] = " ".join(filter(None, [asked, *added]))
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # XLA's information lines; warnings stay
+    return {"allocator": keep_large_buffers(), "XLA_FLAGS": os.environ["XLA_FLAGS"]}
+
+
+def keep_large_buffers() -> str:
+    """Make glibc's allocator keep what XLA frees, instead of mapping and unmapping it at every step.
+
+    On two cores that mapping took 20 to 25 % of a base step; resident memory may rise by a third. Returns what was
+    done: "kept", or why nothing was.
+    """
+    try:
+        library = ctypes.CDLL("libc.so.6")
+        settings = [library.mallopt(_M_MMAP_MAX, 0), library.mallopt(_M_TRIM_THRESHOLD, -1)]
+        settings.append(library.mallopt(_M_ARENA_MAX, 1))
+    except (OSError, AttributeError):
+        return "left alone: not glibc"
+    return "kept" if all(settings) else "left alone: mallopt refused"
