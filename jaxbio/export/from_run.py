@@ -40,8 +40,8 @@ def load_encoder(
     workdir: epath.PathLike, *, which: str | None = None, step: int | None = None, licence: str = "not stated"
 ) -> tuple[Any, dict[str, Any], folders.Wants, folders.Origin]:
     """Return encoder, variables, wants and origin of a run's checkpoint; arguments and errors as `export_run`."""
-    step, items, meta = checkpoint.restore_items(workdir, ("params", "objective"), step=step)
-    config = changes.from_plain(meta["config"])
+    step, items, meta = checkpoint.restore_items(Path(workdir), ("params", "objective"), step)
+    config = changes.from_plain(meta.config)
     objective = make_objective(config)
     name = which or next(iter(objective.encoders))
     if name not in objective.encoders:
@@ -54,7 +54,7 @@ def load_encoder(
         which=name,
         objective=config.objective.name,
         steps=step,
-        store_hash=meta["store_hash"],
+        store_hash=meta.store_hash,
         metrics=_last_metrics(Path(workdir), step),
         licence=licence,
     )
@@ -69,7 +69,8 @@ def wants_of(config: ConfigDict) -> folders.Wants:
 
 def _last_metrics(workdir: Path, step: int) -> dict[str, float]:
     """Return the last value up to `step` of the held-out metrics and the loss; empty where nothing was recorded."""
-    path, found = workdir / "metrics.jsonl", {}
+    path = workdir / "metrics.jsonl"
+    found: dict[str, float] = {}
     for line in path.read_text().splitlines() if path.is_file() else ():
         record = json.loads(line)
         if record["step"] <= step:

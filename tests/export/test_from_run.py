@@ -1,0 +1,96 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from jaxbio.config.faults import UserError
+from jaxbio.export import card as cards
+from jaxbio.export import folder, from_run, weights
+
+
+def test_the_default_encoder_is_the_teacher_and_which_names_another(run_folder, small_objective, tmp_path):
+    _, params, state = small_objective
+    expected = {"teacher": state["teacher"]["encoder"], "student": params["encoder"]}
+    for which, tree in expected.items():
+        card = from_run.export_run(run_folder, tmp_path / which, which=None if which == "teacher" else which)
+        assert card.which == which
+        found = weights.read_flat_weights(tmp_path / which / cards.WEIGHTS)
+        for name, array in weights.flatten_tree({"params": tree}).items():
+            np.testing.assert_array_equal(found[name], array)
+
+
+def test_the_card_says_where_the_weights_come_from(run_folder, tmp_path):
+    card = from_run.export_run(run_folder, tmp_path / "export", licence="CC0-1.0")
+    assert (card.objective, card.steps, card.store_hash) == ("quality_distillation", 3, "store-hash")
+    assert card.source == "step 3 of run small"
+    assert card.licence == "CC0-1.0"
+    assert card.metrics == {"train/loss": 7.0, "eval/loss": 6.0}  # of step 3, although the run logged five
+
+
+def test_an_export_replaces_an_earlier_one(run_folder, tmp_path):
+    from_run.export_run(run_folder, tmp_path / "export")
+    from_run.export_run(run_folder, tmp_path / "export", which="student")
+    assert cards.read_card(tmp_path / "export").which == "student"
+    folder.read_export(tmp_path / "export")
+
+
+def test_a_folder_with_other_things_is_not_written_into(run_folder, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(UserError, match=r"thesis\.tex"):
+        from_run.export_run(run_folder, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_an_unknown_encoder_is_refused(run_folder, tmp_path):
+    with pytest.raises(UserError, match=r"nobody.*teacher, student"):
+        from_run.export_run(run_folder, tmp_path / "export", which="nobody")
+
+
+@pytest.mark.parametrize("content", [[], ["notes.txt"], ["config.json"]])
+def test_an_empty_or_foreign_workdir_is_refused(tmp_path, content):
+    workdir = tmp_path / "workdir"
+    workdir.mkdir()
+    for name in content:
+        (workdir / name).write_text("{}")
+    with pytest.raises(UserError, match="no checkpoint"):
+        from_run.export_run(workdir, tmp_path / "export")
+    assert not (tmp_path / "export").exists()
+
+
+def test_a_step_without_checkpoint_is_refused(run_folder, tmp_path):
+    with pytest.raises(UserError, match="no checkpoint 7"):
+        from_run.export_run(run_folder, tmp_path / "export", step=7)
+
+
+def run_tool(repository, *arguments):
+    command = [sys.executable, repository / "tools" / "export_params.py", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=repository, timeout=300, env=None)
+
+
+def test_the_tool_ends_with_one_json_line(repository, run_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(repository))
+    done = run_tool(repository, "--workdir", run_folder, "--out", tmp_path / "export", "--which", "student")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert (said["which"], said["encoder"], said["step"]) == ("student", "qualityfm", 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--workdir", "nowhere", "--out", "x"), "--workdir"),
+        (("--out", "x"), "--workdir and --export"),
+        (("--export", "nowhere", "--layout", "reference", "--out", "x"), "card.json"),
+        (("--export", "nowhere", "--out", "x"), "--layout"),
+    ],
+)
+def test_the_tool_exits_2_with_a_line_for_the_users_fault(repository, tmp_path, monkeypatch, arguments, says):
+    monkeypatch.setenv("PYTHONPATH", str(repository))
+    done = run_tool(repository, *(tmp_path / word if word in ("nowhere", "x") else word for word in arguments))
+    assert done.returncode == 2, done.stderr
+    faults = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(faults) == 1
+    assert says in faults[0]
+    assert done.stdout == ""
