@@ -86,14 +86,18 @@ def linear_config(**changes: Any) -> ConfigDict:
 
 
 def make_batches(config: ConfigDict, steps: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Return seeded arrays (steps, B, ...) as the loader delivers them."""
-    rng = np.random.default_rng(seed)
+    """Return seeded arrays (steps, B, ...) as the loader delivers them; a step's do not depend on how many follow."""
+    each = [_make_batch(config, np.random.default_rng([seed, step])) for step in range(steps)]
+    return {name: np.stack([batch[name] for batch in each]) for name in each[0]}
+
+
+def _make_batch(config: ConfigDict, rng: np.random.Generator) -> dict[str, np.ndarray]:
     pairs, channels = config.train.batch, len(config.data.channels)
     samples = round(config.data.rate_hz * config.data.segment_s)
-    segment = rng.normal(0.0, 8000.0, (steps, pairs, 2, channels, samples)).clip(-32767, 32767).astype(np.int16)
-    scale = np.stack([np.zeros((steps, pairs, 2, channels)), np.full((steps, pairs, 2, channels), 1 / 32767)], -1)
-    rows = rng.permutation(steps * pairs * 2).reshape(steps, pairs, 2).astype(np.uint32)
-    return {"segment_BMCT": segment, "scale_BMC2": scale.astype(np.float32), "row_BM": rows}
+    segment = rng.normal(0.0, 8000.0, (pairs, 2, channels, samples)).clip(-32767, 32767)
+    scale = np.broadcast_to(np.float32([0, 1 / 32767]), (pairs, 2, channels, 2))
+    rows = rng.permutation(10 * pairs)[: 2 * pairs].reshape(pairs, 2)
+    return {"segment_BMCT": segment.astype(np.int16), "scale_BMC2": scale, "row_BM": rows.astype(np.uint32)}
 
 
 def start(config: ConfigDict, objective: Objective, devices=None):
@@ -104,6 +108,20 @@ def start(config: ConfigDict, objective: Objective, devices=None):
     abstract = abstract_state(config, objective, optimizer, batch)
     placement = place_state(abstract, mesh, config.mesh.rules, config.mesh.moments)
     return mesh, optimizer, placement, init_state(config, objective, optimizer, placement.shardings, batch)
+
+
+def walk(config: ConfigDict, objective: Objective, steps: int, devices=None):
+    """Yield (state, metrics) after each of `steps` dispatches of one step; states are copies on the host."""
+    mesh, optimizer, placement, state = start(config, objective, devices)
+    step = make_train_step(config, objective, optimizer, mesh, placement.shardings)
+    yield from walk_with(step, state, jax.device_put(make_batches(config, steps), dispatch_sharding(mesh)))
+
+
+def walk_with(step, state, batches):
+    """Yield (state, metrics) after each dispatch of one of `batches`, as `walk` does."""
+    for index in range(len(batches["row_BM"])):
+        state, metrics = step(state, {name: array[index : index + 1] for name, array in batches.items()})
+        yield jax.tree.map(np.array, state), {name: float(values[0]) for name, values in metrics.items()}
 
 
 def run(config: ConfigDict, objective: Objective, steps: int, devices=None, batches=None):
