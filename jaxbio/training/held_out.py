@@ -1,0 +1,67 @@
+"""Evaluation inside a run: the loss on held-out pairs, always the same ones, and the collapse monitors.
+
+values = evaluate(program, state, data.held_out(mesh))       # {"eval/loss": ..., "eval/teacher_batch_spread": ...}
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+
+import jax
+import numpy as np
+
+from jaxbio.config.faults import Fault, UserError
+from jaxbio.training.metrics import collapse_monitors
+from jaxbio.training.program import Program
+from jaxbio.training.state import State
+
+
+@dataclass(frozen=True)
+class HeldOutOrder:
+    """The pairs that every evaluation reads: `batches` whole batches, spread evenly over the `pairs` of the split.
+
+    A function of these numbers alone: no seed and no step changes it.
+    """
+
+    pairs: int
+    batch: int
+    batches: int
+
+    def draw(self, step: int, xp: ModuleType = np) -> np.ndarray:
+        """Return the pair numbers (batch,) uint32 of batch `step`."""
+        place = xp.arange(self.batch, dtype=xp.uint32) + step * self.batch
+        return (place * (self.pairs / (self.batches * self.batch))).astype(xp.uint32)
+
+
+def make_held_out_order(pairs: int, batch: int, batches: int) -> HeldOutOrder:
+    """Return the order over a validation split of `pairs` pairs; at most `batches` batches, whole ones only.
+
+    Raises UserError for an empty split and for one smaller than a batch.
+    """
+    if pairs == 0:
+        remedy = "the validation split has no pairs: prepare with a larger second share, or add subjects"
+        raise UserError(Fault("prepare.split", "validation: 0 pairs", remedy))
+    if pairs < batch:
+        remedy = f"the validation split has {pairs} pairs, fewer than a batch: at most {pairs}, or a larger split"
+        raise UserError(Fault("train.batch", batch, remedy))
+    return HeldOutOrder(pairs, batch, min(batches, pairs // batch))
+
+
+def evaluate(program: Program, state: State, batches: Iterable[Mapping[str, jax.Array]]) -> dict[str, float]:
+    """Return means over `batches` of the loss and its terms, and spread and effective rank of each encoder's features.
+
+    Waits for the device.
+    """
+    metrics: list[dict[str, np.ndarray]] = []
+    features: list[dict[str, np.ndarray]] = []
+    for batch in batches:
+        found, pooled = jax.device_get(program.eval_step(state, dict(batch)))
+        metrics.append(found)
+        features.append(pooled)
+    values = {
+        f"eval/{name}": float(np.mean([found[name] for found in metrics], dtype=np.float64)) for name in metrics[0]
+    }
+    for name in features[0]:
+        feature_BD = np.concatenate([pooled[name] for pooled in features])
+        values |= {f"eval/{name}_{key}": value for key, value in collapse_monitors(feature_BD).items()}
+    return values

@@ -1,0 +1,71 @@
+"""What a run does by the clock and at chosen steps, and may fail at without harm: the report, a profile.
+
+report = Reporter(write_run_report, workdir, every_s=60)
+report.poll()      # at every step boundary
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import jax
+
+log = logging.getLogger(__name__)
+
+
+class Reporter:
+    """Calls `report(workdir)` every `every_s` seconds in a thread of its own; a failure is logged, no more."""
+
+    def __init__(self, report: Callable[[Path], object] | None, workdir: Path, every_s: float):
+        self._report, self._workdir, self._every_s = report, workdir, every_s
+        self._next = time.monotonic() + every_s
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="report")
+        self._running: Future[None] | None = None
+
+    def poll(self) -> None:
+        """Start a new version when it is time and the last one is written."""
+        if self._report is None or time.monotonic() < self._next:
+            return
+        if self._running is None or self._running.done():
+            self._next = time.monotonic() + self._every_s
+            self._running = self._pool.submit(self._write)
+
+    def close(self) -> None:
+        """Write the last version and release the thread."""
+        if self._report is not None:
+            self._pool.submit(self._write)
+        self._pool.shutdown()
+
+    def _write(self) -> None:
+        assert self._report is not None
+        try:
+            self._report(self._workdir)
+        except Exception:  # whatever a report meets, the run goes on
+            log.exception("the report could not be written; training goes on")
+
+
+class Profiler:
+    """Takes a profile of a few dispatches into `folder`, from the one that holds step `at` (None: never)."""
+
+    def __init__(self, folder: Path, at: int | None, dispatches: int = 3):
+        self._folder, self._at, self._left = folder, at, dispatches
+        self._running = False
+
+    def before(self, step: int, steps_per_dispatch: int) -> None:
+        """Start or stop, before the dispatch of the steps from `step`, counted from 0."""
+        if self._running:
+            self._left -= 1
+            if self._left == 0:
+                self.close()
+        elif self._at is not None and step <= self._at < step + steps_per_dispatch:
+            jax.profiler.start_trace(str(self._folder))
+            self._running = True
+
+    def close(self) -> None:
+        """Write what has been taken."""
+        if self._running:
+            jax.profiler.stop_trace()
+            self._running, self._at = False, None
+            log.info("profile written to %s", self._folder)

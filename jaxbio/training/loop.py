@@ -1,0 +1,373 @@
+"""The loop of a run: next batch, dispatch, hooks.
+
+Metrics are fetched one dispatch late, so that the device always has work; nothing else waits for it outside logging,
+evaluation and saving. What is trained on comes as `Data`, what runs as `Program`; neither store nor model is known.
+
+    result = train(program, data, workdir, resume=meta)
+"""
+
+import contextlib
+import itertools
+import json
+import logging
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+import jaxbio
+from jaxbio.config import changes
+from jaxbio.config.faults import Preempted
+from jaxbio.training import performance, writers
+from jaxbio.training.checkpoint import Checkpoints, Meta
+from jaxbio.training.clock import PARTS, Clock
+from jaxbio.training.distributed import Agreement
+from jaxbio.training.held_out import evaluate
+from jaxbio.training.hooks import Profiler, Reporter
+from jaxbio.training.program import Program
+from jaxbio.training.state import State
+from jaxbio.training.watch import StopRequest, Watchdog
+
+log = logging.getLogger(__name__)
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+_SUMMARY = ("train/loss", "eval/loss", "perf/pairs_per_s", "perf/mfu")
+_INTERRUPT = (signal.SIGINT,)
+
+
+class DispatchBatch(Protocol):
+    """The batches of one dispatch: the first step (counted from 0), a checksum of rows by step, arrays (k, B, ...)."""
+
+    @property
+    def step(self) -> int: ...
+    @property
+    def rows_crc32(self) -> Sequence[int]: ...
+    @property
+    def arrays(self) -> Mapping[str, jax.Array]: ...
+
+
+class Data(Protocol):
+    """What a run is trained on. `step` counts from 0: the rows of a step are a function of it."""
+
+    @property
+    def store_hash(self) -> str: ...
+    @property
+    def index_hash(self) -> str: ...
+    def batches(self, mesh: Mesh, start_step: int) -> Iterator[DispatchBatch]: ...
+    def held_out(self, mesh: Mesh) -> Iterator[Mapping[str, jax.Array]]: ...
+    def rows(self, step: int) -> np.ndarray: ...
+    def describe(self, rows: np.ndarray) -> list[dict[str, Any]]: ...
+
+
+Probe = Callable[[State], Mapping[str, float]]
+Report = Callable[[Path], object]
+Initial = Callable[[Any, Any], tuple[Any, Any]]
+
+
+class NonFiniteError(FloatingPointError):
+    """More updates than `train.max_nonfinite` were not finite. The last checkpoint is from before them."""
+
+
+@dataclass(frozen=True)
+class Dispatched:
+    """A dispatch whose metrics have not been fetched: `step` steps are done after it."""
+
+    step: int
+    metrics: Mapping[str, jax.Array]
+    rows_crc32: Sequence[int]
+
+
+def train(
+    program: Program,
+    data: Data,
+    workdir: Path,
+    *,
+    resume: Meta | None = None,
+    initial: Initial | None = None,
+    probes: Sequence[Probe] = (),
+    report: Report | None = None,
+) -> dict[str, Any]:
+    """Train until `train.steps` steps are done, from the checkpoint that `resume` describes or from the start.
+
+    `initial(params, objective_state)` returns where a fresh run starts (weights of an export); `probes` are added to
+    an evaluation; `report(workdir)` is called every `log.report_every_s`, and may fail. Returns a summary. Raises
+    Preempted when a signal asked for a stop and the state is saved, NonFiniteError, and UserError (checkpoint damaged,
+    disk full).
+    """
+    with contextlib.ExitStack() as stack:
+        run = _Run(stack, program, data, workdir, resume, probes, report)
+        run.start(resume, initial)
+        run.loop()
+        return run.finish()
+
+
+class _Run:
+    """The parts of a running training, and one method for each thing the loop does."""
+
+    def __init__(
+        self,
+        stack: contextlib.ExitStack,
+        program: Program,
+        data: Data,
+        workdir: Path,
+        resume: Meta | None,
+        probes: Sequence[Probe],
+        report: Report | None,
+    ):
+        config = program.config
+        self.config, self.program, self.data, self.workdir = config, program, data, workdir
+        self.probes, self.done = probes, resume.step if resume else 0
+        self.clock = Clock(resume.clock if resume else None)
+        self.clock.add("compile", program.compile_s)
+        self.nonfinite = resume.nonfinite if resume else 0
+        self.saved_step, self.saved_at = self.done, time.monotonic()
+        self.resumed_from = self.done if resume else None
+        self.latest: dict[str, Any] = {}
+        self.latest_step: dict[str, int] = {}
+        self.pending: Dispatched | None = None
+        self.logged_step = self.done
+        self.main = jax.process_index() == 0
+        self.agreement = Agreement(program.mesh)
+        self.checkpoints = Checkpoints(
+            workdir / "checkpoints",
+            keep=config.checkpoint.keep,
+            keep_every_steps=config.checkpoint.keep_every_steps,
+            best_metric=config.checkpoint.best_metric,
+        )
+        stack.push(self._close_checkpoints)
+        self.writers = self._open_writers(stack)
+        self.report = Reporter(report if self.main else None, workdir, config.log.report_every_s)
+        stack.callback(self.report.close)
+        self.profiler = Profiler(workdir / "profile", config.profile.at if self.main else None)
+        stack.callback(self.profiler.close)
+        self.watchdog = stack.enter_context(Watchdog(config.train.stall_s, workdir / "stalls.txt"))
+        # Several processes leave SIGTERM to JAX's preemption service, which tells all of them.
+        self.stop = stack.enter_context(StopRequest() if jax.process_count() == 1 else StopRequest(_INTERRUPT))
+        self.stack = stack
+
+    def start(self, resume: Meta | None, initial: Initial | None) -> None:
+        """Make or restore the state and open the stream of batches at its step."""
+        self.batches = self.data.batches(self.program.mesh, self.done)
+        self.stack.callback(_close, self.batches)
+        if resume is not None:
+            self.state, _ = self.checkpoints.restore(self.program.abstract, resume.step)
+            log.info("resumed from checkpoint %d", resume.step)
+            if self._evaluation_is_missing():
+                self.evaluate()
+            return
+        first = next(self.batches)
+        self.batches = itertools.chain([first], self.batches)
+        self.state = self.program.init(first.arrays)
+        if initial is not None:
+            params, objective_state = initial(self.state.params, self.state.objective_state)
+            started = State(self.state.step, params, self.state.opt_state, objective_state)
+            self.state = jax.device_put(started, self.program.placement.shardings)
+
+    def loop(self) -> None:
+        """Dispatch until all steps are done."""
+        config, boundary = self.config, 0
+        hooks = ((config.eval.every_steps, self.evaluate), (config.checkpoint.every_steps, self.save))
+        while self.done < config.train.steps:
+            boundary += 1
+            decision = self.agreement.at_boundary(boundary, save=self._save_is_due(), stop=self.stop.asked)
+            if decision.stop:
+                self.leave()
+            if decision.save:
+                self.save()
+            self.dispatch()
+            for period, hook in hooks:
+                if self.done % period == 0:
+                    hook()
+            self.checkpoints.poll()
+            self.report.poll()
+
+    def dispatch(self) -> None:
+        """Send the next batches to the device; then read the metrics of the dispatch before."""
+        self.profiler.before(self.done, self.config.train.steps_per_dispatch)
+        with self.clock.part("wait"):
+            batch = next(self.batches)
+        if batch.step != self.done:
+            raise RuntimeError(f"the stream of batches is at step {batch.step}, the run at {self.done}")
+        with self.clock.part("step"):
+            self.state, metrics = self.program.train_step(self.state, dict(batch.arrays))
+        self.done += len(batch.rows_crc32)
+        earlier, self.pending = self.pending, Dispatched(self.done, metrics, batch.rows_crc32)
+        self.settle(earlier)
+        self.watchdog.beat(f"step {self.done + 1}")
+
+    def settle(self, dispatched: Dispatched | None) -> None:
+        """Read the metrics of a dispatch: refuse to go on after non-finite updates, log the steps that are due."""
+        if dispatched is None:
+            return
+        with self.clock.part("step"):
+            metrics = jax.device_get(dispatched.metrics)
+        first = dispatched.step - len(dispatched.rows_crc32)
+        for place, rows_crc32 in enumerate(dispatched.rows_crc32):
+            values = {name: float(value[place]) for name, value in metrics.items()}
+            step = first + place + 1
+            if values.pop("nonfinite"):
+                self._refused(step, rows_crc32, values)
+            if step % self.config.log.every_steps == 0 or step == self.config.train.steps:
+                self.write(step, values | {"train/nonfinite": self.nonfinite, "data/rows_crc32": rows_crc32})
+        for writer in self.writers:
+            if isinstance(writer, writers.Console):
+                writer.advance(dispatched.step)
+
+    def settle_all(self) -> None:
+        """Read the metrics of every dispatch so far."""
+        earlier, self.pending = self.pending, None
+        self.settle(earlier)
+
+    def evaluate(self) -> None:
+        """Write the held-out loss, the collapse monitors and the probes."""
+        self.settle_all()
+        with self.clock.part("eval"):
+            values = evaluate(self.program, self.state, self.data.held_out(self.program.mesh))
+            for probe in self.probes:
+                values |= {f"eval/{name}": value for name, value in probe(self.state).items()}
+        self._write(self.done, values)
+
+    def save(self) -> None:
+        """Start saving the state, once the flags of every step in it have been read."""
+        self.settle_all()
+        if self.done == self.saved_step:
+            return
+        for writer in self.writers:
+            if isinstance(writer, writers.MetricsFile):
+                writer.sync()
+        with self.clock.part("checkpoint"):
+            self.checkpoints.save(self.state, self._meta())
+        self.saved_step, self.saved_at = self.done, time.monotonic()
+
+    def leave(self) -> None:
+        """Save, wait until it is whole, and end as preempted."""
+        self.save()
+        with self.clock.part("checkpoint"):
+            self.checkpoints.wait()
+        state = f"step {self.done} of {self.config.train.steps} is saved" if self.saved_step else "no step was done"
+        raise Preempted(f"{self.stop.name or 'the cluster'} asked for it; {state}; start me again")
+
+    def finish(self) -> dict[str, Any]:
+        """Evaluate and save the last state; return what the run came to."""
+        self.settle_all()
+        if self.resumed_from != self.done and self.done % self.config.eval.every_steps:
+            self.evaluate()
+        self.save()
+        with self.clock.part("checkpoint"):
+            self.checkpoints.wait()
+        shown = {name: value for name, value in self.latest.items() if name in _SUMMARY}
+        totals = {f"time/{part}_s": round(self.clock.totals[f"{part}_s"], 1) for part in PARTS}
+        return {"workdir": str(self.workdir), "step": self.done, "resumed_from": self.resumed_from} | shown | totals
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """Write the line of `step`, with what the steps since the last line took."""
+        lap, steps = self.clock.lap(), max(step - self.logged_step, 1)
+        self.logged_step = step
+        step_s = (lap["step"] + lap["wait"]) / steps
+        flops, devices = self.program.flops, self.program.mesh.devices
+        mfu = None
+        if flops is not None and step_s > 0:
+            kind, dtype = devices.flat[0].device_kind, self.config.precision.compute
+            mfu = performance.mfu(flops / step_s, devices.size, kind, dtype)
+        line = {
+            **values,
+            "data/wait_s": lap["wait"] / steps,
+            "perf/step_s": step_s,
+            "perf/pairs_per_s": self.config.train.batch / step_s if step_s > 0 else None,
+            "perf/mfu": mfu,
+            **{f"memory/{name}": value for name, value in performance.memory().items()},
+            **{f"time/{name}": total for name, total in self.clock.totals.items()},
+        }
+        self._write(step, line)
+
+    def _write(self, step: int, values: Mapping[str, Any]) -> None:
+        self.latest |= values
+        self.latest_step |= dict.fromkeys(values, step)
+        for writer in self.writers:
+            writer.write(step, values)
+
+    def _close_checkpoints(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Wait for the background; an error of it is logged, not raised, where another is on its way."""
+        try:
+            self.checkpoints.close()
+        except Exception:
+            if kind is None:
+                raise
+            log.exception("the last checkpoint could not be finished")
+
+    def _refused(self, step: int, rows_crc32: int, values: Mapping[str, float]) -> None:
+        """Count a refused update and log its rows; stop the run when there were too many."""
+        self.nonfinite += 1
+        rows = self.data.rows(step - 1)
+        log.error("step %d: the update was not finite and was refused; rows %s", step, rows.tolist())
+        if self.nonfinite <= self.config.train.max_nonfinite:
+            return
+        path = self.workdir / "nonfinite" / f"{step}.json"
+        if self.main:
+            record = {
+                "step": step,
+                "rows_crc32": rows_crc32,
+                "rows": rows.tolist(),
+                "metrics": {name: value if math.isfinite(value) else str(value) for name, value in values.items()},
+                "records": self.data.describe(np.unique(rows)),
+            }
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(json.dumps(record, indent=1))
+        raise NonFiniteError(
+            f"step {step}: loss or gradient is not finite, refused update {self.nonfinite} of at most "
+            f"{self.config.train.max_nonfinite}. Rows, records and norms: {path}. The last checkpoint is step "
+            f"{self.saved_step}; go on over such steps with --config.train.max_nonfinite={self.nonfinite + 9}"
+        )
+
+    def _meta(self) -> Meta:
+        metric = self.config.checkpoint.best_metric
+        if metric is not None and metric not in self.latest:
+            log.warning("checkpoint.best_metric = %s is not among %s", metric, ", ".join(sorted(self.latest)))
+        return Meta(
+            step=self.done,
+            config=changes.to_plain(self.config),
+            store_hash=self.data.store_hash,
+            index_hash=self.data.index_hash,
+            clock=dict(self.clock.totals),
+            versions={name: metadata.version(name) for name in _PACKAGES} | {"jaxbio": jaxbio.__version__},
+            nonfinite=self.nonfinite,
+            # a value of an earlier step says nothing of this state
+            best=self.latest[metric] if metric is not None and self.latest_step.get(metric) == self.done else None,
+        )
+
+    def _save_is_due(self) -> bool:
+        every_s = self.config.checkpoint.every_s
+        return every_s is not None and time.monotonic() - self.saved_at >= every_s and self.done > self.saved_step
+
+    def _evaluation_is_missing(self) -> bool:
+        """Tell whether the run was stopped at a step between its checkpoint and its evaluation."""
+        if self.done % self.config.eval.every_steps:
+            return False
+        records = writers.read_metrics(self.workdir / "metrics.jsonl")
+        return not any(record["step"] == self.done and "eval/loss" in record for record in records)
+
+    def _open_writers(self, stack: contextlib.ExitStack) -> list[writers.Writer]:
+        if not self.main:
+            return []
+        steps, batch = self.config.train.steps, self.config.train.batch
+        opened: list[writers.Writer] = [writers.MetricsFile(self.workdir / "metrics.jsonl", self.done)]
+        opened.append(writers.Console(steps, self.done, batch))
+        if self.config.log.tensorboard:
+            opened.append(writers.TensorBoard(self.workdir / "tensorboard", self.done))
+        for writer in opened:
+            stack.callback(writer.close)
+        return opened
+
+
+def _close(stream: object) -> None:
+    """End a stream of batches that has threads to end."""
+    if hasattr(stream, "close"):
+        stream.close()
