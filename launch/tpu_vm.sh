@@ -29,7 +29,9 @@ while true; do
         exit "$code"
     fi
     echo "stopped with $code; starting again as soon as $TPU is ready"
-    until [ "$(gcloud compute tpus tpu-vm describe "$TPU" --zone "$ZONE" --format 'value(state)')" = READY ]; do
+    state=unknown
+    until [ "$state" = READY ]; do
         sleep "$WAIT_S"
+        state=$(gcloud compute tpus tpu-vm describe "$TPU" --zone "$ZONE" --format 'value(state)')
     done
 done

@@ -101,7 +101,7 @@ def read_config(workdir: os.PathLike | str) -> dict[str, Any]:
 def read_series(workdir: os.PathLike | str) -> Series:
     """Return every key of `metrics.jsonl` as (step_N, value_N), in the order in which keys first appear.
 
-    Values that are no numbers are left out, and so is a torn last line of a run that is being written.
+    Values that are no finite numbers are left out, and so is a torn last line of a run that is being written.
     """
     found: dict[str, list[tuple[int, float]]] = {}
     path = Path(workdir) / "metrics.jsonl"
@@ -111,7 +111,7 @@ def read_series(workdir: os.PathLike | str) -> Series:
         except json.JSONDecodeError:
             continue
         for key, value in record.items():
-            if key != "step" and isinstance(value, (int, float)) and not isinstance(value, bool):
+            if key != "step" and _is_finite(value):
                 found.setdefault(key, []).append((record["step"], value))
     return {key: (np.array([s for s, _ in pairs]), np.array([v for _, v in pairs])) for key, pairs in found.items()}
 
@@ -283,6 +283,10 @@ def _envelope(x_T: np.ndarray, rate_hz: float, points: int = 900) -> tuple[np.nd
         (ends + np.arange(len(bins))[:, None] * width).ravel() / rate_hz,
         np.take_along_axis(bins, ends, axis=1).ravel(),
     )
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _label(key: str) -> str:

@@ -1,0 +1,203 @@
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from jaxbio.config import changes, fields
+from jaxbio.config.faults import UserError
+from jaxbio.config.resolve import resolve
+from jaxbio.report import figures, page, run
+
+STEPS = 700
+
+
+class Elements(HTMLParser):
+    """The tags of a page with their attributes, and its text."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.texts, self.open = [], [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in ("meta", "path", "use", "br", "image", "rect"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if self.open and self.open[-1] == tag:
+            self.open.pop()
+
+    def handle_data(self, text):
+        if text.strip() and "style" not in self.open:
+            self.texts.append(text.strip())
+
+
+def write_run(workdir, records):
+    workdir.mkdir(exist_ok=True)
+    config = resolve(fields.change(fields.defaults(), {"train.steps": 1000, "train.batch": 64}))
+    (workdir / "config.json").write_text(json.dumps(changes.to_plain(config)))
+    (workdir / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    return workdir
+
+
+def records():
+    for step in range(1, STEPS + 1):
+        yield {
+            "step": step,
+            "train/loss": 10 / step,
+            "train/amplitude": 0.5,
+            "train/learning_rate": 1e-4,
+            "train/ema_momentum": 0.996,
+            "train/grad_norm": 3.0,
+            "perf/pairs_per_s": 123.4,
+            "perf/mfu": None,
+            "data/wait_s": 0.001,
+            "time/step_s": 0.5 * step,
+            "time/compile_s": 20.0,
+            "time/total_s": 0.5 * step + 25,
+        }
+        if step % 100 == 0:
+            yield {"step": step, "eval/loss": 9 / step, "eval/teacher/batch_spread": 0.4, "eval/teacher_entropy": 2.0}
+
+
+@pytest.fixture(scope="module")
+def examples():
+    rng = np.random.default_rng(0)
+    curves = {name: (rng.normal(size=(3, 2, 512)), rng.normal(size=(3, 2, 512))) for name in ("amplitude", "phase")}
+    segment_BMCT = rng.uniform(-1, 1, (3, 2, 2, 9000)).astype(np.float32)
+    return run.Examples(segment_BMCT, 300.0, ("ppg", "ecg"), curves, bin_hz=1 / 30)
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory, examples):
+    workdir = write_run(tmp_path_factory.mktemp("runs") / "run", records())
+    path = run.write_run_report(workdir, examples)
+    assert path == workdir / "report.html"
+    return path.read_text()
+
+
+def test_the_page_is_self_contained_and_without_script(html):
+    tags = Elements(html).tags
+    assert not [tag for tag, _ in tags if tag in ("script", "link", "iframe", "object")]
+    loaded = [value for _, attributes in tags for name, value in attributes.items() if name in ("src", "href")]
+    assert all(value.startswith(("#", "data:")) for value in loaded)
+    assert "url(http" not in html
+    assert "@import" not in html
+
+
+def test_the_page_fits_a_phone(html):
+    tags = Elements(html).tags
+    assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in tags
+    svgs = [attributes for tag, attributes in tags if tag == "svg"]
+    assert len(svgs) > 10
+    assert all("viewbox" in attributes and "width" not in attributes for attributes in svgs)
+    assert html.count('<div class="scroll wide"><table>') == html.count("<table>")
+
+
+def test_ids_are_unique_and_every_reference_is_to_one(html):
+    ids = re.findall(r'\bid="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+    wanted = set(re.findall(r'href="#([^"]+)"', html)) | set(re.findall(r"url\(#([^)]+)\)", html))
+    assert wanted
+    assert wanted <= set(ids)
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["700 of 1,000", "held-out loss", "pairs/s", "loader wait, s", "step", "frequency, Hz", "time, s", "learning rate"],
+)
+def test_the_page_says(html, said):
+    assert said in Elements(html).texts
+
+
+def test_each_area_has_its_section(html):
+    headings = re.findall(r"<h2>(.*?)</h2>", html)
+    assert headings == [
+        "Now",
+        "Losses",
+        "Does it collapse?",
+        "Schedules",
+        "Norms",
+        "Speed",
+        "Where the time went",
+        "Pairs",
+        "Reconstruction beside the target",
+        "Last values",
+        "Settings",
+    ]
+
+
+def test_settings_list_what_differs_from_the_defaults(html):
+    texts = Elements(html).texts
+    assert "train.batch" in texts
+    assert "optimizer.b1" not in texts
+
+
+def test_a_run_that_has_logged_nothing_has_a_page(tmp_path):
+    workdir = write_run(tmp_path / "run", [])
+    assert "No step has been logged yet." in run.write_run_report(workdir).read_text()
+    (workdir / "metrics.jsonl").unlink()
+    run.write_run_report(workdir)
+
+
+def test_a_torn_last_line_is_left_out(tmp_path):
+    workdir = write_run(tmp_path / "run", [{"step": 1, "train/loss": 2.0}])
+    with (workdir / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 2, "train/lo')
+    steps, values = run.read_series(workdir)["train/loss"]
+    assert (steps.tolist(), values.tolist()) == ([1], [2.0])
+    run.write_run_report(workdir)
+
+
+def test_nulls_and_infinite_losses_are_drawn_around(tmp_path):
+    values = [None, float("nan"), float("-inf"), 1.0]
+    keys = ("train/loss", "train/grad_norm", "eval/batch_spread")
+    rows = [{"step": step, **dict.fromkeys(keys, value)} for step, value in enumerate(values)]
+    workdir = write_run(tmp_path / "run", rows)
+    assert run.read_series(workdir)["train/loss"][0].tolist() == [3]
+    run.write_run_report(workdir)
+
+
+def test_a_foreign_folder_is_refused(tmp_path):
+    with pytest.raises(UserError, match="name the folder of a run"):
+        run.write_run_report(tmp_path)
+
+
+def test_a_reader_never_sees_half_a_page(tmp_path, monkeypatch):
+    path = page.write_page(tmp_path / "report.html", "whole")
+
+    def fail(*_, **__):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("pathlib.Path.write_text", fail)
+    with pytest.raises(OSError, match="disk full"):
+        page.write_page(path, "half")
+    assert path.read_text() == "whole"
+
+
+def test_text_is_shown_as_it_is():
+    assert "<b>" not in page.page("<b>", "<b>", page.section("<b>", page.table([["<b>"]], ["<b>"]), note="<b>"))
+
+
+def test_a_long_curve_keeps_its_range():
+    fig, (axes,) = figures.new_figure()
+    steps = np.arange(100_000)
+    values = np.zeros(100_000)
+    values[54_321] = 7.0
+    run._draw(axes, (steps, values), None, "red")
+    band = axes.collections[0].get_paths()[0].vertices
+    assert band[:, 1].max() == 7.0
+    assert len(axes.lines[0].get_xdata()) == 300
+
+
+def test_a_thinned_signal_keeps_its_peaks():
+    x_T = np.zeros(9000, np.float32)
+    x_T[4567], x_T[4570] = 1.0, -1.0
+    t_T, thin_T = run._envelope(x_T, 300.0)
+    assert len(thin_T) <= 900
+    assert (thin_T.max(), thin_T.min()) == (1.0, -1.0)
+    assert t_T[thin_T.argmax()] == pytest.approx(4567 / 300)
+    assert (np.diff(t_T) >= 0).all()
