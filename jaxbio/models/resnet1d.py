@@ -44,7 +44,9 @@ class Convolution(nn.Module):
         kernel_WCD = self.param("kernel", nn.initializers.variance_scaling(2.0, "fan_out", "normal"), kernel_shape)
         x_BTC, kernel_WCD = x_BTC.astype(self.dtype), kernel_WCD.astype(self.dtype)
         if self.taps == 1:
-            x_BTD = x_BTC[:, :: self.stride] @ kernel_WCD[0]
+            # the end is named so that a symbolic length (jax.export) has the same formula as after a convolution
+            end = (x_BTC.shape[1] - 1) // self.stride * self.stride + 1
+            x_BTD = x_BTC[:, : end : self.stride] @ kernel_WCD[0]
         else:
             padding = [(self.padding, self.padding)]
             x_BTD = jax.lax.conv_general_dilated(

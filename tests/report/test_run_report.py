@@ -183,7 +183,7 @@ def test_text_is_shown_as_it_is():
 
 
 def test_a_long_curve_keeps_its_range():
-    fig, (axes,) = figures.new_figure()
+    _, (axes,) = figures.new_figure()
     steps = np.arange(100_000)
     values = np.zeros(100_000)
     values[54_321] = 7.0
