@@ -216,6 +216,11 @@ COMMON: dict[str, Field] = {
     # ---- augment: what the device does to both members of a pair (QualityFM fact sheet, section 2.5)
     "augment.noise_prob": _science(0.5, "probability of Gaussian noise", low=0.0, high=1.0),
     "augment.noise_sigma": _science(0.01, "its deviation, in units of the scaled signal", low=0.0),
+    "augment.noise_bits": _science(
+        "counter_hash",
+        "generator of the noise; counter_hash fuses, a twentieth of the CPU step; threefry: JAX's vetted generator",
+        choices=("counter_hash", "threefry"),
+    ),
     "augment.scale_prob": _science(0.5, "probability of one factor for all channels", low=0.0, high=1.0),
     "augment.scale_range": _science((0.9, 1.1), "its range"),
     "augment.offset_prob": _science(0.3, "probability of an offset for each channel", low=0.0, high=1.0),
@@ -247,7 +252,7 @@ MODELS: dict[str, dict[str, Field]] = {
             "what a block keeps for its gradient: none recomputes nothing, full all, dots keeps products",
             choices=("none", "full", "dots"),
         ),
-        "model.unroll": _machine(1, "blocks unrolled in the scan over layers: compile time against speed", low=1),
+        "model.unroll": _machine(2, "blocks unrolled in the scan over layers: compile time against speed", low=1),
     },
     "resnet1d": {
         "model.depth": _science(50, "18, 34 (basic blocks), 50, 101 or 152 (bottleneck blocks)", low=18, high=152),

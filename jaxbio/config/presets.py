@@ -20,6 +20,7 @@ QUALITYFM_AUTHOR: dict[str, Any] = {
     "optimizer.warmup_frac": 0.0,
     "optimizer.clip_norm": None,
     "model.dropout_bits": "threefry",
+    "augment.noise_bits": "threefry",
 }
 
 # SiamQuality (fact sheet, sections 2 and 4): good and bad neighbours of one PPG channel at 40 Hz, no augmentation, and

@@ -30,7 +30,6 @@ class Layer:
 
 # QualityFM fact sheet, section 3; groups measured on two cores
 LAYERS = (Layer(201, 5, 20), Layer(101, 10, 2), Layer(51, 10, 1))
-WHOLE_ENTRIES = 2**20  # largest Toeplitz matrix that is worth making for a whole signal
 
 
 def convolve(x_BTC: jax.Array, kernel_KCO: jax.Array, layer: Layer) -> jax.Array:
@@ -44,8 +43,7 @@ def convolve(x_BTC: jax.Array, kernel_KCO: jax.Array, layer: Layer) -> jax.Array
 def convolve_frames(x_BTC: jax.Array, kernel_KCO: jax.Array, layer: Layer) -> jax.Array:
     """Return what `convolve` does as products of windows of the signal with a Toeplitz matrix of the kernel.
 
-    A window holds the samples of `layer.group` outputs and is joined from shifted frames of stride x group samples. A
-    short signal, whose Toeplitz matrix is small, is one window.
+    A window holds the samples of `layer.group` outputs and is joined from shifted frames of stride x group samples.
     """
     batch, length, channels = x_BTC.shape
     features, pad = kernel_KCO.shape[-1], layer.kernel // 2
@@ -53,11 +51,6 @@ def convolve_frames(x_BTC: jax.Array, kernel_KCO: jax.Array, layer: Layer) -> ja
     # of a short signal most taps meet nothing but padding
     first_tap = max(0, pad - layer.stride * (outputs - 1))
     kernel_KCO, pad = kernel_KCO[first_tap : length + pad], pad - first_tap
-    if length * channels * outputs * features <= WHOLE_ENTRIES:
-        weight_WCPO = toeplitz(kernel_KCO, layer.stride, outputs)[pad : pad + length]
-        y_BP = x_BTC.reshape(batch, -1) @ weight_WCPO.reshape(length * channels, -1)
-        return y_BP.reshape(batch, outputs, features)
-
     group = layer.group
     weight_WCPO = toeplitz(kernel_KCO, layer.stride, group)
     window, frame = weight_WCPO.shape[0], layer.stride * group

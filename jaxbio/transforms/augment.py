@@ -6,6 +6,8 @@ augmented_CT = augment(key, x_CT, noise_prob=0.5, noise_sigma=0.01, ...)    # vm
 import jax
 import jax.numpy as jnp
 
+from jaxbio.transforms.random_bits import normal
+
 
 def row_keys(key: jax.Array, row_BM: jax.Array) -> jax.Array:
     """Return a key for each member (B, M): fold_in(fold_in(key, row), member), so that batch and mesh do not matter."""
@@ -24,6 +26,7 @@ def augment(
     *,
     noise_prob: float,
     noise_sigma: float,
+    noise_bits: str,
     scale_prob: float,
     scale_range: tuple[float, float],
     offset_prob: float,
@@ -33,9 +36,10 @@ def augment(
 ) -> jax.Array:
     """Return `x_CT` (float32, in the scaled unit) with noise, one factor, offsets and a zeroed block, in this order.
 
-    Each comes with its own probability: Gaussian noise of deviation `noise_sigma`; one factor from U`scale_range` for
-    all channels; an offset from U(-`offset_max`, `offset_max`) for each channel; a block of zeros in all channels whose
-    length is uniform on the integers from `block_frac[0]` T up to, excluding, `block_frac[1]` T.
+    Each comes with its own probability: Gaussian noise of deviation `noise_sigma`, its bits from the generator
+    `noise_bits` (random_bits); one factor from U`scale_range` for all channels; an offset from U(-`offset_max`,
+    `offset_max`) for each channel; a block of zeros in all channels, its length uniform on the integers from
+    `block_frac[0]` T up to, excluding, `block_frac[1]` T, its place uniform.
     """
     channels, length = x_CT.shape
     chance_key, noise_key, scale_key, offset_key, length_key, start_key = jax.random.split(key, 6)
@@ -43,13 +47,13 @@ def augment(
         [noise_prob, scale_prob, offset_prob, block_prob]
     )
 
-    x_CT = x_CT + jnp.where(noisy, noise_sigma, 0.0) * jax.random.normal(noise_key, x_CT.shape)
+    x_CT = x_CT + jnp.where(noisy, noise_sigma, 0.0) * normal(noise_key, x_CT.shape, noise_bits)
     factor = jax.random.uniform(scale_key, minval=scale_range[0], maxval=scale_range[1])
     x_CT = x_CT * jnp.where(scaled, factor, 1.0)
     offset_C1 = jax.random.uniform(offset_key, (channels, 1), minval=-offset_max, maxval=offset_max)
     x_CT = x_CT + jnp.where(shifted, offset_C1, 0.0)
 
-    shortest, longest = int(block_frac[0] * length), int(block_frac[1] * length)
+    shortest, longest = round(block_frac[0] * length), round(block_frac[1] * length)
     block = jax.random.randint(length_key, (), shortest, max(longest, shortest + 1))
     start = jax.random.randint(start_key, (), 0, length - block + 1)
     sample_1T = jnp.arange(length)[None, :]
