@@ -8,18 +8,19 @@ form of a tokeniser, nothing recomputed), so that MFU does not reward a form tha
 """
 
 import math
-import os
 import re
 import resource
 import sys
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import psutil
 from jax.extend import core
 from ml_collections import ConfigDict
 
@@ -176,14 +177,21 @@ def mfu(flops_per_s: float, devices: int, device_kind: str, dtype: str) -> float
 
 
 def memory() -> dict[str, int | None]:
-    """Return host memory of this process now and at most, and the largest peak of the local devices, bytes."""
-    with open("/proc/self/statm") as file:
-        resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    unit = 1 if sys.platform == "darwin" else 1024
+    """Return host memory of this process now and at most, and the largest peak of the local devices, bytes.
+
+    Backends that count nothing (CPU) give None.
+    """
     peaks = [(device.memory_stats() or {}).get("peak_bytes_in_use") for device in jax.local_devices()]
     known = [peak for peak in peaks if peak is not None]
     return {
-        "host_resident_bytes": resident,
-        "host_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+        "host_resident_bytes": psutil.Process().memory_info().rss,
+        "host_peak_bytes": _host_peak_bytes(),
         "device_peak_bytes": max(known) if known else None,
     }
+
+
+def _host_peak_bytes() -> int:
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux, whose getrusage would count the parent's peak before exec
+        return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

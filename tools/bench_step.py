@@ -1,0 +1,115 @@
+"""Time the training step of a recipe on synthetic arrays: pairs a second, MFU, compile time, memory.
+
+python tools/bench_step.py --config configs/qualityfm_base.py --config.train.batch=128
+python tools/bench_step.py --config configs/qualityfm_large.py:gpu --config.train.batch=256 --repeats 20
+
+The step is the one that `launch/run.py` runs, under the same settings; nothing is read from storage, and the arrays
+lie on the device before the clock starts. Any field can be changed: train.batch, precision.compute, model.tokenizer,
+precision.dropout_bits, train.microbatches, train.steps_per_dispatch, mesh.*.
+"""
+
+import argparse
+import logging
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # launch/ is no installed package
+
+from jaxbio.config.command_line import parse_command
+from jaxbio.config.faults import run_command
+from launch import environment
+
+log = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str]) -> dict:
+    """Compile and time the step of a recipe; return medians over the repeats."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=10, metavar="N", help="dispatches timed; the median counts")
+    parser.add_argument("--warmup", type=int, default=2, metavar="N", help="dispatches before, not timed")
+    flags, config = parse_command(arguments, parser)
+    settings = environment.configure(deterministic=config.precision.deterministic)
+    return bench(config, flags.repeats, flags.warmup) | {"allocator": settings["allocator"]}
+
+
+def bench(config, repeats: int, warmup: int) -> dict:
+    """Return what `repeats` dispatches of the step of `config` cost, after `warmup` that are not timed."""
+    import jax
+
+    from jaxbio.objectives import make_objective
+    from jaxbio.training import performance, sharding
+    from jaxbio.training.optimizer import make_optimizer
+    from jaxbio.training.state import abstract_state, batch_shapes
+    from jaxbio.training.step import init_state, make_train_step
+
+    objective, optimizer = make_objective(config), make_optimizer(config.optimizer, config.train.steps)
+    mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    placement = sharding.place_state(
+        abstract_state(config, objective, optimizer, batch_shapes(config)),
+        mesh,
+        config.mesh.rules,
+        config.mesh.moments,
+    )
+    step = make_train_step(config, objective, optimizer, mesh, placement.shardings)
+    batches = synthetic_batches(config)
+    first = jax.device_put({name: array[0] for name, array in batches.items()}, sharding.batch_sharding(mesh))
+    state = init_state(config, objective, optimizer, placement.shardings, first)
+    batches = jax.device_put(batches, sharding.dispatch_sharding(mesh))
+    started = time.perf_counter()
+    compiled = step.lower(state, batches).compile()
+    compile_s = time.perf_counter() - started
+    log.info("compiled in %.1f s", compile_s)
+
+    seconds = []
+    for index in range(warmup + repeats):
+        started = time.perf_counter()
+        state, metrics = compiled(state, batches)
+        loss = float(jax.device_get(metrics["train/loss"])[-1])
+        jax.block_until_ready(state)
+        if index >= warmup:
+            seconds.append((time.perf_counter() - started) / config.train.steps_per_dispatch)
+        log.info("dispatch %d: %.3f s, loss %.4f", index, time.perf_counter() - started, loss)
+
+    device, step_s = mesh.devices.flat[0], statistics.median(seconds)
+    flops = performance.model_flops(config, config.train.batch).total
+    return {
+        "pairs_per_s": config.train.batch / step_s,
+        "mfu": performance.mfu(flops / step_s, mesh.devices.size, device.device_kind, config.precision.compute),
+        "step_s": step_s,
+        "step_s_min": min(seconds),
+        "step_s_max": max(seconds),
+        "repeats": repeats,
+        "compile_s": compile_s,
+        "gflop_per_pair": flops / config.train.batch / 1e9,
+        "batch": config.train.batch,
+        "compute": config.precision.compute,
+        "devices": mesh.devices.size,
+        "device_kind": device.device_kind,
+        "state_bytes_per_device": placement.bytes_per_device,
+        **performance.memory(),
+        "jax": jax.__version__,
+    }
+
+
+def synthetic_batches(config) -> dict:
+    """Return seeded int16 noise in the loader's shapes (steps_per_dispatch, B, ...)."""
+    import numpy as np
+
+    from jaxbio.training.state import batch_shapes
+
+    rng = np.random.default_rng(0)
+    shapes = {name: (config.train.steps_per_dispatch, *shape.shape) for name, shape in batch_shapes(config).items()}
+    scale = np.broadcast_to(np.float32([0.0, 1 / 32767]), shapes["scale_BMC2"])
+    return {
+        "segment_BMCT": rng.integers(-32767, 32768, shapes["segment_BMCT"], dtype=np.int16),
+        "scale_BMC2": np.ascontiguousarray(scale),
+        "row_BM": rng.integers(0, 2**31, shapes["row_BM"], dtype=np.uint32),
+    }
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    run_command(main)
