@@ -160,8 +160,6 @@ class _Run:
         if resume is not None:
             self.state, _ = self.checkpoints.restore(self.program.abstract, resume.step)
             log.info("resumed from checkpoint %d", resume.step)
-            if self._evaluation_is_missing():
-                self.evaluate()
             return
         first = next(self.batches)
         self.batches = itertools.chain([first], self.batches)
@@ -346,13 +344,6 @@ class _Run:
     def _save_is_due(self) -> bool:
         every_s = self.config.checkpoint.every_s
         return every_s is not None and time.monotonic() - self.saved_at >= every_s and self.done > self.saved_step
-
-    def _evaluation_is_missing(self) -> bool:
-        """Tell whether the run was stopped at a step between its checkpoint and its evaluation."""
-        if self.done % self.config.eval.every_steps:
-            return False
-        records = writers.read_metrics(self.workdir / "metrics.jsonl")
-        return not any(record["step"] == self.done and "eval/loss" in record for record in records)
 
     def _open_writers(self, stack: contextlib.ExitStack) -> list[writers.Writer]:
         if not self.main:

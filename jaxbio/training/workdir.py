@@ -36,6 +36,13 @@ def check_writable(folder: Path) -> None:
         raise UserError(Fault("--workdir", str(folder), f"{reason}: name a folder that can be written")) from error
 
 
+def check_free(folder: Path) -> None:
+    """Raise UserError when a living process of this host holds `folder`: before a device is touched."""
+    holder = _read(folder / "lock")
+    if holder is not None and holder["host"] == socket.gethostname() and _is_alive(folder / "lock", holder, 0.0):
+        raise _held(folder, holder)
+
+
 @contextlib.contextmanager
 def hold(folder: Path, beat_s: float = BEAT_S) -> Iterator[Path]:
     """Hold `folder`'s lock, a file `lock` that names host and process, for the time of a with block.
@@ -66,15 +73,8 @@ def _acquire(path: Path, me: dict[str, Any], beat_s: float) -> None:
         os.link(own, path)
     except FileExistsError:
         holder = _read(path)
-        if holder is not None and holder != me and _is_alive(path, holder, beat_s):
-            raise UserError(
-                Fault(
-                    "--workdir",
-                    str(path.parent),
-                    f"process {holder['pid']} on {holder['host']} is training here since {holder['since']}; wait for "
-                    "it, stop it, or name another --workdir",
-                )
-            ) from None
+        if holder is not None and _is_alive(path, holder, beat_s):
+            raise _held(path.parent, holder) from None
         os.replace(own, path)
         if _read(path) != me:
             raise UserError(
@@ -82,6 +82,11 @@ def _acquire(path: Path, me: dict[str, Any], beat_s: float) -> None:
             ) from None
     finally:
         own.unlink(missing_ok=True)
+
+
+def _held(folder: Path, holder: dict[str, Any]) -> UserError:
+    who = f"process {holder['pid']} on {holder['host']} (started {holder['since']})"
+    return UserError(Fault("--workdir", str(folder), f"held by {who}: wait for it, stop it, or name another --workdir"))
 
 
 def _describe_process(pid: int) -> dict[str, Any]:

@@ -1,0 +1,61 @@
+"""From which checkpoint a run goes on, and whether it may: found out before a device is touched.
+
+meta = plan_resume(workdir, config, allowed=("train.steps",))       # None: nothing to resume
+check_same_data(meta, data, config, allowed)
+"""
+
+import logging
+from collections.abc import Collection
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from jaxbio.config import changes
+from jaxbio.config.faults import Fault, UserError
+from jaxbio.training.checkpoint import Meta, list_steps, read_meta
+
+log = logging.getLogger(__name__)
+
+
+def plan_resume(
+    workdir: Path, config: ConfigDict, allowed: Collection[str] = (), from_step: int | None = None
+) -> Meta | None:
+    """Return the meta of the newest checkpoint, or of `from_step`; None where the workdir holds none.
+
+    Raises UserError when `from_step` is no checkpoint, when the meta is damaged, and for every science field that has
+    changed since and is not `allowed`.
+    """
+    folder = (workdir / "checkpoints").absolute()
+    steps = list_steps(folder)
+    if from_step is not None and from_step not in steps:
+        raise UserError(Fault("--from_step", from_step, f"no such checkpoint in {folder}; there are {steps}"))
+    if not steps:
+        return None
+    meta = read_meta(folder, steps[-1] if from_step is None else from_step)
+    changed = changes.check_resume(meta.config, config, allowed)
+    if changed:
+        now = changes.to_plain(config)
+        log.info("changed since the checkpoint: %s", ", ".join(f"{name} = {now.get(name)}" for name in changed))
+    if meta.step > config.train.steps:
+        raise UserError(Fault("train.steps", config.train.steps, f"checkpoint {meta.step} is past it: at least that"))
+    if meta.step % config.train.steps_per_dispatch:
+        remedy = f"make it a divisor of {meta.step}, the step of the checkpoint"
+        raise UserError(Fault("train.steps_per_dispatch", config.train.steps_per_dispatch, remedy))
+    return meta
+
+
+def check_same_data(meta: Meta, store_hash: str, index_hash: str, allowed: Collection[str] = ()) -> None:
+    """Raise UserError when the store (it may lie elsewhere) or its index are not those the checkpoint was trained on.
+
+    A changed store is allowed as data.store; a changed index as any of its own fields, which have been checked.
+    """
+    faults = []
+    if store_hash != meta.store_hash and "data.store" not in allowed:
+        remedy = f"its hash is {store_hash[:12]}, the checkpoint's {meta.store_hash[:12]}: other data; name the same "
+        faults.append(Fault("data.store", "another store", remedy + "store, or add --allow_change=data.store"))
+    index_allowed = any(name.split(".")[0] in ("pairs", "quality", "data", "prepare") for name in allowed)
+    if index_hash != meta.index_hash and not index_allowed and not faults:
+        remedy = f"its hash is {index_hash[:12]}, the checkpoint's {meta.index_hash[:12]}: other pairs; make the index "
+        faults.append(Fault("pairs", "another index", remedy + "anew with tools/make_pairs.py"))
+    if faults:
+        raise UserError(*faults)

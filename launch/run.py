@@ -1,0 +1,170 @@
+"""Train: the launch line, the same on a laptop, in a Slurm job and on every host of a pod.
+
+python launch/run.py --config configs/quickstart.py --config.data.store=STORE
+python launch/run.py --config configs/qualityfm_base.py:smoke                    # synthetic, two steps, on a laptop
+python launch/run.py --config configs/X.py --workdir DIR --allow_change=train.steps --config.train.steps=90000
+
+A workdir that holds a checkpoint is resumed. Exit 0: done; 2: a fault of yours, named; 75: stopped by a signal, saved,
+start the same line again.
+"""
+
+import argparse
+import contextlib
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from jaxbio.config import changes
+from jaxbio.config.command_line import parse_command
+from jaxbio.config.faults import Fault, UserError, run_command
+from launch import environment
+
+SYNTHETIC = "synthetic:"
+log = logging.getLogger("jaxbio.launch")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the launch line's own flags."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workdir", type=Path, metavar="DIR", help="folder of the run; default runs/<recipe>")
+    parser.add_argument(
+        "--allow_change", action="append", default=[], metavar="FIELD", help="a science field that may differ on resume"
+    )
+    parser.add_argument("--from_step", type=int, metavar="N", help="resume checkpoint N; newer ones are set aside")
+    cluster = parser.add_argument_group("a cluster that JAX does not find by itself; all three, on every host")
+    cluster.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0")
+    cluster.add_argument("--processes", type=int, metavar="N", help="number of processes")
+    cluster.add_argument("--process", type=int, metavar="I", help="number of this process")
+    return parser
+
+
+def main(arguments: Sequence[str]) -> dict[str, Any]:
+    """Check everything, then train; return the summary of the run."""
+    flags, config = parse_command(arguments, make_parser())
+    assert config is not None
+    workdir = flags.workdir or Path("runs") / recipe_name(arguments)
+    check_store_named(config, arguments)
+    log.info("settings: %s", environment.configure(deterministic=config.precision.deterministic))
+    # JAX from here on, after its settings; and no device before everything has been checked.
+    from jaxbio.training import run_data
+    from jaxbio.training import workdir as folders
+    from jaxbio.training.distributed import join_cluster
+    from jaxbio.training.resume import check_same_data, plan_resume
+
+    folders.check_writable(workdir)
+    folders.check_free(workdir)
+    resume = plan_resume(workdir, config, flags.allow_change, flags.from_step)
+    synthetic = config.data.store.startswith(SYNTHETIC)
+    data = None if synthetic else run_data.open_run_data(config, Path(config.data.store))
+    process = join_cluster(flags.coordinator, flags.processes, flags.process)
+    with folders.hold(workdir) if process == 0 else contextlib.nullcontext(), logging_redirect_tqdm():
+        if data is None:
+            data = run_data.open_run_data(config, make_synthetic_store(config, workdir, process))
+        if resume is not None:
+            check_same_data(resume, data.store_hash, data.index_hash, flags.allow_change)
+        log.info("%s", data.summary())
+        if process == 0:
+            write_config(workdir, config)
+        result = start(config, data, workdir, resume, process)
+    announce(workdir, result)
+    return result
+
+
+def start(config: ConfigDict, data: Any, workdir: Path, resume: Any, process: int) -> dict[str, Any]:
+    """Compile the program and train; the first to touch a device."""
+    from jaxbio.export.initial import start_from
+    from jaxbio.objectives import make_objective
+    from jaxbio.report.run import write_run_report
+    from jaxbio.training import checkpoint, performance
+    from jaxbio.training.loop import train
+    from jaxbio.training.program import build_program
+
+    objective = make_objective(config)
+    flops = performance.model_flops(config, config.train.batch).total
+    program = build_program(config, objective, flops=flops)
+    initial = None
+    if resume is not None:
+        log.info("resuming from %s", workdir / "checkpoints" / str(resume.step))
+        aside = checkpoint.set_aside_after(workdir / "checkpoints", resume.step) if process == 0 else []
+        if aside:
+            log.warning("checkpoints %s were moved to %s", aside, workdir / "checkpoints_set_aside")
+    elif config.train.init_from is not None:
+        log.info("starting from the weights of %s", config.train.init_from)
+
+        def initial(params: Any, state: Any) -> tuple[Any, Any]:
+            return start_from(config.train.init_from, objective, params, state)
+
+    else:
+        log.info("starting from scratch, seed %d", config.train.seed)
+    return train(program, data, workdir, resume=resume, initial=initial, report=write_run_report)
+
+
+def recipe_name(arguments: Sequence[str]) -> str:
+    """Return the name of the recipe's file: runs/<recipe> is the default workdir."""
+    words = [word.removeprefix("--config=") for word in arguments if word.startswith("--config=")]
+    words += [arguments[place + 1] for place, word in enumerate(arguments[:-1]) if word == "--config"]
+    return Path(words[-1].partition(":")[0]).stem
+
+
+def check_store_named(config: ConfigDict, arguments: Sequence[str]) -> None:
+    """Raise UserError, with the command that makes a store, when none is named or the named one is not there."""
+    store = config.data.store
+    if store is not None and (store.startswith(SYNTHETIC) or Path(store).exists()):
+        return
+    recipe = (
+        next(word for word in (*arguments, "configs/X.py") if ".py" in word).removeprefix("--config=").partition(":")[0]
+    )
+    out = store or "STORE"
+    raise UserError(
+        Fault(
+            "data.store",
+            store,
+            f"{'no store is named' if store is None else 'no such folder'}; make one with\n"
+            f"    python tools/prepare_store.py --config {recipe} --source 'FORMAT:PATH' --out {out}\n"
+            f"and add --config.data.store={out}; or train on synthetic signals with --config.data.store=synthetic:400",
+        )
+    )
+
+
+def make_synthetic_store(config: ConfigDict, workdir: Path, process: int) -> Path:
+    """Make the store of data.store=synthetic:<segments> in the workdir, on process 0, and say so; return its folder."""
+    from jax.experimental import multihost_utils
+    from jaxbio.data.prepare import prepare_store
+
+    from jaxbio.data.recordings import parse_source
+
+    folder = workdir / "store"
+    if process == 0:
+        log.warning("data.store = %s: training on SYNTHETIC signals; their store is %s", config.data.store, folder)
+        prepare_store([parse_source(config.data.store)], config, folder)
+    multihost_utils.sync_global_devices("synthetic store")
+    return folder
+
+
+def write_config(workdir: Path, config: ConfigDict) -> None:
+    """Write the resolved configuration as the workdir's config.json."""
+    (workdir / "config.json").write_text(json.dumps(changes.to_plain(config), indent=1) + "\n")
+
+
+def announce(workdir: Path, result: dict[str, Any]) -> None:
+    """Say what was made and what to type next."""
+    print(
+        f"\nMade:   {workdir}/checkpoints/{result['step']}\n"
+        f"        {workdir}/metrics.jsonl   {workdir}/report.html: open it in a browser\n"
+        f"Next:   python tools/export_params.py --workdir {workdir} --out {workdir}/export",
+        file=sys.stderr,
+    )
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    logging.getLogger("absl").setLevel(logging.WARNING)  # Orbax tells every barrier
+    run_command(main)
