@@ -1,0 +1,105 @@
+"""Recordings as they lie on disk: one reader a file format, one `Recording` for all of them.
+
+A new format is one module with a function `list_files(source, channel_names)` that yields `Recording` and `Refused`,
+and one line in FORMATS. Knows nothing of segments, stores or quality.
+
+    source = parse_source("wfdb:/archive/mimic")
+    entries = list_recordings(source, {"ppg": ("PLETH",), "ecg": ("II", "V")}, required=("ppg", "ecg"))
+"""
+
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from jaxbio.config.faults import Fault, UserError
+from jaxbio.data.recordings import arrays, synthetic, text, wfdb_records
+from jaxbio.data.recordings.recording import REASONS, Channel, Recording, RecordingError, Refused
+from jaxbio.data.recordings.source import Options, Source, parse_options, split_source
+from jaxbio.data.recordings.subjects import assign_subjects
+
+__all__ = [
+    "FORMATS",
+    "REASONS",
+    "Channel",
+    "Options",
+    "Recording",
+    "RecordingError",
+    "Refused",
+    "Source",
+    "assign_subjects",
+    "list_recordings",
+    "parse_source",
+]
+
+ChannelNames = Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Format:
+    """One file format: what lists its recordings, the options it takes, and whether its path lies on disk."""
+
+    list_files: Callable[[Source, ChannelNames], Iterable[Recording | Refused]]
+    options: tuple[str, ...]
+    on_disk: bool = True
+
+
+_TEXT = Format(text.list_files, ("rate_hz", "time", "columns", "glob"))
+FORMATS: dict[str, Format] = {
+    "wfdb": Format(wfdb_records.list_files, ("columns", "glob")),
+    "csv": _TEXT,
+    "text": _TEXT,
+    "numpy": Format(arrays.list_files, ("rate_hz", "columns", "glob")),
+    "synthetic": Format(synthetic.list_files, ("seed", "rate_hz"), on_disk=False),
+}
+
+
+def parse_source(text: str) -> Source:
+    """Return the source of a line FORMAT:PATH?options; raises UserError for a line that names nothing readable."""
+    name, path, pairs = split_source(text)
+    if name not in FORMATS:
+        known = ", ".join(f"{known}:" for known in FORMATS)
+        raise UserError(Fault("--source", text, f"begin with one of {known} and a path"))
+    chosen = FORMATS[name]
+    options = parse_options(pairs, chosen.options, text)
+    if chosen.on_disk and not os.path.exists(path):
+        raise UserError(Fault("--source", text, f"no file or folder {path!r}"))
+    return Source(name, path, options)
+
+
+def list_recordings(
+    source: Source, channel_names: ChannelNames, *, required: Collection[str] = (), min_duration_s: float = 0.0
+) -> list[Recording | Refused]:
+    """Return what the source holds, sorted by name, read from headers alone (text without a length is scanned).
+
+    A recording without one of the `required` roles (or without any role at all) is refused as `missing_channel`, one
+    shorter than `min_duration_s` as `too_short`, the second of a name as `duplicate_name`. Raises UserError where the
+    source holds nothing of its format.
+    """
+    names = {**channel_names, **{role: (name,) for role, name in source.options.columns.items()}}
+    found = sorted(FORMATS[source.format].list_files(source, names), key=lambda entry: entry.recording)
+    if not found:
+        raise UserError(Fault("--source", f"{source.format}:{source.path}", "holds no file of this format"))
+    entries: list[Recording | Refused] = []
+    seen: set[str] = set()
+    for entry in found:
+        if isinstance(entry, Recording):
+            entry = _check(entry, seen, required, min_duration_s)
+            seen.add(entry.recording)
+        entries.append(entry)
+    return entries
+
+
+def _check(
+    entry: Recording, seen: Collection[str], required: Collection[str], min_duration_s: float
+) -> Recording | Refused:
+    def refuse(reason: str, detail: str) -> Refused:
+        return Refused(entry.source, entry.recording, reason, f"{entry.recording!r}: {detail}", entry.duration_s)
+
+    if entry.recording in seen:
+        return refuse("duplicate_name", "another file of the source gives this name")
+    missing = [role for role in required if role not in entry.channels]
+    if missing or not entry.channels:
+        return refuse("missing_channel", f"no signal for {', '.join(missing) or 'any role'}")
+    if entry.duration_s < min_duration_s:
+        return refuse("too_short", f"{entry.duration_s:g} s; a segment takes {min_duration_s:g} s")
+    return entry

@@ -1,0 +1,57 @@
+"""Which signal plays which role, and in which unit it is read.
+
+A role's signal is the first of its configured names that the source has, blanks and case ignored. ECG is read in mV
+and ABP in mmHg; a PPG's unit is arbitrary. A unit that is not stated, or says "arbitrary", is kept as NU.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from jaxbio.data.recordings.recording import RecordingError
+
+ARBITRARY = "NU"
+_ARBITRARY_NAMES = frozenset(
+    {"", "nu", "adu", "au", "a.u.", "arb", "count", "counts", "digital", "raw", "%", "pm", "-"}
+)
+_MILLIVOLT = {"mv": 1.0, "v": 1e3, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "nv": 1e-6}
+_MMHG = {"mmhg": 1.0, "kpa": 7.500617, "cmh2o": 0.7355592}
+# role -> (unit that is read, factor of each unit that the source may state)
+_UNITS = {"ecg": ("mV", _MILLIVOLT), "abp": ("mmHg", _MMHG)}
+# What converters write for a photoplethysmogram: any of these is one arbitrary unit.
+_PPG_NAMES = _ARBITRARY_NAMES | set(_MILLIVOLT) | {"na", "ua", "µa", "ma", "lux"}
+
+
+def same_name(name: str) -> str:
+    """Return `name` as names are compared: without blanks, case and surrounding quotes."""
+    return "".join(name.split()).strip("'\"").casefold()
+
+
+def find_roles(found: Sequence[str], channel_names: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """Return role -> index into `found` (signal names of a source) by the lists of `channel_names`, best first."""
+    positions: dict[str, int] = {}
+    for index, name in enumerate(found):
+        positions.setdefault(same_name(name), index)
+    roles = {}
+    for role, names in channel_names.items():
+        index = next((positions[same_name(name)] for name in names if same_name(name) in positions), None)
+        if index is not None:
+            roles[role] = index
+    return roles
+
+
+def unit_of(role: str, unit: str, file: str) -> tuple[str, float]:
+    """Return (the unit that is read, the factor to it) for a signal of `role` stated in `unit`.
+
+    Raises RecordingError `unknown_unit` for a unit that the role cannot have; a role without a table keeps its unit.
+    """
+    stated = same_name(unit)
+    if role == "ppg" and stated in _PPG_NAMES:
+        return ARBITRARY, 1.0
+    if role in _UNITS:
+        target, factors = _UNITS[role]
+        if stated in factors:
+            return target, factors[stated]
+        if stated in _ARBITRARY_NAMES:
+            return ARBITRARY, 1.0
+    elif role != "ppg":
+        return unit, 1.0
+    raise RecordingError("unknown_unit", file, f"{role} in {unit!r}")

@@ -1,0 +1,68 @@
+"""Finding the files of a source, and keeping inside its folder.
+
+Links to folders are not followed: one that points inside is reached anyway, one that points outside is refused, so a
+walk never loops and never leaves.
+"""
+
+import fnmatch
+import os
+from collections.abc import Callable, Iterator
+
+from jaxbio.data.recordings.recording import RecordingError, Refused
+from jaxbio.data.recordings.source import Source, printable
+
+
+def inside(folder: str, path: str) -> bool:
+    """Whether `path`, every link resolved, lies in `folder` (absolute, resolved)."""
+    return os.path.commonpath((folder, os.path.realpath(path))) == folder
+
+
+def require_inside(folder: str, path: str) -> None:
+    """Raise RecordingError `outside_source` where `path` lies outside `folder`."""
+    if "\0" in path or not inside(folder, path):
+        raise RecordingError("outside_source", path, f"lies outside the source folder {folder!r}")
+
+
+def find_files(source: Source, is_recording: Callable[[str], bool]) -> Iterator[str | Refused]:
+    """Yield the paths below the source's folder that are recordings, in the order of their names.
+
+    `is_recording(name)` decides by a file's name unless the source has a glob, which is matched against the path
+    relative to the folder and against the name. Links that leave the folder come as Refused.
+    """
+    if not os.path.isdir(source.path):
+        yield os.path.realpath(source.path)
+        return
+    root = source.folder
+    for folder, subfolders, names in os.walk(root):
+        subfolders.sort()
+        for name in [name for name in subfolders if os.path.islink(os.path.join(folder, name))]:
+            link = os.path.join(folder, name)
+            if not inside(root, link):
+                yield refuse(source, link, "outside_source", "is a link that leaves the source folder")
+        for name in sorted(names):
+            path = os.path.join(folder, name)
+            if not _wanted(os.path.relpath(path, root), name, source.options.glob, is_recording):
+                continue
+            if inside(root, path):
+                yield path
+            else:
+                yield refuse(source, path, "outside_source", "is a link that leaves the source folder")
+
+
+def _wanted(relative: str, name: str, glob: str | None, is_recording: Callable[[str], bool]) -> bool:
+    if glob is None:
+        return is_recording(name)
+    return fnmatch.fnmatchcase(relative, glob) or fnmatch.fnmatchcase(name, glob)
+
+
+def recording_name(source: Source, path: str, suffixes: tuple[str, ...]) -> str:
+    """Return the name of the recording in file `path`: relative to the source, without the longest of `suffixes`."""
+    relative = os.path.relpath(path, source.folder)
+    suffix = max((suffix for suffix in suffixes if relative.lower().endswith(suffix)), key=len, default="")
+    return printable(relative[: len(relative) - len(suffix)] if suffix else relative)
+
+
+def refuse(source: Source, path: str, reason: str, detail: str, name: str | None = None) -> Refused:
+    """Return a Refused that names the file `path`."""
+    name = name or printable(os.path.relpath(path, source.folder))
+    return Refused(source.name, name, reason, f"{printable(path)!r}: {detail}")

@@ -1,0 +1,108 @@
+"""Where recordings come from, in one line: FORMAT:PATH?option=value&...
+
+    parse_source("csv:/archive/bidmc?rate_hz=125&glob=*_Signals.csv.gz")
+
+PATH is a folder, or one file. Options: `rate_hz` of files that state none; `time=NAME:s|ms|datetime`, a column of time
+stamps; `columns=ppg:G,ecg:II`, which signal plays a role (in files without names the first is 1); `glob` over paths
+below PATH; `seed` of synthetic recordings. Values may be percent-encoded.
+"""
+
+import math
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import unquote
+
+from jaxbio.config.faults import Fault, UserError
+
+TIME_UNITS = ("s", "ms", "datetime")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a source line may add to its path; None is "not given"."""
+
+    rate_hz: float | None = None
+    time: tuple[str, str] | None = None  # (column, one of TIME_UNITS)
+    columns: Mapping[str, str] = field(default_factory=dict)  # role -> name in the source
+    glob: str | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Source:
+    """One source of recordings: `format` (a key of FORMATS), `path`, `options`."""
+
+    format: str
+    path: str
+    options: Options = Options()
+
+    @property
+    def name(self) -> str:
+        """Name of the source in the store: FORMAT:last folder."""
+        if not os.path.exists(self.path):
+            return self.format
+        return f"{self.format}:{printable(os.path.basename(self.folder))}"
+
+    @property
+    def folder(self) -> str:
+        """The absolute folder that no file of the source may lie outside of."""
+        path = os.path.realpath(self.path)
+        return path if os.path.isdir(path) else os.path.dirname(path)
+
+
+def printable(path: str) -> str:
+    """Return `path` as text that encodes in UTF-8: bytes that are no text become backslash escapes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def split_source(text: str) -> tuple[str, str, list[tuple[str, str]]]:
+    """Return (format, path, [(option, value)]) of a source line; a `?` not followed by option=value is of the path."""
+    name, _, rest = text.partition(":")
+    path, mark, query = rest.rpartition("?")
+    if not mark or "=" not in query.partition("&")[0]:
+        return name, rest, []
+    pairs = [pair.partition("=") for pair in query.split("&") if pair]
+    return name, path, [(key, value) for key, _, value in pairs]
+
+
+def parse_options(pairs: Collection[tuple[str, str]], allowed: Collection[str], text: str) -> Options:
+    """Return the options of a source line; raises UserError with every one that is unknown or unreadable."""
+    values: dict = {}
+    faults = []
+    for key, value in pairs:
+        if key not in allowed:
+            faults.append(Fault("--source", text, f"unknown option {key!r}; this format has {', '.join(allowed)}"))
+            continue
+        try:
+            values[key] = _PARSERS[key](value)
+        except ValueError as error:
+            faults.append(Fault("--source", text, f"{key} = {value!r}: {error}"))
+    if faults:
+        raise UserError(*faults)
+    return Options(**values)
+
+
+def _rate(value: str) -> float:
+    rate_hz = float(value)
+    if not math.isfinite(rate_hz) or rate_hz <= 0.0:
+        raise ValueError("a sampling rate is a positive number, Hz")
+    return rate_hz
+
+
+def _time(value: str) -> tuple[str, str]:
+    name, _, unit = value.rpartition(":")
+    if not name or unit not in TIME_UNITS:
+        raise ValueError(f"write NAME:UNIT with the unit one of {', '.join(TIME_UNITS)}")
+    return unquote(name), unit
+
+
+def _columns(value: str) -> dict[str, str]:
+    columns = dict.fromkeys(value.split(","))
+    pairs = [column.partition(":") for column in columns]
+    if not all(role and name for role, _, name in pairs):
+        raise ValueError("write ROLE:NAME,ROLE:NAME")
+    return {role: unquote(name) for role, _, name in pairs}
+
+
+_PARSERS = {"rate_hz": _rate, "time": _time, "columns": _columns, "glob": unquote, "seed": int}

@@ -1,0 +1,44 @@
+"""Whose recording it is, as far as paths tell.
+
+Archives that publish patients put them into folder or record names; elsewhere a recording is its own subject, marked as
+not known. A file of subjects (`--subjects`) has the last word: `assign_subjects`.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import PurePath
+
+from jaxbio.data.recordings.recording import Recording, Refused
+
+# (pattern of one part of the path, whether it is a patient). The deepest part that matches decides.
+_RULES = (
+    (re.compile(r"(p\d{6}|p\d{8})"), True),  # MIMIC-III and -IV waveforms: p00/p000020/..., p100/p10014354/...
+    (re.compile(r"(s\d{5})"), True),  # MIMIC-II matched subset: s25047/...
+    (re.compile(r"data_(\d+)_\d+"), True),  # CPSC 2021: data_<patient>_<part>
+    (re.compile(r"(\d{5})_(?:hr|lr)"), False),  # PTB-XL: one ECG at two rates, its patient not in the path
+)
+
+
+def subject_of(folder: str, recording: str) -> tuple[str, bool]:
+    """Return (subject, known) of `recording`, a relative path without suffix, in the source folder `folder`."""
+    for part in reversed((*PurePath(folder).parts, *PurePath(recording).parts)):
+        for pattern, known in _RULES:
+            match = pattern.fullmatch(part)
+            if match:
+                return match.group(1), known
+    return recording, False
+
+
+def assign_subjects(
+    entries: Iterable[Recording | Refused], subjects: Mapping[tuple[str, str], str]
+) -> list[Recording | Refused]:
+    """Return `entries` with the subjects that `subjects` knows for their (source, recording), marked as known."""
+
+    def assign(entry: Recording | Refused) -> Recording | Refused:
+        key = (entry.source, entry.recording)
+        if isinstance(entry, Refused) or key not in subjects:
+            return entry
+        return replace(entry, subject=subjects[key], subject_known=True)
+
+    return [assign(entry) for entry in entries]

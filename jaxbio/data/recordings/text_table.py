@@ -1,0 +1,170 @@
+"""Columns of numbers in a text file: which there are, and their values.
+
+Scanning reads a file once as lines and keeps its first ones, its last one and their number; reading parses chosen
+columns with Arrow, block by block, so that a file of any length costs its columns in float32 and no more.
+"""
+
+import contextlib
+import gzip
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from typing import IO
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import csv
+
+from jaxbio.data.recordings.recording import RecordingError
+
+_HEAD_LINES = 2048
+_LONGEST_LINE = 2**16  # characters; a longer line is no table's
+_DELIMITERS = ",;\t "
+_MISSING = ["", "nan", "NaN", "NAN", "na", "NA", "N/A", "null", "NULL", "None", "-"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A text file's shape: column names, their delimiter, lines before the first row, and rows."""
+
+    names: tuple[str, ...]
+    delimiter: str
+    skipped: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What scanning a file found: its `table`, the cells of its first rows, and those of its last."""
+
+    table: Table
+    first_cells: list[list[str]]
+    last_cells: list[str]
+
+    def has_numbers(self, column: int) -> bool:
+        """Whether one of the first rows holds a number in `column`."""
+        return any(_is_number(cells[column]) for cells in self.first_cells if column < len(cells))
+
+
+def scan_table(path: str) -> Scan:
+    """Return the shape of the text file `path`; raises RecordingError for a file that is no table or is damaged."""
+    with _faults_named(path), _open_text(path) as file:
+        lines = _checked_lines(file, path)
+        skipped, first = _skip_comments(lines, path)
+        delimiter = max(_DELIMITERS, key=lambda mark: (mark in first, -_DELIMITERS.index(mark)))
+        names = _split(first, delimiter)
+        # In several columns a blank line is none; in a single one it is a missing sample.
+        rows = (line for line in lines if line or len(names) == 1)
+        head = list(islice(rows, _HEAD_LINES))
+        if any(_is_number(name) for name in names) or not any(names):
+            head.insert(0, first)
+            names = [str(number + 1) for number in range(len(names))]
+        else:
+            skipped += 1
+        last, count = head[-1] if head else "", len(head)
+        for line in rows:
+            last, count = line, count + 1
+    cells = [_split(line, delimiter) for line in head]
+    if len(cells) < 2 or any(len(row) != len(names) for row in cells[:16]):
+        raise RecordingError("not_a_recording", path, "the lines are no table of two rows or more")
+    return Scan(Table(tuple(names), delimiter, skipped, count), cells, _split(last, delimiter))
+
+
+def read_columns(
+    path: str, table: Table, time: tuple[int, str] | None, columns: Sequence[int]
+) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+    """Return time stamps in s (float64; empty without a time column) and column -> float32 values, NaN where missing.
+
+    `time` is (column, unit). Raises RecordingError for a damaged file and for cells that are no numbers.
+    """
+    types: dict[str, pa.DataType] = {str(column): pa.float32() for column in columns}
+    names = [str(column) for column in range(len(table.names))]
+    if time is not None:
+        types["time"] = pa.timestamp("us") if time[1] == "datetime" else pa.float64()
+        names[time[0]] = "time"
+        types.pop(str(time[0]), None)
+    blocks: dict[str, list[np.ndarray]] = {name: [] for name in types}
+    with _faults_named(path):
+        reader = csv.open_csv(
+            pa.input_stream(path, compression="gzip" if _is_gzip(path) else None),
+            csv.ReadOptions(column_names=names, skip_rows=table.skipped, block_size=2**22, use_threads=False),
+            csv.ParseOptions(delimiter=table.delimiter, ignore_empty_lines=len(names) > 1),
+            csv.ConvertOptions(column_types=types, include_columns=list(types), null_values=_MISSING),
+        )
+        for batch in reader:
+            for name, column in zip(types, batch.columns):
+                blocks[name].append(_values(column))
+    arrays = {name: np.concatenate(parts) if parts else np.empty(0, np.float32) for name, parts in blocks.items()}
+    time_s = arrays.pop("time", np.empty(0))
+    if time is not None and time[1] == "ms":
+        time_s = time_s * 1e-3
+    return time_s, {int(name): values for name, values in arrays.items()}
+
+
+def parse_time(cell: str, unit: str, path: str) -> float:
+    """Return a time stamp in seconds, POSIX for a datetime (a clock without a zone is taken as UTC)."""
+    try:
+        if unit == "datetime":
+            moment = datetime.fromisoformat(cell)
+            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        return float(cell) * (1e-3 if unit == "ms" else 1.0)
+    except (ValueError, OverflowError) as error:
+        raise RecordingError("bad_time", path, f"{cell[:40]!r} is no time in {unit}") from error
+
+
+def _values(column: pa.Array) -> np.ndarray:
+    if pa.types.is_timestamp(column.type):
+        microseconds = column.cast(pa.int64()).to_numpy(zero_copy_only=False)
+        return np.asarray(microseconds, np.float64) * 1e-6
+    return np.asarray(column.to_numpy(zero_copy_only=False))
+
+
+def _skip_comments(lines: Iterator[str], path: str) -> tuple[int, str]:
+    """Return how many blank lines and comments come first, and the line after them."""
+    for skipped, line in enumerate(lines):
+        if line and not line.startswith("#"):
+            return skipped, line
+    raise RecordingError("empty_file", path, "no line of it holds anything")
+
+
+def _split(line: str, delimiter: str) -> list[str]:
+    return [cell.strip().strip("'\"").strip() for cell in line.split(delimiter)]
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        return bool(np.isfinite(float(cell)))
+    except ValueError:
+        return False
+
+
+def _is_gzip(path: str) -> bool:
+    with open(path, "rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
+def _open_text(path: str) -> IO[str]:
+    if _is_gzip(path):
+        return gzip.open(path, "rt", encoding="utf-8-sig", errors="surrogateescape")
+    return open(path, encoding="utf-8-sig", errors="surrogateescape")
+
+
+def _checked_lines(file: IO[str], path: str) -> Iterator[str]:
+    """Yield the lines without their ends; raises RecordingError at bytes that no text has."""
+    while line := file.readline(_LONGEST_LINE):
+        if len(line) == _LONGEST_LINE or "\0" in line:
+            raise RecordingError("not_a_recording", path, "is binary, or one endless line")
+        yield line.strip("\r\n ")
+
+
+@contextlib.contextmanager
+def _faults_named(path: str) -> Iterator[None]:
+    """Turn what damaged files raise into a RecordingError that names the file."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise RecordingError("missing_file", path, "no such file") from error
+    except (OSError, EOFError, zlib.error, pa.ArrowInvalid) as error:
+        raise RecordingError("unreadable_file", path, str(error).splitlines()[0][:200]) from error

@@ -1,0 +1,175 @@
+"""WFDB records: single segments, fixed and variable layouts, several rates in one record, `.dat` and `.mat`.
+
+A record is a `.hea` file; the segments of a multi-segment record, and its layout, are not recordings of their own.
+Each signal is read at its own rate (samples a frame times frames a second); where a segment lacks it, it is NaN.
+"""
+
+import os
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+
+from jaxbio.data.recordings.channels import find_roles, same_name, unit_of
+from jaxbio.data.recordings.folders import find_files, inside, recording_name, refuse
+from jaxbio.data.recordings.recording import Channel, Recording, RecordingError, Refused, check_clock, sample_span
+from jaxbio.data.recordings.source import Source
+from jaxbio.data.recordings.subjects import subject_of
+from jaxbio.data.recordings.wfdb_header import GAP, Header, Signal, read_header
+from jaxbio.data.recordings.wfdb_samples import check_signals, read_frames
+
+_SUFFIXES = (".hea", ".dat", ".mat")
+
+
+def list_files(source: Source, channel_names: Mapping[str, Sequence[str]]) -> Iterator[Recording | Refused]:
+    """Yield the records below the source's path."""
+    headers: list[Header] = []
+    for found in find_files(source, lambda name: name.lower().endswith(".hea")):
+        if isinstance(found, Refused):
+            yield found
+            continue
+        path = _header_path(found)
+        try:
+            headers.append(read_header(path))
+        except RecordingError as error:
+            yield _refused(source, path, error)
+    parts = {
+        os.path.join(header.folder, name + ".hea") for header in headers for name, _ in header.segments if name != GAP
+    }
+    for header in headers:
+        if header.path not in parts:
+            try:
+                yield _recording(source, header, channel_names)
+            except RecordingError as error:
+                yield _refused(source, header.path, error)
+
+
+@dataclass(frozen=True)
+class WfdbReader:
+    """Reads spans of one record; `names` and `starts` (frames, one more than names) of its segments in time order."""
+
+    root: str
+    folder: str
+    frames_hz: float
+    names: tuple[str, ...]
+    starts: tuple[int, ...]
+
+    def read(self, channels: Mapping[str, Channel], start_s: float, stop_s: float) -> dict[str, np.ndarray]:
+        """Return the samples of `channels` (by role), as Recording.read does."""
+        spans = {role: sample_span(channel, start_s, stop_s) for role, channel in channels.items()}
+        per_frame = {role: round(channel.rate_hz / self.frames_hz) for role, channel in channels.items()}
+        samples = {role: np.full(last - first, np.nan, np.float32) for role, (first, last) in spans.items()}
+        first_frame = min(first // per_frame[role] for role, (first, _) in spans.items())
+        last_frame = min(max(-(-last // per_frame[role]) for role, (_, last) in spans.items()), self.starts[-1])
+        segment = bisect_right(self.starts, first_frame) - 1
+        while segment < len(self.names) and self.starts[segment] < last_frame:
+            start, stop = self.starts[segment], self.starts[segment + 1]
+            if self.names[segment] != GAP and start < stop:
+                low, high = max(first_frame, start), min(last_frame, stop)
+                for role, values in self._read_segment(segment, channels, per_frame, low - start, high - start).items():
+                    _place(values, low * per_frame[role], samples[role], spans[role][0])
+            segment += 1
+        return samples
+
+    def _read_segment(
+        self, segment: int, channels: Mapping[str, Channel], per_frame: Mapping[str, int], first: int, last: int
+    ) -> dict[str, np.ndarray]:
+        """Return frames [first, last) of the channels that this segment has, in the channels' units."""
+        header = read_header(_segment_path(self.root, self.folder, self.names[segment]))
+        single = len(self.names) == 1
+        signals = {role: _find_signal(header, channel, single) for role, channel in channels.items()}
+        held = {role: signal for role, signal in signals.items() if signal is not None}
+        for role, signal in held.items():
+            if signal.per_frame != per_frame[role] or not np.isclose(header.rate_hz, self.frames_hz, rtol=1e-3):
+                detail = f"{signal.name!r} has another sampling rate than in the record"
+                raise RecordingError("bad_rate", header.path, detail)
+        values = read_frames(self.root, header, list(held.values()), first, last) if held else []
+        scaled = {}
+        for (role, signal), value in zip(held.items(), values):
+            unit, factor = unit_of(role, signal.unit, header.path)
+            if unit != channels[role].unit:
+                raise RecordingError(
+                    "unknown_unit", header.path, f"{role} in {unit}, in the record {channels[role].unit}"
+                )
+            scaled[role] = value if factor == 1.0 else value * np.float32(factor)
+        return scaled
+
+
+def _place(values: np.ndarray, at: int, target: np.ndarray, target_at: int) -> None:
+    """Copy `values`, whose first sample has number `at`, into `target`, whose first has number `target_at`."""
+    first = max(at, target_at)
+    last = min(at + len(values), target_at + len(target))
+    target[first - target_at : last - target_at] = values[first - at : last - at]
+
+
+def _header_path(path: str) -> str:
+    """Return the header of a record named by its header, its data file, or without a suffix."""
+    stem, suffix = os.path.splitext(path)
+    return stem + ".hea" if suffix.lower() in (".dat", ".mat") else path if suffix == ".hea" else path + ".hea"
+
+
+def _segment_path(root: str, folder: str, name: str) -> str:
+    path = os.path.join(folder, name + ".hea")
+    if "/" in name or "\0" in name or not inside(root, path):
+        raise RecordingError("outside_source", path, "is a segment outside the record's folder")
+    return path
+
+
+def _find_signal(header: Header, channel: Channel, single: bool) -> Signal | None:
+    """Return the channel's signal in a segment: by number in the record itself, by name in one of several segments."""
+    if single:
+        return header.signals[channel.index] if channel.index < len(header.signals) else None
+    return next((signal for signal in header.signals if same_name(signal.name) == same_name(channel.name)), None)
+
+
+def _refused(source: Source, path: str, error: RecordingError) -> Refused:
+    return refuse(source, error.file, error.reason, error.detail, recording_name(source, path, _SUFFIXES))
+
+
+def _recording(source: Source, header: Header, channel_names: Mapping[str, Sequence[str]]) -> Recording:
+    """Return the record of `header`; raises RecordingError where headers show that it cannot be used."""
+    root = source.folder
+    names, lengths, described = _plan(root, header)
+    starts = (0, *accumulate(lengths))
+    if not described.signals:
+        raise RecordingError("not_a_recording", described.path, "the header has no signals")
+    rates_hz = [header.rate_hz * signal.per_frame for signal in described.signals]
+    check_clock(max(rates_hz), starts[-1] / header.rate_hz if header.rate_hz > 0.0 else 0.0, header.path)
+    channels = {}
+    for role, index in find_roles([signal.name for signal in described.signals], channel_names).items():
+        signal = described.signals[index]
+        check_clock(rates_hz[index], starts[-1] / header.rate_hz, header.path)
+        channels[role] = Channel(signal.name, unit_of(role, signal.unit, header.path)[0], rates_hz[index], index)
+    name = recording_name(source, header.path, _SUFFIXES)
+    subject, known = subject_of(root, name)
+    reader = WfdbReader(root, header.folder, header.rate_hz, names, starts)
+    return Recording(
+        source.name, subject, known, name, starts[-1] / header.rate_hz, header.start_time, channels, reader
+    )
+
+
+def _plan(root: str, header: Header) -> tuple[tuple[str, ...], tuple[int, ...], Header]:
+    """Return names and frames of the segments, and the header that describes the record's signals.
+
+    A single-segment record is one segment; of a variable layout the layout header describes, of a fixed one the first
+    segment's.
+    """
+    if not header.segments:
+        return (os.path.splitext(os.path.basename(header.path))[0],), (check_signals(root, header),), header
+    segments = list(header.segments)
+    variable = segments[0][1] == 0
+    described_by = next((name for name, _ in segments if name != GAP), None)
+    if described_by is None:
+        raise RecordingError("not_a_recording", header.path, "every segment is a gap")
+    described = read_header(_segment_path(root, header.folder, described_by))
+    if described.segments:
+        raise RecordingError("bad_header", header.path, f"segment {described_by!r} has segments itself")
+    if variable:
+        segments = segments[1:]
+    total = sum(frames for _, frames in segments)
+    if header.frames is not None and total != header.frames:
+        detail = f"states {header.frames} frames; its segments hold {total}"
+        raise RecordingError("bad_header", header.path, detail)
+    return tuple(name for name, _ in segments), tuple(frames for _, frames in segments), described
