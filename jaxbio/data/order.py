@@ -1,0 +1,246 @@
+"""The order in which pairs are drawn: a function of (seed, index, batch, step), with no state and no buffer.
+
+The n pairs of an index are cut into V streams of neighbours; a step takes its rows from all of them (or, where the
+batch is smaller than V, from every V / batch-th, in turn). Inside a stream of m pairs draw q is pair perm(q % m), a
+permutation computed from (seed, stream, q // m): each pair comes once before any comes twice. Knows nothing of
+stores, hosts or devices. The arithmetic is uint32, the same over NumPy and jax.numpy.
+
+    order = make_order(pairs=1_000_000, batch=512, streams=256, seed=0)
+    pair_B = order.draw(step)
+"""
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from jaxbio.config.faults import Fault, UserError
+
+log = logging.getLogger(__name__)
+
+MIN_PAIRS_PER_STREAM = 16
+ROUNDS = 6  # four suffice for large domains (Luby and Rackoff 1988); domains of 16 pairs need more to look uniform
+_WORD = 2**32
+
+
+def while_loop(condition: Callable[[Any], Any], body: Callable[[Any], Any], value: Any) -> Any:
+    """Return `value` after `body` was applied as long as `condition` held; `jax.lax.while_loop` for concrete arrays."""
+    while condition(value):
+        value = body(value)
+    return value
+
+
+@dataclass(frozen=True, eq=False)
+class Order:
+    """An order over `pairs` pairs for a global `batch`, in `streams` streams (V); made by `make_order`.
+
+    Axes: V streams, E stages of the curriculum (one without). `first_step_E` is where a stage starts, `first_V` the
+    first pair of a stream, `size_EV` how many of its pairs a stage draws from, `outer_EV` x `inner_EV` >= `size_EV` the
+    rectangle on which they are permuted, `key_V` the hash of (seed, stream); all uint32. `ranked_N` uint32 lists the
+    pairs of each stream by rising difficulty; None without a curriculum.
+    """
+
+    pairs: int
+    batch: int
+    streams: int
+    first_step_E: np.ndarray
+    first_V: np.ndarray
+    size_EV: np.ndarray
+    outer_EV: np.ndarray
+    inner_EV: np.ndarray
+    key_V: np.ndarray
+    ranked_N: np.ndarray | None
+
+    def draw(self, step: Any, xp: ModuleType = np, loop: Callable[..., Any] = while_loop) -> Any:
+        """Return the pair numbers (batch,) uint32 of `step` (0 <= step < 2**32).
+
+        `xp` is numpy or jax.numpy; inside a jitted function hand in `loop=jax.lax.while_loop`, and `step` may be traced.
+        """
+        step = xp.asarray(step, dtype=xp.uint32)
+        stage = (step >= xp.asarray(self.first_step_E)).sum() - 1
+        step = step - xp.asarray(self.first_step_E)[stage]
+
+        per_stream, turns = max(self.batch // self.streams, 1), max(self.streams // self.batch, 1)
+        stream_S = xp.arange(self.batch // per_stream, dtype=xp.uint32) * turns + step % turns
+        lane_1K = xp.arange(per_stream, dtype=xp.uint32)[None, :]
+
+        def of_stream(table_V: Any) -> Any:
+            return table_V[stream_S][:, None]
+
+        size_S1 = of_stream(xp.asarray(self.size_EV)[stage])
+        # Draw q = (step // turns) * per_stream + lane, as (q // size, q % size) without leaving 32 bits.
+        visit = step // turns
+        offset_SK = (visit % size_S1) * per_stream + lane_1K
+        epoch_SK = (visit // size_S1) * per_stream + offset_SK // size_S1
+        key_SK = scramble(of_stream(xp.asarray(self.key_V)) ^ scramble(epoch_SK, xp), xp)
+        outer_S1 = of_stream(xp.asarray(self.outer_EV)[stage])
+        inner_S1 = of_stream(xp.asarray(self.inner_EV)[stage])
+
+        def permute(place_SK: Any) -> Any:
+            return _feistel(place_SK, outer_S1, inner_S1, key_SK, xp)
+
+        # Walk along the cycles of the rectangle's permutation until every place is one of the stream's.
+        place_SK = loop(
+            lambda place_SK: (place_SK >= size_S1).any(),
+            lambda place_SK: xp.where(place_SK >= size_S1, permute(place_SK), place_SK),
+            permute(offset_SK % size_S1),
+        )
+        pair_B = (of_stream(xp.asarray(self.first_V)) + place_SK).reshape(self.batch)
+        return pair_B if self.ranked_N is None else xp.asarray(self.ranked_N)[pair_B]
+
+
+def make_order(
+    pairs: int,
+    batch: int,
+    *,
+    streams: int,
+    seed: int,
+    difficulty: np.ndarray | None = None,
+    stages: Sequence[tuple[int, float]] = (),
+) -> Order:
+    """Return the order over `pairs` pairs in at most `streams` streams.
+
+    V is the largest power of two <= min(streams, pairs / 16). A curriculum is `stages`, each (its end step, exclusive;
+    the largest difficulty drawn), the last of them kept for all later steps, over `difficulty` (pairs,) float32. V is
+    halved where a stage would leave a stream with fewer pairs than a step takes from it.
+
+    Raises UserError for an empty index, a batch that is neither a multiple nor a divisor of V (with the two nearest
+    that are), stages that do not rise or are empty, and a curriculum over pairs without a difficulty.
+    """
+    if not 0 < pairs < _WORD:
+        raise UserError(
+            Fault("pairs", pairs, "the index must hold between 1 and 2**32 - 1 pairs: mend the pairs.* fields")
+        )
+    if batch < 1:
+        raise UserError(Fault("train.batch", batch, "at least 1"))
+    count = 2 ** int(math.log2(max(min(streams, pairs // MIN_PAIRS_PER_STREAM), 1)))
+    _check_batch(batch, count)
+
+    first_step_E = np.array([0, *(end for end, _ in stages[:-1])], np.uint32)
+    first_V = _first_of_streams(pairs, count)
+    size_EV, ranked_N = np.diff(first_V)[None, :], None
+    if stages:
+        level_N = _check_curriculum(stages, difficulty, pairs)
+        count = _streams_of_curriculum(level_N, [level for _, level in stages], batch, count)
+        first_V = _first_of_streams(pairs, count)
+        ranked_N, size_EV = _rank(level_N, first_V, [level for _, level in stages])
+    per_stream = max(batch // count, 1)
+    if int(size_EV.max()) * per_stream >= _WORD:
+        remedy = f"{pairs} pairs at train.batch = {batch} need more streams: 256"
+        raise UserError(Fault("data.streams", streams, remedy))
+
+    outer_EV, inner_EV = _rectangles(size_EV)
+    low, high = np.array([[seed % _WORD], [seed // _WORD % _WORD]], np.uint32)
+    key_V = scramble(scramble(scramble(low, np) ^ high, np) ^ np.arange(count, dtype=np.uint32), np)
+    return Order(
+        pairs=pairs,
+        batch=batch,
+        streams=count,
+        first_step_E=first_step_E,
+        first_V=first_V[:-1].astype(np.uint32),
+        size_EV=size_EV.astype(np.uint32),
+        outer_EV=outer_EV.astype(np.uint32),
+        inner_EV=inner_EV.astype(np.uint32),
+        key_V=key_V,
+        ranked_N=ranked_N,
+    )
+
+
+def _first_of_streams(pairs: int, count: int) -> np.ndarray:
+    """Return the first pair of each stream and, last, `pairs`: (V + 1,) int64."""
+    return np.arange(count + 1) * pairs // count
+
+
+def _check_batch(batch: int, count: int) -> None:
+    """Raise UserError unless `batch` is a multiple or a divisor of `count`, a power of two."""
+    if batch % count == 0 or count % batch == 0:
+        return
+    unit = count if batch > count else 2 ** int(math.log2(batch))
+    below, above = batch // unit * unit, (batch // unit + 1) * unit
+    remedy = f"make it a multiple or a divisor of the {count} streams the pairs are cut into: {below} or {above}"
+    raise UserError(Fault("train.batch", batch, remedy))
+
+
+def _check_curriculum(stages: Sequence[tuple[int, float]], difficulty: np.ndarray | None, pairs: int) -> np.ndarray:
+    """Return the difficulty of every pair; raise UserError where stages do not rise or a difficulty is missing."""
+    ends, levels = [end for end, _ in stages], [level for _, level in stages]
+    shown = tuple(stages)
+    if any(late <= early for early, late in zip([0, *ends], ends)):
+        raise UserError(
+            Fault("data.curriculum", shown, "each stage must end later than the one before, by a step or more")
+        )
+    if any(late < early for early, late in zip(levels, levels[1:])):
+        raise UserError(Fault("data.curriculum", shown, "the largest difficulty must not fall from stage to stage"))
+    if difficulty is None or np.shape(difficulty) != (pairs,) or not np.isfinite(difficulty).all():
+        remedy = "the index has no difficulty for every pair: choose a pairs.rule that gives one, or no curriculum"
+        raise UserError(Fault("data.curriculum", shown, remedy))
+    return np.asarray(difficulty)
+
+
+def _streams_of_curriculum(level_N: np.ndarray, levels: Sequence[float], batch: int, count: int) -> int:
+    """Return how many streams, at most `count`, give every stage the pairs of a step in each stream."""
+    for level in levels:
+        drawn_N = np.concatenate([[0], np.cumsum(level_N <= level)])
+        if drawn_N[-1] == 0:
+            easiest = float(level_N.min())
+            raise UserError(
+                Fault("data.curriculum", level, f"no pair is that easy: at least {easiest:.4g}, the easiest")
+            )
+        while count > 1 and np.diff(drawn_N[_first_of_streams(level_N.size, count)]).min() < max(batch // count, 1):
+            count //= 2
+        if drawn_N[-1] < batch:
+            log.warning(
+                "a stage holds %d pairs, fewer than a batch of %d: its batches repeat pairs", drawn_N[-1], batch
+            )
+    return count
+
+
+def _rank(level_N: np.ndarray, first_V: np.ndarray, levels: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pairs of each stream by rising difficulty (N,) uint32, and how many a stage draws from it (E, V)."""
+    ranked_N = np.empty(level_N.size, np.uint32)
+    size_EV = np.empty((len(levels), len(first_V) - 1), np.int64)
+    for stream, (start, stop) in enumerate(zip(first_V, first_V[1:])):
+        rank = np.argsort(level_N[start:stop], kind="stable")
+        ranked_N[start:stop] = start + rank
+        size_EV[:, stream] = np.searchsorted(level_N[start:stop][rank], levels, side="right")
+    return ranked_N, size_EV
+
+
+def _rectangles(size_EV: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sides, at most 2**16, of a nearly square rectangle of each size or little more: walks are rare then."""
+    root = np.ceil(np.sqrt(size_EV)).astype(np.int64)
+    best_outer, best_inner = root, -(-size_EV // root)
+    for shorter in range(1, 64):
+        outer = np.maximum(root - shorter, 1)
+        inner = -(-size_EV // outer)
+        better = (outer * inner < best_outer * best_inner) & (inner <= 2 * outer) & (inner <= 2**16)
+        best_outer, best_inner = np.where(better, outer, best_outer), np.where(better, inner, best_inner)
+    return best_outer, best_inner
+
+
+def scramble(word: Any, xp: ModuleType) -> Any:
+    """Return a hash of uint32 words, a bijection (lowbias32 of C. Wellons' hash prospector, 2018)."""
+    word = (word ^ (word >> 16)) * xp.uint32(0x7FEB352D)
+    word = (word ^ (word >> 15)) * xp.uint32(0x846CA68B)
+    return word ^ (word >> 16)
+
+
+def _feistel(place: Any, outer: Any, inner: Any, key: Any, xp: ModuleType) -> Any:
+    """Permute the places 0 .. outer * inner - 1, written as left * inner + right; the two take turns to be shifted."""
+    left, right = place // inner, place % inner
+    for number in range(0, ROUNDS, 2):
+        left = _shift(left, right, outer, key + xp.uint32(number * 0x9E3779B9 % _WORD), xp)
+        right = _shift(right, left, inner, key + xp.uint32((number + 1) * 0x9E3779B9 % _WORD), xp)
+    return left * inner + right
+
+
+def _shift(half: Any, by: Any, size: Any, key: Any, xp: ModuleType) -> Any:
+    """Return half + f(by, key) modulo size, f by multiplication and shift (sizes are at most 2**16: no division)."""
+    word = (by ^ key) * xp.uint32(0x7FEB352D)
+    word = (word ^ (word >> 15)) * xp.uint32(0x846CA68B)
+    moved = half + ((word >> 16) * size >> 16)
+    return xp.minimum(moved, moved - size)  # below zero it wraps to a large number
