@@ -1,0 +1,175 @@
+"""From finished shards to a store: duplicates, splits, the table, the account, the manifest.
+
+It reads tables only, one part at a time, so that a store of any size is assembled in little memory.
+
+    manifest = assemble_store(folder, plan, parts, config)
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from ml_collections import ConfigDict
+
+from jaxbio import __version__
+from jaxbio.data.account import account_of, write_recordings
+from jaxbio.data.pairs import CLASSES, class_edges, class_of
+from jaxbio.data.plan import Plan
+from jaxbio.data.shards import UNFINISHED, Part, part_path
+from jaxbio.data.splits import SPLITS, UNUSED, assign_splits
+from jaxbio.data.store import RECORDINGS, SCHEMA, TABLE, Store, sha256_of
+
+# Columns that decide duplicates and splits: all that is held for the whole store at once.
+_DECISIVE = ("source", "subject", "recording", "start_s", "fingerprint")
+
+
+def assemble_store(folder: Path, plan: Plan, parts: Sequence[Part], config: ConfigDict) -> Store:
+    """Write the table and the account of finished shards and return the store, its manifest still to be written.
+
+    Rows with the same samples and scale as an earlier one (by source, recording, start) get split "none".
+    """
+    kept = [part for part in parts if part.records]
+    rows = _read_decisive(folder, kept)
+    duplicate_of_R = find_duplicates(rows)
+    split_R, moves = _split_rows(rows, duplicate_of_R < 0, config)
+    _write_table(folder, kept, duplicate_of_R, split_R)
+    outcomes = [*plan.outcomes, *(outcome for part in parts for outcome in part.outcomes)]
+    _write_whole(folder / RECORDINGS, lambda path: write_recordings(path, outcomes))
+    manifest = _manifest(folder, plan, parts, account_of(outcomes), moves)
+    store = Store(folder, manifest)
+    manifest["counts"] = _counts(store, config)
+    return store
+
+
+def find_duplicates(rows: pa.Table) -> np.ndarray:
+    """Return, for each row, the row whose signal it repeats, the first by (source, recording, start); else -1."""
+    fingerprint_R = rows["fingerprint"].to_numpy()
+    keys = [rows[name].combine_chunks().dictionary_encode() for name in ("recording", "source")]
+    ranks = [_ranks(key) for key in keys]
+    order_R = np.lexsort((rows["start_s"].to_numpy(), *ranks, fingerprint_R))
+    ordered_R = fingerprint_R[order_R]
+    new_R = np.append(True, ordered_R[1:] != ordered_R[:-1])
+    first_R = order_R[np.flatnonzero(new_R)][np.cumsum(new_R) - 1]
+    duplicate_of_R = np.empty(order_R.size, np.int64)
+    duplicate_of_R[order_R] = np.where(new_R, -1, first_R)
+    return duplicate_of_R
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write `content` to `path` in one move, on the disk when this returns."""
+
+    def write(unfinished: Path) -> None:
+        with unfinished.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(content, indent=1) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    _write_whole(path, write)
+
+
+def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    unfinished = path.with_name(f"{UNFINISHED}{os.getpid()}-{path.name}")
+    try:
+        write(unfinished)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _read_decisive(folder: Path, parts: Iterable[Part]) -> pa.Table:
+    tables = [pq.read_table(part_path(folder, part.name), columns=list(_DECISIVE)) for part in parts]
+    return pa.concat_tables([table.replace_schema_metadata() for table in tables]).unify_dictionaries()
+
+
+def _ranks(texts: pa.DictionaryArray) -> np.ndarray:
+    """Return numbers that sort as the texts do."""
+    rank_of_code = np.argsort(np.argsort(np.array(texts.dictionary.to_pylist(), object)))
+    return rank_of_code[texts.indices.to_numpy()]
+
+
+def _split_rows(
+    rows: pa.Table, used_R: np.ndarray, config: ConfigDict
+) -> tuple[pa.DictionaryArray, list[dict[str, str]]]:
+    source, subject = (rows[name].combine_chunks() for name in ("source", "subject"))
+    sources, subjects = source.dictionary.to_pylist(), subject.dictionary.to_pylist()
+    pair_R = source.indices.to_numpy().astype(np.int64) * len(subjects) + subject.indices.to_numpy()
+    pairs, code_R = np.unique(pair_R, return_inverse=True)
+    names = [(sources[pair // len(subjects)], subjects[pair % len(subjects)]) for pair in pairs.tolist()]
+    in_use = np.bincount(code_R[used_R], minlength=len(names)) > 0
+    assigned, moves = assign_splits(
+        (name for name, used in zip(names, in_use, strict=True) if used), config.prepare.split
+    )
+    kinds = (*SPLITS, UNUSED)
+    split_of_pair = np.array([kinds.index(assigned.get(name, UNUSED)) for name in names], np.int32)
+    split_R = np.where(used_R, split_of_pair[code_R], np.int32(kinds.index(UNUSED)))
+    return pa.DictionaryArray.from_arrays(pa.array(split_R, pa.int32()), pa.array(kinds)), moves
+
+
+def _write_table(folder: Path, parts: Sequence[Part], duplicate_of_R: np.ndarray, split_R: pa.DictionaryArray) -> None:
+    """Join the parts with the two columns that need them all: a row group a shard."""
+
+    def write(path: Path) -> None:
+        first, writer = 0, None
+        for part in parts:
+            table = pq.read_table(part_path(folder, part.name)).replace_schema_metadata()
+            mine = slice(first, first + part.records)
+            duplicate_of = pa.array(duplicate_of_R[mine], pa.int64(), mask=duplicate_of_R[mine] < 0)
+            table = table.append_column("duplicate_of", duplicate_of).append_column("split", split_R[mine])
+            writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
+            writer.write_table(table)
+            first += part.records
+        if writer is not None:
+            writer.close()
+
+    _write_whole(folder / TABLE, write)
+
+
+def _manifest(
+    folder: Path, plan: Plan, parts: Sequence[Part], account: dict[str, Any], moves: Sequence[dict[str, str]]
+) -> dict[str, Any]:
+    settings = plan.settings
+    shards = [{"name": p.name, "records": p.records, "bytes": p.bytes, "sha256": p.sha256} for p in parts]
+    tables = [
+        {"name": name, "bytes": (folder / name).stat().st_size, "sha256": sha256_of(folder / name)}
+        for name in (TABLE, RECORDINGS)
+    ]
+    content = {
+        "schema": SCHEMA,
+        "rate_hz": settings.rate_hz,
+        "length": settings.length,
+        "channels": list(settings.channels),
+        "config": plan.config,
+        "shards": shards,
+        "tables": tables,
+    }
+    packages = ("numpy", "scipy", "pyarrow", "array_record", "wfdb")
+    return {
+        **content,
+        "hash": hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32],
+        "plan": plan.hash,
+        "versions": {"jaxbio": __version__, **{name: version(name) for name in packages}},
+        "split_moves": list(moves),
+        "account": account,
+    }
+
+
+def _counts(store: Store, config: ConfigDict) -> dict[str, Any]:
+    """Return segments by split, and those in use by class under both variants."""
+    code_R, names = store.codes("split")
+    used_R = code_R != names.index(UNUSED)
+    counts: dict[str, Any] = {"segments": store.rows, "duplicates": int((~used_R).sum())}
+    counts["split"] = dict(zip(names, np.bincount(code_R, minlength=len(names)).tolist(), strict=True))
+    for variant in ("waveform", "author"):
+        quality_R = store.column(f"quality_{variant}")[used_R]
+        class_R = class_of(quality_R, class_edges(quality_R, config))
+        counts[f"class_{variant}"] = dict(zip(CLASSES, np.bincount(class_R, minlength=5).tolist(), strict=True))
+    subjects = {pair for pair in zip(store.column("source")[used_R], store.column("subject")[used_R], strict=True)}
+    counts["subjects"] = len(subjects)
+    return counts

@@ -1,0 +1,246 @@
+"""The segment store: opening it, its table by column, its segments by batch, its integrity.
+
+It knows the files of a store, not how they are made nor what is learnt from them.
+
+    store = open_store("store")
+    segment_NCT = store.read(np.array([5, 17], np.uint32))
+    score_R = store.column("quality_waveform")
+"""
+
+import hashlib
+import json
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from array_record.python.array_record_module import ArrayRecordReader
+from ml_collections import ConfigDict
+
+from jaxbio.config.faults import Fault, UserError
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+TABLE = "segments.parquet"
+RECORDINGS = "recordings.parquet"
+INDEX = "index"
+
+
+class StoreError(RuntimeError):
+    """A store whose bytes are not those that were written; the message names the shard and the records."""
+
+
+def open_store(path: str | Path) -> "Store":
+    """Return the store in folder `path`, once its manifest and the size of every file agree.
+
+    Raises UserError for a folder without manifest (nothing there, or a preparation that has not finished), for a
+    manifest of another schema, and for every missing file and every file of another size.
+    """
+    path = Path(path)
+    manifest = _read_manifest(path)
+    faults = [fault for entry in _files(manifest) for fault in _size_faults(path, entry)]
+    if faults:
+        raise UserError(*faults)
+    return Store(path, manifest)
+
+
+@dataclass(frozen=True)
+class Store:
+    """A finished segment store: `path` and `manifest`; row k of the table is record k, counted through the shards."""
+
+    path: Path
+    manifest: dict[str, Any]
+    _columns: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    _readers: dict[int, ArrayRecordReader] = field(default_factory=dict, repr=False, compare=False)
+    _opening: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    @property
+    def hash(self) -> str:
+        """Hash of everything in the store: settings, shards, table."""
+        return self.manifest["hash"]
+
+    @property
+    def rate_hz(self) -> float:
+        """Sampling rate of the segments, Hz."""
+        return self.manifest["rate_hz"]
+
+    @property
+    def length(self) -> int:
+        """Samples in a segment."""
+        return self.manifest["length"]
+
+    @property
+    def segment_s(self) -> float:
+        """Duration of a segment, s."""
+        return self.length / self.rate_hz
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Roles of the channels, in the order of a record."""
+        return tuple(self.manifest["channels"])
+
+    @property
+    def rows(self) -> int:
+        """Number of segments."""
+        return int(self.first_rows[-1])
+
+    @cached_property
+    def shards(self) -> tuple[dict[str, Any], ...]:
+        """The manifest's shards, in order: name, records, bytes, sha256."""
+        return tuple(self.manifest["shards"])
+
+    @cached_property
+    def first_rows(self) -> np.ndarray:
+        """First row of each shard and, last, the number of rows: (shards + 1,) int64."""
+        return np.cumsum([0, *(entry["records"] for entry in self.shards)])
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """The whole table; `column` reads less where one column is wanted."""
+        return pq.read_table(self.path / TABLE)
+
+    def column(self, name: str) -> np.ndarray:
+        """Return column `name` as an array (rows,): numbers in their own type, texts as objects.
+
+        Raises KeyError for a column that the table has not.
+        """
+        column = self._column(name)
+        return column.to_numpy(zero_copy_only=False)
+
+    def codes(self, name: str) -> tuple[np.ndarray, list[str]]:
+        """Return a column of texts as (rows,) int32 codes and the list of texts they stand for."""
+        column = self._column(name)
+        return column.indices.to_numpy(), column.dictionary.to_pylist()
+
+    @cached_property
+    def scale_NC2(self) -> np.ndarray:
+        """Offset and gain of every segment and channel, float32: physical = offset + gain * q."""
+        columns = [self.column(f"{role}_{part}") for role in self.channels for part in ("offset", "gain")]
+        return np.stack(columns, axis=-1).reshape(self.rows, len(self.channels), 2)
+
+    def read(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return segments (n, C, T) int16 of `rows` (n,), in that order; safe to call from several threads.
+
+        Raises IndexError for a row outside the store and StoreError, with shard and rows, where its bytes are not
+        those that were written.
+        """
+        row_N = np.asarray(rows, np.int64)
+        if row_N.size and (row_N.min() < 0 or row_N.max() >= self.rows):
+            raise IndexError(f"rows {row_N.min()}..{row_N.max()} of {self.path}, which has {self.rows}")
+        shard_N = np.searchsorted(self.first_rows, row_N, side="right") - 1
+        records: list[bytes] = [b""] * row_N.size
+        order_N = np.argsort(shard_N, kind="stable")
+        cuts = np.flatnonzero(np.diff(shard_N[order_N])) + 1
+        for place in np.split(order_N, cuts) if row_N.size else ():
+            shard = int(shard_N[place[0]])
+            found = self._read_shard(shard, (row_N[place] - self.first_rows[shard]).tolist())
+            for position, record in zip(place.tolist(), found, strict=True):
+                records[position] = record
+        joined = np.frombuffer(b"".join(records), "<i2")
+        return joined.reshape(row_N.size, len(self.channels), self.length)
+
+    def check(self, config: ConfigDict) -> None:
+        """Refuse a store that was prepared for another model: rate, length and channels must be the recipe's.
+
+        Raises UserError with a fault for each that differs.
+        """
+        wanted = {
+            "data.rate_hz": (config.data.rate_hz, self.rate_hz),
+            "data.segment_s": (config.data.segment_s, self.segment_s),
+            "data.channels": (tuple(config.data.channels), self.channels),
+        }
+        remedy = "the store {path} was prepared with {found}; name another store, or prepare one with this recipe"
+        faults = [
+            Fault(name, value, remedy.format(path=self.path, found=found))
+            for name, (value, found) in wanted.items()
+            if value != found
+        ]
+        if faults:
+            raise UserError(*faults)
+
+    def verify(self) -> None:
+        """Read every byte and compare it with the manifest's SHA-256.
+
+        Raises UserError with a fault for each file that differs.
+        """
+        remedy = "its bytes are not those that were written: copy it again, or prepare the store anew"
+        faults = [
+            Fault(str(self.path / entry["name"]), "SHA-256 differs", remedy)
+            for entry in _files(self.manifest)
+            if sha256_of(self.path / entry["name"]) != entry["sha256"]
+        ]
+        if faults:
+            raise UserError(*faults)
+
+    def _column(self, name: str) -> Any:
+        if name not in self._columns:
+            if name not in pq.read_schema(self.path / TABLE).names:
+                raise KeyError(f"{self.path / TABLE} has no column {name}")
+            column = pq.read_table(self.path / TABLE, columns=[name]).column(0)
+            self._columns[name] = column.unify_dictionaries().combine_chunks()
+        return self._columns[name]
+
+    def _read_shard(self, shard: int, places: list[int]) -> list[bytes]:
+        name = self.shards[shard]["name"]
+        try:
+            return self._reader(shard).read(places)
+        except RuntimeError as error:
+            raise StoreError(
+                f"{self.path / name}, records {places[:8]}: {error}; run tools/inspect_store.py"
+            ) from error
+
+    def _reader(self, shard: int) -> ArrayRecordReader:
+        with self._opening:
+            if shard not in self._readers:
+                # Random access: what lies ahead of a record is not wanted.
+                path = str(self.path / self.shards[shard]["name"])
+                self._readers[shard] = ArrayRecordReader(path, "readahead_buffer_size:0")
+            return self._readers[shard]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "manifest": self.manifest}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]  # readers and locks do not travel between processes
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    file = path / MANIFEST
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        remedy = "no segment store, or its preparation has not finished: run tools/prepare_store.py (again)"
+        raise UserError(Fault("data.store", str(path), remedy)) from None
+    except (OSError, ValueError) as error:
+        raise UserError(Fault(str(file), str(error), "not a readable manifest: prepare the store anew")) from None
+    schema = manifest.get("schema") if isinstance(manifest, dict) else None
+    if schema != SCHEMA:
+        remedy = f"this version of jaxbio reads schema {SCHEMA}: prepare the store with it"
+        raise UserError(Fault(str(file), f"schema {schema}", remedy))
+    return manifest
+
+
+def _files(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*manifest["shards"], *manifest["tables"]]
+
+
+def _size_faults(path: Path, entry: dict[str, Any]) -> list[Fault]:
+    file = path / entry["name"]
+    if not file.is_file():
+        return [Fault(str(file), "missing", "the manifest names it: copy it again, or prepare the store anew")]
+    size = file.stat().st_size
+    if size != entry["bytes"]:
+        remedy = f"the manifest says {entry['bytes']}: copy it again, or prepare the store anew"
+        return [Fault(str(file), f"{size} bytes", remedy)]
+    return []
