@@ -103,9 +103,8 @@ def _split_rows(
     pairs, code_R = np.unique(pair_R, return_inverse=True)
     names = [(sources[pair // len(subjects)], subjects[pair % len(subjects)]) for pair in pairs.tolist()]
     in_use = np.bincount(code_R[used_R], minlength=len(names)) > 0
-    assigned, moves = assign_splits(
-        (name for name, used in zip(names, in_use, strict=True) if used), config.prepare.split
-    )
+    used = [name for name, wanted in zip(names, in_use, strict=True) if wanted]
+    assigned, moves = assign_splits(used, config.prepare.split)
     kinds = (*SPLITS, UNUSED)
     split_of_pair = np.array([kinds.index(assigned.get(name, UNUSED)) for name in names], np.int32)
     split_R = np.where(used_R, split_of_pair[code_R], np.int32(kinds.index(UNUSED)))

@@ -74,9 +74,8 @@ def make_pairs(store: Store, config: ConfigDict) -> str:
         shutil.rmtree(folder, ignore_errors=True)  # that of another store, copied here
         unfinished.replace(folder)
     except OSError as error:
-        raise UserError(
-            Fault(str(folder), str(error), "make the store's folder writable, with room to spare")
-        ) from None
+        remedy = "make the folder of the store writable, with room to spare"
+        raise UserError(Fault(str(folder), str(error), remedy)) from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     logging.info("index %s: %s", name, ", ".join(f"{count} {split}" for split, count in counts.items()))

@@ -9,8 +9,8 @@ knows nothing of other shards, of splits and of pairs.
 import hashlib
 import json
 import os
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +31,8 @@ WRITER_OPTIONS = "group_size:1,uncompressed"
 # Enough windows to amortise a call of `measure`, few enough to stay in the cache and, at 30 s, within 40 MB.
 WINDOWS_AT_ONCE = 128
 _METADATA = b"jaxbio"
+
+Seconds = MutableMapping[tuple[int, str, str], float]  # by block, outcome and detail
 
 
 class WriteError(OSError):
@@ -104,7 +106,7 @@ def _write_part(folder: Path, part: Part, table: pa.Table) -> None:
 def _write_records(
     unfinished: Path, name: str, shard: int, blocks: Sequence[Block], settings: Settings
 ) -> tuple[Part, pa.Table]:
-    seconds: Counter[tuple[int, str, str]] = Counter()
+    seconds: Seconds = defaultdict(float)
     columns: list[dict[str, np.ndarray]] = []
     writer = _Writer(unfinished)
     for windows in _read_windows(blocks, settings, seconds):
@@ -168,9 +170,7 @@ class _Writer:
             raise OSError(str(error)) from error
 
 
-def _read_windows(
-    blocks: Sequence[Block], settings: Settings, seconds: Counter[tuple[int, str, str]]
-) -> Iterator[_Windows]:
+def _read_windows(blocks: Sequence[Block], settings: Settings, seconds: Seconds) -> Iterator[_Windows]:
     """Yield the blocks' windows in order, gathered over recordings of equal rates; count what cannot be read."""
     gathered: list[_Windows] = []
     for number, block in enumerate(blocks):
@@ -186,7 +186,7 @@ def _read_windows(
 
 
 def _read_span(
-    recording: Recording, number: int, first: int, last: int, settings: Settings, seconds: Counter[tuple[int, str, str]]
+    recording: Recording, number: int, first: int, last: int, settings: Settings, seconds: Seconds
 ) -> Iterator[_Windows]:
     """Yield windows first..last of a recording; where they cannot be read together, halves down to single ones."""
     span_s = settings.segment_s * first, min(settings.segment_s * last, recording.duration_s)
