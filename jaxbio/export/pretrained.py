@@ -16,6 +16,7 @@ import numpy as np
 from etils import epath
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.data.quantise import quantise
 from jaxbio.export import folder as folders
 from jaxbio.export import segmenting, stablehlo
 from jaxbio.export.card import EXAMPLE, Card
@@ -99,7 +100,7 @@ class Pretrained:
 
     def _scale(self, x_BCT: np.ndarray) -> np.ndarray:
         """Return segments as training gave them to the network: through the store's int16, then scaled."""
-        segment_BCT, scale_BC2 = segmenting.quantise(x_BCT)
+        segment_BCT, scale_BC2 = quantise(x_BCT)
         return np.asarray(scaling.scale(jnp.asarray(segment_BCT), jnp.asarray(scale_BC2), self.card.scaling))
 
 

@@ -42,15 +42,6 @@ def cut_signals(
     return np.stack(cut, axis=1), present
 
 
-def quantise(x_BCT: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return segments as the store holds them: int16 over each channel's range, and (offset, gain) float32."""
-    low_BC, high_BC = x_BCT.min(axis=-1).astype(np.float64), x_BCT.max(axis=-1).astype(np.float64)
-    offset_BC, gain_BC = (low_BC + high_BC) / 2, (high_BC - low_BC) / 2 / 32767
-    safe_BC = np.where(gain_BC > 0, gain_BC, 1.0)
-    q_BCT = np.rint((x_BCT - offset_BC[..., None]) / safe_BC[..., None])
-    return q_BCT.astype(np.int16), np.stack([offset_BC, gain_BC], axis=-1).astype(np.float32)
-
-
 def _role_faults(given: Mapping[str, Any], channels: Sequence[str]) -> list[Fault]:
     known = ", ".join(channels)
     faults = [Fault(role, "unknown channel", f"this encoder takes {known}") for role in given if role not in channels]

@@ -1,7 +1,7 @@
 """The page of a run, drawn from its folder while it trains: what it learns, whether it collapses, where time goes.
 
-It reads `config.json` and `metrics.jsonl` and knows no objective: keys are drawn by their area, and what an objective
-wants shown comes in as `Examples`.
+It reads `config.json`, `metrics.jsonl` and `examples.npz` and knows no objective: keys are drawn by their area, and
+what an objective wants shown comes as `Examples`.
 
     write_run_report(workdir)                                   # -> workdir/report.html
 """
@@ -33,6 +33,7 @@ _SPEED = {
     "perf/step_s": "step, s",
     "data/wait_s": "loader wait, s",
 }
+_MEMORY = {"memory/host_resident_bytes": "host, GiB", "memory/device_peak_bytes": "device peak, GiB"}
 _MONITORS = ("batch_spread", "effective_rank", "teacher_entropy")
 _NORMS = ("grad_norm", "param_norm", "update_norm")
 
@@ -53,14 +54,15 @@ class Examples:
     bin_hz: float
 
 
-def write_run_report(workdir: os.PathLike | str, examples: Examples | None = None) -> Path:
-    """Write `report.html` into a run's folder and return its path.
+def write_run_report(workdir: os.PathLike | str) -> Path:
+    """Write `report.html` into a run's folder, from what lies there, and return its path.
 
     Raises UserError where the folder holds no run.
     """
     workdir = Path(workdir)
     config = read_config(workdir)
     series = read_series(workdir)
+    examples = read_examples(workdir)
     step = max((int(step_N[-1]) for step_N, _ in series.values()), default=0)
     name = f"{config.get('model.name', 'run')} · {config.get('objective.name', '')}"
     intro = f"Run folder {workdir}. The page is drawn anew while the run goes on; the record is metrics.jsonl."
@@ -83,6 +85,7 @@ def write_run_report(workdir: os.PathLike | str, examples: Examples | None = Non
         ),
         _curves_section("Speed", _SPEED, series, "Pairs of segments a second over all devices, and what holds it up."),
         _time_section(series),
+        _curves_section("Memory", _MEMORY, _in_gib(series), "Of process 0: resident, and the device's peak."),
         *(_example_sections(examples) if examples else []),
         _rest_section(series),
         _settings_section(config),
@@ -116,6 +119,36 @@ def read_series(workdir: os.PathLike | str) -> Series:
     return {key: (np.array([s for s, _ in pairs]), np.array([v for _, v in pairs])) for key, pairs in found.items()}
 
 
+def write_examples(workdir: os.PathLike | str, examples: Examples) -> Path:
+    """Write `examples.npz` into a run's folder, in one move; return its path."""
+    path = Path(workdir) / "examples.npz"
+    unfinished = path.with_name(f".{path.name}")
+    arrays: dict[str, Any] = {
+        "segment_BMCT": examples.segment_BMCT,
+        "rate_hz": examples.rate_hz,
+        "bin_hz": examples.bin_hz,
+        "channels": np.array(examples.channels),
+    }
+    for name, (target_BCS, output_BCS) in examples.curves.items():
+        arrays |= {f"target/{name}": target_BCS, f"output/{name}": output_BCS}
+    with unfinished.open("wb") as file:
+        np.savez(file, **arrays)
+    unfinished.replace(path)
+    return path
+
+
+def read_examples(workdir: os.PathLike | str) -> Examples | None:
+    """Return what `write_examples` wrote; None where nothing was."""
+    path = Path(workdir) / "examples.npz"
+    if not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as stored:
+        names = [key.removeprefix("target/") for key in stored.files if key.startswith("target/")]
+        curves = {name: (stored[f"target/{name}"], stored[f"output/{name}"]) for name in names}
+        channels = tuple(map(str, stored["channels"]))
+        return Examples(stored["segment_BMCT"], float(stored["rate_hz"]), channels, curves, float(stored["bin_hz"]))
+
+
 def _state_of(config: Mapping[str, Any], series: Series, step: int) -> dict[str, str]:
     """Return what a glance should tell: how far, how fast, how well."""
     steps = config.get("train.steps")
@@ -126,18 +159,27 @@ def _state_of(config: Mapping[str, Any], series: Series, step: int) -> dict[str,
         ("eval/loss", "held-out loss"),
         ("perf/pairs_per_s", "pairs/s"),
         ("perf/mfu", "share of the peak"),
-        ("time/total_s", "running"),
+        ("train/nonfinite", "refused updates"),
+        ("time/starts", "starts"),
     ):
         if key in last:
-            said[label] = _duration(last[key]) if key.endswith("_s") and "per" not in key else f"{last[key]:.4g}"
-    if "nonfinite" in series:
-        said["refused updates"] = f"{int(series['nonfinite'][1].sum())}"
-    return said
+            said[label] = f"{last[key]:.4g}"
+    spent = _time_parts(series)
+    return {**said, "running": _duration(sum(spent.values()))} if spent else said
+
+
+def _time_parts(series: Series) -> dict[str, float]:
+    """Return the seconds spent so far in each part of the run."""
+    return {
+        key.removeprefix("time/").removesuffix("_s"): float(value_N[-1])
+        for key, (_, value_N) in series.items()
+        if key.startswith("time/") and key.endswith("_s")
+    }
 
 
 def _loss_section(series: Series) -> str:
     """Draw the loss and each of its terms, training and held-out together."""
-    skipped = {*_SCHEDULES, *(key for key in series if key.endswith((*_MONITORS, *_NORMS)))}
+    skipped = {"train/nonfinite", *_SCHEDULES, *(key for key in series if key.endswith((*_MONITORS, *_NORMS)))}
     terms = [key.removeprefix("train/") for key in series if key.startswith("train/") and key not in skipped]
     blocks = []
     for term in terms:
@@ -170,14 +212,10 @@ def _curves_section(heading: str, labels: Mapping[str, str], series: Series, not
 
 def _time_section(series: Series) -> str:
     """Draw the cumulative seconds of `time/<part>_s` as bars."""
-    parts = {
-        key.removeprefix("time/").removesuffix("_s"): float(value_N[-1])
-        for key, (_, value_N) in series.items()
-        if key.startswith("time/") and key != "time/total_s"
-    }
+    parts = _time_parts(series)
     if not parts:
         return ""
-    total = max(float(series["time/total_s"][1][-1]) if "time/total_s" in series else 0.0, sum(parts.values()), 1e-9)
+    total = max(sum(parts.values()), 1e-9)
     ordered = sorted(parts.items(), key=lambda part: part[1])
     fig, (axes,) = figures.new_figure(height_in=0.6 + 0.25 * len(ordered))
     bars = axes.barh([name.replace("_", " ") for name, _ in ordered], [seconds for _, seconds in ordered])
@@ -287,6 +325,10 @@ def _envelope(x_T: np.ndarray, rate_hz: float, points: int = 900) -> tuple[np.nd
 
 def _is_finite(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _in_gib(series: Series) -> Series:
+    return {key: (step_N, value_N / 2**30) for key, (step_N, value_N) in series.items() if key in _MEMORY}
 
 
 def _label(key: str) -> str:

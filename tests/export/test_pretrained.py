@@ -9,8 +9,9 @@ from scipy.signal import resample
 
 import jaxbio
 from jaxbio.config.faults import UserError
+from jaxbio.data.quantise import quantise
 from jaxbio.export import card as cards
-from jaxbio.export import folder, segmenting
+from jaxbio.export import folder
 from jaxbio.models import ENCODERS
 from jaxbio.transforms import scaling
 
@@ -59,7 +60,7 @@ def test_recordings_come_one_after_the_other_in_time_order(model):
 
 def test_embed_is_the_mean_over_tokens_of_the_segment_as_the_store_holds_it(model):
     ppg, ecg = signal(1, seed=3), signal(1, seed=4)
-    segment_BCT, scale_BC2 = segmenting.quantise(np.stack([ppg, ecg])[None])
+    segment_BCT, scale_BC2 = quantise(np.stack([ppg, ecg])[None])
     x_BCT = scaling.scale(jnp.asarray(segment_BCT), jnp.asarray(scale_BC2), "per_channel")
     tok_BLD = model.encode(x_BCT)
     assert tok_BLD.shape == (1, 18, 100)
@@ -72,7 +73,7 @@ def test_a_missing_channel_gets_zeros_after_scaling(model, missing):
     assert model.card.missing_channel == "zeros"
     present = {"ppg": "ecg", "ecg": "ppg"}[missing]
     x_BCT = np.zeros((1, 2, 9000), np.float32)
-    segment_BCT, _ = segmenting.quantise(signal(1)[None, None])
+    segment_BCT, _ = quantise(signal(1)[None, None])
     x_BCT[0, ("ppg", "ecg").index(present)] = segment_BCT[0, 0] / 32767
     found = model.embed(**{present: signal(1), "rate_hz": RATE_HZ})
     np.testing.assert_allclose(found, np.asarray(model.encode(x_BCT)).mean(axis=1), atol=1e-5)

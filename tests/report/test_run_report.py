@@ -57,10 +57,11 @@ def records():
             "data/wait_s": 0.001,
             "time/step_s": 0.5 * step,
             "time/compile_s": 20.0,
-            "time/total_s": 0.5 * step + 25,
+            "time/starts": 2.0,
+            "memory/host_resident_bytes": 3 * 2**30,
         }
         if step % 100 == 0:
-            yield {"step": step, "eval/loss": 9 / step, "eval/teacher/batch_spread": 0.4, "eval/teacher_entropy": 2.0}
+            yield {"step": step, "eval/loss": 9 / step, "eval/teacher_batch_spread": 0.4, "eval/teacher_entropy": 2.0}
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,8 @@ def examples():
 @pytest.fixture(scope="module")
 def html(tmp_path_factory, examples):
     workdir = write_run(tmp_path_factory.mktemp("runs") / "run", records())
-    path = run.write_run_report(workdir, examples)
+    run.write_examples(workdir, examples)
+    path = run.write_run_report(workdir)
     assert path == workdir / "report.html"
     return path.read_text()
 
@@ -123,6 +125,7 @@ def test_each_area_has_its_section(html):
         "Norms",
         "Speed",
         "Where the time went",
+        "Memory",
         "Pairs",
         "Reconstruction beside the target",
         "Last values",

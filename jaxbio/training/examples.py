@@ -1,0 +1,49 @@
+"""Pairs for people to look at, written beside each evaluation: always the same held-out ones.
+
+probes = [make_examples_probe(program, data, workdir)]      # for training.loop.train
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxbio.report.run import Examples, write_examples
+from jaxbio.training.program import Program
+from jaxbio.training.sharding import replicated
+from jaxbio.training.state import State
+from jaxbio.transforms.scaling import scale
+
+_PAIRS = 2
+
+
+def make_examples_probe(program: Program, data: Any, workdir: Path) -> Callable[[State], Mapping[str, float]]:
+    """Return a probe of the loop that writes `examples.npz` and measures nothing; process 0 alone writes."""
+    config, objective = program.config, program.objective
+
+    def take(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        return {name: array[:_PAIRS] for name, array in batch.items()}
+
+    def draw(state: State, pairs: dict[str, jax.Array]) -> Any:
+        if objective.show is None:
+            return {"segment": scale(pairs["segment_BMCT"], pairs["scale_BMC2"], config.data.scaling)}
+        return objective.show(state.params, state.objective_state, pairs)
+
+    compiled_draw = jax.jit(draw, out_shardings=replicated(program.mesh))
+    pairs: dict[str, jax.Array] = {}
+
+    def probe(state: State) -> Mapping[str, float]:
+        if not pairs:
+            batches = iter(data.held_out(program.mesh))
+            pairs.update(jax.jit(take, out_shardings=replicated(program.mesh))(dict(next(batches))))
+            if hasattr(batches, "close"):
+                batches.close()
+        curves = jax.device_get(compiled_draw(state, pairs))
+        segment_BMCT = curves.pop("segment")
+        if jax.process_index() == 0:
+            bin_hz = config.data.rate_hz / segment_BMCT.shape[-1]
+            write_examples(workdir, Examples(segment_BMCT, config.data.rate_hz, config.data.channels, curves, bin_hz))
+        return {}
+
+    return probe
