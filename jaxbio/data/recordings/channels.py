@@ -30,12 +30,9 @@ def find_roles(found: Sequence[str], channel_names: Mapping[str, Sequence[str]])
     positions: dict[str, int] = {}
     for index, name in enumerate(found):
         positions.setdefault(same_name(name), index)
-    roles = {}
-    for role, names in channel_names.items():
-        index = next((positions[same_name(name)] for name in names if same_name(name) in positions), None)
-        if index is not None:
-            roles[role] = index
-    return roles
+    candidates = {role: [same_name(name) for name in names] for role, names in channel_names.items()}
+    best = {role: next((name for name in names if name in positions), None) for role, names in candidates.items()}
+    return {role: positions[name] for role, name in best.items() if name is not None}
 
 
 def unit_of(role: str, unit: str, file: str) -> tuple[str, float]:

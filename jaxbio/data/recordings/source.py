@@ -9,8 +9,9 @@ below PATH; `seed` of synthetic recordings. Values may be percent-encoded.
 
 import math
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import unquote
 
 from jaxbio.config.faults import Fault, UserError
@@ -68,7 +69,7 @@ def split_source(text: str) -> tuple[str, str, list[tuple[str, str]]]:
 
 def parse_options(pairs: Collection[tuple[str, str]], allowed: Collection[str], text: str) -> Options:
     """Return the options of a source line; raises UserError with every one that is unknown or unreadable."""
-    values: dict = {}
+    values: dict[str, Any] = {}
     faults = []
     for key, value in pairs:
         if key not in allowed:
@@ -98,11 +99,16 @@ def _time(value: str) -> tuple[str, str]:
 
 
 def _columns(value: str) -> dict[str, str]:
-    columns = dict.fromkeys(value.split(","))
-    pairs = [column.partition(":") for column in columns]
+    pairs = [column.partition(":") for column in value.split(",")]
     if not all(role and name for role, _, name in pairs):
         raise ValueError("write ROLE:NAME,ROLE:NAME")
     return {role: unquote(name) for role, _, name in pairs}
 
 
-_PARSERS = {"rate_hz": _rate, "time": _time, "columns": _columns, "glob": unquote, "seed": int}
+_PARSERS: dict[str, Callable[[str], object]] = {
+    "rate_hz": _rate,
+    "time": _time,
+    "columns": _columns,
+    "glob": unquote,
+    "seed": int,
+}

@@ -9,13 +9,14 @@ between stamps further apart than a gap. A file without a line of names numbers 
 
 import functools
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from jaxbio.config.faults import Fault, UserError
-from jaxbio.data.recordings.channels import ARBITRARY, find_roles, same_name
+from jaxbio.data.recordings.channels import find_roles, same_name, unit_of
 from jaxbio.data.recordings.folders import find_files, recording_name, refuse
 from jaxbio.data.recordings.recording import Channel, Recording, RecordingError, Refused, check_clock, sample_span
 from jaxbio.data.recordings.source import Source
@@ -51,6 +52,7 @@ class TextReader:
     time: tuple[int, str] | None  # (column, unit)
     rate_hz: float
     samples: int
+    factors: tuple[tuple[int, float], ...]  # (column, factor to the unit that is read)
 
     def read(self, channels: Mapping[str, Channel], start_s: float, stop_s: float) -> dict[str, np.ndarray]:
         """Return the samples of `channels` (by role), as Recording.read does."""
@@ -76,6 +78,9 @@ def _load_signals(reader: TextReader, columns: tuple[int, ...], version: tuple[i
     if reader.time is not None:
         grid_s = np.arange(reader.samples) / reader.rate_hz
         signals = resample_stamps(time_s - time_s[0], signals, grid_s, reader.rate_hz, reader.path)
+    for column, factor in reader.factors:
+        if factor != 1.0 and column in signals:
+            signals[column] *= np.float32(factor)
     short = [column for column, signal in signals.items() if len(signal) < reader.samples]
     if short:
         raise RecordingError("truncated_file", reader.path, f"has fewer than {reader.samples} samples")
@@ -113,7 +118,8 @@ def _recording(source: Source, path: str, channel_names: Mapping[str, Sequence[s
     names = scan.table.names
     if not any(scan.has_numbers(column) for column in range(len(names))):
         raise RecordingError("not_a_recording", path, "no column holds numbers")
-    roles = find_roles(names, channel_names)
+    labels = [_name_and_unit(name) for name in names]
+    roles = find_roles([name for name, _ in labels], channel_names) | find_roles(names, channel_names)
     for role, column in roles.items():
         if not scan.has_numbers(column):
             raise RecordingError("not_a_recording", path, f"column {names[column]!r} ({role}) holds no numbers")
@@ -124,11 +130,19 @@ def _recording(source: Source, path: str, channel_names: Mapping[str, Sequence[s
     else:
         rate_hz, samples, start_time = _clock(source, scan, time, path)
     check_clock(rate_hz, samples / rate_hz, path)
-    channels = {role: Channel(names[column], ARBITRARY, rate_hz, column) for role, column in roles.items()}
+    units = {role: unit_of(role, labels[column][1], path) for role, column in roles.items()}
+    channels = {role: Channel(names[column], units[role][0], rate_hz, column) for role, column in roles.items()}
+    factors = {column: units[role][1] for role, column in roles.items()}
     name = recording_name(source, path, _SUFFIXES)
     subject, known = subject_of(source.folder, name)
-    reader = TextReader(path, scan.table, time, rate_hz, samples)
+    reader = TextReader(path, scan.table, time, rate_hz, samples, tuple(factors.items()))
     return Recording(source.name, subject, known, name, samples / rate_hz, start_time, channels, reader)
+
+
+def _name_and_unit(label: str) -> tuple[str, str]:
+    """Return name and unit of a column such as `ECG [uV]` or `ABP (mmHg)`; the unit is empty where none is stated."""
+    match = re.fullmatch(r"(.+?)\s*[\[(]([^\[\]()]*)[\])]", label)
+    return (match[1], match[2]) if match else (label, "")
 
 
 def _time_column(source: Source, table: Table, path: str) -> tuple[int, str] | None:

@@ -4,14 +4,14 @@ Scanning reads a file once as lines and keeps its first ones, its last one and t
 columns with Arrow, block by block, so that a file of any length costs its columns in float32 and no more.
 """
 
+import codecs
 import contextlib
 import gzip
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
-from typing import IO
+from typing import IO, cast
 
 import numpy as np
 import pyarrow as pa
@@ -19,8 +19,9 @@ from pyarrow import csv
 
 from jaxbio.data.recordings.recording import RecordingError
 
-_HEAD_LINES = 2048
-_LONGEST_LINE = 2**16  # characters; a longer line is no table's
+_HEAD_LINES = 512
+_LONGEST_LINE = 2**16  # bytes; a longer line is no table's
+_BLOCK = 2**20
 _DELIMITERS = ",;\t "
 _MISSING = ["", "nan", "NaN", "NAN", "na", "NA", "N/A", "null", "NULL", "None", "-"]
 
@@ -50,26 +51,33 @@ class Scan:
 
 def scan_table(path: str) -> Scan:
     """Return the shape of the text file `path`; raises RecordingError for a file that is no table or is damaged."""
-    with _faults_named(path), _open_text(path) as file:
-        lines = _checked_lines(file, path)
-        skipped, first = _skip_comments(lines, path)
-        delimiter = max(_DELIMITERS, key=lambda mark: (mark in first, -_DELIMITERS.index(mark)))
-        names = _split(first, delimiter)
-        # In several columns a blank line is none; in a single one it is a missing sample.
-        rows = (line for line in lines if line or len(names) == 1)
-        head = list(islice(rows, _HEAD_LINES))
+    with _faults_named(path), _open(path) as file:
+        blocks = _line_blocks(file, path)
+        first = next(blocks, [])
+        skipped = next((n for n, line in enumerate(first) if line.strip() and not line.startswith(b"#")), None)
+        if skipped is None:
+            raise RecordingError("empty_file", path, "no line of it holds anything")
+        top = first[skipped].decode(errors="surrogateescape")
+        delimiter = max(_DELIMITERS, key=lambda mark: (mark in top.strip(), -_DELIMITERS.index(mark)))
+        names = _split(top, delimiter)
         if any(_is_number(name) for name in names) or not any(names):
-            head.insert(0, first)
             names = [str(number + 1) for number in range(len(names))]
         else:
             skipped += 1
-        last, count = head[-1] if head else "", len(head)
-        for line in rows:
-            last, count = line, count + 1
-    cells = [_split(line, delimiter) for line in head]
-    if len(cells) < 2 or any(len(row) != len(names) for row in cells[:16]):
+        rows = _rows(first[skipped:], len(names))
+        head, last, count = rows[:_HEAD_LINES], rows[-1:], len(rows)
+        for block in blocks:
+            rows = _rows(block, len(names))
+            last, count = rows[-1:] or last, count + len(rows)
+    cells = [_split(line.decode(errors="surrogateescape"), delimiter) for line in head]
+    ragged = next((number for number, row in enumerate(cells) if len(row) != len(names)), len(cells))
+    if ragged < 2:
         raise RecordingError("not_a_recording", path, "the lines are no table of two rows or more")
-    return Scan(Table(tuple(names), delimiter, skipped, count), cells, _split(last, delimiter))
+    if ragged < len(cells):
+        detail = f"row {ragged + 1} has {len(cells[ragged])} of {len(names)} columns"
+        raise RecordingError("unreadable_file", path, detail)
+    last_cells = _split(last[0].decode(errors="surrogateescape"), delimiter)
+    return Scan(Table(tuple(names), delimiter, skipped, count), cells, last_cells)
 
 
 def read_columns(
@@ -121,12 +129,11 @@ def _values(column: pa.Array) -> np.ndarray:
     return np.asarray(column.to_numpy(zero_copy_only=False))
 
 
-def _skip_comments(lines: Iterator[str], path: str) -> tuple[int, str]:
-    """Return how many blank lines and comments come first, and the line after them."""
-    for skipped, line in enumerate(lines):
-        if line and not line.startswith("#"):
-            return skipped, line
-    raise RecordingError("empty_file", path, "no line of it holds anything")
+def _rows(lines: list[bytes], columns: int) -> list[bytes]:
+    """Return the lines that are rows: a blank one is a missing sample of a single column, and nothing in several."""
+    if columns == 1 or not (b"" in lines or b"\r" in lines):
+        return lines
+    return [line for line in lines if line not in (b"", b"\r")]
 
 
 def _split(line: str, delimiter: str) -> list[str]:
@@ -145,18 +152,20 @@ def _is_gzip(path: str) -> bool:
         return file.read(2) == b"\x1f\x8b"
 
 
-def _open_text(path: str) -> IO[str]:
-    if _is_gzip(path):
-        return gzip.open(path, "rt", encoding="utf-8-sig", errors="surrogateescape")
-    return open(path, encoding="utf-8-sig", errors="surrogateescape")
+def _open(path: str) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(path, "rb")) if _is_gzip(path) else open(path, "rb")
 
 
-def _checked_lines(file: IO[str], path: str) -> Iterator[str]:
-    """Yield the lines without their ends; raises RecordingError at bytes that no text has."""
-    while line := file.readline(_LONGEST_LINE):
-        if len(line) == _LONGEST_LINE or "\0" in line:
+def _line_blocks(file: IO[bytes], path: str) -> Iterator[list[bytes]]:
+    """Yield the file's lines in blocks; raises RecordingError at bytes that no text has."""
+    rest = b""
+    while block := file.read(_BLOCK):
+        *lines, rest = (rest + block).removeprefix(codecs.BOM_UTF8).split(b"\n")
+        if b"\0" in block or len(rest) > _LONGEST_LINE:
             raise RecordingError("not_a_recording", path, "is binary, or one endless line")
-        yield line.strip("\r\n ")
+        yield lines
+    if rest:
+        yield [rest]
 
 
 @contextlib.contextmanager

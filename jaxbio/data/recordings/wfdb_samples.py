@@ -134,17 +134,22 @@ def _read_whole_bytes(
 
 
 def _read_by_library(header: Header, wanted: Sequence[Signal], first: int, last: int) -> dict[int, np.ndarray]:
+    # Format 8 holds differences, which only mean something from the first one on.
+    read_from = 0 if wanted[0].format == "8" else first
     try:
         record = wfdb.rdrecord(
             os.path.splitext(header.path)[0],
-            sampfrom=first,
+            sampfrom=read_from,
             sampto=last,
             channels=[signal.index for signal in wanted],
             physical=False,
             smooth_frames=False,
             return_res=32,
         )
-        columns = record.e_d_signal
+        columns = [
+            np.asarray(column)[(first - read_from) * signal.per_frame :]
+            for signal, column in zip(wanted, record.e_d_signal)
+        ]
         if any(len(column) != signal.per_frame * (last - first) for signal, column in zip(wanted, columns)):
             raise RecordingError("truncated_file", header.path, f"ends before frame {last}")
     except RecordingError:
@@ -152,17 +157,15 @@ def _read_by_library(header: Header, wanted: Sequence[Signal], first: int, last:
     except Exception as error:  # the library raises whatever a malformed file happens to break
         raise RecordingError("unreadable_file", header.path, f"wfdb: {type(error).__name__}: {error}") from error
     return {
-        signal.index: _physical(np.asarray(column), signal, 0, _LIBRARY[signal.format])
-        for signal, column in zip(wanted, columns)
+        signal.index: _physical(column, signal, 0, _LIBRARY[signal.format]) for signal, column in zip(wanted, columns)
     }
 
 
 def _physical(samples: np.ndarray, signal: Signal, excess: int, missing: int | None) -> np.ndarray:
     """Return integers as float32 in the signal's unit; exact differences up to 24 bits, beyond by way of float64."""
-    exact = np.float64 if samples.dtype.itemsize > 2 else np.float32
-    values = samples.astype(exact)
-    values -= excess + signal.baseline
-    values *= 1.0 / signal.gain
+    values: np.ndarray = samples.astype(np.float64 if samples.dtype.itemsize > 2 else np.float32)
+    np.subtract(values, excess + signal.baseline, out=values)
+    np.multiply(values, 1.0 / signal.gain, out=values)
     if missing is not None:
         values[samples == missing + excess] = np.nan
     return values.astype(np.float32, copy=False)
