@@ -9,6 +9,7 @@ stores, hosts or devices. The arithmetic is uint32, the same over NumPy and jax.
     pair_B = order.draw(step)
 """
 
+import itertools
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -58,7 +59,7 @@ class Order:
     def draw(self, step: Any, xp: ModuleType = np, loop: Callable[..., Any] = while_loop) -> Any:
         """Return the pair numbers (batch,) uint32 of `step` (0 <= step < 2**32).
 
-        `xp` is numpy or jax.numpy; inside a jitted function hand in `loop=jax.lax.while_loop`, and `step` may be traced.
+        `xp` is numpy or jax.numpy; inside a jitted function `step` may be traced, and `loop` is jax.lax.while_loop.
         """
         step = xp.asarray(step, dtype=xp.uint32)
         stage = (step >= xp.asarray(self.first_step_E)).sum() - 1
@@ -173,7 +174,7 @@ def _check_curriculum(stages: Sequence[tuple[int, float]], difficulty: np.ndarra
         raise UserError(
             Fault("data.curriculum", shown, "each stage must end later than the one before, by a step or more")
         )
-    if any(late < early for early, late in zip(levels, levels[1:])):
+    if any(late < early for early, late in itertools.pairwise(levels)):
         raise UserError(Fault("data.curriculum", shown, "the largest difficulty must not fall from stage to stage"))
     if difficulty is None or np.shape(difficulty) != (pairs,) or not np.isfinite(difficulty).all():
         remedy = "the index has no difficulty for every pair: choose a pairs.rule that gives one, or no curriculum"
@@ -203,7 +204,7 @@ def _rank(level_N: np.ndarray, first_V: np.ndarray, levels: Sequence[float]) -> 
     """Return the pairs of each stream by rising difficulty (N,) uint32, and how many a stage draws from it (E, V)."""
     ranked_N = np.empty(level_N.size, np.uint32)
     size_EV = np.empty((len(levels), len(first_V) - 1), np.int64)
-    for stream, (start, stop) in enumerate(zip(first_V, first_V[1:])):
+    for stream, (start, stop) in enumerate(itertools.pairwise(first_V)):
         rank = np.argsort(level_N[start:stop], kind="stable")
         ranked_N[start:stop] = start + rank
         size_EV[:, stream] = np.searchsorted(level_N[start:stop][rank], levels, side="right")
@@ -211,7 +212,7 @@ def _rank(level_N: np.ndarray, first_V: np.ndarray, levels: Sequence[float]) -> 
 
 
 def _rectangles(size_EV: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sides, at most 2**16, of a nearly square rectangle of each size or little more: walks are rare then."""
+    """Return the sides, at most 2**16, of a nearly square rectangle just over each size, so that walks are rare."""
     root = np.ceil(np.sqrt(size_EV)).astype(np.int64)
     best_outer, best_inner = root, -(-size_EV // root)
     for shorter in range(1, 64):

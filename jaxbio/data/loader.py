@@ -1,0 +1,113 @@
+"""Host batches by step: the rows of a step that this host holds, read together and joined once.
+
+A Grain pipeline over step numbers: an element is one step, so the state of the data is the step, and threads, hosts
+and prefetching change nothing. Knows no device and no JAX array.
+
+    with make_loader(store, index, order, positions=positions, start_step=1000) as loader:
+        for host_batch in loader: ...
+"""
+
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import grain
+import numpy as np
+
+from jaxbio.data.cache import open_cache
+from jaxbio.data.pairs import Index
+from jaxbio.data.store import Store
+
+LAST_STEP = 2**32  # of an order
+
+
+class Draws(Protocol):
+    """An order: the pair numbers (batch,) uint32 of a step."""
+
+    def draw(self, step: int) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class HostBatch:
+    """The rows of one step that a host holds.
+
+    `rows_crc32` is of the global `row_BM` (little-endian uint32). `arrays`, for the host's positions alone:
+    `segment_BMCT` int16, `scale_BMC2` float32 (physical = offset + gain * q), `row_BM` uint32 (rows of the store).
+    """
+
+    step: int
+    rows_crc32: int
+    arrays: Mapping[str, np.ndarray]
+
+
+class Loader(Iterator[HostBatch]):
+    """The batches of consecutive steps, read ahead by threads; `close` (or leaving a `with`) ends the threads."""
+
+    def __init__(self, steps: grain.IterDataset):
+        self._steps = iter(steps)
+
+    def __next__(self) -> HostBatch:
+        """Return the next step's batch; an error of a reading thread is raised here, at its step."""
+        return next(self._steps)
+
+    def close(self) -> None:
+        """Drop what was read ahead; a thread in the middle of a batch finishes it and ends."""
+        self._steps.close()
+
+    def __enter__(self) -> "Loader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def make_loader(
+    store: Store,
+    index: Index,
+    order: Draws,
+    *,
+    positions: np.ndarray | None = None,
+    cache: str = "none",
+    read_threads: int = 2,
+    prefetch: int = 2,
+    start_step: int = 0,
+    stop_step: int = LAST_STEP,
+) -> Loader:
+    """Return the batches of steps `start_step` .. `stop_step` - 1 over the pairs of `index`, in `order`.
+
+    `positions` are the rows of the global batch that this host holds, rising; None: all. `cache` is "none" (read
+    through array_record) or "host" (one memory map a host, built now where there is none). `read_threads` batches are
+    read at a time, `prefetch` ahead. Iteration raises StoreError, naming shard and records, where the store's bytes
+    are damaged.
+    """
+    read = {"none": lambda: store.read, "host": lambda: _reader_of(open_cache(store))}[cache]()
+    scale_NC2 = store.scale_NC2
+
+    def read_step(step: int) -> HostBatch:
+        row_BM = index.rows_NM[order.draw(step)].astype("<u4", copy=False)
+        crc32 = zlib.crc32(row_BM.tobytes())
+        row_BM = row_BM if positions is None else row_BM[positions]
+        segment_NCT = read(row_BM.reshape(-1))
+        arrays = {
+            "segment_BMCT": segment_NCT.reshape(*row_BM.shape, *segment_NCT.shape[1:]),
+            "scale_BMC2": scale_NC2[row_BM],
+            "row_BM": row_BM,
+        }
+        return HostBatch(step, crc32, arrays)
+
+    options = grain.ReadOptions(num_threads=read_threads, prefetch_buffer_size=prefetch)
+    return Loader(grain.MapDataset.range(start_step, stop_step).map(read_step).to_iter_dataset(options))
+
+
+def _reader_of(segment_RCT: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function that gathers rows of the memory map."""
+
+    def read(row_N: np.ndarray) -> np.ndarray:
+        if row_N.size and row_N.max() >= len(segment_RCT):
+            raise IndexError(f"row {row_N.max()} of a store of {len(segment_RCT)} rows")
+        out_NCT = np.empty((row_N.size, *segment_RCT.shape[1:]), segment_RCT.dtype)
+        # mode="clip": "raise" would gather into a buffer of its own and copy.
+        return np.take(segment_RCT, row_N, axis=0, out=out_NCT, mode="clip")
+
+    return read
