@@ -115,10 +115,12 @@ def _place(arrays: Sequence[np.ndarray], mesh: Mesh) -> jax.Array:
             return arrays[0][None, local]  # a view: one step is not copied on the host
         return np.stack([array[local] for array in arrays])
 
+    def of_device(index: tuple[slice, ...] | None) -> np.ndarray:
+        assert index is not None  # JAX's type for devices that hold nothing
+        return stack((index[1].start or 0) // rows)
+
     shape = (len(arrays), rows * _ways(mesh), *arrays[0].shape[1:])
-    return jax.make_array_from_callback(
-        shape, dispatch_sharding(mesh), lambda index: stack((index[1].start or 0) // rows)
-    )
+    return jax.make_array_from_callback(shape, dispatch_sharding(mesh), of_device)
 
 
 def _ways(mesh: Mesh) -> int:
