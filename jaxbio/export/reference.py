@@ -36,8 +36,8 @@ def import_reference(
     `config` is the recipe whose encoder the weights are of; `prefix` begins the names to take. Raises UserError for a
     recipe of another family, an unreadable file, and names or shapes that are not the encoder's.
     """
-    if config.model.name != family:
-        raise UserError(Fault("--family", family, f"the recipe is of family {config.model.name}"))
+    if torch_import.family_of(config.model.name) != family:
+        raise UserError(Fault("--family", family, f"the recipe's encoder is {config.model.name}"))
     module, _ = next(iter(make_objective(config).encoders.values()))
     _, fields = folders.describe_encoder(module)
     variables = torch_import.from_reference(family, torch_import.read_reference(path, prefix), fields)
@@ -50,9 +50,10 @@ def write_reference(out: epath.PathLike, module: nn.Module, variables: Mapping[s
 
     Raises UserError for a family without a table of names.
     """
-    family, _ = folders.describe_encoder(module)
-    arrays = torch_import.to_reference(family, {"encoder": variables["params"]})
+    encoder, _ = folders.describe_encoder(module)
+    trees = {kind: {"encoder": tree} for kind, tree in variables.items()}
+    arrays = torch_import.to_reference(torch_import.family_of(encoder), trees)
     path = epath.Path(out) / REFERENCE
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(safetensors_numpy.save(arrays))
-    return {"reference": str(path), "encoder": family, "arrays": len(arrays)}
+    return {"reference": str(path), "encoder": encoder, "arrays": len(arrays)}

@@ -1,29 +1,25 @@
-"""Weights of the PyTorch reference implementations: their names as one table, read both ways.
+"""Weights of the PyTorch reference implementations, read and written by the tables of `torch_names`.
 
-    arrays = read_reference("weights.pth")                                # or .npz, .safetensors; no PyTorch needed
-    variables = from_reference("qualityfm", arrays, {"width": 512, ...})    # of the encoder, for module.apply
-    params = params_from_reference("qualityfm", arrays, {...})              # decoder and heads too
-    arrays = to_reference("qualityfm", params)
-
-Every array turns by one rule: reverse the axes (PyTorch keeps outputs first), then split or join the heads.
+arrays = read_reference("weights.pth")                        # or .npz, .safetensors; no PyTorch needed
+variables = from_reference("qualityfm", arrays, {"width": 512, ...})    # of the encoder, for module.apply
+trees = trees_from_reference("qualityfm", arrays, {...})                # decoder and heads too
+arrays = to_reference("qualityfm", trees)
 """
 
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.export.torch_names import FAMILIES, Arrays, Name
 from jaxbio.export.torch_pickle import read_tensors
 from jaxbio.export.weights import flatten_tree, match_weights, read_flat_weights, unflatten_tree
-from jaxbio.models.qualityfm import QualityFMEncoder, SpectrumHead
 
-Arrays = Mapping[str, np.ndarray]
+_COUNTERS = ".num_batches_tracked"  # PyTorch's batch norms count their calls; nothing reads it
 
 # Which axes of ours are one axis of the reference's, before all are reversed.
 JOINED: dict[str, Callable[[Any], Any]] = {
@@ -32,94 +28,6 @@ JOINED: dict[str, Callable[[Any], Any]] = {
     "inputs": lambda a: a.reshape(-1, a.shape[-1]),
     "all": lambda a: a.reshape(-1),
 }
-
-
-@dataclass(frozen=True)
-class Name:
-    """One array under both names; `layer` is its place in our stacked array, `joined` a key of JOINED."""
-
-    reference: str
-    path: str
-    joined: str = "none"
-    layer: int | None = None
-
-
-_TOKENIZER = [
-    pair
-    for i in (1, 2, 3)
-    for pair in (
-        (f"patch_embed.conv{i}.weight", f"tokenizer/conv{i}/kernel"),
-        (f"patch_embed.conv{i}.bias", f"tokenizer/conv{i}/bias"),
-        (f"patch_embed.norm{i}.weight", f"tokenizer/norm{i}/scale"),
-        (f"patch_embed.norm{i}.bias", f"tokenizer/norm{i}/bias"),
-    )
-]
-_BLOCK = [
-    ("self_attn.in_proj_weight", "attention/qkv/kernel", "outputs"),
-    ("self_attn.in_proj_bias", "attention/qkv/bias", "all"),
-    ("self_attn.out_proj.weight", "attention/output/kernel", "inputs"),
-    ("self_attn.out_proj.bias", "attention/output/bias", "none"),
-    ("linear1.weight", "feedforward_in/kernel", "none"),
-    ("linear1.bias", "feedforward_in/bias", "none"),
-    ("linear2.weight", "feedforward_out/kernel", "none"),
-    ("linear2.bias", "feedforward_out/bias", "none"),
-    ("norm1.weight", "attention_norm/scale", "none"),
-    ("norm1.bias", "attention_norm/bias", "none"),
-    ("norm2.weight", "feedforward_norm/scale", "none"),
-    ("norm2.bias", "feedforward_norm/bias", "none"),
-]
-_OURS = {"weight": "kernel", "bias": "bias"}
-_HEADS = {"decoder_amp_layer": "amplitude_head", "decoder_pha_layer": "phase_head"}
-
-
-def qualityfm_names(layers: int) -> Iterator[Name]:
-    """Yield the table of QualityFM (github.com/ZonghengGuo/Multimodal_PhyFM_on_Quality, commit 41f6a18)."""
-    for part in ("encoder", "decoder"):
-        for reference, path in _TOKENIZER:
-            yield Name(f"{part}.{reference}", f"{part}/{path}")
-        for layer in range(layers):
-            for reference, path, joined in _BLOCK:
-                yield Name(
-                    f"{part}.longformer_encoder.layers.{layer}.{reference}",
-                    f"{part}/transformer/blocks/{path}",
-                    joined,
-                    layer,
-                )
-        for leaf in ("weight", "bias"):
-            yield Name(f"{part}.output_feature_layer.{leaf}", f"{part}/output/{_OURS[leaf]}")
-    for reference, part in _HEADS.items():
-        for number, layer_name in ((0, "hidden"), (2, "output")):
-            for leaf in ("weight", "bias"):
-                yield Name(f"{reference}.{number}.{leaf}", f"{part}/{layer_name}/{_OURS[leaf]}")
-
-
-def qualityfm_shapes(arrays: Arrays, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return our parameters as shapes; the numbers of input channels, which no field holds, come from `arrays`."""
-    encoder = QualityFMEncoder(**fields)
-    head = SpectrumHead(encoder.width)
-    key = jax.random.key(0)
-
-    def network(part: str) -> Any:
-        kernel = arrays.get(f"{part}.patch_embed.conv1.weight")
-        channels = kernel.shape[1] if kernel is not None and kernel.ndim == 3 else 1
-        return encoder.init(key, jnp.zeros((1, channels, encoder.width)))["params"]
-
-    def init() -> dict[str, Any]:
-        heads = {part: head.init(key, jnp.zeros((1, 1, encoder.width)))["params"] for part in _HEADS.values()}
-        return {"encoder": network("encoder"), "decoder": network("decoder"), **heads}
-
-    return jax.eval_shape(init)
-
-
-@dataclass(frozen=True)
-class Family:
-    """How one reference implementation's arrays become ours."""
-
-    names: Callable[[int], Iterator[Name]]
-    shapes: Callable[[Arrays, Mapping[str, Any]], dict[str, Any]]
-
-
-FAMILIES = {"qualityfm": Family(qualityfm_names, qualityfm_shapes)}
 
 
 def read_reference(path: epath.PathLike, prefix: str = "") -> dict[str, np.ndarray]:
@@ -143,19 +51,21 @@ def read_reference(path: epath.PathLike, prefix: str = "") -> dict[str, np.ndarr
 
 
 def from_reference(family: str, arrays: Arrays, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the encoder's variables, for `ENCODERS[family](**fields).apply`; raises as `params_from_reference`."""
-    return {"params": params_from_reference(family, arrays, fields)["encoder"]}
+    """Return the encoder's variables, for `module.apply`; raises as `trees_from_reference`."""
+    return {kind: tree["encoder"] for kind, tree in trees_from_reference(family, arrays, fields).items()}
 
 
-def params_from_reference(family: str, arrays: Arrays, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the objective's parameters (float32 NumPy) from the reference's `arrays`; a file may hold a part of them.
+def trees_from_reference(family: str, arrays: Arrays, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return {"params": parts} (and "batch_stats" where there are any), float32 NumPy, from the reference's `arrays`.
 
     `fields` construct the encoder. A part (encoder, decoder, a head) of which `arrays` have no name is left out, the
     encoder never. Raises UserError for a family without a table, and WeightsMismatch, which names every missing,
     unknown and misshapen array.
     """
-    table = _table(family, fields["layers"])
-    shapes = flatten_tree(FAMILIES[family].shapes(arrays, fields))
+    known = _family(family)
+    arrays = {name: array for name, array in arrays.items() if not name.endswith(_COUNTERS)}
+    shapes = flatten_tree(known.shapes(arrays, fields))
+    table = list(known.names(shapes))
     present = {_part(name) for name in table if name.reference in arrays} | {"encoder"}
     wanted = [name for name in table if _part(name) in present]
     match_weights(arrays, {name.reference: _turned_shape(name, shapes) for name in wanted}, f"{family} weights")
@@ -170,25 +80,32 @@ def params_from_reference(family: str, arrays: Arrays, fields: Mapping[str, Any]
     return unflatten_tree(flat)
 
 
-def to_reference(family: str, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Return the objective's parameters, or some parts of them, under the reference's names and in its layout."""
-    flat = flatten_tree(params)
-    layers = max((leaf.shape[0] for path, leaf in flat.items() if "/blocks/" in path), default=0)
+def to_reference(family: str, trees: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return `trees` ({"params": some parts, ...}) under the reference's names and in its layout."""
+    flat = flatten_tree(trees)
     return {
         name.reference: np.ascontiguousarray(_turn(name, np.asarray(flat[name.path])))
-        for name in _table(family, layers)
+        for name in _family(family).names(flat)
         if name.path in flat
     }
 
 
-def _table(family: str, layers: int) -> list[Name]:
+def family_of(encoder: str) -> str:
+    """Return the reference family whose encoder is registered as `encoder`; UserError where there is none."""
+    for family, known in FAMILIES.items():
+        if known.encoder == encoder:
+            return family
+    raise UserError(Fault("--layout", encoder, "no reference implementation's names are known for this encoder"))
+
+
+def _family(family: str) -> Any:
     if family not in FAMILIES:
         raise UserError(Fault("--family", family, f"one of {', '.join(sorted(FAMILIES))}"))
-    return list(FAMILIES[family].names(layers))
+    return FAMILIES[family]
 
 
 def _part(name: Name) -> str:
-    return name.path.split("/")[0]
+    return name.path.split("/")[1]
 
 
 def _turn(name: Name, array: Any) -> Any:
