@@ -73,9 +73,11 @@ class Transformer(nn.Module):
 
     @nn.compact
     def __call__(self, x_BLD: jax.Array, train: bool) -> jax.Array:
-        """Return (B, L, D) in `dtype`. Raises UserError for heads that do not divide the width, or an odd window."""
+        """Return (B, L, D) in `dtype`. Raises UserError for heads, window or remat that cannot be."""
         if self.width % self.heads:
             raise UserError(Fault("model.heads", self.heads, f"a divisor of the width {self.width}"))
+        if self.remat not in ("none", *REMAT_POLICIES):
+            raise UserError(Fault("model.remat", self.remat, f"one of none, {', '.join(REMAT_POLICIES)}"))
         block: type[nn.Module] = Block
         if self.remat != "none":
             block = nn.remat(Block, policy=REMAT_POLICIES[self.remat], prevent_cse=False)

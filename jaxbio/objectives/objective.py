@@ -24,6 +24,8 @@ class Objective:
     update(params, state, aux, progress) -> state: once a step, after the optimiser.
     encoders: name -> (module, variables(params, state)), the first the default; module.apply(variables, x_BCT).
     coupled: the loss of a pair depends on the others of its batch, so that accumulation would change it.
+    show(params, state, batch) -> what a report draws, or None: "segment" x_BMCT float32, scaled and not augmented, and
+        curves by name, each (target, output), such as "amplitude": two arrays (B, C, S).
     """
 
     init: Callable[[jax.Array, Batch], tuple[Tree, Tree]]
@@ -31,3 +33,4 @@ class Objective:
     update: Callable[[Tree, Tree, Tree, jax.Array], Tree]
     encoders: Mapping[str, tuple[nn.Module, Callable[[Tree, Tree], Tree]]]
     coupled: bool = False
+    show: Callable[[Tree, Tree, Batch], dict[str, Any]] | None = None

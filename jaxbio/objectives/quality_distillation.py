@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxbio.config.faults import Fault, UserError
 from jaxbio.models.qualityfm import QualityFMEncoder, SpectrumHead
 from jaxbio.objectives.objective import Batch, Objective, Tree
 from jaxbio.transforms.augment import augment, row_keys
@@ -40,9 +41,16 @@ def quality_distillation(
     """Return the objective for `encoder`; the arguments are the fields of the same names in jaxbio/config/fields.py.
 
     It reads `segment_BMCT`, `scale_BMC2` and `row_BM` of a batch of pairs (M = 2, the better member first), and gives
-    the metrics distill, amplitude, phase, teacher_entropy (nats a token) and ema_momentum.
+    the metrics distill, amplitude, phase, teacher_entropy (nats a token) and ema_momentum. `loss` raises UserError for
+    segments that come alone, and for fewer samples than the width's spectral bins need.
     """
     head = SpectrumHead(encoder.width, encoder.dtype)
+
+    def scale_pairs(batch: Batch) -> jax.Array:
+        members = batch["segment_BMCT"].shape[1]
+        if members != 2:
+            raise UserError(Fault("pairs.rule", f"an index of {members} members", "an index of pairs, better first"))
+        return scale(batch["segment_BMCT"], batch["scale_BMC2"], scaling)
 
     def init(key: jax.Array, batch: Batch) -> tuple[Tree, Tree]:
         x_BCT = jnp.zeros((1, *batch["segment_BMCT"].shape[2:]))
@@ -59,32 +67,34 @@ def quality_distillation(
         teacher = jax.tree.map(jnp.copy, {"encoder": params["encoder"]})
         return params, {"teacher": teacher, "centre": jnp.zeros_like(tok_BLD)}
 
+    def student(params: Tree, x_BCT: jax.Array, key: jax.Array, train: bool) -> tuple[Any, Any, Any]:
+        encoder_key, decoder_key = jax.random.split(key)
+        tok_BLD = encoder.apply({"params": params["encoder"]}, x_BCT, train=train, rngs={"dropout": encoder_key})
+        tok_BCD = encoder.apply({"params": params["decoder"]}, tok_BLD, train=train, rngs={"dropout": decoder_key})
+        amplitude_BCS = head.apply({"params": params["amplitude_head"]}, tok_BCD)
+        phase_BCS = head.apply({"params": params["phase_head"]}, tok_BCD)
+        return tok_BLD, amplitude_BCS, phase_BCS
+
     def loss(
         params: Tree, state: Tree, batch: Batch, keys: Mapping[str, jax.Array], progress: jax.Array, train: bool
     ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]:
-        x_BMCT = scale(batch["segment_BMCT"], batch["scale_BMC2"], scaling)
+        x_BMCT = scale_pairs(batch)
         if train:
             augment_row = jax.vmap(jax.vmap(lambda key, x_CT: augment(key, x_CT, **augmentation)))
             x_BMCT = augment_row(row_keys(keys["augment"], batch["row_BM"]), x_BMCT)
         better_BCT, worse_BCT = x_BMCT[:, 0], x_BMCT[:, 1]
-        teacher_key, student_key, decoder_key = jax.random.split(keys["dropout"], 3)
-
-        def apply(network: Tree, x: jax.Array, key: jax.Array, dropout: bool) -> Any:
-            return encoder.apply({"params": network}, x, train=dropout, rngs={"dropout": key} if dropout else None)
-
-        def spectrum_of(name: str, tok_BCD: jax.Array) -> Any:
-            return head.apply({"params": params[name]}, tok_BCD)
-
-        teacher = state["teacher"]["encoder"]
-        teacher_BLD = jax.lax.stop_gradient(apply(teacher, better_BCT, teacher_key, train and teacher_dropout))
-        student_BLD = apply(params["encoder"], worse_BCT, student_key, train)
-        decoded_BCD = apply(params["decoder"], student_BLD, decoder_key, train)
+        teacher_key, student_key = jax.random.split(keys["dropout"])
+        teacher = {"params": state["teacher"]["encoder"]}
+        rngs = {"dropout": teacher_key}
+        teacher_BLD: Any = encoder.apply(teacher, better_BCT, train=train and teacher_dropout, rngs=rngs)
+        teacher_BLD = jax.lax.stop_gradient(teacher_BLD)
+        student_BLD, amplitude_BCS, phase_BCS = student(params, worse_BCT, student_key, train)
         target_BLD = jax.nn.softmax((teacher_BLD - state["centre"]) / teacher_temperature)
-        amplitude_BCS, phase_BCS = targets(better_BCT, head.bins, spectrum)
+        target_amplitude_BCS, target_phase_BCS = targets(better_BCT, head.bins, spectrum)
         terms = {
             "distill": _cross_entropy(target_BLD, student_BLD / student_temperature),
-            "amplitude": _smooth_l1(spectrum_of("amplitude_head", decoded_BCD), amplitude_BCS),
-            "phase": _smooth_l1(spectrum_of("phase_head", decoded_BCD), phase_BCS),
+            "amplitude": _smooth_l1(amplitude_BCS, target_amplitude_BCS),
+            "phase": _smooth_l1(phase_BCS, target_phase_BCS),
         }
         total = terms["distill"] + amplitude_weight * terms["amplitude"] + phase_weight * terms["phase"]
         metrics = {
@@ -96,17 +106,22 @@ def quality_distillation(
 
     def update(params: Tree, state: Tree, aux: Tree, progress: jax.Array) -> Tree:
         teacher_step = 1 - cosine(ema_start, ema_end, progress)
-        student = {"encoder": params["encoder"]}
         return {
-            "teacher": optax.incremental_update(student, state["teacher"], teacher_step),
+            "teacher": optax.incremental_update({"encoder": params["encoder"]}, state["teacher"], teacher_step),
             "centre": optax.incremental_update(aux["centre"], state["centre"], 1 - centre_momentum),
         }
+
+    def show(params: Tree, state: Tree, batch: Batch) -> dict[str, Any]:
+        x_BMCT = scale_pairs(batch)
+        _, *outputs = student(params, x_BMCT[:, 1], jax.random.key(0), train=False)
+        spectra = zip(("amplitude", "phase"), zip(targets(x_BMCT[:, 0], head.bins, spectrum), outputs))
+        return {"segment": x_BMCT, **dict(spectra)}
 
     encoders = {
         "teacher": (encoder, lambda params, state: {"params": state["teacher"]["encoder"]}),
         "student": (encoder, lambda params, state: {"params": params["encoder"]}),
     }
-    return Objective(init, loss, update, encoders)
+    return Objective(init, loss, update, encoders, show=show)
 
 
 def cosine(start: float, end: float, progress: jax.Array) -> jax.Array:

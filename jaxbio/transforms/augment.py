@@ -42,20 +42,19 @@ def augment(
     `block_frac[0]` T up to, excluding, `block_frac[1]` T, its place uniform.
     """
     channels, length = x_CT.shape
-    chance_key, noise_key, scale_key, offset_key, length_key, start_key = jax.random.split(key, 6)
-    noisy, scaled, shifted, blocked = jax.random.uniform(chance_key, (4,)) < jnp.array(
-        [noise_prob, scale_prob, offset_prob, block_prob]
-    )
+    noise_key, uniform_key = jax.random.split(key)
+    # one draw: every call of the generator is a loop to compile
+    uniform = jax.random.uniform(uniform_key, (7 + channels,))
+    noisy, scaled, shifted, blocked = uniform[:4] < jnp.array([noise_prob, scale_prob, offset_prob, block_prob])
+    u_factor, u_block, u_start, u_offset_C1 = uniform[4], uniform[5], uniform[6], uniform[7:, None]
 
     x_CT = x_CT + jnp.where(noisy, noise_sigma, 0.0) * normal(noise_key, x_CT.shape, noise_bits)
-    factor = jax.random.uniform(scale_key, minval=scale_range[0], maxval=scale_range[1])
-    x_CT = x_CT * jnp.where(scaled, factor, 1.0)
-    offset_C1 = jax.random.uniform(offset_key, (channels, 1), minval=-offset_max, maxval=offset_max)
-    x_CT = x_CT + jnp.where(shifted, offset_C1, 0.0)
+    x_CT = x_CT * jnp.where(scaled, scale_range[0] + u_factor * (scale_range[1] - scale_range[0]), 1.0)
+    x_CT = x_CT + jnp.where(shifted, offset_max * (2 * u_offset_C1 - 1), 0.0)
 
     shortest, longest = round(block_frac[0] * length), round(block_frac[1] * length)
-    block = jax.random.randint(length_key, (), shortest, max(longest, shortest + 1))
-    start = jax.random.randint(start_key, (), 0, length - block + 1)
+    block = shortest + jnp.floor(u_block * (longest - shortest))
+    start = jnp.floor(u_start * (length - block + 1))
     sample_1T = jnp.arange(length)[None, :]
     inside_1T = (sample_1T >= start) & (sample_1T < start + block)
     return jnp.where(blocked & inside_1T, 0.0, x_CT)

@@ -6,17 +6,19 @@ amplitude_BCS, phase_BCS = targets(x_BCT, bins=512)     # 30 s: bin k is k / 30 
 import jax
 import jax.numpy as jnp
 
+from jaxbio.config.faults import Fault, UserError
+
 
 def targets(x_BCT: jax.Array, bins: int, spectrum: str = "magnitude") -> tuple[jax.Array, jax.Array]:
     """Return amplitude and phase of bins 0 .. bins - 1, each z-scored over the bins, float32 (B, C, S).
 
     Amplitude is |F| (`spectrum="magnitude"`, the author's code) or |F|^2 (`"power"`, the paper's word); phase is
-    angle(F), not unwrapped, in (-pi, pi]. The z-score divides by the deviation with n - 1, plus 1e-6. Raises ValueError
+    angle(F), not unwrapped, in (-pi, pi]. The z-score divides by the deviation with n - 1, plus 1e-6. Raises UserError
     if `x_BCT` is too short for so many bins, or the spectrum unknown.
     """
     length = x_BCT.shape[-1]
     if bins > length // 2 + 1:
-        raise ValueError(f"{bins} spectral bins need segments of at least {2 * bins - 2} samples, not {length}")
+        raise UserError(Fault("spectral bins", bins, f"at most {length // 2 + 1} in segments of {length} samples"))
     spectrum_BCS = jnp.fft.rfft(x_BCT.astype(jnp.float32))[..., :bins]
     real_BCS, imaginary_BCS = spectrum_BCS.real, spectrum_BCS.imag
     power_BCS = real_BCS**2 + imaginary_BCS**2
@@ -26,7 +28,7 @@ def targets(x_BCT: jax.Array, bins: int, spectrum: str = "magnitude") -> tuple[j
         case "power":
             amplitude_BCS = power_BCS
         case _:
-            raise ValueError(f"spectrum {spectrum!r}: one of magnitude, power")
+            raise UserError(Fault("objective.spectrum", spectrum, "one of magnitude, power"))
     # bin 0 is real; a transform that leaves -0 as its imaginary part would turn +pi into -pi
     bin_11S = jnp.arange(bins)[None, None, :]
     phase_BCS = jnp.arctan2(jnp.where(bin_11S == 0, 0.0, imaginary_BCS), real_BCS)
