@@ -22,9 +22,9 @@ log = logging.getLogger(__name__)
 def join_cluster(
     coordinator: str | None = None, processes: int | None = None, process: int | None = None, timeout_s: int = 300
 ) -> int:
-    """Join the cluster that JAX finds (TPU pod, Slurm, Open MPI, Kubernetes) or that is named; return its processes.
+    """Join the cluster that JAX finds (TPU pod, Slurm, Open MPI, Kubernetes) or that is named; return our number in it.
 
-    `coordinator` is HOST:PORT of process 0. Without a cluster nothing is started and 1 returned. Must run before any
+    `coordinator` is HOST:PORT of process 0. Without a cluster nothing is started and 0 returned. Must run before any
     device is used. Raises UserError when only a part of a named cluster is given; a process that does not come within
     `timeout_s` ends the others with an error of JAX that counts who is missing.
     """
@@ -34,14 +34,14 @@ def join_cluster(
         if missing:
             raise UserError(*missing)
         jax.distributed.initialize(coordinator, processes, process, initialization_timeout=timeout_s)
-        return jax.process_count()
+        return jax.process_index()
     try:
         jax.distributed.initialize(initialization_timeout=timeout_s)
     except ValueError as error:
         if "coordinator_address should be defined" not in str(error):
             raise
-        return 1
-    return jax.process_count()
+        return 0
+    return jax.process_index()
 
 
 @dataclass(frozen=True)

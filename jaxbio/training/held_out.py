@@ -5,7 +5,6 @@ values = evaluate(program, state, data.held_out(mesh))       # {"eval/loss": ...
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from types import ModuleType
 
 import jax
 import numpy as np
@@ -27,10 +26,10 @@ class HeldOutOrder:
     batch: int
     batches: int
 
-    def draw(self, step: int, xp: ModuleType = np) -> np.ndarray:
+    def draw(self, step: int) -> np.ndarray:
         """Return the pair numbers (batch,) uint32 of batch `step`."""
-        place = xp.arange(self.batch, dtype=xp.uint32) + step * self.batch
-        return (place * (self.pairs / (self.batches * self.batch))).astype(xp.uint32)
+        place_B = np.arange(self.batch, dtype=np.uint64) + np.uint64(step * self.batch)
+        return (place_B * np.uint64(self.pairs) // np.uint64(self.batches * self.batch)).astype(np.uint32)
 
 
 def make_held_out_order(pairs: int, batch: int, batches: int) -> HeldOutOrder:
