@@ -144,6 +144,7 @@ def _manifest(
         "rate_hz": settings.rate_hz,
         "length": settings.length,
         "channels": list(settings.channels),
+        "units": plan.units,
         "config": plan.config,
         "shards": shards,
         "tables": tables,

@@ -65,7 +65,8 @@ def make_pairs(store: Store, config: ConfigDict) -> str:
     try:
         unfinished.mkdir(parents=True)
         for code, split in enumerate(SPLITS):
-            rows_NM, difficulty_N = select(read_rows(store, np.flatnonzero(split_R == code), quality_R, edges), config)
+            rows = read_rows(store, np.flatnonzero(split_R == code), quality_R, edges)
+            rows_NM, difficulty_N = select(rows, config, store.segment_s)
             np.save(unfinished / f"{split}.npy", rows_NM)
             np.save(unfinished / f"{split}.difficulty.npy", difficulty_N)
             counts[split] = len(rows_NM)
@@ -156,12 +157,12 @@ def read_rows(store: Store, row_R: np.ndarray, quality_R: np.ndarray, edges: Seq
     )
 
 
-def select(rows: Rows, config: ConfigDict) -> tuple[np.ndarray, np.ndarray]:
+def select(rows: Rows, config: ConfigDict, segment_s: float) -> tuple[np.ndarray, np.ndarray]:
     """Return (`rows_NM` uint32, `difficulty_N` float32) of the rule in `config.pairs`, in the order of the rows."""
     rule = config.pairs
     if rule.rule == "all_segments":
         return rows.row_R[:, None].astype(np.uint32), (1 - rows.quality_R).astype(np.float32)
-    slots = int(rule.max_gap_s / config.data.segment_s + 1e-6)
+    slots = int(rule.max_gap_s / segment_s + 1e-6)
     if rule.rule == "quality_classes":
         return quality_class_pairs(rows, slots, rule.max_per_segment)
     return good_bad_pairs(rows, slots, rule.max_per_segment, rule.good_artefact_frac)

@@ -74,6 +74,14 @@ class Plan:
         """Windows that will be read."""
         return sum(block.windows for shard in self.shards for block in shard)
 
+    @property
+    def units(self) -> dict[str, list[str]]:
+        """Units that the recordings have, by role; more than one where some state theirs and others do not."""
+        recordings = [block.recording for shard in self.shards for block in shard]
+        return {
+            role: sorted({recording.channels[role].unit for recording in recordings}) for role in self.settings.channels
+        }
+
     def shard_name(self, shard: int) -> str:
         """File name of a shard."""
         return f"segments-{shard:05d}-of-{len(self.shards):05d}.array_record"
@@ -97,7 +105,8 @@ def plan_store(found: Sequence[Recording | Refused], config: ConfigDict) -> Plan
     longest = _longest_block(settings, config)
     for recording in recordings:
         windows, rest = _plan_recording(recording, settings)
-        outcomes.append(rest)
+        if rest.seconds:
+            outcomes.append(rest)
         blocks += [Block(recording, first, min(longest, windows - first)) for first in range(0, windows, longest)]
     shards = tuple(_fill_shards(blocks, max(1, config.prepare.shard_bytes // settings.segment_bytes)))
     prepared = preparation_config(config)

@@ -267,4 +267,5 @@ def _make_table(
     }
     for role in settings.channels:
         table[f"{role}_name"] = text([recording.channels[role].name for recording in recordings])
+        table[f"{role}_unit"] = text([recording.channels[role].unit for recording in recordings])
     return pa.table({**table, **joined})

@@ -100,6 +100,10 @@ class Store:
         return np.cumsum([0, *(entry["records"] for entry in self.shards)])
 
     @cached_property
+    def _column_names(self) -> frozenset[str]:
+        return frozenset(pq.read_schema(self.path / TABLE).names)
+
+    @cached_property
     def table(self) -> pa.Table:
         """The whole table; `column` reads less where one column is wanted."""
         return pq.read_table(self.path / TABLE)
@@ -111,6 +115,17 @@ class Store:
         """
         column = self._column(name)
         return column.to_numpy(zero_copy_only=False)
+
+    def has_column(self, name: str) -> bool:
+        """Whether the table has column `name`."""
+        return name in self._column_names
+
+    def take(self, row: int) -> dict[str, Any]:
+        """Return row `row` of the table: column -> value."""
+        group = int(np.searchsorted(self.first_rows, row, side="right")) - 1
+        populated = [number for number, shard in enumerate(self.shards) if shard["records"]]
+        table = pq.ParquetFile(self.path / TABLE).read_row_group(populated.index(group))
+        return table.slice(row - int(self.first_rows[group]), 1).to_pylist()[0]
 
     def codes(self, name: str) -> tuple[np.ndarray, list[str]]:
         """Return a column of texts as (rows,) int32 codes and the list of texts they stand for."""
@@ -179,7 +194,7 @@ class Store:
 
     def _column(self, name: str) -> Any:
         if name not in self._columns:
-            if name not in pq.read_schema(self.path / TABLE).names:
+            if not self.has_column(name):
                 raise KeyError(f"{self.path / TABLE} has no column {name}")
             column = pq.read_table(self.path / TABLE, columns=[name]).column(0)
             self._columns[name] = column.unify_dictionaries().combine_chunks()
@@ -190,9 +205,8 @@ class Store:
         try:
             return self._reader(shard).read(places)
         except RuntimeError as error:
-            raise StoreError(
-                f"{self.path / name}, records {places[:8]}: {error}; run tools/inspect_store.py"
-            ) from error
+            message = f"{self.path / name}, among records {places[:8]}: {error}; run tools/inspect_store.py"
+            raise StoreError(message) from error
 
     def _reader(self, shard: int) -> ArrayRecordReader:
         with self._opening:

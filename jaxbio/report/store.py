@@ -1,0 +1,221 @@
+"""The report of a store: what is in it, what was rejected, and how its segments look. One self-contained page.
+
+write_store_report(open_store("store"), config)      # store/store_report.html
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from matplotlib.figure import Figure
+from ml_collections import ConfigDict
+
+from jaxbio.data.pairs import CLASSES, Rows, class_edges, class_of, read_rows, select, split_codes
+from jaxbio.data.quantise import dequantise
+from jaxbio.data.splits import SPLITS
+from jaxbio.data.store import RECORDINGS, Store
+from jaxbio.report.figures import COLOURS, add_legend, new_figure, to_svg
+from jaxbio.report.page import facts, figure, page, paragraph, section, table, write_page
+
+VARIANTS = {"waveform": "waveform (blind to rhythm)", "author": "author's"}
+_FILES_SHOWN = 20
+
+
+def write_store_report(store: Store, config: ConfigDict, path: Path | None = None) -> Path:
+    """Draw the report of `store` under the quality and pairs fields of `config`; return where it lies.
+
+    The default place is `store_report.html` in the store. Reads a few segments, nothing else of the signals.
+    """
+    path = path or store.path / "store_report.html"
+    used_R = split_codes(store) >= 0
+    variant = config.quality.variant
+    quality_R = store.column(f"quality_{variant}")
+    edges = class_edges(quality_R[used_R], config)
+    rows = read_rows(store, np.flatnonzero(used_R), quality_R, edges)
+    sections = [
+        section("In short", facts(_summary(store, used_R))),
+        _account_section(store),
+        _split_section(store, used_R),
+        _class_section(store, used_R, config),
+        _quality_section(store, used_R),
+        _pair_section(rows, store, config),
+        _example_section(store, rows, variant),
+    ]
+    intro = f"{store.path.name}: {store.length / store.rate_hz:g}-s segments of {', '.join(store.channels)}"
+    return write_page(path, page("Segment store", f"{intro} at {store.rate_hz:g} Hz.", *sections))
+
+
+def _summary(store: Store, used_R: np.ndarray) -> dict[str, Any]:
+    account, counts = store.manifest["account"], store.manifest["counts"]
+    size = sum(shard["bytes"] for shard in store.shards)
+    return {
+        "hours kept": f"{account['kept_s'] / 3600:,.2f} of {account['total_s'] / 3600:,.2f}",
+        "segments in use": f"{int(used_R.sum()):,}",
+        "duplicates, not used": f"{counts['duplicates']:,}",
+        "subjects": f"{counts['subjects']:,}",
+        "recordings": f"{account['recordings_kept']:,} of {account['recordings']:,}",
+        "shards": f"{len(store.shards):,}, {size / 2**30:.3g} GiB",
+        "hash": store.hash,
+    }
+
+
+def _account_section(store: Store) -> str:
+    account = store.manifest["account"]
+    rows = []
+    for name, part in (("all", account), *account["sources"].items()):
+        if name != "all" and len(account["sources"]) == 1:
+            break
+        for outcome, seconds in (("kept", part["kept_s"]), *part["rejected_s"].items()):
+            share = seconds / part["total_s"] if part["total_s"] else 0.0
+            rows.append((name, outcome.replace("_", " "), f"{seconds / 3600:.3f}", f"{share:.2%}"))
+    blocks = [table(rows, ("source", "outcome", "hours", "share"))]
+    failed = _failures(store)
+    if failed:
+        blocks += [paragraph("Recordings that could not be used, or not to their end:")]
+        blocks += [table(failed, ("source", "recording", "reason", "s", "what was found"))]
+    note = "Every second of every recording is kept or rejected with a reason; recordings.parquet has it by recording."
+    return section("Where the time went", *blocks, note=note)
+
+
+def _failures(store: Store) -> list[tuple[str, ...]]:
+    recordings = pq.read_table(store.path / RECORDINGS, filters=[("detail", "!=", "")]).slice(0, _FILES_SHOWN)
+    return [
+        (line["source"], line["recording"], line["outcome"].replace("_", " "), f"{line['seconds']:.1f}", line["detail"])
+        for line in recordings.to_pylist()
+    ]
+
+
+def _split_section(store: Store, used_R: np.ndarray) -> str:
+    code_R = split_codes(store)
+    subject_R = _pair_codes(store.codes("source")[0], store.codes("subject")[0])
+    lines = []
+    for code, split in enumerate(SPLITS):
+        mine_R = code_R == code
+        hours = mine_R.sum() * store.segment_s / 3600
+        lines.append((split, f"{np.unique(subject_R[mine_R]).size:,}", f"{int(mine_R.sum()):,}", f"{hours:,.2f}"))
+    blocks = [table(lines, ("split", "subjects", "segments", "hours"))]
+    unknown = ~store.column("subject_known")[used_R]
+    if unknown.any():
+        share = f"{unknown.mean():.0%} of the segments come from recordings that name no subject"
+        blocks.append(paragraph(f"{share}; each of these recordings counts as its own subject."))
+    for move in store.manifest["split_moves"]:
+        moved = f"{move['subject']} of {move['source']}, by its hash in {move['from']}"
+        blocks.append(paragraph(f"The {move['to']} split would have been empty: {moved}, was moved there."))
+    return section("Splits", *blocks, note="By subject, a function of source and subject alone.")
+
+
+def _class_section(store: Store, used_R: np.ndarray, config: ConfigDict) -> str:
+    fig, (axes,) = new_figure(height_in=2.4)
+    lines = []
+    for place, (variant, label) in enumerate(VARIANTS.items()):
+        quality_R = store.column(f"quality_{variant}")[used_R]
+        edges = class_edges(quality_R, config)
+        share = np.bincount(class_of(quality_R, edges), minlength=len(CLASSES)) / max(1, quality_R.size)
+        axes.bar(np.arange(len(CLASSES)) + 0.4 * place - 0.2, 100 * share, 0.38, color=COLOURS[place], label=label)
+        lines.append((label, *(f"{part:.1%}" for part in share), ", ".join(f"{edge:.3g}" for edge in edges)))
+    axes.set_xticks(range(len(CLASSES)), CLASSES)
+    axes.set(ylabel="segments, %")
+    axes.margins(y=0.25)
+    add_legend(axes)
+    return section(
+        "Classes",
+        figure(to_svg(fig), "Share of the segments in use, by class, under both quality variants."),
+        table(lines, ("variant", *CLASSES, "lower edges")),
+    )
+
+
+def _quality_section(store: Store, used_R: np.ndarray) -> str:
+    figures = []
+    for variant, label in VARIANTS.items():
+        names = [name for name in (f"{role}_{variant}" for role in store.channels) if store.has_column(name)]
+        columns = {name.removesuffix(f"_{variant}"): store.column(name)[used_R] for name in names}
+        columns["both"] = store.column(f"quality_{variant}")[used_R]
+        figures.append(figure(_histogram(columns, "quality score"), f"Quality by channel, {label} variant."))
+    fractions = {name: store.column(f"{name}_frac")[used_R] for name in ("missing", "artefact")}
+    figures.append(figure(_histogram(fractions, "fraction of the segment"), "Missing samples and artefacts."))
+    return section("Quality", *figures)
+
+
+def _histogram(columns: Mapping[str, np.ndarray], label: str) -> str:
+    fig, axes = new_figure(len(columns), height_in=0.6 + 0.9 * len(columns), sharex=True)
+    edges = np.linspace(0, 1, 41)
+    for place, (name, value_R) in enumerate(columns.items()):
+        count, _ = np.histogram(np.clip(value_R, 0, 1), edges)
+        axes[place].stairs(100 * count / max(1, value_R.size), edges, fill=True, color=COLOURS[place], alpha=0.85)
+        axes[place].set(ylabel=f"{name}, %", xlim=(0, 1))
+    axes[-1].set(xlabel=label)
+    return to_svg(fig)
+
+
+def _pair_section(rows: Rows, store: Store, config: ConfigDict) -> str:
+    pair_NM, _ = select(rows, config, store.segment_s)
+    if pair_NM.shape[1] == 1:
+        return section("Pairs", paragraph(f"{len(pair_NM):,} single segments: the rule makes no pairs."))
+    place_NM = np.searchsorted(rows.row_R, pair_NM)
+    gap_s = np.abs(np.diff(rows.slot_R[place_NM], axis=1)[:, 0]) * store.segment_s
+    count = np.zeros((len(CLASSES), len(CLASSES)), int)
+    np.add.at(count, tuple(rows.class_R[place_NM].T), 1)
+    lines = [
+        (CLASSES[better], *(f"{count[better, worse]:,}" for worse in range(len(CLASSES))))
+        for better in reversed(range(len(CLASSES)))
+        if count[better].any()
+    ]
+    rule = f"{config.pairs.rule}, at most {config.pairs.max_gap_s:g} s apart"
+    cap = config.pairs.max_per_segment
+    rule += "" if cap is None else f", at most {cap} a segment, nearest first"
+    return section(
+        "Pairs",
+        figure(_gap_figure(gap_s, store.segment_s), "Pairs by the time between the starts of their members."),
+        table(lines, ("better \\ worse", *CLASSES)),
+        note=f"{len(pair_NM):,} pairs by the rule {rule}; the better member is the teacher's.",
+    )
+
+
+def _gap_figure(gap_s: np.ndarray, segment_s: float) -> str:
+    fig, (axes,) = new_figure()
+    gap, count = np.unique(gap_s, return_counts=True)
+    axes.bar(gap, count, 0.8 * segment_s, color=COLOURS[0])
+    axes.set(xlabel="time gap, s", ylabel="pairs")
+    return to_svg(fig)
+
+
+def _example_section(store: Store, rows: Rows, variant: str) -> str:
+    """Draw the best and the worst segment of each class, worst class first."""
+    figures = []
+    for code, name in enumerate(CLASSES):
+        place = np.flatnonzero(rows.class_R == code)
+        if not place.size:
+            continue
+        ordered = place[np.argsort(rows.quality_R[place], kind="stable")]
+        for which, chosen in (("worst", ordered[0]), ("best", ordered[-1])):
+            figures.append(_example(store, int(rows.row_R[chosen]), f"{name}, its {which}", variant))
+    return section("Examples", *figures, note="The best and the worst segment of each class, in physical units.")
+
+
+def _example(store: Store, row: int, what: str, variant: str) -> str:
+    x_CT = dequantise(store.read([row]), store.scale_NC2[[row]])[0]
+    about = store.take(row)
+    fig = draw_segment(x_CT, store.rate_hz, [(role, about[f"{role}_unit"]) for role in store.channels])
+    scores = [f"{role} {about[name]:.2f}" for role in store.channels if (name := f"{role}_{variant}") in about]
+    where = f"{about['source']} {about['recording']} at {about['start_s']:g} s"
+    return figure(to_svg(fig), f"{what}: {about[f'quality_{variant}']:.3f} ({', '.join(scores)}), {where}")
+
+
+def draw_segment(x_CT: np.ndarray, rate_hz: float, labels: Sequence[tuple[str, str]]) -> Figure:
+    """Return a figure of one segment, a channel below the other, time in s; `labels` are (role, unit) by channel."""
+    fig, axes = new_figure(len(labels), height_in=0.5 + 0.95 * len(labels), sharex=True)
+    # Lowest and highest sample of every four: half the points, and no peak is lost.
+    framed = x_CT[:, : x_CT.shape[1] // 4 * 4].reshape(len(labels), -1, 4)
+    drawn = np.stack([framed.min(-1), framed.max(-1)], axis=-1).reshape(len(labels), -1)
+    time_s = np.arange(drawn.shape[1]) * 2 / rate_hz
+    for axis, x_T, (role, unit), colour in zip(axes, drawn, labels, COLOURS, strict=False):
+        axis.plot(time_s, x_T, linewidth=0.6, color=colour)
+        axis.set(ylabel=f"{role.upper()}, {unit}", xlim=(0, x_CT.shape[1] / rate_hz))
+    axes[-1].set(xlabel="time, s")
+    return fig
+
+
+def _pair_codes(first_R: np.ndarray, second_R: np.ndarray) -> np.ndarray:
+    return first_R.astype(np.int64) * (int(second_R.max(initial=0)) + 1) + second_R

@@ -1,0 +1,37 @@
+"""Check every byte of a store, count what is in it, and draw store_report.html into it.
+
+python tools/inspect_store.py store
+python tools/inspect_store.py store --config configs/qualityfm_base.py --config.quality.variant=author
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxbio.config import fields
+from jaxbio.config.command_line import parse_command
+from jaxbio.config.faults import run_command
+from jaxbio.data.store import open_store
+from jaxbio.report.store import write_store_report
+
+
+def main(arguments: Sequence[str]) -> dict:
+    """Verify and draw the store; return its counts and where the report lies."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("store", metavar="DIR", help="a store that tools/prepare_store.py made")
+    parser.add_argument("--out", metavar="FILE.html", help="the report; default: store_report.html in the store")
+    flags, config = parse_command(arguments, parser, needs_config=False)
+    store = open_store(flags.store)
+    store.verify()
+    out = Path(flags.out) if flags.out else None
+    # Without a recipe: the classes and pairs of the default fields, at the store's own rate and length.
+    report = write_store_report(store, config or fields.defaults(), out)
+    account = {name: store.manifest["account"][name] for name in ("total_s", "kept_s", "rejected_s")}
+    return {"store": flags.store, "hash": store.hash, **store.manifest["counts"], **account, "report": str(report)}
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    run_command(main)

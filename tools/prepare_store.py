@@ -1,0 +1,79 @@
+"""Turn recordings into a segment store, and make its index.
+
+python tools/prepare_store.py --config configs/qualityfm_base.py --source wfdb:/archive/mimic --out store --workers 16
+python tools/prepare_store.py --config configs/quickstart.py --source synthetic:1600 --out store
+python tools/prepare_store.py --config configs/quickstart.py --source 'csv:DIR?time=Time [s]:s' --out store --dry_run
+
+A preparation that was ended goes on where it was: start the same line again. See docs/data.md.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+# One thread a worker: processes already fill the cores. Before NumPy is imported, here and in every worker.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+from jaxbio.config.command_line import parse_command
+from jaxbio.config.faults import Fault, UserError, run_command
+from jaxbio.data.plan import Plan, plan_store
+from jaxbio.data.prepare import find_recordings, prepare_store, read_subjects
+from jaxbio.data.recordings import Refused, Source, parse_source
+from jaxbio.data.store import Store
+from jaxbio.report.store import write_store_report
+
+
+def main(arguments: Sequence[str]) -> dict:
+    """Prepare the store, or say what a preparation would write; return counts and the account."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", action="append", required=True, metavar="FORMAT:PATH", help="may be repeated")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the store; new, or one begun before")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes; one a core is right")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N recordings of every source")
+    parser.add_argument("--subjects", metavar="FILE.csv", help="source,recording,subject where paths do not say")
+    parser.add_argument("--dry_run", action="store_true", help="plan from headers, write nothing")
+    flags, config = parse_command(arguments, parser)
+    sources = _parse_sources(flags.source)
+    subjects = read_subjects(flags.subjects) if flags.subjects else None
+    if flags.dry_run:
+        found = find_recordings(sources, config, limit=flags.limit, subjects=subjects)
+        refused = Counter(entry.reason for entry in found if isinstance(entry, Refused))
+        return {"store": flags.out, "dry_run": True, **_planned(plan_store(found, config)), "refused": dict(refused)}
+    out = Path(flags.out)
+    manifest = prepare_store(sources, config, out, workers=flags.workers, limit=flags.limit, subjects=subjects)
+    report = write_store_report(Store(out, manifest), config)
+    account = {name: manifest["account"][name] for name in ("total_s", "kept_s", "rejected_s")}
+    return {"store": flags.out, "hash": manifest["hash"], **manifest["counts"], **account, "report": str(report)}
+
+
+def _parse_sources(texts: Sequence[str]) -> list[Source]:
+    sources: list[Source] = []
+    faults: list[Fault] = []
+    for text in texts:
+        try:
+            sources.append(parse_source(text))
+        except UserError as error:
+            faults += error.faults
+    if faults:
+        raise UserError(*faults)
+    return sources
+
+
+def _planned(plan: Plan) -> dict:
+    return {
+        "recordings": len({block.recording.recording for shard in plan.shards for block in shard}),
+        "hours": round(plan.windows * plan.settings.segment_s / 3600, 3),
+        "segments_at_most": plan.windows,
+        "shards": len(plan.shards),
+        "bytes_at_most": plan.windows * plan.settings.segment_bytes,
+    }
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    run_command(main)
