@@ -1,0 +1,151 @@
+"""The README does what it says: its commands and its Python run as written, in a copy of the repository."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import jaxbio
+from jaxbio.config.command_line import load_recipe
+from jaxbio.export.weights import unflatten_tree
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+
+# What a test cannot run as written, and what it does instead; None: only that file and flags exist.
+INSTEAD = {
+    "make test": "make --dry-run test",  # it is what runs this test
+    "source .venv/bin/activate": None,
+    "python tools/plan.py": None,  # compiles for minutes and wants the extra [tpu]
+    "python launch/run.py --config configs/qualityfm_base.py --config.data.store=STORE": "{} --config.train.steps=2",
+}
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def commands() -> list[str]:
+    lines = [line.partition("    #")[0].strip() for block in blocks("bash") for line in block.splitlines()]
+    inline = re.findall(r"`((?:sbatch|TPU=|kubectl|python ).*?)`", README)
+    return [line for line in [*lines, *inline] if line]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_file_preset_and_flag_of_a_command_exists(command):
+    words = [word for word in shlex.split(command) if "=" not in word or word.startswith("--")]
+    for word in words:
+        if word.startswith(("tools/", "launch/", "configs/")):
+            path, _, presets = word.partition(":")
+            assert (ROOT / path).is_file(), word
+            if path.startswith("configs/"):
+                load_recipe(str(ROOT / path) + ":" + presets)
+    scripts = [word for word in words if word.startswith(("tools/", "launch/")) and word.endswith(".py")]
+    if scripts:
+        said = subprocess.run(
+            [sys.executable, ROOT / scripts[0], "--help"], capture_output=True, text=True, env=environment(ROOT)
+        )
+        flags = [word.partition("=")[0] for word in words if word.startswith("--")]
+        for flag in flags:
+            assert flag in said.stdout or flag.startswith("--config."), (flag, said.stderr)
+
+
+def test_every_file_the_readme_links_to_exists():
+    links = re.findall(r"\]\((?!http)([^)#]+)", README) + re.findall(r'src="([^"]+)"', README)
+    assert len(links) > 4
+    for link in links:
+        assert (ROOT / link).is_file(), link
+
+
+def test_every_file_the_readme_names_in_the_repository_exists():
+    for path in re.findall(r"`((?:jaxbio|configs|docs|launch|tools)/[\w/.]+)`", README):
+        assert (ROOT / path).exists(), path
+
+
+def environment(root: Path) -> dict[str, str]:
+    """The surroundings of a reader, whose .venv is this test's own environment."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    kept = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    return {**kept, "PATH": path, "PYTHONPATH": str(root), "JAX_PLATFORMS": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory, data_dir):
+    """A copy of the repository in which every command of the README has been run, in order."""
+    root = tmp_path_factory.mktemp("reader") / "jaxbio"
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in listed.splitlines():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, root / name)
+    (root / ".venv").mkdir()
+    (root / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
+    (root / ".venv" / "installed").touch()
+    (root / "RECORDS").symlink_to(data_dir / "cinc2015_vt")
+    in_blocks = [line.partition("    #")[0].strip() for block in blocks("bash") for line in block.splitlines()]
+    for command in filter(None, in_blocks):
+        instead = next((text for start, text in INSTEAD.items() if command.startswith(start)), "{}")
+        if instead is None:
+            continue
+        done = subprocess.run(
+            ["bash", "-c", instead.format(command)],
+            cwd=root,
+            env=environment(root),
+            capture_output=True,
+            text=True,
+            timeout=900,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return root
+
+
+@pytest.mark.slow
+def test_the_commands_make_what_the_readme_says(reader):
+    made = [
+        "runs/quickstart/report.html",
+        "runs/quickstart/metrics.jsonl",
+        "runs/quickstart/export/card.json",
+        "runs/quickstart/export/encoder.stablehlo",
+        "STORE/manifest.json",
+        "STORE/store_report.html",
+        "runs/mine/report.html",
+        "runs/base/config.json",
+        "reference/reference.safetensors",
+        "imported/card.json",
+    ]
+    assert [name for name in made if not (reader / name).exists()] == []
+
+
+@pytest.mark.slow
+def test_the_python_runs_as_written(reader, monkeypatch):
+    monkeypatch.chdir(reader)
+    rng = np.random.default_rng(0)
+    t_T = np.arange(60 * 125) / 125
+    shelf = {
+        "ppg": np.sin(2 * np.pi * 1.2 * t_T) + 0.1 * rng.normal(size=t_T.size),
+        "ecg": np.sin(2 * np.pi * 1.2 * t_T) ** 63 + 0.1 * rng.normal(size=t_T.size),
+        "x_BCT": np.load("runs/quickstart/export/example.npz")["x_BCT"],
+        "weights": unflatten_tree(load_file("runs/quickstart/export/params.safetensors")),
+    }
+    for block in blocks("python"):
+        if "encoder.stablehlo" in block:
+            monkeypatch.chdir(reader / "runs/quickstart/export")
+        exec(block, shelf)
+    assert shelf["vectors"].shape == (2, shelf["model"].card.width)
+    expected = np.load("example.npz")["tok_BLD"]
+    np.testing.assert_allclose(shelf["tokens"], expected, atol=1e-5)
+    assert shelf["jaxbio"] is jaxbio
+
+
+@pytest.mark.slow
+def test_export_and_import_gave_the_same_weights(reader):
+    first, second = (load_file(reader / name / "params.safetensors") for name in ("runs/quickstart/export", "imported"))
+    assert first.keys() == second.keys()
+    for name, array in first.items():
+        np.testing.assert_array_equal(array, second[name])
