@@ -39,7 +39,7 @@ def list_files(source: Source, channel_names: Mapping[str, Sequence[str]]) -> It
         os.path.join(header.folder, name + ".hea") for header in headers for name, _ in header.segments if name != GAP
     }
     for header in headers:
-        if header.path not in parts:
+        if header.segments or header.path not in parts:  # a segment has no segments: a ring of them is refused
             try:
                 yield _recording(source, header, channel_names)
             except RecordingError as error:
@@ -159,17 +159,16 @@ def _plan(root: str, header: Header) -> tuple[tuple[str, ...], tuple[int, ...], 
     if not header.segments:
         return (os.path.splitext(os.path.basename(header.path))[0],), (check_signals(root, header),), header
     segments = list(header.segments)
-    variable = segments[0][1] == 0
+    total = sum(frames for _, frames in segments)
+    if header.frames is not None and total != header.frames:
+        detail = f"states {header.frames} frames; its segments hold {total}"
+        raise RecordingError("bad_header", header.path, detail)
     described_by = next((name for name, _ in segments if name != GAP), None)
     if described_by is None:
         raise RecordingError("not_a_recording", header.path, "every segment is a gap")
     described = read_header(_segment_path(root, header.folder, described_by))
     if described.segments:
         raise RecordingError("bad_header", header.path, f"segment {described_by!r} has segments itself")
-    if variable:
-        segments = segments[1:]
-    total = sum(frames for _, frames in segments)
-    if header.frames is not None and total != header.frames:
-        detail = f"states {header.frames} frames; its segments hold {total}"
-        raise RecordingError("bad_header", header.path, detail)
+    if segments[0][1] == 0:
+        segments = segments[1:]  # the layout
     return tuple(name for name, _ in segments), tuple(frames for _, frames in segments), described
