@@ -27,7 +27,7 @@ _SUFFIXES = (".npy", ".npz")
 _RATE_ENTRY = "rate_hz"
 _MOST_SIGNALS = 1000  # a square matrix is no recording
 # What damaged archives and array headers raise.
-_BROKEN = (OSError, EOFError, ValueError, KeyError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError)
+_BROKEN = (OSError, EOFError, ValueError, LookupError, ArithmeticError, RuntimeError, zlib.error, zipfile.BadZipFile)
 
 
 def list_files(source: Source, channel_names: Mapping[str, Sequence[str]]) -> Iterator[Recording | Refused]:
@@ -57,11 +57,15 @@ class ArrayReader:
     def _signal(self, index: int, span: slice) -> np.ndarray:
         try:
             if self.path.lower().endswith(".npz"):
-                return _load_entry(self.path, self.names[index], os.stat(self.path).st_mtime_ns)[span].copy()
-            array = np.load(self.path, mmap_mode="r", allow_pickle=False)
-            return _time_last(array)[index, span].astype(np.float32)
+                signal = _load_entry(self.path, self.names[index], os.stat(self.path).st_mtime_ns)
+            else:
+                signal = _time_last(np.load(self.path, mmap_mode="r", allow_pickle=False))[index]
+            values = signal[span].astype(np.float32)
         except _BROKEN as error:
             raise RecordingError("unreadable_file", self.path, f"{type(error).__name__}: {error}") from error
+        if len(values) != span.stop - span.start:
+            raise RecordingError("truncated_file", self.path, f"has fewer than {span.stop} samples")
+        return values
 
 
 @functools.lru_cache(maxsize=4)

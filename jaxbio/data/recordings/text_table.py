@@ -57,9 +57,9 @@ def scan_table(path: str) -> Scan:
         skipped = next((n for n, line in enumerate(first) if line.strip() and not line.startswith(b"#")), None)
         if skipped is None:
             raise RecordingError("empty_file", path, "no line of it holds anything")
-        top = first[skipped].decode(errors="surrogateescape")
-        delimiter = max(_DELIMITERS, key=lambda mark: (mark in top.strip(), -_DELIMITERS.index(mark)))
-        names = _split(top, delimiter)
+        tops = [line.decode(errors="surrogateescape") for line in first[skipped : skipped + 16] if line.strip()]
+        delimiter = _delimiter_of(*tops[:2])
+        names = _split(tops[0], delimiter)
         if any(_is_number(name) for name in names) or not any(names):
             names = [str(number + 1) for number in range(len(names))]
         else:
@@ -134,6 +134,11 @@ def _rows(lines: list[bytes], columns: int) -> list[bytes]:
     if columns == 1 or not (b"" in lines or b"\r" in lines):
         return lines
     return [line for line in lines if line not in (b"", b"\r")]
+
+
+def _delimiter_of(*lines: str) -> str:
+    """Return the first delimiter that every line has; the comma where the lines are single cells."""
+    return next((mark for mark in _DELIMITERS if all(mark in line.strip() for line in lines)), _DELIMITERS[0])
 
 
 def _split(line: str, delimiter: str) -> list[str]:
