@@ -138,8 +138,11 @@ class Store:
         columns = [self.column(f"{role}_{part}") for role in self.channels for part in ("offset", "gain")]
         return np.stack(columns, axis=-1).reshape(self.rows, len(self.channels), 2)
 
-    def read(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+    def read(self, rows: Sequence[int] | np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Return segments (n, C, T) int16 of `rows` (n,), in that order; safe to call from several threads.
+
+        They are written into `out` (n, C, T) where it is given: a loader uses its memory again, because fresh pages
+        cost as much as the reading.
 
         Raises IndexError for a row outside the store and StoreError, with shard and rows, where its bytes are not
         those that were written.
@@ -147,17 +150,17 @@ class Store:
         row_N = np.asarray(rows, np.int64)
         if row_N.size and (row_N.min() < 0 or row_N.max() >= self.rows):
             raise IndexError(f"rows {row_N.min()}..{row_N.max()} of {self.path}, which has {self.rows}")
+        shape = (row_N.size, len(self.channels), self.length)
+        segment_NCT = np.empty(shape, "<i2") if out is None else out
         shard_N = np.searchsorted(self.first_rows, row_N, side="right") - 1
-        records: list[bytes] = [b""] * row_N.size
         order_N = np.argsort(shard_N, kind="stable")
         cuts = np.flatnonzero(np.diff(shard_N[order_N])) + 1
         for place in np.split(order_N, cuts) if row_N.size else ():
             shard = int(shard_N[place[0]])
             found = self._read_shard(shard, (row_N[place] - self.first_rows[shard]).tolist())
             for position, record in zip(place.tolist(), found, strict=True):
-                records[position] = record
-        joined = np.frombuffer(b"".join(records), "<i2")
-        return joined.reshape(row_N.size, len(self.channels), self.length)
+                segment_NCT[position] = np.frombuffer(record, "<i2").reshape(shape[1:])
+        return segment_NCT
 
     def check(self, config: ConfigDict) -> None:
         """Refuse a store that was prepared for another model: rate, length and channels must be the recipe's.
