@@ -21,6 +21,7 @@ from jaxbio.report.page import facts, figure, page, paragraph, section, table, w
 
 VARIANTS = {"waveform": "waveform (blind to rhythm)", "author": "author's"}
 _FILES_SHOWN = 20
+_FRAMES_DRAWN = 1000
 
 
 def write_store_report(store: Store, config: ConfigDict, path: Path | None = None) -> Path:
@@ -206,10 +207,11 @@ def _example(store: Store, row: int, what: str, variant: str) -> str:
 def draw_segment(x_CT: np.ndarray, rate_hz: float, labels: Sequence[tuple[str, str]]) -> Figure:
     """Return a figure of one segment, a channel below the other, time in s; `labels` are (role, unit) by channel."""
     fig, axes = new_figure(len(labels), height_in=0.5 + 0.95 * len(labels), sharex=True)
-    # Lowest and highest sample of every four: half the points, and no peak is lost.
-    framed = x_CT[:, : x_CT.shape[1] // 4 * 4].reshape(len(labels), -1, 4)
+    # Lowest and highest sample of every frame: fewer points, and no peak is lost.
+    frame = max(2, x_CT.shape[1] // _FRAMES_DRAWN)
+    framed = x_CT[:, : x_CT.shape[1] // frame * frame].reshape(len(labels), -1, frame)
     drawn = np.stack([framed.min(-1), framed.max(-1)], axis=-1).reshape(len(labels), -1)
-    time_s = np.arange(drawn.shape[1]) * 2 / rate_hz
+    time_s = np.arange(drawn.shape[1]) * frame / 2 / rate_hz
     for axis, x_T, (role, unit), colour in zip(axes, drawn, labels, COLOURS, strict=False):
         axis.plot(time_s, x_T, linewidth=0.6, color=colour)
         axis.set(ylabel=f"{role.upper()}, {unit}", xlim=(0, x_CT.shape[1] / rate_hz))

@@ -1,0 +1,91 @@
+"""Measure how fast recordings become finished shards: segments over CPU seconds of all processes, start-up excluded.
+
+python tools/bench_prepare.py --config configs/qualityfm_base.py --source wfdb:/data/cinc2015_vt
+python tools/bench_prepare.py --config configs/qualityfm_base.py --source wfdb:/data/cinc2015_vt --workers 2 --repeats 5
+
+Counted are listing, planning, reading, measuring (every term of both quality variants), writing and hashing; segments
+are those that were kept. Started processes and imported libraries are not counted, nor is one first shard.
+"""
+
+import argparse
+import logging
+import multiprocessing
+import os
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+# One thread a worker: processes already fill the cores. Before NumPy is imported, here and in every worker.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+from ml_collections import ConfigDict
+
+from jaxbio.config.command_line import parse_command
+from jaxbio.config.faults import run_command
+from jaxbio.data.plan import plan_store
+from jaxbio.data.prepare import find_recordings
+from jaxbio.data.recordings import Source, parse_source
+from jaxbio.data.shards import PARTS, write_shard
+
+
+def main(arguments: Sequence[str]) -> dict:
+    """Prepare the sources' shards several times into temporary folders; return the medians."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", action="append", required=True, metavar="FORMAT:PATH", help="may be repeated")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes")
+    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="runs; the median counts")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N recordings of every source")
+    flags, config = parse_command(arguments, parser)
+    sources = [parse_source(text) for text in flags.source]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(flags.workers, context) as pool:
+        _prepare(pool, sources, config, 1)
+        runs = [_prepare(pool, sources, config, flags.limit) for _ in range(flags.repeats)]
+        peaks = list(pool.map(_peak_bytes, range(flags.workers)))
+    segments, cpu_s, wall_s = (statistics.median(values) for values in zip(*runs, strict=True))
+    return {
+        "segments_per_s_per_core": round(segments / cpu_s, 1),
+        "segments_per_s": round(segments / wall_s, 1),
+        "segments": int(segments),
+        "workers": flags.workers,
+        "peak_bytes_a_worker": max(peaks),
+        "each": [round(segments / cpu_s, 1) for segments, cpu_s, _ in runs],
+    }
+
+
+def _prepare(
+    pool: ProcessPoolExecutor, sources: Sequence[Source], config: ConfigDict, limit: int | None
+) -> tuple[int, float, float]:
+    """Return segments kept, CPU seconds of all processes, and seconds."""
+    began_s, cpu_s = time.perf_counter(), time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / PARTS).mkdir()
+        plan = plan_store(find_recordings(sources, config, limit=limit), config)
+        jobs = [
+            (Path(folder), plan.shard_name(number), number, blocks, plan.settings)
+            for number, blocks in enumerate(plan.shards)
+        ]
+        done = list(pool.map(_write_timed, jobs))
+        cpu_s = time.process_time() - cpu_s + sum(worker_s for _, worker_s in done)
+        return sum(records for records, _ in done), cpu_s, time.perf_counter() - began_s
+
+
+def _write_timed(job: tuple) -> tuple[int, float]:
+    began_s = time.process_time()
+    part = write_shard(*job)
+    return part.records, time.process_time() - began_s
+
+
+def _peak_bytes(_: int) -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.ERROR, format="%(message)s", stream=sys.stderr)
+    run_command(main)
