@@ -1,0 +1,80 @@
+"""What is missing from a signal, before any beat is looked for: gaps, flat lines, clipping.
+
+gaps = find_gaps(x_BN, rate_hz=125.0)
+gaps.missing_BN, gaps.clipped_BN, gaps.filled_BN
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxbio.signals import filters
+
+FLAT_S = 0.5  # a signal that does not move for so long is held, not measured
+CLIPPED_S = 0.04  # rests at the segment's extreme for so long
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """Faults of B segments: `missing_BN` NaN, infinite or flat, `clipped_BN`, `nan_frac_B`, `filled_BN` without NaN.
+
+    `offset_B` and `scale_B` are the middle and half of each row's range (float32); `constant_B`, `infinite_B` bool.
+    """
+
+    missing_BN: np.ndarray
+    clipped_BN: np.ndarray
+    nan_frac_B: np.ndarray
+    infinite_B: np.ndarray
+    constant_B: np.ndarray
+    filled_BN: np.ndarray
+    offset_B: np.ndarray
+    scale_B: np.ndarray
+
+
+def find_gaps(x_BN: np.ndarray, rate_hz: float) -> Gaps:
+    """Return the faults of raw segments (B, N) float32 at rate_hz, NaN where missing, and the gaps filled linearly.
+
+    Missing: NaN, infinite, or the same value for at least 0.5 s. Clipped: at the segment's largest or smallest value
+    for at least 40 ms. Gaps are filled by straight lines; before the first and after the last value it is repeated.
+    """
+    finite_BN = np.isfinite(x_BN)
+    whole_B = finite_BN.all(axis=-1)
+    infinite_B = np.zeros(len(x_BN), bool)
+    filled_BN = x_BN
+    if not whole_B.all():
+        filled_BN = x_BN.copy()
+        infinite_B[~whole_B] = np.isinf(x_BN[~whole_B]).any(axis=-1)
+        for row in np.flatnonzero(~whole_B):
+            filled_BN[row] = _filled(x_BN[row], finite_BN[row])
+    low_B, high_B = filled_BN.min(axis=-1), filled_BN.max(axis=-1)
+    scale_B = 0.5 * high_B - 0.5 * low_B
+    still_BN = np.zeros(x_BN.shape, bool)
+    still_BN[:, 1:] = filled_BN[:, 1:] == filled_BN[:, :-1]
+    flat_BN = _runs_of_equal(still_BN, round(FLAT_S * rate_hz))
+    extreme_BN = (filled_BN == low_B[:, None]) | (filled_BN == high_B[:, None])
+    clipped_BN = filters.in_runs(extreme_BN, max(3, round(CLIPPED_S * rate_hz))) & finite_BN
+    return Gaps(
+        missing_BN=flat_BN | ~finite_BN,
+        clipped_BN=clipped_BN,
+        nan_frac_B=1.0 - finite_BN.mean(axis=-1),
+        infinite_B=infinite_B,
+        constant_B=~(scale_B > np.finfo(np.float32).tiny),
+        filled_BN=filled_BN,
+        offset_B=0.5 * high_B + 0.5 * low_B,
+        scale_B=scale_B,
+    )
+
+
+def _filled(x_N: np.ndarray, finite_N: np.ndarray) -> np.ndarray:
+    """Return x_N with everything not finite replaced by linear interpolation, all zeros where nothing is finite."""
+    at = np.flatnonzero(finite_N)
+    return np.interp(np.arange(len(x_N)), at, x_N[at]).astype(x_N.dtype) if len(at) else np.zeros_like(x_N)
+
+
+def _runs_of_equal(still_BN: np.ndarray, least: int) -> np.ndarray:
+    """Return the samples of runs of at least `least` equal samples, where `still` says equal to the one before."""
+    held_BN = filters.in_runs(still_BN, max(1, least - 1))
+    if held_BN.any():
+        held_BN = held_BN.copy()
+        held_BN[:, :-1] |= held_BN[:, 1:]
+    return held_BN

@@ -1,0 +1,77 @@
+"""The front door of signals: scores of arrays that never saw a store.
+
+jaxbio.signals.score(ppg=x, ecg=y, rate_hz=125)["quality_waveform"]
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from jaxbio.config.faults import Fault, UserError
+from jaxbio.signals.segments import ANALYSIS_HZ, REASONS, measure
+
+WINDOW_S = 30.0
+MIN_S = 5.0
+
+
+def score(
+    ppg: ArrayLike | None = None,
+    ecg: ArrayLike | None = None,
+    abp: ArrayLike | None = None,
+    *,
+    rate_hz: float | Mapping[str, float],
+) -> dict[str, Any]:
+    """Return the quality of signals and every term of it, by both variants: floats, or arrays (B,) for (B, T) input.
+
+    Each signal is (T,) or (B, T), any unit, NaN where missing, from 5 s up, at rate_hz (one number, or one by name);
+    all span the same time. Signals longer than 30 s are scored in whole windows of 30 s, shorter ones whole, and the
+    mean over windows is returned; what remains behind the last window is not looked at. Keys are the columns of
+    `segments.measure`; `kept_frac` is the share of windows preparation would keep.
+
+    Raises UserError for no signal, unlike durations or rows, less than 5 s, or a rate that is not positive.
+    """
+    given = {"ppg": ppg, "ecg": ecg, "abp": abp}
+    signals = {role: np.asarray(x, np.float32) for role, x in given.items() if x is not None}
+    rates_hz = {role: float(rate_hz[role] if isinstance(rate_hz, Mapping) else rate_hz) for role in signals}
+    _check(signals, rates_hz)
+    single = all(x.ndim == 1 for x in signals.values())
+    duration_s = min(x.shape[-1] / rates_hz[role] for role, x in signals.items())
+    windows = max(1, int(duration_s / WINDOW_S + 1e-9))
+    span_s = WINDOW_S if duration_s >= WINDOW_S else duration_s
+    raw = {}
+    for role, x in signals.items():
+        x_BN = np.atleast_2d(x)
+        samples = round(span_s * rates_hz[role])
+        starts = [round(number * span_s * rates_hz[role]) for number in range(windows)]
+        starts = [min(start, x_BN.shape[1] - samples) for start in starts]
+        raw[role] = np.stack([x_BN[:, start : start + samples] for start in starts], axis=1).reshape(-1, samples)
+    length = round(span_s * ANALYSIS_HZ)
+    measured = measure(raw, rate_hz=length / span_s, length=length, channels=tuple(raw))
+    columns = dict(measured.columns)
+    columns["kept_frac"] = measured.reason_B == REASONS.index("kept")
+    means = {name: column.reshape(-1, windows).mean(axis=1, dtype=np.float64) for name, column in columns.items()}
+    return {name: float(mean_B[0]) if single else mean_B for name, mean_B in means.items()}
+
+
+def _check(signals: Mapping[str, np.ndarray], rates_hz: Mapping[str, float]) -> None:
+    """Raise UserError with every fault of the signals and rates."""
+    if not signals:
+        raise UserError(Fault("score", "no signal", "give ppg=, ecg= or abp="))
+    faults = []
+    for role, x in signals.items():
+        if not (np.isfinite(rates_hz[role]) and rates_hz[role] > 0):
+            faults.append(Fault("rate_hz", rates_hz[role], "give the sampling rate in Hz, above 0"))
+        elif x.ndim not in (1, 2):
+            faults.append(Fault(role, x.shape, "give (samples,) or (recordings, samples)"))
+        elif x.shape[-1] < MIN_S * rates_hz[role]:
+            faults.append(Fault(role, f"{x.shape[-1] / rates_hz[role]:g} s", f"give at least {MIN_S:g} s"))
+    if faults:
+        raise UserError(*faults)
+    if len({x.shape[:-1] for x in signals.values()}) > 1:
+        shapes = {role: x.shape for role, x in signals.items()}
+        raise UserError(Fault("score", shapes, "give as many rows of each signal"))
+    durations_s = {role: x.shape[-1] / rates_hz[role] for role, x in signals.items()}
+    if max(durations_s.values()) - min(durations_s.values()) > 0.1:
+        raise UserError(Fault("score", durations_s, "signals must span the same seconds: cut them, or check rate_hz"))

@@ -1,0 +1,179 @@
+"""From raw windows of one length to segments with scores: the one entry of preparation into signals.
+
+measured = measure({"ppg": x_BN, "ecg": y_BN}, rate_hz=300.0, length=9000, channels=("ppg", "ecg"))
+measured.x_BCT, measured.reason_B, measured.columns["quality_waveform"]
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxbio.signals import author, filters, quality, templates
+from jaxbio.signals.artefacts import Gaps, find_gaps
+from jaxbio.signals.beats import DETECTION_HZ, Beats, find_pulses, find_r_peaks, rate_bpm
+
+REASONS: tuple[str, ...] = ("kept", "missing", "constant", "infinite")
+ROLES: tuple[str, ...] = ("ppg", "ecg", "abp")
+ANALYSIS_HZ = 300.0  # scores are those of this rate, whatever rate a store has (QualityFM: 300)
+RATE_COLUMNS = {"ecg": "heart_rate_bpm", "ppg": "pulse_rate_bpm", "abp": "abp_rate_bpm"}
+# window about a beat, seconds before and after, and the step of its samples
+_WINDOWS = {"ecg": (0.25, 0.40, 1 / 150), "ppg": (0.20, 0.45, 1 / 100), "abp": (0.20, 0.45, 1 / 100)}
+_FITTING = 0.5  # correlation with a template under which a beat counts as artefact
+_BEAT_REACH_S = 1.5  # farther from a beat than this, a signal without beats is artefact
+_CELL_S = 0.1  # grid on which artefacts of several channels are joined
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Segments and what is known of them.
+
+    x_BCT: float32, physical units, resampled, gaps filled linearly. reason_B: uint8 index into REASONS, 0 for a
+    segment that is kept. columns: (B,) float32 each, for the store's table; see `measure`.
+    """
+
+    x_BCT: np.ndarray
+    reason_B: np.ndarray
+    columns: dict[str, np.ndarray]
+
+
+def measure(
+    raw: Mapping[str, np.ndarray],
+    *,
+    rate_hz: float,
+    length: int,
+    channels: Sequence[str],
+    author_rate_bpm: tuple[float, float] = (40.0, 120.0),
+    max_missing_frac: float = 0.2,
+) -> Measured:
+    """Return segments of `length` samples at rate_hz, the reason to reject each, and every score and its terms.
+
+    `raw` has (B, N) float32 by role, NaN where missing; all span length / rate_hz seconds, N may differ by role. A
+    row's result does not depend on the rows beside it, to the last bit.
+
+    Columns, (B,) float32: missing_frac (largest of the channels; NaN or flat), artefact_frac (share of the segment
+    where some channel is missing, clipped, or in beats that no template fits), quality_waveform, quality_author (means
+    over channels), heart_rate_bpm, pulse_rate_bpm, abp_rate_bpm (NaN where unknown); and by channel, prefixed by its
+    role: missing_frac, clipped_frac, artefact_frac, beats, template, band, waveform, author, for pulses also snr and
+    author_snr, author_perf, author_skew, author_rel, author_ent.
+
+    Raises ValueError for a role that has no score, or rows that differ in number between roles.
+    """
+    unknown = [role for role in channels if role not in ROLES]
+    if unknown:
+        raise ValueError(f"no score for the channel roles {unknown}; known: {', '.join(ROLES)}")
+    duration_s = length / rate_hz
+    rows = len(raw[channels[0]])
+    x_BCT = np.empty((rows, len(channels), length), np.float32)
+    columns: dict[str, np.ndarray] = {}
+    artefact_BK = np.zeros((rows, max(1, round(duration_s / _CELL_S))), bool)
+    flags = np.zeros((len(REASONS), rows), bool)
+    for number, role in enumerate(channels):
+        x_BN = np.asarray(raw[role], np.float32)
+        if x_BN.shape[0] != rows:
+            raise ValueError(f"{role} has {x_BN.shape[0]} rows, {channels[0]} {rows}")
+        gaps = find_gaps(x_BN, x_BN.shape[1] / duration_s)
+        scored = _score_channel(role, gaps, duration_s, length, author_rate_bpm)
+        x_BCT[:, number] = scored.x_BT
+        artefact_BK |= scored.artefact_BK
+        columns[RATE_COLUMNS[role]] = scored.rate_bpm_B
+        columns.update({f"{role}_{name}": value_B for name, value_B in scored.terms.items()})
+        flags[REASONS.index("missing")] |= gaps.nan_frac_B > max_missing_frac
+        flags[REASONS.index("constant")] |= gaps.constant_B
+        flags[REASONS.index("infinite")] |= gaps.infinite_B
+    columns["artefact_frac"] = artefact_BK.mean(axis=-1)
+    columns["missing_frac"] = np.max([columns[f"{role}_missing_frac"] for role in channels], axis=0)
+    for variant in ("waveform", "author"):
+        columns[f"quality_{variant}"] = np.mean([columns[f"{role}_{variant}"] for role in channels], axis=0)
+    reason_B = np.zeros(rows, np.uint8)
+    for reason in ("constant", "missing", "infinite"):
+        reason_B[flags[REASONS.index(reason)]] = REASONS.index(reason)
+    return Measured(x_BCT, reason_B, {name: column.astype(np.float32) for name, column in columns.items()})
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """One channel of B segments: resampled signal, its artefacts on the common grid, its rate, its terms."""
+
+    x_BT: np.ndarray
+    artefact_BK: np.ndarray
+    rate_bpm_B: np.ndarray
+    terms: dict[str, np.ndarray]
+
+
+def _score_channel(
+    role: str, gaps: Gaps, duration_s: float, length: int, author_rate_bpm: tuple[float, float]
+) -> _Scored:
+    """Return one channel's signal at the target length and everything known of it, from one FFT of the raw signal."""
+    scale_B = np.where(gaps.constant_B, np.float32(1), gaps.scale_B)
+    unit_BN = (gaps.filled_BN - gaps.offset_B[:, None]) / scale_B[:, None]
+    samples = unit_BN.shape[-1]
+    spectrum_BS = filters.spectrum(unit_BN)
+
+    def at(samples_out: int) -> np.ndarray:
+        if samples_out == samples:
+            return unit_BN
+        return filters.from_spectrum(spectrum_BS, samples=samples, length=samples_out)
+
+    analysed_BT = at(round(duration_s * ANALYSIS_HZ))
+    target_BT = analysed_BT if analysed_BT.shape[-1] == length else at(length)
+    beats = (find_r_peaks if role == "ecg" else find_pulses)(at(round(duration_s * DETECTION_HZ)), DETECTION_HZ)
+    power_BS = filters.hann_power(spectrum_BS, stop=int(150 * duration_s) + 1)
+
+    before_s, after_s, step_s = _WINDOWS[role]
+    bad_BN = gaps.missing_BN | gaps.clipped_BN
+    usable_J = templates.windows_inside(beats, duration_s, before_s, after_s)
+    usable_J &= _untouched(gaps.missing_BN, beats, samples / duration_s, before_s, after_s)
+    fit_J = templates.fit_templates(
+        analysed_BT, beats, usable_J, rate_hz=ANALYSIS_HZ, before_s=before_s, after_s=after_s, step_s=step_s
+    )
+    rho_B = templates.mean_fit(fit_J, beats)
+    missing_frac_B = gaps.missing_BN.mean(axis=-1)
+    artefact_BK = _artefact_cells(bad_BN, beats, fit_J, duration_s)
+    terms = {
+        "missing_frac": missing_frac_B,
+        "clipped_frac": gaps.clipped_BN.mean(axis=-1),
+        "artefact_frac": artefact_BK.mean(axis=-1),
+        "beats": beats.count_B,
+    }
+    if role == "ecg":
+        terms |= quality.ecg_waveform(missing_frac_B, rho_B, power_BS, duration_s)
+        terms["author"] = author.ecg_score(beats, author_rate_bpm)
+    else:
+        terms |= quality.pulse_waveform(missing_frac_B, rho_B, power_BS, duration_s)
+        terms |= author.ppg_score(analysed_BT, ANALYSIS_HZ)
+    x_BT = target_BT * scale_B[:, None] + gaps.offset_B[:, None]
+    return _Scored(x_BT, artefact_BK, rate_bpm(beats, duration_s), terms)
+
+
+def _untouched(missing_BN: np.ndarray, beats: Beats, rate_hz: float, before_s: float, after_s: float) -> np.ndarray:
+    """Return which beats (bool, J) have no missing sample in their window."""
+    if not missing_BN.any():
+        return np.ones(len(beats.row_J), bool)
+    total_BN = np.pad(np.cumsum(missing_BN, axis=-1, dtype=np.int32), ((0, 0), (1, 0)))
+    first_J = np.floor((beats.time_J - before_s) * rate_hz).astype(np.intp).clip(0, missing_BN.shape[-1])
+    last_J = np.ceil((beats.time_J + after_s) * rate_hz).astype(np.intp).clip(0, missing_BN.shape[-1])
+    return total_BN[beats.row_J, last_J] == total_BN[beats.row_J, first_J]
+
+
+def _artefact_cells(bad_BN: np.ndarray, beats: Beats, fit_J: np.ndarray, duration_s: float) -> np.ndarray:
+    """Return which cells of 0.1 s are artefact: a bad sample in them, or no beat near that a template fits."""
+    rows, samples = bad_BN.shape
+    cells = max(1, round(duration_s / _CELL_S))
+    # beats whose window was cut off by a gap or an end cover their cells too: the gap itself says what is bad
+    covers_J = ~(fit_J < _FITTING)
+    same_J = beats.row_J[1:] == beats.row_J[:-1]
+    middle_J = 0.5 * (beats.time_J[1:] + beats.time_J[:-1])
+    start_J, stop_J = beats.time_J - _BEAT_REACH_S, beats.time_J + _BEAT_REACH_S
+    start_J[1:] = np.where(same_J, np.maximum(start_J[1:], middle_J), start_J[1:])
+    stop_J[:-1] = np.where(same_J, np.minimum(stop_J[:-1], middle_J), stop_J[:-1])
+    first_J = np.rint(start_J / duration_s * cells).astype(np.intp).clip(0, cells)[covers_J]
+    last_J = np.rint(stop_J / duration_s * cells).astype(np.intp).clip(0, cells)[covers_J]
+    base_J = beats.row_J[covers_J] * (cells + 1)
+    size = rows * (cells + 1)
+    edges = np.bincount(base_J + first_J, minlength=size) - np.bincount(base_J + last_J, minlength=size)
+    covered_BK = np.cumsum(edges.reshape(rows, cells + 1)[:, :cells], axis=-1) > 0
+    if not bad_BN.any():
+        return ~covered_BK
+    starts = (np.arange(cells) * samples) // cells
+    return ~covered_BK | np.logical_or.reduceat(bad_BN, starts, axis=-1)

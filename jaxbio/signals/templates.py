@@ -1,0 +1,96 @@
+"""How well every beat of a segment fits one of up to three template beats of the same segment.
+
+Three templates, because bigeminy and runs of ventricular beats are clean signals of more than one shape. Nothing here
+looks at the time between beats.
+
+    fit = fit_templates(x_BT, beats, usable_J, rate_hz=300.0, before_s=0.25, after_s=0.4, step_s=0.005)
+    template_B = template_score(fit, beats)
+"""
+
+import numpy as np
+
+from jaxbio.signals.beats import Beats
+
+MIN_BEATS = 5  # fewer say nothing about likeness
+NEW_TEMPLATE_BELOW = 0.8  # correlation under which beats may form the next template
+MIN_TEMPLATE_BEATS = 3
+MIN_TEMPLATE_FRAC = 0.08
+TEMPLATES = 3
+
+
+def windows_inside(beats: Beats, duration_s: float, before_s: float, after_s: float) -> np.ndarray:
+    """Return which beats (bool, J) have their whole window within the segment."""
+    return (beats.time_J >= before_s) & (beats.time_J <= duration_s - after_s)
+
+
+def fit_templates(
+    x_BT: np.ndarray,
+    beats: Beats,
+    usable_J: np.ndarray,
+    *,
+    rate_hz: float,
+    before_s: float,
+    after_s: float,
+    step_s: float,
+) -> np.ndarray:
+    """Return the correlation (J,) float32 of each usable beat with the nearest template; NaN for the other beats.
+
+    Windows reach from before_s ahead of a beat to after_s behind it, every step_s, with their mean removed. The first
+    template is the median of all usable beats; the next is that of the beats which no template so far fits to 0.8,
+    where these are at least 3 and 8 %.
+    """
+    fit_J = np.full(len(beats.row_J), np.nan, np.float32)
+    row_J = beats.row_J[usable_J]
+    if not len(row_J):
+        return fit_J
+    step = max(1, round(step_s * rate_hz))
+    offset_W = np.arange(-round(before_s * rate_hz), round(after_s * rate_hz) + 1, step)
+    centre_J = np.rint(beats.time_J[usable_J] * rate_hz).astype(np.intp)
+    index_JW = (centre_J[:, None] + offset_W).clip(0, x_BT.shape[-1] - 1)
+    beat_JW = _unit(x_BT.reshape(-1)[index_JW + row_J[:, None] * x_BT.shape[-1]])
+    rows = len(x_BT)
+    total_B = np.bincount(row_J, minlength=rows)
+    best_J = np.full(len(row_J), -1, np.float32)
+    for number in range(TEMPLATES):
+        left_J = best_J < NEW_TEMPLATE_BELOW
+        left_B = np.bincount(row_J[left_J], minlength=rows)
+        enough_B = (left_B >= MIN_TEMPLATE_BEATS) & (left_B >= MIN_TEMPLATE_FRAC * total_B)
+        if number == 0:
+            enough_B = total_B > 0
+        if not enough_B.any():
+            break
+        in_J = left_J & enough_B[row_J]
+        slot_B = np.cumsum(enough_B) - 1
+        template_SW = _unit(_medians(beat_JW[in_J], slot_B[row_J[in_J]], left_B[enough_B]))
+        against_J = enough_B[row_J]
+        match_J = np.einsum("jw,jw->j", beat_JW[against_J], template_SW[slot_B[row_J[against_J]]])
+        best_J[against_J] = np.maximum(best_J[against_J], match_J)
+    fit_J[usable_J] = best_J
+    return fit_J
+
+
+def mean_fit(fit_J: np.ndarray, beats: Beats) -> np.ndarray:
+    """Return the mean correlation (B,) of each segment's usable beats, 0 below five of them."""
+    usable_J = ~np.isnan(fit_J)
+    rows = len(beats.count_B)
+    count_B = np.bincount(beats.row_J[usable_J], minlength=rows)
+    total_B = np.bincount(beats.row_J[usable_J], fit_J[usable_J].astype(np.float64), minlength=rows)
+    return np.where(count_B >= MIN_BEATS, total_B / np.maximum(count_B, 1), 0.0)
+
+
+def _unit(x_JW: np.ndarray) -> np.ndarray:
+    """Return rows with their mean removed and of length one (zero stays zero)."""
+    x_JW = x_JW - x_JW.mean(axis=-1, keepdims=True)
+    norm_J = np.sqrt(np.einsum("jw,jw->j", x_JW, x_JW))
+    x_JW /= np.where(norm_J > 0, norm_J, np.float32(1))[:, None]
+    return x_JW
+
+
+def _medians(beat_JW: np.ndarray, group_J: np.ndarray, count_S: np.ndarray) -> np.ndarray:
+    """Return the median beat (S, W) of each group; beats of a group lie one behind the other."""
+    slot_J = np.arange(len(group_J)) - (np.cumsum(count_S) - count_S)[group_J]
+    table_SWJ = np.full((len(count_S), beat_JW.shape[1], int(count_S.max())), np.inf, beat_JW.dtype)
+    table_SWJ[group_J, :, slot_J] = beat_JW
+    table_SWJ.sort(axis=-1)
+    group_S = np.arange(len(count_S))
+    return 0.5 * (table_SWJ[group_S, :, (count_S - 1) // 2] + table_SWJ[group_S, :, count_S // 2])
