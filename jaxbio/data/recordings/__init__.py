@@ -36,16 +36,19 @@ ChannelNames = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True)
 class Format:
-    """One file format: what lists its recordings, the options it takes, and whether its path lies on disk."""
+    """One file format: what lists its recordings, the options it takes, whether its path lies on disk, and the suffix
+    that the name of a file may lack.
+    """
 
     list_files: Callable[[Source, ChannelNames], Iterable[Recording | Refused]]
     options: tuple[str, ...]
     on_disk: bool = True
+    suffix: str = ""
 
 
 _TEXT = Format(text.list_files, ("rate_hz", "time", "columns", "glob"))
 FORMATS: dict[str, Format] = {
-    "wfdb": Format(wfdb_records.list_files, ("columns", "glob")),
+    "wfdb": Format(wfdb_records.list_files, ("columns", "glob"), suffix=".hea"),
     "csv": _TEXT,
     "text": _TEXT,
     "numpy": Format(arrays.list_files, ("rate_hz", "columns", "glob")),
@@ -62,7 +65,9 @@ def parse_source(text: str) -> Source:
     chosen = FORMATS[name]
     options = parse_options(pairs, chosen.options, text)
     if chosen.on_disk and not os.path.exists(path):
-        raise UserError(Fault("--source", text, f"no file or folder {path!r}"))
+        path += chosen.suffix
+        if not os.path.exists(path):
+            raise UserError(Fault("--source", text, f"no file or folder {path!r}"))
     return Source(name, path, options)
 
 

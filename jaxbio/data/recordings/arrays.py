@@ -60,7 +60,7 @@ class ArrayReader:
                 signal = _load_entry(self.path, self.names[index], os.stat(self.path).st_mtime_ns)
             else:
                 signal = _time_last(np.load(self.path, mmap_mode="r", allow_pickle=False))[index]
-            values = signal[span].astype(np.float32)
+            values = np.array(signal[span], np.float32)
         except _BROKEN as error:
             raise RecordingError("unreadable_file", self.path, f"{type(error).__name__}: {error}") from error
         if len(values) != span.stop - span.start:

@@ -58,10 +58,10 @@ def printable(path: str) -> str:
 
 
 def split_source(text: str) -> tuple[str, str, list[tuple[str, str]]]:
-    """Return (format, path, [(option, value)]) of a source line; a `?` not followed by option=value is of the path."""
+    """Return (format, path, [(option, value)]) of a source line; a path that exists with its `?` has no options."""
     name, _, rest = text.partition(":")
     path, mark, query = rest.rpartition("?")
-    if not mark or "=" not in query.partition("&")[0]:
+    if not mark or os.path.exists(rest):
         return name, rest, []
     pairs = [pair.partition("=") for pair in query.split("&") if pair]
     return name, path, [(key, value) for key, _, value in pairs]

@@ -94,9 +94,10 @@ def read_columns(
         names[time[0]] = "time"
         types.pop(str(time[0]), None)
     blocks: dict[str, list[np.ndarray]] = {name: [] for name in types}
-    with _faults_named(path):
+    # Opened here, not by Arrow, which wants paths to be UTF-8.
+    with _faults_named(path), open(path, "rb") as file:
         reader = csv.open_csv(
-            pa.input_stream(path, compression="gzip" if _is_gzip(path) else None),
+            pa.input_stream(file, compression="gzip" if _is_gzip(path) else None),
             csv.ReadOptions(column_names=names, skip_rows=table.skipped, block_size=2**22, use_threads=False),
             csv.ParseOptions(delimiter=table.delimiter, ignore_empty_lines=len(names) > 1),
             csv.ConvertOptions(column_types=types, include_columns=list(types), null_values=_MISSING),

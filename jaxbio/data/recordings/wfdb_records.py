@@ -25,12 +25,10 @@ _SUFFIXES = (".hea", ".dat", ".mat")
 
 def list_files(source: Source, channel_names: Mapping[str, Sequence[str]]) -> Iterator[Recording | Refused]:
     """Yield the records below the source's path."""
+    found = list(find_files(source, lambda name: name.endswith(".hea")))
+    yield from (entry for entry in found if isinstance(entry, Refused))
     headers: list[Header] = []
-    for found in find_files(source, lambda name: name.lower().endswith(".hea")):
-        if isinstance(found, Refused):
-            yield found
-            continue
-        path = _header_path(found)
+    for path in dict.fromkeys(_header_path(entry) for entry in found if isinstance(entry, str)):
         try:
             headers.append(read_header(path))
         except RecordingError as error:
