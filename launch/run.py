@@ -84,6 +84,7 @@ def start(config: ConfigDict, data: Any, workdir: Path, resume: Any, process: in
     from jaxbio.objectives import make_objective
     from jaxbio.report.run import write_run_report
     from jaxbio.training import checkpoint, performance
+    from jaxbio.training.examples import make_examples_probe
     from jaxbio.training.loop import train
     from jaxbio.training.program import build_program
 
@@ -104,7 +105,8 @@ def start(config: ConfigDict, data: Any, workdir: Path, resume: Any, process: in
 
     else:
         log.info("starting from scratch, seed %d", config.train.seed)
-    return train(program, data, workdir, resume=resume, initial=initial, report=write_run_report)
+    probes = [make_examples_probe(program, data, workdir)]
+    return train(program, data, workdir, resume=resume, initial=initial, probes=probes, report=write_run_report)
 
 
 def recipe_name(arguments: Sequence[str]) -> str:
@@ -137,8 +139,8 @@ def check_store_named(config: ConfigDict, arguments: Sequence[str]) -> None:
 def make_synthetic_store(config: ConfigDict, workdir: Path, process: int) -> Path:
     """Make the store of data.store=synthetic:<segments> in the workdir, on process 0, and say so; return its folder."""
     from jax.experimental import multihost_utils
-    from jaxbio.data.prepare import prepare_store
 
+    from jaxbio.data.prepare import prepare_store
     from jaxbio.data.recordings import parse_source
 
     folder = workdir / "store"

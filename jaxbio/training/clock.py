@@ -7,33 +7,53 @@ with clock.part("step"): ...
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 PARTS = ("compile", "step", "wait", "eval", "checkpoint")
 
 
+@dataclass
+class Span:
+    """A stretch of time; `seconds` is known when it is over."""
+
+    seconds: float = 0.0
+
+
 class Clock:
-    """Seconds by part, summed over the run (`totals`, kept in checkpoints) and since the last `lap`."""
+    """Seconds by part, summed over all starts of the run: `totals`, kept in checkpoints."""
 
     def __init__(self, totals: Mapping[str, float] | None = None):
         self.totals: dict[str, float] = {f"{part}_s": 0.0 for part in PARTS} | {"starts": 0.0} | dict(totals or {})
         self.totals["starts"] += 1
-        self._lap = dict.fromkeys(PARTS, 0.0)
 
     def add(self, part: str, seconds: float) -> None:
         """Count `seconds` as spent in `part`."""
         self.totals[f"{part}_s"] += seconds
-        self._lap[part] += seconds
 
     @contextlib.contextmanager
-    def part(self, part: str) -> Iterator[None]:
+    def part(self, part: str) -> Iterator[Span]:
         """Count the time of a with block as spent in `part`."""
-        started = time.monotonic()
+        span, started = Span(), time.monotonic()
         try:
-            yield
+            yield span
         finally:
-            self.add(part, time.monotonic() - started)
+            span.seconds = time.monotonic() - started
+            self.add(part, span.seconds)
 
-    def lap(self) -> dict[str, float]:
-        """Return the seconds by part since the last call."""
-        lap, self._lap = self._lap, dict.fromkeys(PARTS, 0.0)
-        return lap
+
+class Lap:
+    """What the steps since the last line took, each with its own wait, dispatch and fetch."""
+
+    def __init__(self) -> None:
+        self._steps, self._wait_s, self._busy_s = 0, 0.0, 0.0
+
+    def add(self, steps: int, wait_s: float, busy_s: float) -> None:
+        """Count a dispatch of `steps` steps."""
+        self._steps, self._wait_s, self._busy_s = self._steps + steps, self._wait_s + wait_s, self._busy_s + busy_s
+
+    def take(self) -> tuple[float, float]:
+        """Return seconds waited for data and seconds in all, a step; start again. Within a dispatch the last holds."""
+        if self._steps:
+            self._last = self._wait_s / self._steps, (self._wait_s + self._busy_s) / self._steps
+            self._steps, self._wait_s, self._busy_s = 0, 0.0, 0.0
+        return self._last

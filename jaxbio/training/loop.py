@@ -28,7 +28,7 @@ from jaxbio.config import changes
 from jaxbio.config.faults import Preempted
 from jaxbio.training import performance, writers
 from jaxbio.training.checkpoint import Checkpoints, Meta
-from jaxbio.training.clock import PARTS, Clock
+from jaxbio.training.clock import PARTS, Clock, Lap
 from jaxbio.training.distributed import Agreement
 from jaxbio.training.held_out import evaluate
 from jaxbio.training.hooks import Profiler, Reporter
@@ -78,9 +78,15 @@ class NonFiniteError(FloatingPointError):
 
 @dataclass(frozen=True)
 class Dispatched:
-    """A dispatch whose metrics have not been fetched: `step` steps are done after it."""
+    """A dispatch whose metrics have not been fetched: `step` steps are done after it.
+
+    `wait_s` is what the loop waited for its batches, `dispatch_s` what sending it took (all of it, where a device
+    computes in the caller's thread).
+    """
 
     step: int
+    wait_s: float
+    dispatch_s: float
     metrics: Mapping[str, jax.Array]
     rows_crc32: Sequence[int]
 
@@ -133,7 +139,7 @@ class _Run:
         self.latest: dict[str, Any] = {}
         self.latest_step: dict[str, int] = {}
         self.pending: Dispatched | None = None
-        self.logged_step = self.done
+        self.lap = Lap()
         self.main = jax.process_index() == 0
         self.agreement = Agreement(program.mesh)
         self.checkpoints = Checkpoints(
@@ -190,14 +196,17 @@ class _Run:
     def dispatch(self) -> None:
         """Send the next batches to the device; then read the metrics of the dispatch before."""
         self.profiler.before(self.done, self.config.train.steps_per_dispatch)
-        with self.clock.part("wait"):
+        with self.clock.part("wait") as wait:
             batch = next(self.batches)
         if batch.step != self.done:
             raise RuntimeError(f"the stream of batches is at step {batch.step}, the run at {self.done}")
-        with self.clock.part("step"):
+        with self.clock.part("step") as step:
             self.state, metrics = self.program.train_step(self.state, dict(batch.arrays))
         self.done += len(batch.rows_crc32)
-        earlier, self.pending = self.pending, Dispatched(self.done, metrics, batch.rows_crc32)
+        earlier, self.pending = (
+            self.pending,
+            Dispatched(self.done, wait.seconds, step.seconds, metrics, batch.rows_crc32),
+        )
         self.settle(earlier)
         self.watchdog.beat(f"step {self.done + 1}")
 
@@ -205,8 +214,9 @@ class _Run:
         """Read the metrics of a dispatch: refuse to go on after non-finite updates, log the steps that are due."""
         if dispatched is None:
             return
-        with self.clock.part("step"):
+        with self.clock.part("step") as fetch:
             metrics = jax.device_get(dispatched.metrics)
+        self.lap.add(len(dispatched.rows_crc32), dispatched.wait_s, dispatched.dispatch_s + fetch.seconds)
         first = dispatched.step - len(dispatched.rows_crc32)
         for place, rows_crc32 in enumerate(dispatched.rows_crc32):
             values = {name: float(value[place]) for name, value in metrics.items()}
@@ -267,9 +277,7 @@ class _Run:
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
         """Write the line of `step`, with what the steps since the last line took."""
-        lap, steps = self.clock.lap(), max(step - self.logged_step, 1)
-        self.logged_step = step
-        step_s = (lap["step"] + lap["wait"]) / steps
+        wait_s, step_s = self.lap.take()
         flops, devices = self.program.flops, self.program.mesh.devices
         mfu = None
         if flops is not None and step_s > 0:
@@ -277,7 +285,7 @@ class _Run:
             mfu = performance.mfu(flops / step_s, devices.size, kind, dtype)
         line = {
             **values,
-            "data/wait_s": lap["wait"] / steps,
+            "data/wait_s": wait_s,
             "perf/step_s": step_s,
             "perf/pairs_per_s": self.config.train.batch / step_s if step_s > 0 else None,
             "perf/mfu": mfu,

@@ -61,24 +61,28 @@ class Console:
     def __init__(self, steps: int, start: int, batch: int, shown: tuple[str, ...] = ("train/loss", "eval/loss")):
         self._steps, self._batch, self._shown = steps, batch, shown
         self._bar = tqdm(total=steps, initial=start, unit="step", disable=None, dynamic_ncols=True, smoothing=0.1)
-        self._first, self._last_line = (start, time.monotonic()), -math.inf
+        self._first: tuple[int, float] | None = None  # the first step holds what starting up took
+        self._last_line = -math.inf
         self._latest: dict[str, float] = {}
 
     def advance(self, step: int) -> None:
         """Show that `step` steps are done."""
         self._bar.update(step - self._bar.n if not self._bar.disable else 0)
         now = time.monotonic()
+        self._first = self._first or (step, now)
         if self._bar.disable and (now - self._last_line > _LINE_EVERY_S or step == self._steps):
             self._last_line = now
             log.info("%s", self.describe(step, now))
 
     def describe(self, step: int, now: float) -> str:
         """Return the line for `step` at clock `now`: steps, values, pairs a second, time left."""
-        first, since = self._first
-        rate = (step - first) / max(now - since, 1e-9)
-        left = tqdm.format_interval((self._steps - step) / rate) if rate > 0 else "?"
         shown = "".join(f"  {key} {value:.4g}" for key, value in self._latest.items())
-        return f"step {step}/{self._steps}{shown}  {rate * self._batch:.1f} pairs/s  {left} left"
+        first, since = self._first or (step, now)
+        if step > first:
+            rate = (step - first) / max(now - since, 1e-9)
+            left = tqdm.format_interval((self._steps - step) / rate)
+            shown += f"  {rate * self._batch:.1f} pairs/s  {left} left"
+        return f"step {step}/{self._steps}{shown}"
 
     def write(self, step: int, values: Values) -> None:
         self._latest |= {key: value for key in self._shown if isinstance(value := values.get(key), float)}

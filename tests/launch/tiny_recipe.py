@@ -1,0 +1,30 @@
+"""A run small enough to be started twenty times: one block of width 100 over five seconds of signal."""
+
+from ml_collections import ConfigDict
+
+from jaxbio.config import fields
+
+CHANGES = {
+    "data.segment_s": 5.0,
+    "data.streams": 8,
+    "prepare.split": (0.5, 0.25, 0.25),
+    "prepare.shard_bytes": 2**20,
+    "model.width": 100,
+    "model.layers": 1,
+    "model.heads": 2,
+    "model.feedforward": 32,
+    "train.steps": 24,
+    "train.batch": 8,
+    "eval.every_steps": 12,
+    "eval.batches": 2,
+    "log.every_steps": 1,
+    "log.report_every_s": 5.0,
+    "checkpoint.every_steps": 6,
+    "checkpoint.every_s": None,
+    "checkpoint.keep": 2,
+}
+
+
+def get_config(argument: str = "") -> ConfigDict:
+    """Return the recipe's configuration; there are no presets."""
+    return fields.change(fields.defaults("qualityfm", "quality_distillation"), CHANGES)
