@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.signal import resample
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.signals.filters import resample
 
 
 def cut_signals(
@@ -102,4 +102,4 @@ def _cut(array: np.ndarray, samples_a_segment: float, segments: int, length: int
     width = round(samples_a_segment)
     starts = [min(round(k * samples_a_segment), array.shape[1] - width) for k in range(segments)]
     windows = np.stack([array[:, start : start + width] for start in starts], axis=1).reshape(-1, width)
-    return windows if width == length else resample(windows, length, axis=-1).astype(np.float32)
+    return resample(windows.astype(np.float64), length).astype(np.float32)

@@ -238,8 +238,8 @@ def _example_sections(examples: Examples) -> list[str]:
     blocks = [
         _curve_figure(examples, name, pair, place)
         for pair in range(pairs)
-        for place in range(len(examples.channels))
-        for name in examples.curves
+        for name, curves in examples.curves.items()
+        for place in range(min(len(examples.channels), *(curve_BCS.shape[1] for curve_BCS in curves)))
     ]
     if blocks:
         note = "Target: of the better member. Output: what the network makes of the worse one."

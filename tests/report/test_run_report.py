@@ -139,6 +139,15 @@ def test_settings_list_what_differs_from_the_defaults(html):
     assert "optimizer.b1" not in texts
 
 
+def test_channels_that_a_small_network_does_not_reconstruct_are_left_out(tmp_path, examples):
+    workdir = write_run(tmp_path / "run", [])
+    target_BCS, output_BCS = examples.curves["phase"]
+    curves = {"phase": (target_BCS, output_BCS[:, :1])}
+    run.write_examples(workdir, run.Examples(examples.segment_BMCT, 300.0, ("ppg", "ecg"), curves, 1 / 30))
+    captions = re.findall(r"Pair \d, \w+: phase", run.write_run_report(workdir).read_text())
+    assert captions == ["Pair 1, PPG: phase", "Pair 2, PPG: phase"]
+
+
 def test_a_run_that_has_logged_nothing_has_a_page(tmp_path):
     workdir = write_run(tmp_path / "run", [])
     assert "No step has been logged yet." in run.write_run_report(workdir).read_text()
