@@ -32,21 +32,18 @@ class BatchNorm(nn.Module):
         running_var_C = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32).value
         x32 = x.astype(jnp.float32)
         axes = tuple(range(x.ndim - 1))
+        mean_C, var_C = running_mean_C, running_var_C
         if train:
             count = x.size // channels
             mean_C = jnp.mean(x32, axes)
-            x32 = x32 - _last(mean_C, x.ndim)
-            var_C = jnp.mean(jnp.square(x32), axes)
+            var_C = jnp.mean(jnp.square(x32 - _last(mean_C, x.ndim)), axes)
             self._report("mean", mean_C)
             self._report("var", var_C * (count / max(count - 1, 1)))
-        else:
-            x32, var_C = x32 - _last(running_mean_C, x.ndim), running_var_C
-        gain_C = jax.lax.rsqrt(var_C + self.epsilon)
-        if not self.affine:
-            return (x32 * _last(gain_C, x.ndim)).astype(x.dtype)
-        scale_C = self.param("scale", nn.initializers.ones, (channels,), jnp.float32)
-        bias_C = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
-        return (x32 * _last(gain_C * scale_C, x.ndim) + _last(bias_C, x.ndim)).astype(x.dtype)
+        gain_C, shift_C = jax.lax.rsqrt(var_C + self.epsilon), 0.0
+        if self.affine:
+            gain_C *= self.param("scale", nn.initializers.ones, (channels,), jnp.float32)
+            shift_C = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
+        return (x32 * _last(gain_C, x.ndim) + _last(shift_C - mean_C * gain_C, x.ndim)).astype(x.dtype)
 
     def _report(self, name: str, value):
         self.sow("moments", name, value, init_fn=lambda: jnp.zeros(()), reduce_fn=lambda _, new: new)
