@@ -9,6 +9,7 @@ of a two-dimensional array is time; its signals are numbered from 1.
 import functools
 import math
 import os
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,8 +27,11 @@ from jaxbio.data.recordings.subjects import subject_of
 _SUFFIXES = (".npy", ".npz")
 _RATE_ENTRY = "rate_hz"
 _MOST_SIGNALS = 1000  # a square matrix is no recording
-# What damaged archives and array headers raise.
-_BROKEN = (OSError, EOFError, ValueError, LookupError, ArithmeticError, RuntimeError, zlib.error, zipfile.BadZipFile)
+# What damaged archives and array headers (which are parsed as Python literals) raise.
+_BROKEN = (
+    *(OSError, EOFError, ValueError, LookupError, ArithmeticError, RuntimeError, MemoryError),
+    *(zlib.error, zipfile.BadZipFile, SyntaxError, tokenize.TokenError),
+)
 
 
 def list_files(source: Source, channel_names: Mapping[str, Sequence[str]]) -> Iterator[Recording | Refused]:
