@@ -10,11 +10,13 @@ and prefetching change nothing. Knows no device and no JAX array.
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import grain
 import numpy as np
 
+from jaxbio.data.buffers import Buffers
 from jaxbio.data.cache import open_cache
 from jaxbio.data.pairs import Index
 from jaxbio.data.store import Store
@@ -69,6 +71,7 @@ def make_loader(
     *,
     positions: np.ndarray | None = None,
     cache: str = "none",
+    cache_dir: Path | None = None,
     read_threads: int = 2,
     prefetch: int = 2,
     start_step: int = 0,
@@ -77,20 +80,21 @@ def make_loader(
     """Return the batches of steps `start_step` .. `stop_step` - 1 over the pairs of `index`, in `order`.
 
     `positions` are the rows of the global batch that this host holds, rising; None: all. `cache` is "none" (read
-    through array_record) or "host" (one memory map a host, built now where there is none). `read_threads` batches are
-    read at a time, `prefetch` ahead. Iteration raises StoreError, naming shard and records, where the store's bytes
+    through array_record) or "host" (one memory map a host, built now where there is none, in `cache_dir`: by default
+    the host's temporary folder). `read_threads` batches are read at a time, `prefetch` ahead. Iteration raises StoreError, naming shard and records, where the store's bytes
     are damaged.
     """
-    read = {"none": lambda: store.read, "host": lambda: _reader_of(open_cache(store))}[cache]()
-    scale_NC2 = store.scale_NC2
+    read = {"none": lambda: store.read, "host": lambda: _gather_from(open_cache(store, cache_dir))}[cache]()
+    scale_NC2, segment_CT = store.scale_NC2, (len(store.channels), store.length)
+    buffers = Buffers("<i2")
 
     def read_step(step: int) -> HostBatch:
         row_BM = index.rows_NM[order.draw(step)].astype("<u4", copy=False)
         crc32 = zlib.crc32(row_BM.tobytes())
         row_BM = row_BM if positions is None else row_BM[positions]
-        segment_NCT = read(row_BM.reshape(-1))
+        segment_NCT = read(row_BM.reshape(-1), buffers.take((row_BM.size, *segment_CT)))
         arrays = {
-            "segment_BMCT": segment_NCT.reshape(*row_BM.shape, *segment_NCT.shape[1:]),
+            "segment_BMCT": segment_NCT.reshape(*row_BM.shape, *segment_CT),
             "scale_BMC2": scale_NC2[row_BM],
             "row_BM": row_BM,
         }
@@ -100,13 +104,12 @@ def make_loader(
     return Loader(grain.MapDataset.range(start_step, stop_step).map(read_step).to_iter_dataset(options))
 
 
-def _reader_of(segment_RCT: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function that gathers rows of the memory map."""
+def _gather_from(segment_RCT: np.ndarray) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Return `Store.read` over the memory map."""
 
-    def read(row_N: np.ndarray) -> np.ndarray:
+    def read(row_N: np.ndarray, out_NCT: np.ndarray) -> np.ndarray:
         if row_N.size and row_N.max() >= len(segment_RCT):
             raise IndexError(f"row {row_N.max()} of a store of {len(segment_RCT)} rows")
-        out_NCT = np.empty((row_N.size, *segment_RCT.shape[1:]), segment_RCT.dtype)
         # mode="clip": "raise" would gather into a buffer of its own and copy.
         return np.take(segment_RCT, row_N, axis=0, out=out_NCT, mode="clip")
 

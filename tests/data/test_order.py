@@ -1,0 +1,194 @@
+"""The order of pairs: what every row of a step is, over NumPy and jax.numpy alike."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxbio.config.faults import UserError
+from jaxbio.data.order import Order, make_order
+
+
+def draws(order: Order, steps: range) -> np.ndarray:
+    """Rows of consecutive steps, (steps, batch)."""
+    return np.stack([order.draw(step) for step in steps])
+
+
+def by_stream(order: Order, steps: range) -> list[np.ndarray]:
+    """The draws of each stream in their order, told by the stream the drawn pair lies in."""
+    pair_K = draws(order, steps).reshape(-1)
+    stream_K = np.searchsorted(order.first_V, pair_K, side="right") - 1
+    return [pair_K[stream_K == stream] for stream in range(order.streams)]
+
+
+@pytest.mark.parametrize("batch", [64, 512, 8192])
+@pytest.mark.parametrize("pairs", [20, 5_000, 1_000_003])
+def test_numpy_equals_jax_numpy(pairs, batch):
+    order = make_order(pairs, batch, streams=256, seed=7)
+    compiled = jax.jit(lambda step: order.draw(step, jnp, jax.lax.while_loop))
+    for step in (0, 1, 255, 70_000, 2**32 - 1):
+        expected = order.draw(step)
+        assert expected.dtype == np.uint32
+        np.testing.assert_array_equal(order.draw(step, jnp), expected)
+        np.testing.assert_array_equal(compiled(np.uint32(step)), expected)
+
+
+def test_numpy_equals_jax_numpy_across_a_curriculum():
+    order = make_curriculum_order(pairs=3_000, batch=64)
+    compiled = jax.jit(lambda step: order.draw(step, jnp, jax.lax.while_loop))
+    for step in (0, 9, 10, 11, 29, 30, 1000):
+        np.testing.assert_array_equal(compiled(np.uint32(step)), order.draw(step))
+
+
+@settings(max_examples=20, deadline=None)
+@given(pairs=st.integers(16, 3_000), log_batch=st.integers(0, 8), seed=st.integers(0, 2**40))
+def test_every_pair_of_a_stream_comes_once_before_any_comes_twice(pairs, log_batch, seed):
+    order = make_order(pairs, 2**log_batch, streams=64, seed=seed)
+    per_stream, turns = max(order.batch // order.streams, 1), max(order.streams // order.batch, 1)
+    steps = 2 * int(order.size_EV.max()) * turns // per_stream + turns
+    for stream, pair_K in enumerate(by_stream(order, range(steps))):
+        size = int(order.size_EV[0, stream])
+        epochs = pair_K[: pair_K.size // size * size].reshape(-1, size)
+        assert len(epochs) >= 1
+        expected = np.broadcast_to(order.first_V[stream] + np.arange(size), epochs.shape)
+        np.testing.assert_array_equal(np.sort(epochs, axis=1), expected)
+
+
+def test_rows_follow_the_written_rule():
+    """Row j of a step: with k = batch / V draw step * k + j % k of stream j // k; with r = V / batch the other."""
+    many, few = (make_order(4_096, batch, streams=256, seed=1) for batch in (512, 64))
+    assert many.streams == few.streams == 256
+    for step in (0, 3, 200):
+        np.testing.assert_array_equal(many.draw(step) // 16, np.arange(512) // 2)
+        np.testing.assert_array_equal(few.draw(step) // 16, np.arange(64) * 4 + step % 4)
+    # Both visit the draws of stream 5 in the same order: q = 2 step + j % 2, and q = step // 4.
+    drawn = draws(many, range(8))[:, 10:12].reshape(-1)
+    np.testing.assert_array_equal(draws(few, range(64))[1::4, 1], drawn)
+
+
+def test_epochs_streams_and_seeds_are_permuted_apart():
+    order = make_order(4_096, 512, streams=256, seed=1)
+    other = make_order(4_096, 512, streams=256, seed=2)
+    high = make_order(4_096, 512, streams=256, seed=1 + 2**32)
+    epochs = draws(order, range(16)).reshape(2, 8, 256, 2).transpose(0, 2, 1, 3).reshape(2, 256, 16)
+    within = epochs - 16 * np.arange(256)[None, :, None]
+    assert len(np.unique(within.reshape(-1, 16), axis=0)) > 505  # of 512 permutations of 16
+    for apart in (other, high):
+        assert (order.draw(0) == apart.draw(0)).mean() < 0.15  # 1 of 16 by chance
+
+
+def test_positions_are_uniform():
+    """Which pair of 100 is drawn at each position, over 20,000 keys: chi-square within five standard deviations."""
+    size, epochs = 100, 20_000
+    order = make_order(size, size, streams=1, seed=0)
+    pair_EN = draws(order, range(epochs))
+    count_NN = np.stack([np.bincount(column, minlength=size) for column in pair_EN.T])
+    chi_square = ((count_NN - epochs / size) ** 2 / (epochs / size)).sum()
+    freedom = (size - 1) ** 2
+    assert abs(chi_square - freedom) < 5 * np.sqrt(2 * freedom)
+
+
+@pytest.mark.parametrize(("batch", "nearest"), [(300, "256 or 512"), (65, "64 or 128"), (1000, "768 or 1024")])
+def test_a_batch_that_does_not_fit_is_refused_with_the_nearest(batch, nearest):
+    with pytest.raises(UserError, match=nearest) as refused:
+        make_order(1_000_000, batch, streams=256, seed=0)
+    assert refused.value.faults[0].field == "train.batch"
+
+
+@pytest.mark.parametrize(("pairs", "streams", "expected"), [(1_000_000, 256, 256), (4_095, 256, 128), (15, 256, 1)])
+def test_streams_are_the_largest_power_of_two_with_16_pairs_each(pairs, streams, expected):
+    assert make_order(pairs, 512, streams=streams, seed=0).streams == expected
+    assert make_order(pairs, 512, streams=200, seed=0).streams == min(expected, 128)
+
+
+def test_an_empty_index_is_refused():
+    with pytest.raises(UserError, match="pairs = 0"):
+        make_order(0, 64, streams=256, seed=0)
+
+
+def test_draws_that_would_not_fit_32_bits_are_refused():
+    with pytest.raises(UserError, match=r"data\.streams = 1"):
+        make_order(2**31, 8192, streams=1, seed=0)
+
+
+def test_five_million_rows_a_second():
+    order = make_order(2_000_000, 8192, streams=256, seed=0)
+    order.draw(0)
+    seconds = []
+    for step in range(50):
+        started = time.perf_counter()
+        order.draw(step)
+        seconds.append(time.perf_counter() - started)
+    # The fastest: the machine that runs the tests does other things too.
+    assert 8192 / min(seconds) >= 5e6
+
+
+def make_curriculum_order(pairs: int, batch: int, levels=(0.25, 0.5, 1.0), seed: int = 0) -> Order:
+    difficulty_N = np.random.default_rng(5).random(pairs, dtype=np.float32)
+    stages = tuple(zip((10, 30, 60), levels))
+    return make_order(pairs, batch, streams=256, seed=seed, difficulty=difficulty_N, stages=stages)
+
+
+def test_a_stage_draws_all_pairs_up_to_its_difficulty_and_no_other():
+    difficulty_N = np.random.default_rng(5).random(3_000, dtype=np.float32)
+    order = make_curriculum_order(3_000, 512)
+    for steps, level in ((range(10), 0.25), (range(10, 30), 0.5), (range(30, 60), 1.0)):
+        drawn = np.unique(draws(order, steps))
+        np.testing.assert_array_equal(drawn, np.flatnonzero(difficulty_N <= level))
+
+
+def test_a_stage_counts_its_draws_from_its_first_step():
+    """Every pair of a stream's prefix once before any twice, from the first step of the stage on."""
+    order = make_curriculum_order(3_000, 256)
+    per_stream = order.batch // order.streams
+    for stage, first in enumerate((0, 10, 30)):
+        drawn = draws(order, range(first, first + int(order.size_EV[stage].min()) // per_stream))
+        assert len(np.unique(drawn)) == drawn.size
+
+
+def test_the_last_stage_goes_on():
+    order = make_curriculum_order(3_000, 512, levels=(0.25, 0.5, 0.75))
+    difficulty_N = np.random.default_rng(5).random(3_000, dtype=np.float32)
+    assert difficulty_N[draws(order, range(60, 80))].max() <= 0.75
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    pairs=st.integers(1, 4_000),
+    log_batch=st.integers(0, 9),
+    share=st.floats(0.001, 1.0),
+    clustered=st.booleans(),
+)
+def test_no_stream_is_ever_empty_under_a_curriculum(pairs, log_batch, share, clustered):
+    """Also where the easy pairs lie together, so that most streams of neighbours hold none."""
+    batch = 2**log_batch
+    difficulty_N = np.random.default_rng(pairs).random(pairs, dtype=np.float32)
+    if clustered:
+        difficulty_N.sort()
+    level = float(np.quantile(difficulty_N, share, method="lower"))
+    order = make_order(pairs, batch, streams=64, seed=0, difficulty=difficulty_N, stages=((3, level), (6, 1.0)))
+    per_stream = max(batch // order.streams, 1)
+    assert order.size_EV.min() >= (per_stream if order.streams > 1 else 1)
+    assert difficulty_N[draws(order, range(3))].max() <= level
+    assert draws(order, range(3, 6)).max() < pairs
+
+
+@pytest.mark.parametrize(
+    ("stages", "difficulty", "remedy"),
+    [
+        (((10, 0.5), (10, 1.0)), np.ones(100, np.float32), "later"),
+        (((10, 0.5), (5, 1.0)), np.ones(100, np.float32), "later"),
+        (((10, 1.0), (20, 0.5)), np.ones(100, np.float32), "must not fall"),
+        (((10, 0.5),), np.ones(100, np.float32), "no pair is that easy: at least 1"),
+        (((10, 1.0),), None, "no difficulty"),
+        (((10, 1.0),), np.full(100, np.nan, np.float32), "no difficulty"),
+    ],
+)
+def test_a_curriculum_that_cannot_be_is_refused(stages, difficulty, remedy):
+    with pytest.raises(UserError, match=remedy) as refused:
+        make_order(100, 4, streams=256, seed=0, difficulty=difficulty, stages=stages)
+    assert refused.value.faults[0].field == "data.curriculum"
