@@ -1,0 +1,376 @@
+"""Preparation: the same bytes however it is run, every second accounted for, subjects and duplicates kept apart."""
+
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from prepared import beating_signals, bytes_of, prepare, small_config, write_archive, write_recording
+
+from jaxbio.config.faults import UserError
+from jaxbio.data import prepare as prepare_module
+from jaxbio.data.plan import plan_store
+from jaxbio.data.prepare import find_recordings, prepare_recordings, prepare_store, read_subjects
+from jaxbio.data.recordings import RecordingError, parse_source
+from jaxbio.data.shards import PARTS
+from jaxbio.data.store import MANIFEST, RECORDINGS, open_store
+
+RECORDINGS_MADE = 24
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory) -> Path:
+    return write_archive(tmp_path_factory.mktemp("source") / "archive", RECORDINGS_MADE)
+
+
+@pytest.fixture(scope="module")
+def reference(archive, tmp_path_factory) -> Path:
+    """The store that one worker makes without interruption: at least 12 shards."""
+    out = tmp_path_factory.mktemp("reference") / "store"
+    store = prepare(archive, out)
+    assert len(store.shards) >= 12
+    return out
+
+
+def command(repository: Path, archive: Path, out: Path, workers: int) -> list[str]:
+    """The line that prepares the reference's store in its own process."""
+    shard_bytes = small_config().prepare.shard_bytes
+    changes = [f"--config.prepare.shard_bytes={shard_bytes}", "--config.prepare.split=(0.5, 0.3, 0.2)"]
+    recipe = ["--config", str(repository / "configs/qualityfm_base.py"), *changes]
+    where = ["--source", f"numpy:{archive}", "--out", str(out), "--workers", str(workers)]
+    return [sys.executable, str(repository / "tools/prepare_store.py"), *recipe, *where]
+
+
+def environment(repository: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(repository)}
+
+
+def run(line: list[str], repository: Path, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(line, env=environment(repository), capture_output=True, text=True, timeout=300, **options)
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_workers_change_no_byte(archive, reference, tmp_path, workers):
+    prepare(archive, tmp_path / "store", workers=workers)
+    assert bytes_of(tmp_path / "store") == bytes_of(reference)
+
+
+def test_command_prints_the_account_and_makes_the_same_store(archive, reference, tmp_path, repository):
+    done = run(command(repository, archive, tmp_path / "store", 1), repository)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["total_s"] == pytest.approx(said["kept_s"] + sum(said["rejected_s"].values()))
+    assert said["segments"] == open_store(reference).rows
+    assert "segments/s" in done.stderr  # progress, with time left
+    assert (tmp_path / "store/store_report.html").is_file()
+    assert bytes_of(tmp_path / "store") == bytes_of(reference)
+
+
+def _kill_often(archive: Path, reference: Path, out: Path, repository: Path, moments: int, seed: int) -> None:
+    """Kill the command and its workers at random moments, start it again, and compare what it makes in the end."""
+    chance = random.Random(seed)
+    line = command(repository, archive, out, 2)
+    killed = 0
+    while killed < moments:
+        process = subprocess.Popen(
+            line, env=environment(repository), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+        until_s = time.monotonic() + 60
+        while not (out / PARTS).exists() and process.poll() is None and time.monotonic() < until_s:
+            time.sleep(0.01)  # importing takes most of the time: moments are drawn from the work itself
+        time.sleep(chance.uniform(0.0, 2.5))
+        if process.poll() is None:
+            killed += 1
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        if (out / MANIFEST).exists():
+            assert bytes_of(out) == bytes_of(reference)
+            shutil.rmtree(out)
+    done = run(line, repository)
+    assert done.returncode == 0, done.stderr
+    assert bytes_of(out) == bytes_of(reference)
+
+
+def test_killed_and_started_again_makes_the_same_bytes(archive, reference, tmp_path, repository):
+    _kill_often(archive, reference, tmp_path / "store", repository, moments=2, seed=0)
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_random_moments_makes_the_same_bytes(archive, reference, tmp_path, repository):
+    _kill_often(archive, reference, tmp_path / "store", repository, moments=20, seed=1)
+
+
+def test_finished_shards_are_not_written_again(archive, reference, tmp_path, monkeypatch):
+    out = tmp_path / "store"
+    write, stop_after = prepare_module.write_shard, 5
+
+    def write_until(folder, name, shard, *rest):
+        if shard == stop_after:
+            raise KeyboardInterrupt
+        return write(folder, name, shard, *rest)
+
+    monkeypatch.setattr(prepare_module, "write_shard", write_until)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(archive, out)
+    monkeypatch.setattr(prepare_module, "write_shard", write)
+    before = {path.name: path.stat().st_mtime_ns for path in out.glob("*.array_record")}
+    assert len(before) == stop_after
+    prepare(archive, out)
+    assert {name: (out / name).stat().st_mtime_ns for name in before} == before
+    assert bytes_of(out) == bytes_of(reference)
+    assert not list(out.rglob(".unfinished*"))
+    assert not (out / PARTS).exists()
+
+
+def test_disk_full_is_named_and_room_lets_it_finish(archive, reference, tmp_path, repository):
+    """A limit on the size of files stands for a full disk: the first shard that exceeds it cannot be written."""
+    out = tmp_path / "store"
+    line = command(repository, archive, out, 1)
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+
+    full = run(line, repository, preexec_fn=limit)
+    assert full.returncode == 2, full.stderr
+    assert str(out) in full.stderr
+    assert "File too large" in full.stderr
+    assert "start again" in full.stderr
+    assert not (out / MANIFEST).exists()
+    assert not list(out.glob(".unfinished*"))
+    done = run(line, repository)
+    assert done.returncode == 0, done.stderr
+    assert bytes_of(out) == bytes_of(reference)
+
+
+def test_ended_worker_is_named_not_waited_for(archive, tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare_module, "_leave_with_parent", _die)
+    with pytest.raises(UserError, match="--workers"):
+        prepare(archive, tmp_path / "store", workers=2)
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_folder_of_something_else_is_left_alone(archive, reference, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(UserError, match=r"thesis\.tex"):
+        prepare(archive, tmp_path)
+    with pytest.raises(UserError, match="another folder"):
+        prepare(archive, reference, small_config(prepare__max_missing_frac=0.1))
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_begun_preparation_of_other_settings_is_not_mixed(archive, tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare_module, "write_shard", stop)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(archive, tmp_path / "store")
+    with pytest.raises(UserError, match="was begun there"):
+        prepare(archive, tmp_path / "store", small_config(data__rate_hz=125.0))
+
+
+def test_finished_store_is_a_quick_success(archive, reference):
+    before = bytes_of(reference)
+    prepare(archive, reference)
+    assert bytes_of(reference) == before
+
+
+def test_second_preparation_at_work_in_the_folder_is_refused(archive, tmp_path):
+    with prepare_module._locked(tmp_path / "store"), pytest.raises(UserError, match="wait for it"):
+        prepare(archive, tmp_path / "store")
+
+
+# ---- the account
+
+
+def test_every_second_of_every_recording_is_kept_or_rejected_with_a_reason(tmp_path):
+    folder = write_archive(tmp_path / "archive", 3)
+    signals = beating_signals(9, 130)
+    flat = {name: np.where(np.arange(x.size) < 3000, np.float32(1), x) for name, x in signals.items()}
+    gappy = {name: np.where(np.arange(x.size) % 3000 < 1000, np.float32(np.nan), x) for name, x in signals.items()}
+    wild = {"PLETH": signals["PLETH"], "II": np.where(np.arange(13000) == 5000, np.float32(np.inf), signals["II"])}
+    write_recording(folder / "flat.npz", flat)
+    write_recording(folder / "gappy.npz", gappy)
+    write_recording(folder / "wild.npz", wild)
+    write_recording(folder / "lonely.npz", {"II": signals["II"]})
+    write_recording(folder / "short.npz", beating_signals(1, 20))
+    (folder / "broken.npz").write_bytes(b"PK\x03\x04 nothing")
+    store = prepare(folder, tmp_path / "store")
+    account = store.manifest["account"]
+    total_s = 3 * 132 + 4 * 130 + 20
+    assert account["total_s"] == pytest.approx(total_s, abs=1e-6)
+    assert account["kept_s"] == store.rows * 30
+    assert account["kept_s"] + sum(account["rejected_s"].values()) == pytest.approx(total_s, abs=1e-6)
+    rows = pq.read_table(store.path / RECORDINGS).to_pylist()
+    by_recording: dict[str, dict[str, float]] = {}
+    for row in rows:
+        by_recording.setdefault(row["recording"], {})[row["outcome"]] = row["seconds"]
+    assert by_recording["flat"]["constant"] == 30
+    assert by_recording["gappy"] == {"missing": 120, "remainder": 10}
+    assert by_recording["wild"] == {"infinite": 30, "kept": 90, "remainder": 10}
+    assert by_recording["lonely"] == {"missing_channel": 130}
+    assert by_recording["short"] == {"too_short": 20}
+    (reason,) = by_recording["broken"]
+    assert reason in {"unreadable_file", "truncated_file", "not_a_recording", "bad_header"}
+    assert next(row["detail"] for row in rows if row["recording"] == "broken").count("broken.npz")
+
+
+@dataclass(frozen=True)
+class TornReader:
+    """A reader whose file ends after `whole_s` seconds, whatever its header says."""
+
+    inner: object
+    whole_s: float
+
+    def read(self, channels, start_s, stop_s):
+        if stop_s > self.whole_s:
+            raise RecordingError("truncated_file", "r000.npz", f"ends at {self.whole_s} s")
+        return self.inner.read(channels, start_s, stop_s)
+
+
+def test_file_torn_in_the_middle_gives_its_readable_part(tmp_path):
+    archive = write_archive(tmp_path / "archive", 2, minutes=10)
+    found = find_recordings([parse_source(f"numpy:{archive}")], small_config())
+    torn = replace(found[0], reader=TornReader(found[0].reader, 400.0))
+    manifest = prepare_recordings([torn, found[1]], small_config(), tmp_path / "store", progress=False)
+    assert manifest["account"]["rejected_s"] == {"truncated_file": 600 - 390}
+    store = open_store(tmp_path / "store")
+    kept_s = store.column("start_s")[store.column("recording") == "r000"]
+    np.testing.assert_array_equal(kept_s, np.arange(13) * 30.0)
+
+
+def test_nothing_kept_says_why(tmp_path):
+    flat = {"PLETH": np.zeros(6000, np.float32), "II": np.zeros(6000, np.float32)}
+    write_recording(tmp_path / "archive/flat.npz", flat)
+    with pytest.raises(UserError, match="constant 60 s"):
+        prepare(tmp_path / "archive", tmp_path / "store")
+
+
+def test_two_sources_of_one_name_whose_recordings_collide_are_refused(tmp_path):
+    folders = [write_archive(tmp_path / ward / "night", 1) for ward in ("a", "b")]
+    sources = [parse_source(f"numpy:{folder}") for folder in folders]
+    with pytest.raises(UserError, match="night: r000"):
+        prepare_store(sources, small_config(), tmp_path / "store", progress=False)
+
+
+# ---- subjects, duplicates, splits
+
+
+def splits_of(store) -> dict[str, set[str]]:
+    used = store.column("split") != "none"
+    found: dict[str, set[str]] = {}
+    for subject, split in zip(store.column("subject")[used], store.column("split")[used], strict=True):
+        found.setdefault(subject, set()).add(split)
+    return found
+
+
+def test_no_subject_is_in_two_splits_and_every_split_has_one(reference):
+    found = splits_of(open_store(reference))
+    assert len(found) == RECORDINGS_MADE
+    assert all(len(splits) == 1 for splits in found.values())
+    assert set.union(*found.values()) == {"train", "validation", "test"}
+
+
+def test_recording_under_two_names_is_used_once(archive, reference, tmp_path):
+    folder = Path(shutil.copytree(archive, tmp_path / "archive"))
+    shutil.copy(folder / "r003.npz", folder / "zz.npz")
+    store = prepare(folder, tmp_path / "store")
+    copied = np.flatnonzero(store.column("recording") == "zz")
+    original = np.flatnonzero(store.column("recording") == "r003")
+    assert (store.column("split")[copied] == "none").all()
+    assert not (store.column("split")[original] == "none").any()
+    np.testing.assert_array_equal(store.column("duplicate_of")[copied], original)
+    assert np.isnan(store.column("duplicate_of")[original]).all()
+    assert store.manifest["counts"]["duplicates"] == copied.size > 0
+    used = store.column("split") != "none"
+    assert np.unique(store.column("fingerprint")[used]).size == used.sum()
+    assert splits_of(store) == splits_of(open_store(reference))
+
+
+def test_splits_hold_when_data_is_added_later(archive, reference, tmp_path):
+    folder = Path(shutil.copytree(archive, tmp_path / "archive"))
+    write_archive(folder, 8, first=100)
+    before, after = splits_of(open_store(reference)), splits_of(prepare(folder, tmp_path / "store"))
+    assert len(after) == RECORDINGS_MADE + 8
+    assert all(after[subject] == split for subject, split in before.items())
+
+
+def test_subjects_file_joins_recordings_of_one_patient(archive, tmp_path):
+    file = tmp_path / "subjects.csv"
+    lines = [f"numpy:archive,r{number:03d},patient{number % 6}" for number in range(RECORDINGS_MADE)]
+    file.write_text("\n".join(["source,recording,subject", *lines]))
+    store = prepare(archive, tmp_path / "store", subjects=read_subjects(file))
+    assert set(splits_of(store)) == {f"patient{number}" for number in range(6)}
+    assert all(len(splits) == 1 for splits in splits_of(store).values())
+    assert store.column("subject_known").all()
+    ordered = store.column("subject").tolist()
+    assert ordered == sorted(ordered)  # a patient's recordings lie together
+
+
+@pytest.mark.parametrize("text", ["source,recording\na,b", "source,recording,subject\na,b,", "\x00\xff", None])
+def test_subjects_file_that_is_none_is_refused(tmp_path, text):
+    file = tmp_path / "subjects.csv"
+    if text is not None:
+        file.write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match="--subjects"):
+        read_subjects(file)
+
+
+# ---- the plan
+
+
+def test_shards_are_filled_to_their_size_and_long_recordings_cut_into_blocks(tmp_path):
+    archive = write_archive(tmp_path / "archive", 3, minutes=31)
+    config = small_config(prepare__shard_bytes=36_000 * 100, prepare__block_h=0.25)
+    plan = plan_store(find_recordings([parse_source(f"numpy:{archive}")], config), config)
+    assert [[block.windows for block in shard] for shard in plan.shards] == [[30, 30, 2, 30], [30, 2, 30, 30, 2]]
+    small = small_config(prepare__shard_bytes=36_000 * 8)
+    plan = plan_store(find_recordings([parse_source(f"numpy:{archive}")], small), small)
+    assert max(sum(block.windows for block in shard) for shard in plan.shards) == 8
+
+
+def test_dry_run_writes_nothing(archive, tmp_path, repository):
+    done = run([*command(repository, archive, tmp_path / "store", 1), "--dry_run"], repository)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["recordings"] == RECORDINGS_MADE
+    assert said["shards"] >= 12
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.slow
+def test_three_days_of_eight_channels_stay_within_a_gibibyte(tmp_path, repository):
+    hours, rate_hz = 72, 125.0
+    size = round(hours * 3600 * rate_hz)
+    piece = beating_signals(0, 600, rate_hz)
+    frames = np.lib.format.open_memmap(tmp_path / "icu.npy", "w+", np.float32, (8, size))
+    for channel in range(8):
+        frames[channel] = np.resize(piece["PLETH" if channel == 0 else "II"], size)
+    del frames
+    source = f"numpy:{tmp_path / 'icu.npy'}?rate_hz={rate_hz:g}&columns=ppg:1,ecg:2"
+    recipe = ["--config", str(repository / "configs/qualityfm_base.py")]
+    where = ["--source", source, "--out", str(tmp_path / "store"), "--workers", "1"]
+    code = (
+        "import resource, runpy, sys; sys.argv = sys.argv[1:]\n"
+        "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "finally: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, file=sys.stderr)"
+    )
+    done = run([sys.executable, "-c", code, str(repository / "tools/prepare_store.py"), *recipe, *where], repository)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["segments"] > 100
+    assert int(done.stderr.splitlines()[-1]) < 2**30
