@@ -39,7 +39,7 @@ class BatchNorm(nn.Module):
             var_C = jnp.mean(jnp.square(x32 - _last(mean_C, x.ndim)), axes)
             self._report("mean", mean_C)
             self._report("var", var_C * (count / max(count - 1, 1)))
-        gain_C, shift_C = jax.lax.rsqrt(var_C + self.epsilon), 0.0
+        gain_C, shift_C = jax.lax.rsqrt(var_C + self.epsilon), jnp.zeros(channels)
         if self.affine:
             gain_C *= self.param("scale", nn.initializers.ones, (channels,), jnp.float32)
             shift_C = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
