@@ -30,7 +30,7 @@ from jaxbio.data.loader import Loader, make_loader
 from jaxbio.data.order import Order, make_order
 from jaxbio.data.pairs import Index, make_pairs, open_index
 from jaxbio.data.prepare import prepare_store
-from jaxbio.data.recordings import parse_sources
+from jaxbio.data.recordings import parse_source
 from jaxbio.data.store import Store, open_store
 from launch import environment
 
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> dict:
     allocator = environment.keep_large_buffers()
     with tempfile.TemporaryDirectory() as folder:
         if flags.source:
-            prepare_store(parse_sources(flags.source), config, Path(folder) / "store")
+            prepare_store([parse_source(text) for text in flags.source], config, Path(folder) / "store")
         store = open_store(flags.store or Path(folder) / "store")
         store.check(config)
         make_pairs(store, config)
