@@ -212,6 +212,10 @@ def _qualityfm_faults(values: dict[str, Any]) -> Iterator[Fault]:
         yield Fault("model.heads", heads, f"make it a divisor of model.width = {width}")
     if width % 2:
         yield Fault("model.width", width, "even: half the position table is sine, half cosine")
+    channels = len(values["data.channels"])
+    if -(-width // 500) != channels:  # the decoder reads the width as time: one token, one signal, in 500 samples
+        near = f"{500 * (channels - 1) + 2} to {500 * channels}"
+        yield Fault("model.width", width, f"the decoder must give {channels} signals, one in 500: {near}")
     if window % 2:
         yield Fault("model.window", window, f"even, half to each side: {window - 1} or {window + 1}")
 

@@ -75,6 +75,10 @@ def test_odd_window_is_refused_with_its_even_neighbours():
     assert "6 or 8" in faults_of(f"--config={RECIPE}", "--config.model.window=7")["model.window"]
 
 
+def test_width_that_decodes_to_other_signals_than_the_channels_is_refused():
+    assert "502 to 1000" in faults_of(f"--config={RECIPE}", "--config.model.width=400")["model.width"]
+
+
 def test_batch_that_does_not_divide_over_the_mesh_is_refused():
     faults = faults_of(f"--config={RECIPE}", "--config.train.batch=100", "--config.mesh.data=8")
     assert "train.batch" in faults
