@@ -138,6 +138,7 @@ def check_store_named(config: ConfigDict, arguments: Sequence[str]) -> None:
 
 def make_synthetic_store(config: ConfigDict, workdir: Path, process: int) -> Path:
     """Make the store of data.store=synthetic:<segments> in the workdir, on process 0, and say so; return its folder."""
+    import jax
     from jax.experimental import multihost_utils
 
     from jaxbio.data.prepare import prepare_store
@@ -147,7 +148,8 @@ def make_synthetic_store(config: ConfigDict, workdir: Path, process: int) -> Pat
     if process == 0:
         log.warning("data.store = %s: training on SYNTHETIC signals; their store is %s", config.data.store, folder)
         prepare_store([parse_source(config.data.store)], config, folder)
-    multihost_utils.sync_global_devices("synthetic store")
+    if jax.distributed.is_initialized():
+        multihost_utils.sync_global_devices("synthetic store")
     return folder
 
 

@@ -1,0 +1,314 @@
+"""The launch line: what it refuses, before a device is touched, and a whole run of it.
+
+In-process runs take a linear objective, which compiles in a second; the real model and real kills are slow tests.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxbio.config import changes, fields
+from jaxbio.config.command_line import load_recipe
+from jaxbio.config.faults import EXIT_USER_FAULT, UserError
+from jaxbio.data.prepare import prepare_store
+from jaxbio.data.recordings import parse_source
+from jaxbio.data.store import open_store
+from jaxbio.training import distributed
+from jaxbio.training.checkpoint import Checkpoints, Meta, list_steps
+from jaxbio.training.held_out import make_held_out_order
+from jaxbio.training.run_data import open_run_data
+from jaxbio.training.sharding import make_mesh
+from jaxbio.training.state import State
+from jaxbio.training.writers import read_metrics
+from launch import environment, run
+
+RECIPE = str(Path(__file__).with_name("tiny_recipe.py"))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A synthetic store of the tiny recipe and its index."""
+    folder = tmp_path_factory.mktemp("store") / "store"
+    prepare_store([parse_source("synthetic:96")], load_recipe(RECIPE), folder, progress=False)
+    return folder
+
+
+@pytest.fixture
+def launch(monkeypatch, tmp_path, store):
+    """Call main with the tiny recipe and store; JAX runs here already, too late for its settings and a cluster."""
+    monkeypatch.setattr(environment, "configure", lambda **_: {})
+    monkeypatch.setattr(distributed, "join_cluster", lambda *_: 0)
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments, store=store):
+        named = [] if store is None else [f"--config.data.store={store}"]
+        return run.main(["--config", RECIPE, *named, "--workdir", "run", *arguments])
+
+    return call
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    """Stop where the first device would be touched."""
+    started = []
+
+    def start(config, data, workdir, resume, process):
+        started.append(resume)
+        return {"step": 0}
+
+    monkeypatch.setattr(run, "start", start)
+    return started
+
+
+@pytest.fixture
+def linear(monkeypatch, repository):
+    """Train a linear model in the place of the recipe's."""
+    monkeypatch.syspath_prepend(str(repository / "tests" / "training"))
+    from linear_run import linear_objective
+
+    from jaxbio import objectives
+    from jaxbio.training import performance
+
+    monkeypatch.setattr(objectives, "make_objective", lambda config: linear_objective())
+    monkeypatch.setattr(performance, "model_flops", lambda config, pairs: performance.FlopCount(1.0, {}))
+
+
+def save_checkpoint(workdir, store, step=6, **config_changes):
+    """Leave a checkpoint of a run on `store` in `workdir`: what a resume is checked against."""
+    config = fields.change(load_recipe(RECIPE), config_changes)
+    meta = Meta(step, changes.to_plain(config), open_store(store).hash, index_of(store), {}, {})
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=5)
+    leaf = {"kernel": jnp.ones(3)}
+    checkpoints.save(State(jnp.int32(step), leaf, leaf, leaf), meta)
+    checkpoints.close()
+
+
+def index_of(store):
+    (folder,) = (store / "index").iterdir()
+    return folder.name
+
+
+def faults_of(call):
+    with pytest.raises(UserError) as error:
+        call()
+    return {fault.field: str(fault) for fault in error.value.faults}
+
+
+def test_no_store_prints_the_command_that_makes_one(launch, untrained):
+    (fault,) = faults_of(lambda: launch(store=None)).values()
+    assert f"python tools/prepare_store.py --config {RECIPE} --source 'FORMAT:PATH' --out STORE" in fault
+    assert untrained == []
+
+
+def test_store_that_is_not_there_prints_the_command_that_makes_it(launch, untrained):
+    (fault,) = faults_of(lambda: launch(store="nowhere")).values()
+    assert "no such folder" in fault
+    assert "--out nowhere" in fault
+
+
+def test_folder_that_is_no_store_is_named(launch, untrained, tmp_path):
+    assert "data.store" in faults_of(lambda: launch(store=tmp_path))
+    assert untrained == []
+
+
+def test_all_faults_of_the_line_come_together(launch, untrained):
+    faults = faults_of(lambda: launch("--config.train.stepz=3", "--config.train.batch=0", "--config.data.cache=tape"))
+    assert {"train.stepz", "train.batch", "data.cache"} <= faults.keys()
+    assert "train.steps" in faults["train.stepz"]
+
+
+def test_exit_code_and_one_line_for_each_fault(repository):
+    line = [
+        sys.executable,
+        "launch/run.py",
+        "--config",
+        "configs/quickstart.py",
+        "--config.train.stepz=3",
+        "--frobnicate",
+    ]
+    process = subprocess.run(line, capture_output=True, text=True, cwd=repository)
+    assert process.returncode == EXIT_USER_FAULT
+    assert process.stdout == ""
+    lines = process.stderr.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith("error: ") for line in lines)
+
+
+def test_store_of_another_rate_or_length_is_refused(launch, untrained):
+    faults = faults_of(lambda: launch("--config.data.segment_s=10.0", "--config.data.rate_hz=100.0"))
+    assert {"data.segment_s", "data.rate_hz"} == faults.keys()
+
+
+def test_fewer_pairs_than_a_batch_and_batch_that_fits_no_streams(launch, untrained):
+    faults = faults_of(lambda: launch("--config.train.batch=8192"))
+    assert "fewer than a batch" in faults["train.batch"]
+    assert "multiple or a divisor" in faults_of(lambda: launch("--config.train.batch=12"))["train.batch"]
+    assert untrained == []
+
+
+def test_empty_validation_split_and_one_smaller_than_a_batch():
+    with pytest.raises(UserError, match="validation split has no pairs"):
+        make_held_out_order(0, 8, 2)
+    with pytest.raises(UserError, match=r"has 7 pairs, fewer than a batch"):
+        make_held_out_order(7, 8, 2)
+
+
+def test_empty_validation_split_is_a_fault_of_the_run(store, tmp_path):
+    folder = tmp_path / "store"
+    shutil.copytree(store, folder)
+    (index,) = (folder / "index").iterdir()
+    for part in (".npy", ".difficulty.npy"):
+        np.save(index / f"validation{part}", np.load(index / f"validation{part}")[:0])
+    with pytest.raises(UserError, match="validation split has no pairs"):
+        open_run_data(load_recipe(RECIPE), folder)
+
+
+def test_held_out_pairs_are_whole_batches_spread_over_the_split():
+    order = make_held_out_order(100, 8, 3)
+    drawn = np.concatenate([order.draw(step) for step in range(order.batches)])
+    assert len(set(drawn.tolist())) == 24
+    assert drawn.min() == 0
+    assert drawn.max() >= 95
+    assert make_held_out_order(17, 8, 3).batches == 2
+
+
+def test_workdir_that_cannot_be_written_is_named(launch, untrained, tmp_path):
+    (tmp_path / "run").write_text("a file in the way")
+    assert "--workdir" in faults_of(launch)
+    assert untrained == []
+
+
+def test_second_process_on_a_workdir_is_refused(launch, untrained, repository, tmp_path):
+    code = "import pathlib; from jaxbio.training.workdir import hold\nwith hold(pathlib.Path('run')): print(); input()"
+    (tmp_path / "run").mkdir()
+    other = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(repository)},
+    )
+    assert other.stdout is not None
+    other.stdout.readline()
+    assert f"process {other.pid}" in faults_of(launch)["--workdir"]
+    other.communicate(b"\n")
+    launch()
+    assert untrained == [None]
+
+
+def test_changed_science_fields_are_refused_by_name_unless_allowed(launch, untrained, store, tmp_path):
+    save_checkpoint(tmp_path / "run", store)
+    changed = ("--config.train.steps=30", "--config.optimizer.learning_rate=1e-3", "--config.log.every_steps=2")
+    faults = faults_of(lambda: launch(*changed))
+    assert faults.keys() == {"train.steps", "optimizer.learning_rate"}  # log.every_steps is the machine's
+    assert "started with 24" in faults["train.steps"]
+    launch(*changed, "--allow_change=train.steps", "--allow_change=optimizer.learning_rate")
+    assert [meta.step for meta in untrained] == [6]
+
+
+def test_store_may_move_but_not_change(launch, untrained, store, tmp_path):
+    save_checkpoint(tmp_path / "run", store)
+    shutil.copytree(store, tmp_path / "moved")
+    launch(store=tmp_path / "moved")
+    other = tmp_path / "other"
+    prepare_store([parse_source("synthetic:108")], load_recipe(RECIPE), other, progress=False)
+    assert "another store" in faults_of(lambda: launch(store=other))["data.store"]
+    launch("--allow_change=data.store", store=other)
+    assert len(untrained) == 2
+
+
+def test_checkpoint_with_a_missing_item_is_named_and_the_one_before_offered(launch, linear, store, tmp_path):
+    launch("--config.train.steps=12")
+    assert list_steps(tmp_path / "run" / "checkpoints") == [6, 12]
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "12" / "optimizer")
+    more = ("--config.train.steps=18", "--allow_change=train.steps")
+    (fault,) = faults_of(lambda: launch(*more)).values()
+    assert "optimizer" in fault
+    assert "--from_step=6" in fault
+    assert launch(*more, "--from_step=6")["resumed_from"] == 6
+    assert (tmp_path / "run" / "checkpoints_set_aside" / "12" / "params").is_dir()
+    assert list_steps(tmp_path / "run" / "checkpoints") == [12, 18]
+
+
+def test_whole_run_leaves_what_it_promises_and_resumes_where_it_stopped(launch, linear, tmp_path, capsys):
+    result = launch("--config.train.steps=12")
+    assert result["step"] == 12
+    folder = tmp_path / "run"
+    assert {"config.json", "metrics.jsonl", "checkpoints", "report.html"} <= {path.name for path in folder.iterdir()}
+    assert not (folder / "lock").exists()
+    assert json.loads((folder / "config.json").read_text())["train.steps"] == 12
+    said = capsys.readouterr().err
+    assert "run/report.html" in said
+    assert "python tools/export_params.py --workdir run --out run/export" in said
+    again = launch("--config.train.steps=24", "--allow_change=train.steps")
+    assert again["resumed_from"] == 12
+    records = read_metrics(folder / "metrics.jsonl")
+    assert [record["step"] for record in records if "train/loss" in record] == list(range(1, 25))
+    assert [record["step"] for record in records if "eval/loss" in record] == [12, 24]
+
+
+def test_synthetic_store_is_made_in_the_workdir_and_said_so(launch, linear, tmp_path, caplog):
+    arguments = ("--config.train.steps=6", "--config.eval.every_steps=6")
+    launch(*arguments, store="synthetic:96")
+    assert "SYNTHETIC" in caplog.text
+    assert (tmp_path / "run" / "store" / "manifest.json").exists()
+    assert launch(*arguments, store="synthetic:96")["resumed_from"] == 6
+
+
+def test_rows_of_a_run_are_those_of_its_order_on_any_mesh(store):
+    config = load_recipe(RECIPE)
+    data = open_run_data(config, store)
+    read = {}
+    for devices, axes in ((1, (1, 1, 1)), (8, (4, 2, 1))):
+        feed = data.batches(make_mesh(*axes, jax.devices()[:devices]), 3)
+        batch = next(feed)
+        feed.close()
+        assert batch.step == 3
+        assert np.array_equal(np.asarray(batch.arrays["row_BM"])[0], data.rows(3))
+        read[devices] = np.asarray(batch.arrays["segment_BMCT"])
+    assert np.array_equal(read[1], read[8])
+    records = data.describe(data.rows(3))
+    assert len(records) == 2 * config.train.batch
+    assert {"source", "recording", "start_s"} <= records[0].keys()
+
+
+def test_default_workdir_is_named_after_the_recipe():
+    assert run.recipe_name(["--config", "configs/quickstart.py:smoke"]) == "quickstart"
+    assert run.recipe_name(["--config=configs/qualityfm_base.py", "--workdir", "x"]) == "qualityfm_base"
+
+
+def test_environment_refuses_to_come_too_late():
+    with pytest.raises(RuntimeError, match="after JAX was imported"):
+        environment.configure()
+
+
+def test_environment_keeps_the_callers_flags_and_sets_its_own(repository):
+    code = "from launch import environment; import os; print(environment.configure(deterministic=True)['XLA_FLAGS'])"
+    flags = {"XLA_FLAGS": "--xla_gpu_deterministic_ops=false"}
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=repository, env=flags, check=True
+    )
+    assert said.stdout.split() == [
+        "--xla_gpu_deterministic_ops=false",
+        "--xla_cpu_collective_call_terminate_timeout_seconds=600",
+    ]
+
+
+@pytest.mark.slow
+def test_real_processes_killed_at_random_continue_bit_for_bit(repository, store, tmp_path):
+    line = ["--config", RECIPE, f"--config.data.store={store}", "--out", str(tmp_path / "soak"), "--kills", "6"]
+    process = subprocess.run(
+        [sys.executable, "tools/soak_resume.py", *line], capture_output=True, text=True, cwd=repository
+    )
+    assert process.returncode == 0, process.stderr
+    said = json.loads(process.stdout)
+    assert said["kills"] == 6
+    assert said["identical"] is True
