@@ -16,6 +16,7 @@ from scipy import fft
 from jaxbio.signals import filters
 
 DETECTION_HZ = 100.0
+T_WAVE_S = 0.36  # a T wave follows its R peak within this (Pan and Tompkins, IEEE TBME 32(3), 1985)
 _PAD_S = 1.0  # circular filtering would cost up to a tenth of the positive predictivity at the ends
 
 
@@ -54,15 +55,16 @@ def find_r_peaks(x_BT: np.ndarray, rate_hz: float = DETECTION_HZ) -> Beats:
     """Return the R peaks of ECG segments (B, T) float32 at about 100 Hz, of either polarity.
 
     Band-pass 8-20 Hz, absolute value, 0.1-s mean; a maximum within +-0.25 s above 0.3 of the local level (1.5-s maxima,
-    median of 7), refined to the band-passed extremum within 80 ms. All beats of a segment have one polarity, that of
-    the larger median extremum: choosing beat by beat jumps between R and S.
+    median of 7), refined to the band-passed extremum within 80 ms. All beats of a segment have one polarity, that in
+    which they reach farther: choosing beat by beat jumps between R and S.
     """
     band_BT, pad = _band_pass(x_BT, rate_hz, 8.0, 20.0)
     energy_BT = filters.running_mean(np.abs(band_BT), _odd(0.1 * rate_hz))[:, pad:-pad]
     row_J, index_J = _maxima(energy_BT, rate_hz, apart_s=0.25, level_s=1.5, level_blocks=7, threshold=0.3)
+    row_J, index_J = _without_t_waves(row_J, index_J, energy_BT[row_J, index_J], rate_hz)
     reach = round(0.08 * rate_hz)
     around_JW = band_BT[row_J[:, None], index_J[:, None] + np.arange(pad - reach, pad + reach + 1)]
-    upright_B = _median(around_JW.max(axis=1), row_J, len(x_BT)) >= _median(-around_JW.min(axis=1), row_J, len(x_BT))
+    upright_B = _upright(around_JW.max(axis=1), -around_JW.min(axis=1), row_J, len(x_BT))
     around_JW *= np.where(upright_B, np.float32(1), np.float32(-1))[row_J, None]
     return _refined(around_JW, row_J, index_J, x_BT, rate_hz)
 
@@ -149,6 +151,26 @@ def _maxima(
     again_J[1:] = (row_J[1:] == row_J[:-1]) & (np.diff(index_J) <= reach)
     keep_J = (x_BT[row_J, index_J] > threshold * level_J) & ~again_J
     return row_J[keep_J], index_J[keep_J]
+
+
+def _without_t_waves(
+    row_J: np.ndarray, index_J: np.ndarray, energy_J: np.ndarray, rate_hz: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the maxima less those within 0.36 s of the one before at less than half its energy (Pan and Tompkins)."""
+    t_wave_J = np.zeros(len(row_J), bool)
+    t_wave_J[1:] = (row_J[1:] == row_J[:-1]) & (np.diff(index_J) < T_WAVE_S * rate_hz)
+    t_wave_J[1:] &= energy_J[1:] < 0.5 * energy_J[:-1]
+    return row_J[~t_wave_J], index_J[~t_wave_J]
+
+
+def _upright(above_J: np.ndarray, below_J: np.ndarray, row_J: np.ndarray, rows: int) -> np.ndarray:
+    """Return whether the beats of each row (bool, B) reach farther up than down, in the mean of all of them.
+
+    No beat counts more than twice the median, lest one artefact decide; the median alone would waver in bigeminy.
+    """
+    largest_J = 2 * _median(np.maximum(above_J, below_J), row_J, rows)[row_J]
+    up_B = np.bincount(row_J, np.minimum(above_J, largest_J), minlength=rows)
+    return up_B >= np.bincount(row_J, np.minimum(below_J, largest_J), minlength=rows)
 
 
 def _refined(around_JW: np.ndarray, row_J: np.ndarray, index_J: np.ndarray, x_BT: np.ndarray, rate_hz: float) -> Beats:

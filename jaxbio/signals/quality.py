@@ -10,11 +10,11 @@ import numpy as np
 
 from jaxbio.signals.filters import band_sum
 
-FIT_FLOOR, FIT_SPAN = 0.5, 0.4  # correlation that scores 0, and how much more scores 1
+FIT_FLOOR, FIT_SPAN = 0.4, 0.52  # correlation that scores 0, and how much more scores 1
 
 
 def template_score(mean_fit_B: np.ndarray) -> np.ndarray:
-    """Return clip((rho - 0.5) / 0.4, 0, 1) of the mean correlation with the nearest template."""
+    """Return clip((rho - 0.4) / 0.52, 0, 1) of the mean correlation with the nearest template."""
     return np.clip((mean_fit_B - FIT_FLOOR) / FIT_SPAN, 0.0, 1.0)
 
 

@@ -18,7 +18,7 @@ ROLES: tuple[str, ...] = ("ppg", "ecg", "abp")
 ANALYSIS_HZ = 300.0  # scores are those of this rate, whatever rate a store has (QualityFM: 300)
 RATE_COLUMNS = {"ecg": "heart_rate_bpm", "ppg": "pulse_rate_bpm", "abp": "abp_rate_bpm"}
 # window about a beat, seconds before and after, and the step of its samples
-_WINDOWS = {"ecg": (0.25, 0.40, 1 / 150), "ppg": (0.20, 0.45, 1 / 100), "abp": (0.20, 0.45, 1 / 100)}
+_WINDOWS = {"ecg": (0.25, 0.40, 1 / 150), "ppg": (0.20, 0.45, 1 / 75), "abp": (0.20, 0.45, 1 / 75)}
 _FITTING = 0.5  # correlation with a template under which a beat counts as artefact
 _BEAT_REACH_S = 1.5  # farther from a beat than this, a signal without beats is artefact
 _CELL_S = 0.1  # grid on which artefacts of several channels are joined
