@@ -68,4 +68,6 @@ def to_svg(fig: Figure) -> str:
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
     prefix = f"f{next(_figure_numbers)}-"
     svg = re.sub(r'\bid="', f'id="{prefix}', svg)
+    # a hundredth of a point is finer than any screen, and halves the file
+    svg = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), svg)
     return svg.replace('href="#', f'href="#{prefix}').replace("url(#", f"url(#{prefix}")

@@ -16,7 +16,7 @@ from jaxbio.objectives import make_objective
 from jaxbio.training.checkpoint import Checkpoints, Meta
 from jaxbio.training.state import State
 
-SMALL = {"model.width": 100, "model.layers": 1, "model.heads": 2, "model.feedforward": 16, "train.batch": 2}
+SMALL = {"model.width": 502, "model.layers": 1, "model.heads": 2, "model.feedforward": 16, "train.batch": 2}
 STEP = 3
 
 

@@ -22,7 +22,7 @@ def test_the_card_says_what_the_encoder_wants_and_gives(export_folder):
     card = cards.read_card(export_folder)
     assert (card.encoder, card.which, card.rate_hz, card.length) == ("qualityfm", "teacher", 300.0, 9000)
     assert (card.channels, card.scaling) == (("ppg", "ecg"), "per_channel")
-    assert (card.width, card.pooling, card.missing_channel) == (100, "mean", "zeros")
+    assert (card.width, card.pooling, card.missing_channel) == (502, "mean", "zeros")
     assert card.token_s == pytest.approx(5 / 3)
     assert card.encoder_fields["layers"] == 1
     assert set(card.files) == {cards.WEIGHTS, cards.PROGRAM, cards.EXAMPLE}

@@ -47,8 +47,8 @@ def base(tmp_path_factory):
 
 
 def test_one_vector_for_each_whole_segment(model):
-    assert model.embed(ppg=signal(1), ecg=signal(1), rate_hz=RATE_HZ).shape == (1, 100)
-    assert model.embed(ppg=signal(3.9), ecg=signal(3.9), rate_hz=RATE_HZ).shape == (3, 100)
+    assert model.embed(ppg=signal(1), ecg=signal(1), rate_hz=RATE_HZ).shape == (1, 502)
+    assert model.embed(ppg=signal(3.9), ecg=signal(3.9), rate_hz=RATE_HZ).shape == (3, 502)
 
 
 def test_recordings_come_one_after_the_other_in_time_order(model):
@@ -63,7 +63,7 @@ def test_embed_is_the_mean_over_tokens_of_the_segment_as_the_store_holds_it(mode
     segment_BCT, scale_BC2 = quantise(np.stack([ppg, ecg])[None])
     x_BCT = scaling.scale(jnp.asarray(segment_BCT), jnp.asarray(scale_BC2), "per_channel")
     tok_BLD = model.encode(x_BCT)
-    assert tok_BLD.shape == (1, 18, 100)
+    assert tok_BLD.shape == (1, 18, 502)
     found = model.embed(ppg=ppg, ecg=ecg, rate_hz=RATE_HZ)
     np.testing.assert_allclose(found, np.asarray(tok_BLD).mean(axis=1), atol=1e-5)
 
@@ -106,15 +106,15 @@ def test_a_segment_at_125_and_at_300_hz_has_the_same_embedding_in_base(base):
 def test_each_channel_may_have_its_own_rate(model):
     found = model.embed(ppg=signal(2, 125), ecg=signal(2, 250, seed=1), rate_hz={"ppg": 125, "ecg": 250})
     expected = model.embed(ppg=signal(2), ecg=signal(2, seed=1), rate_hz=RATE_HZ)
-    assert found.shape == (2, 100)
+    assert found.shape == (2, 502)
     assert cosine(found, expected).min() >= 0.98
 
 
 @pytest.mark.slow
-def test_base_embeds_a_hundred_segments_within_five_seconds(base):
-    start_s = time.monotonic()
+def test_base_embeds_a_hundred_segments_within_five_seconds_of_two_cores(base):
+    start_s = time.process_time()  # of all cores, and of this process alone, whatever else the machine does
     assert base.embed(ppg=signal(100), ecg=signal(100, seed=1), rate_hz=RATE_HZ).shape == (100, 512)
-    assert time.monotonic() - start_s <= 5
+    assert time.process_time() - start_s <= 2 * 5
 
 
 X = signal(1)
@@ -176,7 +176,7 @@ def test_loading_compares_the_encoder_with_its_example(export_folder, tmp_path):
     cards.write_card(copy, cards.read_card(copy), (cards.WEIGHTS, cards.PROGRAM, cards.EXAMPLE))
     with pytest.raises(UserError, match=r"example\.npz.*differs"):
         jaxbio.load_pretrained(copy)
-    assert jaxbio.load_pretrained(copy, check=False).card.width == 100
+    assert jaxbio.load_pretrained(copy, check=False).card.width == 502
 
 
 def test_the_example_holds_to_1e_5(model, export_folder):
@@ -185,4 +185,4 @@ def test_the_example_holds_to_1e_5(model, export_folder):
 
 def test_a_model_says_what_it_is(model):
     assert repr(model).startswith("Pretrained(qualityfm, ")
-    assert "ppg+ecg at 300 Hz, 30 s -> 100" in repr(model)
+    assert "ppg+ecg at 300 Hz, 30 s -> 502" in repr(model)

@@ -80,5 +80,5 @@ def test_the_written_names_are_the_references(encoder, tmp_path):
     written = reference.write_reference(tmp_path, *encoder)
     names = torch_import.read_reference(written["reference"])
     assert "encoder.patch_embed.conv1.weight" in names
-    assert names["encoder.patch_embed.conv1.weight"].shape == (1, 2, 201)
+    assert names["encoder.patch_embed.conv1.weight"].shape == (5, 2, 201)
     assert json.dumps(written)

@@ -63,7 +63,7 @@ def test_a_process_without_jaxbio_gets_the_examples_output(export_folder, output
     np.testing.assert_allclose(outputs["example"], expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize(("name", "shape"), [("another_batch", (5, 18, 100)), ("another_length", (3, 6, 100))])
+@pytest.mark.parametrize(("name", "shape"), [("another_batch", (5, 18, 502)), ("another_length", (3, 6, 502))])
 def test_batch_and_length_are_free(export_folder, inputs, outputs, name, shape):
     assert outputs[name].shape == shape
     model = pretrained.load_pretrained(export_folder, check=False)

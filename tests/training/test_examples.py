@@ -14,7 +14,7 @@ from jaxbio.training.sharding import batch_sharding, make_mesh
 from jaxbio.training.state import State
 from jaxbio.transforms.scaling import scale
 
-SMALL = {"model.width": 100, "model.layers": 1, "model.heads": 2, "model.feedforward": 16, "train.batch": 8}
+SMALL = {"model.width": 502, "model.layers": 1, "model.heads": 2, "model.feedforward": 16, "train.batch": 8}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_the_same_held_out_pairs_and_their_reconstruction_are_written(program, t
     np.testing.assert_array_equal(written.segment_BMCT, shown.pop("segment"))
     assert set(written.curves) == set(shown) == {"amplitude", "phase"}
     for name, (target_BCS, output_BCS) in shown.items():
-        assert written.curves[name][0].shape == (2, 2, 100)
+        assert written.curves[name][0].shape == (2, 2, 502)
         np.testing.assert_allclose(written.curves[name][0], target_BCS, atol=1e-3)
         np.testing.assert_allclose(written.curves[name][1], output_BCS, atol=1e-4)
     assert (written.rate_hz, written.channels, written.bin_hz) == (300.0, ("ppg", "ecg"), pytest.approx(1 / 30))
