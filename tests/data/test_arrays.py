@@ -1,0 +1,88 @@
+"""A store from arrays: what was handed in comes back, planted artefacts are found, and faults are named together."""
+
+import numpy as np
+import pytest
+from prepared import beating_signals
+
+import jaxbio
+from jaxbio.config import fields
+from jaxbio.config.faults import UserError
+from jaxbio.data.quantise import dequantise
+from jaxbio.signals.synthetic import Artefact, recording
+
+
+def two_channels(count: int, duration_s: float = 90.0) -> dict[str, list[np.ndarray]]:
+    made = [beating_signals(number, duration_s) for number in range(count)]
+    return {"ppg": [signals["PLETH"] for signals in made], "ecg": [signals["II"] for signals in made]}
+
+
+def test_arrays_come_back_in_physical_units_with_names_subjects_and_times(tmp_path):
+    config = fields.change(fields.defaults(), {"data.rate_hz": 100.0})  # their own rate: nothing is resampled
+    signals = two_channels(3)
+    names, subjects, times = ["x", "y", "z"], ["p1", "p2", "p3"], [1e9, 1e9 + 1000, 1e9 + 2000]
+    store = jaxbio.store_from_arrays(
+        tmp_path / "s", rate_hz=100.0, config=config, names=names, subjects=subjects, start_times=times, **signals
+    )
+    assert store.rows == 9
+    assert store.column("recording").tolist() == [name for name in names for _ in range(3)]
+    assert store.column("subject").tolist() == [name for name in subjects for _ in range(3)]
+    np.testing.assert_allclose(store.column("time_s"), [time + start for time in times for start in (0, 30, 60)])
+    x_NCT = dequantise(store.read(np.arange(9)), store.scale_NC2)
+    expected = np.stack([np.reshape(signals[role], (9, 3000)) for role in ("ppg", "ecg")], axis=1)
+    np.testing.assert_allclose(x_NCT, expected, atol=np.ptp(expected) / 60_000)
+    assert store.manifest["units"] == {"ppg": ["NU"], "ecg": ["mV"]}
+
+
+def test_roles_given_are_the_channels_and_rates_may_differ(tmp_path):
+    store = jaxbio.store_from_arrays(
+        tmp_path / "s",
+        rate_hz={"ecg": 250.0, "abp": 62.5},
+        ecg=[np.sin(np.arange(250 * 70) / 20)],
+        abp=[80 + np.sin(np.arange(round(62.5 * 70)) / 9)],
+    )
+    assert store.channels == ("ecg", "abp")
+    assert store.rows == 2
+    assert store.manifest["account"]["rejected_s"] == {"remainder": pytest.approx(10.0)}
+
+
+def test_faults_are_named_together(tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/file").touch()
+    with pytest.raises(UserError) as caught:
+        jaxbio.store_from_arrays(
+            tmp_path / "full", rate_hz=0.0, subjects=["a"], config=fields.defaults(), ppg=np.zeros((2, 5000))
+        )
+    assert {fault.field for fault in caught.value.faults} == {"ecg", "rate_hz", "signals", "out"}
+    good = np.zeros(6000)
+    with pytest.raises(UserError) as caught:
+        jaxbio.store_from_arrays(
+            tmp_path / "s",
+            rate_hz=100.0,
+            ppg=[good, good, good.reshape(2, -1)],
+            ecg=[good[:100], np.array([{}] * 10), good],
+        )
+    named = {fault.field for fault in caught.value.faults}
+    assert {"recording 0", "ecg[1]", "ppg[2]"} <= named
+    with pytest.raises(UserError, match="at least one recording"):
+        jaxbio.store_from_arrays(tmp_path / "s", rate_hz=100.0, ppg=[])
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.6])
+@pytest.mark.parametrize("kind", ["emg", "white", "lead_off", "dropout", "held"])
+def test_planted_artefacts_come_back_as_their_share_of_the_segment(tmp_path, kind, share):
+    """`share` of every segment is spoilt in both channels: noises at -10 dB, or signals that stop."""
+    ppg, ecg = [], []
+    for seed in range(8):
+        start_s = 30 * np.arange(2) + np.random.default_rng(seed).uniform(0, 30 * (1 - share), 2)
+        planted = [
+            Artefact(kind, channel, start, start + 30 * share, -10.0) for start in start_s for channel in ("ppg", "ecg")
+        ]
+        made = recording(seed, duration_s=60.0, rate_hz=125.0, artefacts=planted)
+        ppg.append(made.ppg)
+        ecg.append(made.ecg)
+    config = fields.change(fields.defaults(), {"prepare.max_missing_frac": 0.9})  # dropouts stay in the store
+    store = jaxbio.store_from_arrays(tmp_path / "s", rate_hz=125.0, config=config, ppg=ppg, ecg=ecg)
+    found = store.column("artefact_frac")
+    assert store.rows == 16
+    assert abs(np.median(found) - share) <= 0.1
+    assert np.mean(np.abs(found - share) <= 0.1) >= 0.85, np.sort(found).round(2)
