@@ -104,7 +104,7 @@ def plan_store(found: Sequence[Recording | Refused], config: ConfigDict) -> Plan
     blocks: list[Block] = []
     longest = _longest_block(settings, config)
     for recording in recordings:
-        windows, rest = _plan_recording(recording, settings)
+        windows, rest = plan_recording(recording, settings)
         if rest.seconds:
             outcomes.append(rest)
         blocks += [Block(recording, first, min(longest, windows - first)) for first in range(0, windows, longest)]
@@ -140,7 +140,7 @@ def _check_unique(recordings: Iterable[Recording]) -> None:
         raise UserError(*faults[:5])
 
 
-def _plan_recording(recording: Recording, settings: Settings) -> tuple[int, Outcome]:
+def plan_recording(recording: Recording, settings: Settings) -> tuple[int, Outcome]:
     """Return how many whole windows there are, and the rest that is shorter than one."""
     # A millionth of a window forgives durations that were divided out of sample counts.
     windows = math.floor(recording.duration_s / settings.segment_s + 1e-6)

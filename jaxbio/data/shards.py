@@ -49,8 +49,8 @@ class Part(NamedTuple):
     outcomes: list[Outcome]
 
 
-class _Windows(NamedTuple):
-    """Windows of equal shape: signals by role `x_BN`, and where each comes from."""
+class Windows(NamedTuple):
+    """Windows of equal shape: signals by role `x_BN` float32, NaN where missing, and each one's block and number."""
 
     raw: dict[str, np.ndarray]
     block_B: np.ndarray
@@ -109,7 +109,7 @@ def _write_records(
     seconds: Seconds = defaultdict(float)
     columns: list[dict[str, np.ndarray]] = []
     writer = _Writer(unfinished)
-    for windows in _read_windows(blocks, settings, seconds):
+    for windows in read_windows(blocks, settings, seconds):
         measured = measure(
             windows.raw,
             rate_hz=settings.rate_hz,
@@ -170,9 +170,12 @@ class _Writer:
             raise OSError(str(error)) from error
 
 
-def _read_windows(blocks: Sequence[Block], settings: Settings, seconds: Seconds) -> Iterator[_Windows]:
-    """Yield the blocks' windows in order, gathered over recordings of equal rates; count what cannot be read."""
-    gathered: list[_Windows] = []
+def read_windows(blocks: Sequence[Block], settings: Settings, seconds: Seconds) -> Iterator[Windows]:
+    """Yield the blocks' windows in order, gathered over recordings of equal rates.
+
+    What cannot be read is added to `seconds`, under its reason.
+    """
+    gathered: list[Windows] = []
     for number, block in enumerate(blocks):
         for first in range(block.first, block.first + block.windows, WINDOWS_AT_ONCE):
             last = min(first + WINDOWS_AT_ONCE, block.first + block.windows)
@@ -187,7 +190,7 @@ def _read_windows(blocks: Sequence[Block], settings: Settings, seconds: Seconds)
 
 def _read_span(
     recording: Recording, number: int, first: int, last: int, settings: Settings, seconds: Seconds
-) -> Iterator[_Windows]:
+) -> Iterator[Windows]:
     """Yield windows first..last of a recording; where they cannot be read together, halves down to single ones."""
     span_s = settings.segment_s * first, min(settings.segment_s * last, recording.duration_s)
     try:
@@ -205,7 +208,7 @@ def _read_span(
         for role in settings.channels
     }
     window_B = np.arange(first, last, dtype=np.int32)
-    yield _Windows(raw, np.full(last - first, number, np.int32), window_B)
+    yield Windows(raw, np.full(last - first, number, np.int32), window_B)
 
 
 def _cut(x_N: np.ndarray, rate_hz: float, first: int, last: int, segment_s: float) -> np.ndarray:
@@ -220,20 +223,20 @@ def _cut(x_N: np.ndarray, rate_hz: float, first: int, last: int, segment_s: floa
     return padded_N[place_BN]
 
 
-def _shape(windows: _Windows) -> tuple[int, ...]:
+def _shape(windows: Windows) -> tuple[int, ...]:
     return tuple(x_BN.shape[1] for x_BN in windows.raw.values())
 
 
-def _count(gathered: Sequence[_Windows]) -> int:
+def _count(gathered: Sequence[Windows]) -> int:
     return sum(windows.block_B.size for windows in gathered)
 
 
-def _join(gathered: Sequence[_Windows]) -> _Windows:
+def _join(gathered: Sequence[Windows]) -> Windows:
     if len(gathered) == 1:
         return gathered[0]
     raw = {role: np.concatenate([windows.raw[role] for windows in gathered]) for role in gathered[0].raw}
     block_B, window_B = (np.concatenate(parts) for parts in zip(*(windows[1:] for windows in gathered), strict=True))
-    return _Windows(raw, block_B, window_B)
+    return Windows(raw, block_B, window_B)
 
 
 def _scale_columns(scale_BC2: np.ndarray, channels: Sequence[str]) -> dict[str, np.ndarray]:
