@@ -4,7 +4,7 @@ It sees gradients, parameters and the step; it knows no loss and no mesh. Groups
 over parameter paths, first match wins; a rule that decides nothing is an error.
 
     optimizer = make_optimizer(config.optimizer, config.train.steps)
-    updates, opt_state = optimizer.update(grads, opt_state, params, step)
+    params, opt_state, update_norm = optimizer.update(grads, opt_state, params, step, accept, measured)
 """
 
 import re
@@ -24,19 +24,37 @@ Schedule = Callable[[jax.Array], jax.Array]
 
 
 class Optimizer(NamedTuple):
-    """`init(params) -> opt_state`, `update(grads, opt_state, params, step) -> updates, opt_state`, and the schedules.
+    """An update rule with its schedules, which go by the step of the run, so that a refused update shifts nothing.
 
-    The schedules go by the step of the run, not by a count of their own, so that a refused update shifts nothing.
+    init(params) -> opt_state
+    update(grads, opt_state, params, step, accept, measured) -> params, opt_state, update_norm: where `accept` is false
+        or the update is not finite, parameters stay, and so do the moments where `accept` is false; `update_norm` is
+        NaN where it is not `measured`, because it costs as much as the update.
+    schedules: name -> function of the step, reported as metrics
     """
 
     init: Callable[[PyTree], PyTree]
-    update: Callable[..., tuple[PyTree, PyTree]]
+    update: Callable[..., tuple[PyTree, PyTree, jax.Array]]
     schedules: Mapping[str, Schedule]
 
 
-@dataclass(frozen=True)
+class Moments(NamedTuple):
+    """How a rule remembers gradients: `init(params)`, `remember(grads, moments, accept)`, `direction(grads, moments)`.
+
+    The direction is made from what was remembered, not beside it: one pass over each array, all of them in place.
+    """
+
+    init: Callable[[PyTree], Any]
+    remember: Callable[[PyTree, Any, jax.Array], Any]
+    direction: Callable[[PyTree, Any], PyTree]
+
+
+@dataclass(frozen=True, eq=False)
 class Group:
-    """What a rule of `optimizer.groups` sets: factors of learning rate and decay, an own clipping norm, frozen."""
+    """What a rule of `optimizer.groups` sets: factors of learning rate and decay, an own clipping norm, frozen.
+
+    Two rules of equal settings stay two groups.
+    """
 
     learning_rate: float = 1.0
     weight_decay: float = 1.0
@@ -54,34 +72,90 @@ def make_optimizer(settings: Any, steps: int) -> Optimizer:
     learning_rate = warmup(settings.learning_rate, round(settings.warmup_frac * steps), _after_warmup(settings, steps))
     weight_decay = cosine(settings.weight_decay, settings.weight_decay_end, steps)
     decoupled = settings.name == "adamw"
-
-    def core(groups: PyTree) -> optax.GradientTransformation:
-        if settings.name == "sgd":
-            transformation = optax.trace(decay=settings.momentum, nesterov=settings.nesterov)
-        else:
-            transformation = optax.scale_by_adam(b1=settings.b1, b2=settings.b2, eps=settings.eps)
-        return optax.masked(transformation, jax.tree.map(lambda group: not group.frozen, groups))
+    if settings.name == "sgd":
+        moments = momentum(settings.momentum, settings.nesterov)
+    else:
+        moments = adam(settings.b1, settings.b2, settings.eps)
 
     def init(params: PyTree) -> PyTree:
-        return core(assign_groups(params, rules)).init(params)
+        return moments.init(without_frozen(params, assign_groups(params, rules)))
 
-    def update(grads: PyTree, opt_state: PyTree, params: PyTree, step: jax.Array) -> tuple[PyTree, PyTree]:
-        groups = assign_groups(params, rules)
+    def update(grads, opt_state, params, step, accept, measured):
+        every_group = assign_groups(params, rules)
+        groups, moving, grads = (without_frozen(tree, every_group) for tree in (every_group, params, grads))
         rate, decay = learning_rate(step), weight_decay(step)
         factors = jax.tree.map(
-            lambda group, decayed: group.weight_decay * decayed, groups, decay_mask(params, settings.decay_mask)
+            lambda group, decayed: group.weight_decay * decayed, groups, decay_mask(moving, settings.decay_mask)
         )
-        grads = jax.tree.map(lambda group, grad: jnp.zeros_like(grad) if group.frozen else grad, groups, grads)
         grads = clip(grads, groups, settings.clip_norm, settings.clip_value)
         if not decoupled:
-            grads = _add_decay(grads, params, factors, decay)
-        updates, opt_state = core(groups).update(grads, opt_state, params)
-        if decoupled:
-            updates = _add_decay(updates, params, factors, decay)
-        scales = jax.tree.map(lambda group: 0.0 if group.frozen else group.learning_rate, groups)
-        return jax.tree.map(lambda scale, leaf: -rate * scale * leaf, scales, updates), opt_state
+            grads = _add_decay(grads, moving, factors, decay)
+        opt_state = moments.remember(grads, opt_state, accept)
+
+        def updates(moving: PyTree, opt_state: PyTree, grads: PyTree) -> PyTree:
+            direction = moments.direction(grads, opt_state)
+            if decoupled:
+                direction = _add_decay(direction, moving, factors, decay)
+            return jax.tree.map(lambda group, leaf: -rate * group.learning_rate * leaf, groups, direction)
+
+        norm = jax.lax.cond(
+            measured,
+            lambda *trees: optax.tree.norm(updates(*trees)),
+            lambda *_: jnp.zeros((), jnp.float32),
+            *(moving, opt_state, grads),
+        )
+        accept &= jnp.isfinite(norm)  # it also orders the norm before the parameters change in place: no copy of them
+        moved = jax.tree.map(
+            lambda param, change: jnp.where(accept, param + change, param),
+            moving,
+            updates(moving, opt_state, grads),
+        )
+        return _with_frozen(moved, params, every_group), opt_state, jnp.where(measured, norm, jnp.nan)
 
     return Optimizer(init, update, {"learning_rate": learning_rate, "weight_decay": weight_decay})
+
+
+def adam(b1: float, b2: float, eps: float) -> Moments:
+    """Return Adam's moments with bias correction (Kingma and Ba 2015, algorithm 1)."""
+
+    def init(params: PyTree) -> optax.ScaleByAdamState:
+        mu, nu = (jax.tree.map(jnp.zeros_like, params) for _ in range(2))
+        return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), mu, nu)
+
+    def remember(grads: PyTree, moments: optax.ScaleByAdamState, accept: jax.Array) -> optax.ScaleByAdamState:
+        def mean(decay: float, old: jax.Array, new: jax.Array) -> jax.Array:
+            return jnp.where(accept, decay * old + (1 - decay) * new, old)
+
+        return optax.ScaleByAdamState(
+            moments.count + accept,
+            jax.tree.map(lambda old, grad: mean(b1, old, grad), moments.mu, grads),
+            jax.tree.map(lambda old, grad: mean(b2, old, grad * grad), moments.nu, grads),
+        )
+
+    def direction(grads: PyTree, moments: optax.ScaleByAdamState) -> PyTree:
+        first, second = (1 - decay ** moments.count.astype(jnp.float32) for decay in (b1, b2))
+        return jax.tree.map(lambda mu, nu: mu / first / (jnp.sqrt(nu / second) + eps), moments.mu, moments.nu)
+
+    return Moments(init, remember, direction)
+
+
+def momentum(decay: float, nesterov: bool) -> Moments:
+    """Return the sum of past gradients, each step's weighed `decay` less; Nesterov looks one step ahead."""
+
+    def init(params: PyTree) -> optax.TraceState:
+        return optax.TraceState(jax.tree.map(jnp.zeros_like, params))
+
+    def remember(grads: PyTree, moments: optax.TraceState, accept: jax.Array) -> optax.TraceState:
+        return optax.TraceState(
+            jax.tree.map(lambda old, grad: jnp.where(accept, decay * old + grad, old), moments.trace, grads)
+        )
+
+    def direction(grads: PyTree, moments: optax.TraceState) -> PyTree:
+        if not nesterov:
+            return moments.trace
+        return jax.tree.map(lambda trace, grad: grad + decay * trace, moments.trace, grads)
+
+    return Moments(init, remember, direction)
 
 
 def _after_warmup(settings: Any, steps: int) -> Schedule:
@@ -125,6 +199,15 @@ def assign_groups(params: PyTree, rules: tuple[tuple[str, Group], ...]) -> PyTre
         )
     groups = [Group() if index is None else rules[index][1] for index in chosen]
     return jax.tree.unflatten(jax.tree.structure(params), groups)
+
+
+def without_frozen(tree: PyTree, groups: PyTree) -> PyTree:
+    """Return `tree` with None, which holds no leaf, where the group is frozen."""
+    return jax.tree.map(lambda group, leaf: None if group.frozen else leaf, groups, tree)
+
+
+def _with_frozen(moved: PyTree, params: PyTree, groups: PyTree) -> PyTree:
+    return jax.tree.map(lambda group, param, leaf: param if group.frozen else leaf, groups, params, moved)
 
 
 def _first_match(path: str, rules: tuple[tuple[str, Group], ...]) -> int | None:

@@ -37,11 +37,13 @@ def make_train_step(config: ConfigDict, objective, optimizer: Optimizer, mesh: M
     """Return the jitted `step(state, batches) -> (state, metrics)`; `state` is donated.
 
     `batches` are arrays (steps_per_dispatch, B, ...) placed by `sharding.dispatch_sharding`; the metrics are float32
-    (steps_per_dispatch,): train/loss, train/<term>, train/grad_norm (before clipping), train/param_norm,
-    train/update_norm, the optimiser's schedules, and `nonfinite`, 1 where an update was refused. A refused update
+    (steps_per_dispatch,): train/loss, train/<term>, train/grad_norm (before clipping), train/param_norm (of the
+    parameters that gave the loss), train/update_norm (on the steps that log.every_steps writes, else NaN: it costs as
+    much as the update), the optimiser's schedules, and `nonfinite`, 1 where an update was refused. A refused update
     leaves everything but the step as it was. Raises UserError when batch, microbatches and mesh do not go together.
     """
     microbatches, steps, seed = config.train.microbatches, config.train.steps, config.train.seed
+    log_every = config.log.every_steps
     sharding.check_batch(mesh, config.train.batch, microbatches)
     if objective.coupled and microbatches > 1:
         raise UserError(
@@ -59,27 +61,32 @@ def make_train_step(config: ConfigDict, objective, optimizer: Optimizer, mesh: M
 
         (loss, (aux, terms)), grads = mean_gradients(loss_of, whole.params, batch, microbatches, mesh)
         grads = jax.lax.with_sharding_constraint(grads, shardings.params)
-        grad_norm = optax.tree.norm(grads)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params, state.step)
-        params = optax.apply_updates(state.params, updates)
-        objective_state = objective.update(params, state.objective_state, aux, progress)
+        grad_norm, param_norm = optax.tree.norm(grads), optax.tree.norm(state.params)
         # The squares under grad_norm overflow before any moment does, and the objective's new state follows from
-        # parameters and aux: these three finite, the whole update is.
-        finite = _all_finite((loss, grad_norm, aux))
-        updated = State(state.step, params, opt_state, objective_state)
-        kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, state)
-        kept = jax.lax.with_sharding_constraint(kept, shardings)
+        # parameters and aux: with these finite the whole update is.
+        accept = _all_finite((loss, grad_norm, param_norm, aux))
+        measured = (state.step + 1) % log_every == 0
+        params, opt_state, update_norm = optimizer.update(
+            grads, state.opt_state, state.params, state.step, accept, measured
+        )
+        accept &= jnp.isfinite(update_norm) | ~measured
+        objective_state = jax.tree.map(
+            lambda new, old: jnp.where(accept, new, old),
+            objective.update(params, state.objective_state, aux, progress),
+            state.objective_state,
+        )
         metrics = {
             "loss": loss,
             **terms,
             "grad_norm": grad_norm,
-            "param_norm": optax.tree.norm(kept.params),
-            "update_norm": optax.tree.norm(updates),
+            "param_norm": param_norm,
+            "update_norm": update_norm,
             **{name: schedule(state.step) for name, schedule in optimizer.schedules.items()},
         }
         reported = {f"train/{name}": jnp.asarray(value, jnp.float32) for name, value in metrics.items()}
-        reported["nonfinite"] = 1.0 - finite.astype(jnp.float32)
-        return replace(kept, step=state.step + 1), reported
+        reported["nonfinite"] = 1.0 - accept.astype(jnp.float32)
+        state = State(state.step + 1, params, opt_state, objective_state)
+        return jax.lax.with_sharding_constraint(state, shardings), reported
 
     def dispatch(state: State, batches: Batch) -> tuple[State, dict[str, jax.Array]]:
         single = jax.tree.leaves(batches)[0].shape[0] == 1  # a loop of one iteration would only cost fusions

@@ -78,6 +78,7 @@ def linear_config(**changes: Any) -> ConfigDict:
         "data.segment_s": float(SAMPLES),
         "train.batch": 32,
         "train.steps": 20,
+        "log.every_steps": 1,
         "optimizer.learning_rate": 1e-2,
         "optimizer.warmup_frac": 0.0,
         **{name.replace("__", "."): value for name, value in changes.items()},

@@ -28,13 +28,17 @@ def settings(**changes):
     return fields.change(config, {f"optimizer.{name}": value for name, value in plain.items()}).optimizer
 
 
+def update(optimizer, params, grads, step, opt_state=None, accept=True, measured=True):
+    opt_state = optimizer.init(params) if opt_state is None else opt_state
+    return optimizer.update(grads, opt_state, params, jnp.int32(step), jnp.array(accept), jnp.array(measured))
+
+
 def descend(chosen, steps=STEPS, size=1.0):
     """Return the parameters after `steps` updates with seeded gradients."""
     optimizer, params = make_optimizer(chosen, STEPS), tree(0)
     opt_state = optimizer.init(params)
     for step in range(steps):
-        updates, opt_state = optimizer.update(tree(step + 1, size), opt_state, params, jnp.int32(step))
-        params = jax.tree.map(jnp.add, params, updates)
+        params, opt_state, _ = update(optimizer, params, tree(step + 1, size), step, opt_state)
     return params
 
 
@@ -98,15 +102,18 @@ def test_step_schedule_halves_the_learning_rate_after_the_warm_up():
 
 def test_schedules_go_by_the_step_of_the_run():
     optimizer, params = make_optimizer(settings(name="sgd", momentum=0.0, decay_mask="matrices"), STEPS), tree(0)
-    updates, _ = optimizer.update(tree(1), optimizer.init(params), params, jnp.int32(STEPS))
-    np.testing.assert_allclose(updates["encoder"]["bias"], -0.01 * tree(1)["encoder"]["bias"], rtol=1e-5)
+    moved, _, _ = update(optimizer, params, tree(1), STEPS)
+    np.testing.assert_allclose(
+        moved["encoder"]["bias"], params["encoder"]["bias"] - 0.01 * tree(1)["encoder"]["bias"], rtol=1e-5
+    )
 
 
 def first_update(**changes):
-    """Return updates of plain descent with rate 1 from a gradient of deviation 10."""
+    """Return the change of plain descent with rate 1 from a gradient of deviation 10."""
     plain = {"name": "sgd", "momentum": 0.0, "learning_rate": 1.0, "weight_decay": 0.0, "weight_decay_end": 0.0}
-    optimizer, params = make_optimizer(settings(**plain, **changes), STEPS), tree(0)
-    return optimizer.update(tree(1, 10.0), optimizer.init(params), params, jnp.int32(0))[0]
+    optimizer = make_optimizer(settings(**plain, **changes), STEPS)
+    origin = jax.tree.map(jnp.zeros_like, tree(0))
+    return update(optimizer, origin, tree(1, 10.0), 0)[0]
 
 
 def norm(*leaves):
@@ -170,4 +177,29 @@ def test_a_group_rule_that_decides_nothing_is_named(rules, unused):
 
 
 def test_parameters_of_no_group_take_the_plain_settings():
-    assert assign_groups(tree(0), ()) == jax.tree.map(lambda _: Group(), tree(0))
+    plain = [vars(group) for group in jax.tree.leaves(assign_groups(tree(0), ()))]
+    assert plain == [vars(Group())] * 5
+
+
+def test_two_groups_of_equal_settings_are_clipped_apart():
+    updates = first_update(groups=(("^blocks/", {"clip_norm": 0.1}), ("^encoder/", {"clip_norm": 0.1})))
+    assert norm(*updates["blocks"].values()) == pytest.approx(0.1, rel=1e-5)
+    assert norm(*updates["encoder"].values()) == pytest.approx(0.1, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam_l2", "sgd"])
+def test_an_update_that_is_not_accepted_changes_nothing(name):
+    optimizer, params = make_optimizer(settings(name=name), STEPS), tree(0)
+    params, opt_state, _ = update(optimizer, params, tree(1), 0)
+    bad = jax.tree.map(lambda leaf: leaf.at[0].set(jnp.nan), tree(2))
+    kept, kept_state, _ = update(optimizer, params, bad, 1, opt_state, accept=False)
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, (kept, kept_state), (params, opt_state)))
+
+
+def test_the_norm_of_the_update_is_measured_when_asked():
+    optimizer, params = make_optimizer(settings(), STEPS), tree(0)
+    moved, _, size = update(optimizer, params, tree(1), 0)
+    assert float(size) == pytest.approx(norm(*jax.tree.leaves(jax.tree.map(jnp.subtract, moved, params))), rel=1e-4)
+    unmeasured, _, size = update(optimizer, params, tree(1), 0, measured=False)
+    assert np.isnan(size)
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, unmeasured, moved))

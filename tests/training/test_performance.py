@@ -125,7 +125,8 @@ def test_memory_sees_what_this_process_holds():
 
 @pytest.mark.slow
 def test_bench_step_prints_one_line(repository):
-    small = {"model.width": 100, "model.layers": 1, "data.segment_s": 10.0, "train.batch": 8, "mesh.data": 1}
+    small = {"model.width": 100, "model.layers": 1, "data.channels": "('ppg',)", "data.segment_s": 10.0}
+    small |= {"train.batch": 8, "data.streams": 8, "mesh.data": 1}
     command = [sys.executable, "tools/bench_step.py", "--config", "configs/qualityfm_base.py", "--repeats", "2"]
     command += [f"--config.{name}={value}" for name, value in small.items()]
     done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=600)
