@@ -225,20 +225,7 @@ def test_store_may_move_but_not_change(launch, untrained, store, tmp_path):
     assert len(untrained) == 2
 
 
-def test_checkpoint_with_a_missing_item_is_named_and_the_one_before_offered(launch, linear, store, tmp_path):
-    launch("--config.train.steps=12")
-    assert list_steps(tmp_path / "run" / "checkpoints") == [6, 12]
-    shutil.rmtree(tmp_path / "run" / "checkpoints" / "12" / "optimizer")
-    more = ("--config.train.steps=18", "--allow_change=train.steps")
-    (fault,) = faults_of(lambda: launch(*more)).values()
-    assert "optimizer" in fault
-    assert "--from_step=6" in fault
-    assert launch(*more, "--from_step=6")["resumed_from"] == 6
-    assert (tmp_path / "run" / "checkpoints_set_aside" / "12" / "params").is_dir()
-    assert list_steps(tmp_path / "run" / "checkpoints") == [12, 18]
-
-
-def test_whole_run_leaves_what_it_promises_and_resumes_where_it_stopped(launch, linear, tmp_path, capsys):
+def test_whole_run_leaves_what_it_promises_resumes_and_names_a_missing_item(launch, linear, tmp_path, capsys):
     result = launch("--config.train.steps=12")
     assert result["step"] == 12
     folder = tmp_path / "run"
@@ -248,19 +235,27 @@ def test_whole_run_leaves_what_it_promises_and_resumes_where_it_stopped(launch, 
     said = capsys.readouterr().err
     assert "run/report.html" in said
     assert "python tools/export_params.py --workdir run --out run/export" in said
-    again = launch("--config.train.steps=24", "--allow_change=train.steps")
-    assert again["resumed_from"] == 12
+
+    shutil.rmtree(folder / "checkpoints" / "12" / "optimizer")
+    more = ("--config.train.steps=24", "--allow_change=train.steps")
+    (fault,) = faults_of(lambda: launch(*more)).values()
+    assert "optimizer" in fault
+    assert "--from_step=6" in fault
+    assert launch(*more, "--from_step=6")["resumed_from"] == 6
+    assert (folder / "checkpoints_set_aside" / "12" / "params").is_dir()
+    assert list_steps(folder / "checkpoints") == [18, 24]
     records = read_metrics(folder / "metrics.jsonl")
     assert [record["step"] for record in records if "train/loss" in record] == list(range(1, 25))
     assert [record["step"] for record in records if "eval/loss" in record] == [12, 24]
 
 
-def test_synthetic_store_is_made_in_the_workdir_and_said_so(launch, linear, tmp_path, caplog):
-    arguments = ("--config.train.steps=6", "--config.eval.every_steps=6")
-    launch(*arguments, store="synthetic:96")
+def test_synthetic_store_is_made_in_the_workdir_and_said_so(launch, untrained, tmp_path, caplog):
+    launch(store="synthetic:96")
     assert "SYNTHETIC" in caplog.text
-    assert (tmp_path / "run" / "store" / "manifest.json").exists()
-    assert launch(*arguments, store="synthetic:96")["resumed_from"] == 6
+    made = (tmp_path / "run" / "store" / "manifest.json").stat().st_mtime_ns
+    launch(store="synthetic:96")
+    assert (tmp_path / "run" / "store" / "manifest.json").stat().st_mtime_ns == made
+    assert untrained == [None, None]
 
 
 def test_rows_of_a_run_are_those_of_its_order_on_any_mesh(store):
