@@ -66,31 +66,29 @@ class Order:
         step = step - xp.asarray(self.first_step_E)[stage]
 
         per_stream, turns = max(self.batch // self.streams, 1), max(self.streams // self.batch, 1)
-        stream_S = xp.arange(self.batch // per_stream, dtype=xp.uint32) * turns + step % turns
-        lane_1K = xp.arange(per_stream, dtype=xp.uint32)[None, :]
+        place_B = xp.arange(self.batch, dtype=xp.uint32)
+        stream_B = place_B // per_stream * turns + step % turns
+        lane_B = place_B % per_stream
 
-        def of_stream(table_V: Any) -> Any:
-            return table_V[stream_S][:, None]
-
-        size_S1 = of_stream(xp.asarray(self.size_EV)[stage])
+        size_B = xp.asarray(self.size_EV)[stage][stream_B]
+        outer_B = xp.asarray(self.outer_EV)[stage][stream_B]
+        inner_B = xp.asarray(self.inner_EV)[stage][stream_B]
         # Draw q = (step // turns) * per_stream + lane, as (q // size, q % size) without leaving 32 bits.
         visit = step // turns
-        offset_SK = (visit % size_S1) * per_stream + lane_1K
-        epoch_SK = (visit // size_S1) * per_stream + offset_SK // size_S1
-        key_SK = scramble(of_stream(xp.asarray(self.key_V)) ^ scramble(epoch_SK, xp), xp)
-        outer_S1 = of_stream(xp.asarray(self.outer_EV)[stage])
-        inner_S1 = of_stream(xp.asarray(self.inner_EV)[stage])
+        offset_B = visit % size_B * per_stream + lane_B
+        epoch_B = visit // size_B * per_stream + offset_B // size_B
+        key_B = scramble(xp.asarray(self.key_V)[stream_B] ^ scramble(epoch_B, xp), xp)
 
-        def permute(place_SK: Any) -> Any:
-            return _feistel(place_SK, outer_S1, inner_S1, key_SK, xp)
+        def permute(draw_B: Any) -> Any:
+            return _feistel(draw_B, outer_B, inner_B, key_B, xp)
 
-        # Walk along the cycles of the rectangle's permutation until every place is one of the stream's.
-        place_SK = loop(
-            lambda place_SK: (place_SK >= size_S1).any(),
-            lambda place_SK: xp.where(place_SK >= size_S1, permute(place_SK), place_SK),
-            permute(offset_SK % size_S1),
+        # Walk along the cycles of the rectangle's permutation until every draw is one of the stream's pairs.
+        draw_B = loop(
+            lambda draw_B: (draw_B >= size_B).any(),
+            lambda draw_B: xp.where(draw_B >= size_B, permute(draw_B), draw_B),
+            permute(offset_B % size_B),
         )
-        pair_B = (of_stream(xp.asarray(self.first_V)) + place_SK).reshape(self.batch)
+        pair_B = xp.asarray(self.first_V)[stream_B] + draw_B
         return pair_B if self.ranked_N is None else xp.asarray(self.ranked_N)[pair_B]
 
 
