@@ -76,7 +76,8 @@ def list_recordings(
 ) -> list[Recording | Refused]:
     """Return what the source holds, sorted by name, read from headers alone (text without a length is scanned).
 
-    A recording without one of the `required` roles (or without any role at all) is refused as `missing_channel`, one
+    A recording without one of the `required` roles (or without any role at all) is refused as `missing_channel`, or for
+    what is wrong with that role's signal; a role that is not required and cannot be used is absent. One
     shorter than `min_duration_s` as `too_short`, the second of a name as `duplicate_name`. Raises UserError where the
     source holds nothing of its format.
     """
@@ -103,6 +104,10 @@ def _check(
     if entry.recording in seen:
         return refuse("duplicate_name", "another file of the source gives this name")
     missing = [role for role in required if role not in entry.channels]
+    for role in missing if entry.channels else entry.faults:
+        if role in entry.faults:
+            reason, detail = entry.faults[role]
+            return Refused(entry.source, entry.recording, reason, detail, entry.duration_s)
     if missing or not entry.channels:
         return refuse("missing_channel", f"no signal for {', '.join(missing) or 'any role'}")
     if entry.duration_s < min_duration_s:

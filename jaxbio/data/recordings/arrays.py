@@ -18,7 +18,7 @@ from typing import IO
 
 import numpy as np
 
-from jaxbio.data.recordings.channels import ARBITRARY, find_roles
+from jaxbio.data.recordings.channels import Stated, make_channels
 from jaxbio.data.recordings.folders import find_files, recording_name, refuse
 from jaxbio.data.recordings.recording import Channel, Recording, RecordingError, Refused, check_clock, sample_span
 from jaxbio.data.recordings.source import Source
@@ -90,18 +90,15 @@ def _recording(source: Source, path: str, channel_names: Mapping[str, Sequence[s
     rate_hz = source.options.rate_hz or rate_hz
     if rate_hz is None:
         raise RecordingError("bad_rate", path, "states no rate_hz, and the source line gives none")
-    roles = find_roles(list(shapes), channel_names)
-    lengths = {shapes[name] for name in (list(shapes)[index] for index in roles.values())} or set(shapes.values())
+    channels, faults = make_channels([Stated(name, "", rate_hz) for name in shapes], channel_names, path)
+    names = tuple(shapes)
+    lengths = {shapes[names[channel.index]] for channel in channels.values()} or set(shapes.values())
     if len(lengths) != 1:
         raise RecordingError("bad_duration", path, f"signals of different lengths: {sorted(lengths)}")
-    samples = lengths.pop()
-    check_clock(rate_hz, samples / rate_hz if rate_hz else 0.0, path)
-    names = tuple(shapes)
-    channels = {role: Channel(names[index], ARBITRARY, rate_hz, index) for role, index in roles.items()}
+    duration_s = check_clock(rate_hz, lengths.pop(), path)
     name = recording_name(source, path, _SUFFIXES)
     subject, known = subject_of(source.folder, name)
-    reader = ArrayReader(path, names)
-    return Recording(source.name, subject, known, name, samples / rate_hz, None, channels, reader)
+    return Recording(source.name, subject, known, name, duration_s, None, channels, ArrayReader(path, names), faults)
 
 
 def _read_shapes(path: str) -> tuple[dict[str, int], float | None]:

@@ -4,9 +4,11 @@ A role's signal is the first of its configured names that the source has, blanks
 and ABP in mmHg; a PPG's unit is arbitrary. A unit that is not stated, or says "arbitrary", is kept as NU.
 """
 
+import re
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from jaxbio.data.recordings.recording import RecordingError
+from jaxbio.data.recordings.recording import Channel, RecordingError, check_rate
 
 ARBITRARY = "NU"
 _ARBITRARY_NAMES = frozenset(
@@ -20,9 +22,23 @@ _UNITS = {"ecg": ("mV", _MILLIVOLT), "abp": ("mmHg", _MMHG)}
 _PPG_NAMES = _ARBITRARY_NAMES | set(_MILLIVOLT) | {"na", "ua", "µa", "ma", "lux"}
 
 
+class Stated(NamedTuple):
+    """What a file states of one of its signals."""
+
+    name: str
+    unit: str
+    rate_hz: float
+
+
 def same_name(name: str) -> str:
-    """Return `name` as names are compared: without blanks, case and surrounding quotes."""
-    return "".join(name.split()).strip("'\"").casefold()
+    """Return `name` as names are compared: without case, blanks, quotes around it, and a unit in brackets behind it."""
+    return "".join(split_unit(name)[0].split()).strip("'\"").casefold()
+
+
+def split_unit(label: str) -> tuple[str, str]:
+    """Return name and unit of a label such as `ECG [uV]` or `ABP (mmHg)`; the unit is empty where none is stated."""
+    match = re.fullmatch(r"(.+?)\s*[\[(]([^\[\]()]*)[\])]\s*", label, re.DOTALL)
+    return (match[1], match[2]) if match else (label, "")
 
 
 def find_roles(found: Sequence[str], channel_names: Mapping[str, Sequence[str]]) -> dict[str, int]:
@@ -35,12 +51,27 @@ def find_roles(found: Sequence[str], channel_names: Mapping[str, Sequence[str]])
     return {role: positions[name] for role, name in best.items() if name is not None}
 
 
+def make_channels(
+    signals: Sequence[Stated], channel_names: Mapping[str, Sequence[str]], file: str
+) -> tuple[dict[str, Channel], dict[str, tuple[str, str]]]:
+    """Return the channels that `signals` of a file give by role, and the roles whose signal cannot be used, and why."""
+    channels, faults = {}, {}
+    for role, index in find_roles([signal.name for signal in signals], channel_names).items():
+        name, unit, rate_hz = signals[index]
+        try:
+            check_rate(rate_hz, file)
+            channels[role] = Channel(name, unit_of(role, unit, file)[0], rate_hz, index)
+        except RecordingError as error:
+            faults[role] = error.reason, f"{error.file!r}: {error.detail}"
+    return channels, faults
+
+
 def unit_of(role: str, unit: str, file: str) -> tuple[str, float]:
     """Return (the unit that is read, the factor to it) for a signal of `role` stated in `unit`.
 
     Raises RecordingError `unknown_unit` for a unit that the role cannot have; a role without a table keeps its unit.
     """
-    stated = same_name(unit)
+    stated = "".join(unit.split()).casefold()
     if role == "ppg" and stated in _PPG_NAMES:
         return ARBITRARY, 1.0
     if role in _UNITS:

@@ -62,7 +62,9 @@ def recording_name(source: Source, path: str, suffixes: tuple[str, ...]) -> str:
     return printable(relative[: len(relative) - len(suffix)] if suffix else relative)
 
 
-def refuse(source: Source, path: str, reason: str, detail: str, name: str | None = None) -> Refused:
+def refuse(
+    source: Source, path: str, reason: str, detail: str, name: str | None = None, duration_s: float = 0.0
+) -> Refused:
     """Return a Refused that names the file `path`."""
     name = name or printable(os.path.relpath(path, source.folder))
-    return Refused(source.name, name, reason, f"{printable(path)!r}: {detail}")
+    return Refused(source.name, name, reason, f"{printable(path)!r}: {detail}", duration_s)

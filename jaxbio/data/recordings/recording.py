@@ -8,7 +8,7 @@ Listing never raises for one bad file: it yields a `Refused` with a reason. What
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -66,7 +66,10 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Recording:
-    """One recording of a source; `recording` is unique within it, `start_time` POSIX seconds or None."""
+    """One recording of a source; `recording` is unique within it, `start_time` POSIX seconds or None.
+
+    `faults` has roles whose signal is there and cannot be used: role -> (reason, detail).
+    """
 
     source: str
     subject: str
@@ -76,6 +79,7 @@ class Recording:
     start_time: float | None
     channels: Mapping[str, Channel]
     reader: Reader
+    faults: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def read(self, start_s: float, stop_s: float, roles: Collection[str]) -> dict[str, np.ndarray]:
         """Return the samples [round(start_s * rate_hz), round(stop_s * rate_hz)) of each role's signal.
@@ -110,10 +114,17 @@ LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 10.0, 50_000.0
 LONGEST_S = 366 * 86_400.0
 
 
-def check_clock(rate_hz: float, duration_s: float, file: str) -> None:
-    """Raise RecordingError where the rate or the length is none that a recorder gives."""
+def check_rate(rate_hz: float, file: str) -> None:
+    """Raise RecordingError where the rate is none that a recorder of pulses has."""
     if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
         allowed = f"{LOWEST_RATE_HZ:g}..{HIGHEST_RATE_HZ:g} Hz"
         raise RecordingError("bad_rate", file, f"sampling rate {rate_hz:g} Hz is outside {allowed}")
+
+
+def check_clock(rate_hz: float, samples: float, file: str) -> float:
+    """Return the length in s; raises RecordingError where it, or the rate, is none that a recorder gives."""
+    check_rate(rate_hz, file)
+    duration_s = samples / rate_hz
     if not 0.0 < duration_s <= LONGEST_S:
         raise RecordingError("bad_duration", file, f"length {duration_s:g} s is outside 0..{LONGEST_S:g} s")
+    return duration_s

@@ -9,14 +9,13 @@ between stamps further apart than a gap. A file without a line of names numbers 
 
 import functools
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from jaxbio.config.faults import Fault, UserError
-from jaxbio.data.recordings.channels import find_roles, same_name, unit_of
+from jaxbio.data.recordings.channels import Stated, make_channels, same_name, split_unit, unit_of
 from jaxbio.data.recordings.folders import find_files, recording_name, refuse
 from jaxbio.data.recordings.recording import Channel, Recording, RecordingError, Refused, check_clock, sample_span
 from jaxbio.data.recordings.source import Source
@@ -115,34 +114,28 @@ def resample_stamps(
 
 def _recording(source: Source, path: str, channel_names: Mapping[str, Sequence[str]]) -> Recording:
     scan = scan_table(path)
-    names = scan.table.names
-    if not any(scan.has_numbers(column) for column in range(len(names))):
+    labels = scan.table.names
+    numeric = [scan.has_numbers(column) for column in range(len(labels))]
+    if not any(numeric):
         raise RecordingError("not_a_recording", path, "no column holds numbers")
-    labels = [_name_and_unit(name) for name in names]
-    roles = find_roles([name for name, _ in labels], channel_names) | find_roles(names, channel_names)
-    for role, column in roles.items():
-        if not scan.has_numbers(column):
-            raise RecordingError("not_a_recording", path, f"column {names[column]!r} ({role}) holds no numbers")
     time = _time_column(source, scan.table, path)
     if time is None:
         assert source.options.rate_hz is not None  # list_files has seen to it
         rate_hz, samples, start_time = source.options.rate_hz, scan.table.rows, None
     else:
         rate_hz, samples, start_time = _clock(source, scan, time, path)
-    check_clock(rate_hz, samples / rate_hz, path)
-    units = {role: unit_of(role, labels[column][1], path) for role, column in roles.items()}
-    channels = {role: Channel(names[column], units[role][0], rate_hz, column) for role, column in roles.items()}
-    factors = {column: units[role][1] for role, column in roles.items()}
+    duration_s = check_clock(rate_hz, samples, path)
+    stated = [Stated(*split_unit(label), rate_hz) for label in labels]
+    channels, faults = make_channels(stated, channel_names, path)
+    for role in [role for role, channel in channels.items() if not numeric[channel.index]]:
+        faults[role] = "not_a_recording", f"{path!r}: column {channels.pop(role).name!r} ({role}) holds no numbers"
+    factors = tuple(
+        (channel.index, unit_of(role, stated[channel.index].unit, path)[1]) for role, channel in channels.items()
+    )
     name = recording_name(source, path, _SUFFIXES)
     subject, known = subject_of(source.folder, name)
-    reader = TextReader(path, scan.table, time, rate_hz, samples, tuple(factors.items()))
-    return Recording(source.name, subject, known, name, samples / rate_hz, start_time, channels, reader)
-
-
-def _name_and_unit(label: str) -> tuple[str, str]:
-    """Return name and unit of a column such as `ECG [uV]` or `ABP (mmHg)`; the unit is empty where none is stated."""
-    match = re.fullmatch(r"(.+?)\s*[\[(]([^\[\]()]*)[\])]", label)
-    return (match[1], match[2]) if match else (label, "")
+    reader = TextReader(path, scan.table, time, rate_hz, samples, factors)
+    return Recording(source.name, subject, known, name, duration_s, start_time, channels, reader, faults)
 
 
 def _time_column(source: Source, table: Table, path: str) -> tuple[int, str] | None:
@@ -165,7 +158,7 @@ def _clock(source: Source, scan: Scan, time: tuple[int, str], path: str) -> tupl
     rate_hz = source.options.rate_hz or _rate_of(stamps_s)
     if not rate_hz > 0.0 or not 0.0 < duration_s < np.inf:
         raise RecordingError("bad_time", path, "the time stamps do not advance")
-    check_clock(rate_hz, duration_s, path)
+    check_clock(rate_hz, duration_s * rate_hz, path)
     return rate_hz, int(duration_s * rate_hz + 1e-6) + 1, float(stamps_s[0]) if unit == "datetime" else None
 
 

@@ -12,9 +12,17 @@ from itertools import accumulate
 
 import numpy as np
 
-from jaxbio.data.recordings.channels import find_roles, same_name, unit_of
+from jaxbio.data.recordings.channels import Stated, make_channels, same_name, unit_of
 from jaxbio.data.recordings.folders import find_files, inside, recording_name, refuse
-from jaxbio.data.recordings.recording import Channel, Recording, RecordingError, Refused, check_clock, sample_span
+from jaxbio.data.recordings.recording import (
+    LONGEST_S,
+    Channel,
+    Recording,
+    RecordingError,
+    Refused,
+    check_clock,
+    sample_span,
+)
 from jaxbio.data.recordings.source import Source
 from jaxbio.data.recordings.subjects import subject_of
 from jaxbio.data.recordings.wfdb_header import GAP, Header, Signal, read_header
@@ -41,7 +49,7 @@ def list_files(source: Source, channel_names: Mapping[str, Sequence[str]]) -> It
             try:
                 yield _recording(source, header, channel_names)
             except RecordingError as error:
-                yield _refused(source, header.path, error)
+                yield _refused(source, header.path, error, header)
 
 
 @dataclass(frozen=True)
@@ -122,8 +130,12 @@ def _find_signal(header: Header, channel: Channel, single: bool) -> Signal | Non
     return next((signal for signal in header.signals if same_name(signal.name) == same_name(channel.name)), None)
 
 
-def _refused(source: Source, path: str, error: RecordingError) -> Refused:
-    return refuse(source, error.file, error.reason, error.detail, recording_name(source, path, _SUFFIXES))
+def _refused(source: Source, path: str, error: RecordingError, header: Header | None = None) -> Refused:
+    """Return the refusal of a record; of one whose header could be read with the length that it states."""
+    name = recording_name(source, path, _SUFFIXES)
+    stated_s = (header.frames or 0) / header.rate_hz if header is not None and header.rate_hz > 0.0 else 0.0
+    duration_s = stated_s if stated_s <= LONGEST_S else 0.0
+    return refuse(source, error.file, error.reason, error.detail, name, duration_s)
 
 
 def _recording(source: Source, header: Header, channel_names: Mapping[str, Sequence[str]]) -> Recording:
@@ -133,19 +145,14 @@ def _recording(source: Source, header: Header, channel_names: Mapping[str, Seque
     starts = (0, *accumulate(lengths))
     if not described.signals:
         raise RecordingError("not_a_recording", described.path, "the header has no signals")
-    rates_hz = [header.rate_hz * signal.per_frame for signal in described.signals]
-    check_clock(max(rates_hz), starts[-1] / header.rate_hz if header.rate_hz > 0.0 else 0.0, header.path)
-    channels = {}
-    for role, index in find_roles([signal.name for signal in described.signals], channel_names).items():
-        signal = described.signals[index]
-        check_clock(rates_hz[index], starts[-1] / header.rate_hz, header.path)
-        channels[role] = Channel(signal.name, unit_of(role, signal.unit, header.path)[0], rates_hz[index], index)
+    signals = [Stated(signal.name, signal.unit, header.rate_hz * signal.per_frame) for signal in described.signals]
+    fastest = max(described.signals, key=lambda signal: signal.per_frame).per_frame
+    duration_s = check_clock(header.rate_hz * fastest, starts[-1] * fastest, header.path)
+    channels, faults = make_channels(signals, channel_names, header.path)
     name = recording_name(source, header.path, _SUFFIXES)
     subject, known = subject_of(root, name)
     reader = WfdbReader(root, header.folder, header.rate_hz, names, starts)
-    return Recording(
-        source.name, subject, known, name, starts[-1] / header.rate_hz, header.start_time, channels, reader
-    )
+    return Recording(source.name, subject, known, name, duration_s, header.start_time, channels, reader, faults)
 
 
 def _plan(root: str, header: Header) -> tuple[tuple[str, ...], tuple[int, ...], Header]:

@@ -63,7 +63,8 @@ def test_units_in_column_names_are_used(tmp_path):
     assert recording.channels["ecg"].unit == "mV"
     np.testing.assert_allclose(recording.read(0.0, 1.0, ["ecg"])["ecg"], 0.5)
     write_csv(tmp_path / "a.csv", {"II [furlong]": np.full(100, 500.0)})
-    assert one(tmp_path, "rate_hz=50").reason == "unknown_unit"
+    entry = one(tmp_path, "rate_hz=50")
+    assert (entry.reason, entry.duration_s) == ("unknown_unit", 2.0)
 
 
 def test_irregular_stamps_are_resampled_and_gaps_are_nan(tmp_path):

@@ -195,6 +195,21 @@ def test_missing_roles_and_short_recordings_are_refused_with_their_seconds(tmp_p
     assert (entry.reason, entry.duration_s) == ("too_short", 20.0)
 
 
+def test_a_role_that_is_not_required_is_absent_where_it_cannot_be_used(tmp_path):
+    write_record(tmp_path, names=("II", "PLETH", "ABP"), units=("mV", "NU", "furlong"))
+    entry = one(tmp_path, required=("ppg", "ecg"))
+    assert set(entry.channels) == {"ppg", "ecg"}
+    entry = one(tmp_path, required=("ppg", "abp"))
+    assert (entry.reason, entry.duration_s) == ("unknown_unit", 60.0)
+
+
+def test_refused_records_count_the_seconds_that_their_header_states(tmp_path):
+    write_record(tmp_path)
+    (tmp_path / "r1.dat").write_bytes(b"\0" * 100)
+    entry = one(tmp_path)
+    assert (entry.reason, entry.duration_s) == ("truncated_file", 60.0)
+
+
 def test_real_records_equal_the_wfdb_library(data_dir):
     """Every WFDB folder: the same samples as wfdb's own reader, at each signal's own rate."""
     names = {role: tuple(names) for role, names in fields.defaults().prepare.channel_names.items()}

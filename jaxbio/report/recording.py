@@ -1,0 +1,261 @@
+"""The page of one recording, before anything is prepared: its channels, its scores, and what would be rejected.
+
+What it shows is what preparation would do: the same windows, read and measured by the same functions.
+
+    write_recording_report(recording, config, Path("look.html"))
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from ml_collections import ConfigDict
+
+from jaxbio.config.faults import Fault, UserError
+from jaxbio.data.plan import KEPT, Block, Settings, settings_of
+from jaxbio.data.recordings import Recording
+from jaxbio.data.shards import Seconds, read_windows
+from jaxbio.report.figures import COLOURS, WIDTH_IN, add_legend, new_figure, to_svg
+from jaxbio.report.page import facts, figure, page, section, table, write_page
+from jaxbio.signals.segments import REASONS, ROLES, measure
+
+_FRAMES = 800  # lowest and highest value of so many frames draw a whole recording
+_VARIANTS = {"waveform": "waveform (blind to rhythm)", "author": "author's"}
+_SHADES = {"missing": "#d1495b", "constant": "#b8860b", "infinite": "#6a4c93"}
+_OTHER_SHADE = "#4a5568"
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What preparation would make of a recording's N windows: outcome (text) of each, scores, and envelopes.
+
+    `low_NF`, `high_NF` by role: lowest and highest raw value in F frames of each window, NaN where nothing was read.
+    """
+
+    settings: Settings
+    outcome_N: list[str]
+    columns: dict[str, np.ndarray]
+    low_NF: dict[str, np.ndarray]
+    high_NF: dict[str, np.ndarray]
+    failures: list[str]
+
+    @property
+    def start_N(self) -> np.ndarray:
+        """Starts of the windows, s."""
+        return np.arange(len(self.outcome_N)) * self.settings.segment_s
+
+    @property
+    def kept_N(self) -> np.ndarray:
+        """Whether a window would be kept, bool."""
+        return np.array(self.outcome_N) == KEPT
+
+
+def examine(recording: Recording, config: ConfigDict) -> Examined:
+    """Read and measure every window of a recording as preparation does, in the roles of the config that it has.
+
+    Raises UserError where it has none of them, or is shorter than a window.
+    """
+    settings = settings_of(config)
+    roles = tuple(role for role in settings.channels if role in recording.channels)
+    roles = roles or tuple(role for role in ROLES if role in recording.channels)
+    settings = replace(settings, channels=roles)
+    windows = math.floor(recording.duration_s / settings.segment_s + 1e-6)
+    if not roles or windows == 0:
+        remedy = f"{recording.duration_s:g} s of {', '.join(recording.channels)}: nothing to score"
+        raise UserError(Fault("recording", recording.recording, remedy))
+    frames = max(1, _FRAMES // windows)
+    seconds: Seconds = defaultdict(float)
+    outcome_N = ["unread"] * windows
+    columns: dict[str, np.ndarray] = {}
+    low_NF = {role: np.full((windows, frames), np.nan, np.float32) for role in roles}
+    high_NF = {role: np.full((windows, frames), np.nan, np.float32) for role in roles}
+    for read in read_windows([Block(recording, 0, windows)], settings, seconds):
+        measured = measure(
+            read.raw,
+            rate_hz=settings.rate_hz,
+            length=settings.length,
+            channels=roles,
+            author_rate_bpm=settings.author_rate_bpm,
+            max_missing_frac=settings.max_missing_frac,
+        )
+        for window, reason in zip(read.window_B.tolist(), measured.reason_B.tolist(), strict=True):
+            outcome_N[window] = REASONS[reason]
+        for name, column_B in measured.columns.items():
+            columns.setdefault(name, np.full(windows, np.nan, np.float32))[read.window_B] = column_B
+        for role, x_BN in read.raw.items():
+            low_NF[role][read.window_B], high_NF[role][read.window_B] = _envelope(x_BN, frames)
+    failures = [f"{detail} ({reason}, {spent_s:g} s)" for (_, reason, detail), spent_s in sorted(seconds.items())]
+    return Examined(settings, outcome_N, columns, low_NF, high_NF, failures)
+
+
+def summarise(recording: Recording, examined: Examined, required: Sequence[str]) -> dict[str, Any]:
+    """Return what a script wants to know of an examined recording, ready for JSON."""
+    outcomes = Counter(examined.outcome_N)
+    medians = {
+        f"quality_{variant}": round(float(np.median(examined.columns[f"quality_{variant}"][examined.kept_N])), 4)
+        for variant in _VARIANTS
+        if examined.kept_N.any()
+    }
+    return {
+        "source": recording.source,
+        "recording": recording.recording,
+        "subject": recording.subject,
+        "subject_known": recording.subject_known,
+        "duration_s": recording.duration_s,
+        "channels": {
+            role: {"name": channel.name, "unit": channel.unit, "rate_hz": channel.rate_hz}
+            for role, channel in recording.channels.items()
+        },
+        "missing_channels": [role for role in required if role not in recording.channels],
+        "segments": len(examined.outcome_N),
+        "kept": outcomes.pop(KEPT, 0),
+        "rejected": dict(outcomes),
+        **medians,
+    }
+
+
+def write_recording_report(recording: Recording, config: ConfigDict, path: Path) -> dict[str, Any]:
+    """Draw a recording to `path`, a page (.html) or the overview alone (.png); return its summary."""
+    examined = examine(recording, config)
+    summary = summarise(recording, examined, config.data.channels)
+    if path.suffix == ".png":
+        draw_overview(recording, examined).savefig(path, dpi=200)
+        return summary
+    title = f"{recording.source}: {recording.recording}"
+    rejected = ", ".join(f"{count} {reason}" for reason, count in summary["rejected"].items()) or "none"
+    missing = ", ".join(summary["missing_channels"])
+    note = f"Preparation would refuse this recording: it has no {missing}." if missing else ""
+    start = "not stated"
+    if recording.start_time is not None:
+        start = datetime.fromtimestamp(recording.start_time, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    about = {
+        "subject": recording.subject if recording.subject_known else "not known",
+        "length": f"{recording.duration_s / 60:,.1f} min",
+        "start": start,
+        "segments kept": f"{summary['kept']} of {summary['segments']}",
+        "rejected": rejected,
+        **{
+            f"median score, {label}": f"{summary[f'quality_{variant}']:.3f}"
+            for variant, label in _VARIANTS.items()
+            if f"quality_{variant}" in summary
+        },
+    }
+    sections = [
+        section("In short", facts(about), _channel_table(recording, examined), note=note),
+        section("The whole recording", *_overview_figures(recording, examined), note=f"Shaded: rejected ({rejected})."),
+        section("Segments", *_examples(recording, examined), note="In physical units, as stored in the source."),
+    ]
+    if examined.failures:
+        sections.append(section("Not read", table([[failure] for failure in examined.failures], ["what failed"])))
+    intro = f"{examined.settings.segment_s:g}-s segments as preparation would cut and score them."
+    write_page(path, page(title, intro, *sections))
+    return summary
+
+
+def draw_overview(recording: Recording, examined: Examined) -> Figure:
+    """Return the whole recording as one picture: each channel's range over time, and below them the scores."""
+    roles = examined.settings.channels
+    fig, axes = new_figure(len(roles) + 1, width_in=2 * WIDTH_IN, height_in=1.1 * len(roles) + 1.8, sharex=True)
+    for axis, role, colour in zip(axes, roles, COLOURS, strict=False):
+        _draw_range(axis, recording, examined, role, colour)
+        axis.set(xlabel="")
+    _draw_scores(axes[-1], examined)
+    return fig
+
+
+def _overview_figures(recording: Recording, examined: Examined) -> list[str]:
+    """Return the parts of the overview as figures of their own, whose letters stay readable on a phone."""
+    figures = []
+    for role, colour in zip(examined.settings.channels, COLOURS, strict=False):
+        fig, (axis,) = new_figure(height_in=1.5)
+        _draw_range(axis, recording, examined, role, colour)
+        figures.append(figure(to_svg(fig), f"{role.upper()}: lowest and highest value over time"))
+    fig, (axis,) = new_figure(height_in=1.5)
+    _draw_scores(axis, examined)
+    return [*figures, figure(to_svg(fig), "Score of every segment that is kept")]
+
+
+def _draw_range(axis: Axes, recording: Recording, examined: Examined, role: str, colour: str) -> None:
+    low_NF, high_NF = examined.low_NF[role], examined.high_NF[role]
+    frame_min = examined.settings.segment_s / 60 / low_NF.shape[1]
+    at_min = (np.arange(low_NF.size) + 0.5) * frame_min
+    axis.fill_between(at_min, low_NF.ravel(), high_NF.ravel(), color=colour, linewidth=0.4)
+    channel = recording.channels[role]
+    axis.set(ylabel=f"{channel.name}, {channel.unit}")
+    _mark_time(axis, examined)
+
+
+def _draw_scores(axis: Axes, examined: Examined) -> None:
+    middle_min = (examined.start_N + examined.settings.segment_s / 2) / 60
+    for (variant, label), colour in zip(_VARIANTS.items(), COLOURS, strict=False):
+        score_N = np.where(examined.kept_N, examined.columns[f"quality_{variant}"], np.nan)
+        axis.plot(middle_min, score_N, marker=".", markersize=3, color=colour, label=label)
+    axis.set(ylabel="score", ylim=(-0.03, 1.03))
+    add_legend(axis)
+    _mark_time(axis, examined)
+
+
+def _mark_time(axis: Axes, examined: Examined) -> None:
+    """Set the axis of time, and shade what would be rejected."""
+    segment_min = examined.settings.segment_s / 60
+    axis.set(xlabel="time, min", xlim=(0, segment_min * len(examined.outcome_N)))
+    for window, outcome in enumerate(examined.outcome_N):
+        if outcome != KEPT:
+            shade = _SHADES.get(outcome, _OTHER_SHADE)
+            axis.axvspan(window * segment_min, (window + 1) * segment_min, color=shade, alpha=0.15, linewidth=0)
+
+
+def _channel_table(recording: Recording, examined: Examined) -> str:
+    rows = []
+    for role, channel in recording.channels.items():
+        scored = role in examined.settings.channels
+        missing = f"{np.nanmean(examined.columns[f'{role}_missing_frac']):.1%}" if scored else "not scored"
+        score = f"{np.nanmedian(examined.columns[f'{role}_waveform']):.3f}" if scored else ""
+        rows.append((role, channel.name, channel.unit, f"{channel.rate_hz:g}", missing, score))
+    return table(rows, ("role", "name in the source", "unit", "rate, Hz", "missing", "median score"))
+
+
+def _examples(recording: Recording, examined: Examined) -> list[str]:
+    """Return the best, the middle and the worst kept segment, and the first of each rejection."""
+    quality_N = examined.columns["quality_waveform"]
+    kept = np.flatnonzero(examined.kept_N)
+    ranked = kept[np.argsort(quality_N[kept], kind="stable")]
+    chosen: dict[int, str] = {}
+    if ranked.size:
+        chosen |= {int(ranked[-1]): "best", int(ranked[0]): "worst", int(ranked[ranked.size // 2]): "middle"}
+    for reason in sorted(set(examined.outcome_N) - {KEPT, "unread"}):
+        chosen[examined.outcome_N.index(reason)] = f"rejected: {reason}"
+    figures = []
+    for window, what in sorted(chosen.items()):
+        start_s = float(examined.start_N[window])
+        scores = [f"{role} {examined.columns[f'{role}_waveform'][window]:.2f}" for role in examined.settings.channels]
+        caption = f"{what}, at {start_s:g} s: {quality_N[window]:.3f} ({', '.join(scores)})"
+        figures.append(figure(to_svg(_draw_window(recording, examined.settings, start_s)), caption))
+    return figures
+
+
+def _draw_window(recording: Recording, settings: Settings, start_s: float) -> Figure:
+    roles = settings.channels
+    signals = recording.read(start_s, min(start_s + settings.segment_s, recording.duration_s), roles)
+    fig, axes = new_figure(len(roles), height_in=0.5 + 0.95 * len(roles), sharex=True)
+    for axis, role, colour in zip(axes, roles, COLOURS, strict=False):
+        at_s = start_s + np.arange(len(signals[role])) / recording.channels[role].rate_hz
+        axis.plot(at_s, signals[role], linewidth=0.6, color=colour)
+        axis.set(
+            ylabel=f"{role.upper()}, {recording.channels[role].unit}", xlim=(start_s, start_s + settings.segment_s)
+        )
+    axes[-1].set(xlabel="time, s")
+    return fig
+
+
+def _envelope(x_BN: np.ndarray, frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return lowest and highest value (B, F) of `frames` stretches of each row; NaN where all of one is missing."""
+    edges = np.arange(frames) * x_BN.shape[1] // frames
+    return np.fmin.reduceat(x_BN, edges, axis=1), np.fmax.reduceat(x_BN, edges, axis=1)

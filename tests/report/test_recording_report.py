@@ -1,0 +1,93 @@
+"""look.py: one recording drawn as preparation would take it, and its faults named."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxbio.config import fields
+from jaxbio.config.faults import UserError
+from jaxbio.data.prepare import find_recordings
+from jaxbio.data.recordings import parse_source
+from jaxbio.report.recording import examine
+from tools import look
+
+
+@pytest.fixture(scope="module")
+def csv_file(tmp_path_factory) -> Path:
+    """Two and a half minutes of synthetic signals whose second window is lost and whose third is constant."""
+    (recording,) = find_recordings([parse_source("synthetic:5")], fields.defaults())
+    signals = recording.read(0.0, 150.0, ["ppg", "ecg"])
+    signals["ecg"][3750:7500] = np.nan
+    signals["ppg"][7500:11250] = 1.0
+    path = tmp_path_factory.mktemp("look") / "bed 7.csv"
+    rows = np.stack([signals["ppg"], signals["ecg"]], axis=1)
+    np.savetxt(path, rows, fmt="%.5f", delimiter=",", header="PLETH,II", comments="")
+    return path
+
+
+def test_page_and_line_say_what_preparation_would_do(csv_file, tmp_path):
+    out = tmp_path / "look.html"
+    line = look.main([f"csv:{csv_file}?rate_hz=125", "--out", str(out)])
+    assert json.loads(json.dumps(line)) == line
+    assert (line["recording"], line["segments"], line["kept"]) == ("bed 7", 5, 3)
+    assert line["rejected"] == {"missing": 1, "constant": 1}
+    assert line["channels"]["ecg"] == {"name": "II", "unit": "NU", "rate_hz": 125.0}
+    html = out.read_text()
+    assert html.count("<svg") >= 3 + 4  # two channels, their scores, and examples
+    for text in ("bed 7", "rejected: missing", "rejected: constant", "3 of 5", "PLETH, NU"):
+        assert text in html
+    assert "http" not in html.replace("http://www.w3.org", "")  # nothing is fetched
+
+
+def test_examined_windows_are_those_that_preparation_keeps(csv_file):
+    config = fields.defaults()
+    (recording,) = find_recordings([parse_source(f"csv:{csv_file}?rate_hz=125")], config)
+    examined = examine(recording, config)
+    assert examined.outcome_N == ["kept", "missing", "constant", "kept", "kept"]
+    assert np.isnan(examined.low_NF["ecg"][1]).all()
+    assert (examined.high_NF["ppg"][2] == 1.0).all()
+    signal = recording.read(0.0, 30.0, ["ecg"])["ecg"]
+    assert examined.low_NF["ecg"][0].min() == signal.min()
+    assert examined.high_NF["ecg"][0].max() == signal.max()
+
+
+def test_picture_alone_is_drawn_as_png(csv_file, tmp_path):
+    out = tmp_path / "look.png"
+    assert look.main([f"csv:{csv_file}?rate_hz=125", "--out", str(out)])["report"] == str(out)
+    assert out.read_bytes().startswith(b"\x89PNG")
+
+
+def test_recording_without_a_channel_is_drawn_and_that_is_said(tmp_path):
+    np.savez(tmp_path / "a.npz", II=np.sin(np.arange(8000) / 9), rate_hz=125.0)
+    line = look.main([f"numpy:{tmp_path / 'a.npz'}", "--out", str(tmp_path / "a.html")])
+    assert line["missing_channels"] == ["ppg"]
+    assert "would refuse this recording: it has no ppg" in (tmp_path / "a.html").read_text()
+
+
+def test_truncated_data_are_shown_as_not_read(tmp_path):
+    np.save(tmp_path / "a.npy", np.sin(np.arange(8000) / 9))
+    config = fields.defaults()
+    source = parse_source(f"numpy:{tmp_path}?rate_hz=125&columns=ppg:1,ecg:1")
+    (recording,) = find_recordings([source], config)
+    np.save(tmp_path / "a.npy", np.sin(np.arange(4000) / 9))
+    examined = examine(recording, config)
+    assert examined.outcome_N == ["kept", "unread"]
+    assert "a.npy" in examined.failures[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["csv:{file}?rate_hz=125", "--out", "look.pdf"], ".html or .png"),
+        (["csv:{file}?rate_hz=125", "--recording", "bed 8"], "no recording named 'bed 8'"),
+        (["csv:{file}"], "rate_hz"),
+        (["csv:{file}?rate_hz=125&columns=ppg:x,ecg:y"], "missing_channel"),
+        (["synthetic:none"], "number of 30-s segments"),
+    ],
+)
+def test_faults_are_named(csv_file, arguments, said):
+    with pytest.raises(UserError) as caught:
+        look.main([argument.replace("{file}", str(csv_file)) for argument in arguments])
+    assert said in str(caught.value)

@@ -1,0 +1,53 @@
+"""Draw one recording before anything is prepared: its channels, its scores, and what would be rejected and why.
+
+python tools/look.py wfdb:archive/p10/p100020/3544749_0001.hea --out look.html
+python tools/look.py 'csv:bidmc/bidmc_01_Signals.csv.gz?rate_hz=125' --out look.png
+python tools/look.py synthetic:20 --recording seed0-000001 --config configs/qualityfm_base.py
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxbio.config import fields
+from jaxbio.config.command_line import parse_command
+from jaxbio.config.faults import Fault, UserError, run_command
+from jaxbio.data.recordings import Recording, Refused, list_recordings, parse_source
+from jaxbio.report.recording import write_recording_report
+
+
+def main(arguments: Sequence[str]) -> dict:
+    """Draw the recording; return what is known of it and where the drawing lies."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", metavar="FORMAT:FILE[?options]", help="a source line, as prepare_store.py takes it")
+    parser.add_argument("--recording", metavar="NAME", help="which of the source's recordings; default: the first")
+    parser.add_argument("--out", metavar="FILE", default="look.html", help="a page (.html) or one picture (.png)")
+    flags, config = parse_command(arguments, parser, needs_config=False)
+    out = Path(flags.out)
+    if out.suffix not in (".html", ".png") or not out.parent.is_dir():
+        raise UserError(Fault("--out", flags.out, "a file .html or .png in a folder that exists"))
+    config = config or fields.defaults()
+    recording = choose_recording(flags.source, flags.recording, config.prepare.channel_names.to_dict())
+    summary = write_recording_report(recording, config, out)
+    return {**summary, "report": str(out)}
+
+
+def choose_recording(source: str, name: str | None, channel_names: dict) -> Recording:
+    """Return the source's recording `name`, or its first; raises UserError that says why there is none."""
+    entries = list_recordings(parse_source(source), channel_names)
+    if name is not None:
+        entries = [entry for entry in entries if entry.recording == name]
+    recordings = [entry for entry in entries if isinstance(entry, Recording)]
+    if not recordings:
+        refused = [entry for entry in entries if isinstance(entry, Refused)]
+        reasons = "; ".join(f"{entry.reason}: {entry.detail}" for entry in refused[:5])
+        raise UserError(Fault("source", source, reasons or f"holds no recording named {name!r}"))
+    logging.info("%s: the first of %d recordings", recordings[0].recording, len(recordings))
+    return recordings[0]
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    run_command(main)
