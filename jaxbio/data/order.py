@@ -104,11 +104,11 @@ def make_order(
     """Return the order over `pairs` pairs in at most `streams` streams.
 
     V is the largest power of two <= min(streams, pairs / 16). A curriculum is `stages`, each (its end step, exclusive;
-    the largest difficulty drawn), the last of them kept for all later steps, over `difficulty` (pairs,) float32. V is
-    halved where a stage would leave a stream with fewer pairs than a step takes from it.
+    the largest difficulty drawn), over `difficulty` (pairs,) float32; a stage without a step is passed over, the last
+    holds for all later steps. V is halved where a stage would leave a stream with fewer pairs than a step takes.
 
     Raises UserError for an empty index, a batch that is neither a multiple nor a divisor of V (with the two nearest
-    that are), stages that do not rise or are empty, and a curriculum over pairs without a difficulty.
+    that are), stages that fall or hold no pair, and a curriculum over pairs without a difficulty.
     """
     if not 0 < pairs < _WORD:
         raise UserError(
@@ -168,10 +168,8 @@ def _check_curriculum(stages: Sequence[tuple[int, float]], difficulty: np.ndarra
     """Return the difficulty of every pair; raise UserError where stages do not rise or a difficulty is missing."""
     ends, levels = [end for end, _ in stages], [level for _, level in stages]
     shown = tuple(stages)
-    if any(late <= early for early, late in zip([0, *ends], ends)):
-        raise UserError(
-            Fault("data.curriculum", shown, "each stage must end later than the one before, by a step or more")
-        )
+    if any(late < early for early, late in itertools.pairwise([0, *ends])):
+        raise UserError(Fault("data.curriculum", shown, "no stage may end before the one before it"))
     if any(late < early for early, late in itertools.pairwise(levels)):
         raise UserError(Fault("data.curriculum", shown, "the largest difficulty must not fall from stage to stage"))
     if difficulty is None or np.shape(difficulty) != (pairs,) or not np.isfinite(difficulty).all():
