@@ -13,10 +13,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from flax import linen as nn
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.objectives import Objective
 from jaxbio.training import sharding
 from jaxbio.training.optimizer import Optimizer
 from jaxbio.training.state import PyTree, State, new_state, stream_key
@@ -25,7 +27,7 @@ from jaxbio.transforms.scaling import scale
 Batch = Mapping[str, jax.Array]
 
 
-def init_state(config: ConfigDict, objective, optimizer: Optimizer, shardings: State, batch: Batch) -> State:
+def init_state(config: ConfigDict, objective: Objective, optimizer: Optimizer, shardings: State, batch: Batch) -> State:
     """Return the state at step 0, computed straight into `shardings`: no device holds a full unsharded copy.
 
     `batch` is the global batch of step 0 (an objective may derive statistics from it).
@@ -33,14 +35,17 @@ def init_state(config: ConfigDict, objective, optimizer: Optimizer, shardings: S
     return jax.jit(lambda arrays: new_state(config, objective, optimizer, arrays), out_shardings=shardings)(batch)
 
 
-def make_train_step(config: ConfigDict, objective, optimizer: Optimizer, mesh: Mesh, shardings: State) -> Any:
+def make_train_step(
+    config: ConfigDict, objective: Objective, optimizer: Optimizer, mesh: Mesh, shardings: State
+) -> Any:
     """Return the jitted `step(state, batches) -> (state, metrics)`; `state` is donated.
 
-    `batches` are arrays (steps_per_dispatch, B, ...) placed by `sharding.dispatch_sharding`; the metrics are float32
-    (steps_per_dispatch,): train/loss, train/<term>, train/grad_norm (before clipping), train/param_norm (of the
-    parameters that gave the loss), train/update_norm (on the steps that log.every_steps writes, else NaN: it costs as
-    much as the update), the optimiser's schedules, and `nonfinite`, 1 where an update was refused. A refused update
-    leaves everything but the step as it was. Raises UserError when batch, microbatches and mesh do not go together.
+    `batches` are arrays (steps_per_dispatch, B, ...) placed by `sharding.dispatch_sharding`. A refused update leaves
+    everything but the step as it was. The metrics are float32 (steps_per_dispatch,): `nonfinite`, 1 where an update was
+    refused; train/loss, train/<term>, the optimiser's schedules; train/grad_norm, before clipping; train/param_norm, of
+    the parameters that gave the loss; train/update_norm, on the steps that are logged (every log.every_steps and the
+    last), else NaN: it costs as much as the update. Raises UserError when batch, microbatches and mesh do not go
+    together.
     """
     microbatches, steps, seed = config.train.microbatches, config.train.steps, config.train.seed
     log_every = config.log.every_steps
@@ -52,7 +57,6 @@ def make_train_step(config: ConfigDict, objective, optimizer: Optimizer, mesh: M
 
     def one_step(state: State, batch: Batch) -> tuple[State, dict[str, jax.Array]]:
         progress = state.step.astype(jnp.float32) / steps
-
         whole = gather_fsdp(state, shardings)
 
         def loss_of(params: PyTree, part: Batch, microbatch: jax.Array):
@@ -65,7 +69,7 @@ def make_train_step(config: ConfigDict, objective, optimizer: Optimizer, mesh: M
         # The squares under grad_norm overflow before any moment does, and the objective's new state follows from
         # parameters and aux: with these finite the whole update is.
         accept = _all_finite((loss, grad_norm, param_norm, aux))
-        measured = (state.step + 1) % log_every == 0
+        measured = ((state.step + 1) % log_every == 0) | (state.step + 1 == steps)
         params, opt_state, update_norm = optimizer.update(
             grads, state.opt_state, state.params, state.step, accept, measured
         )
@@ -100,7 +104,7 @@ def make_train_step(config: ConfigDict, objective, optimizer: Optimizer, mesh: M
     )
 
 
-def make_eval_step(config: ConfigDict, objective, mesh: Mesh, shardings: State) -> Any:
+def make_eval_step(config: ConfigDict, objective: Objective, mesh: Mesh, shardings: State) -> Any:
     """Return the jitted `evaluate(state, batch) -> (metrics, features)` of one held-out batch.
 
     Metrics are the loss and its terms without dropout and under keys that no step changes, so that two evaluations
@@ -116,7 +120,7 @@ def make_eval_step(config: ConfigDict, objective, mesh: Mesh, shardings: State) 
         loss, (_, terms) = objective.loss(state.params, state.objective_state, batch, keys, progress, False)
         x_BCT = scale(batch["segment_BMCT"][:, 0], batch["scale_BMC2"][:, 0], scaling)
         features = {
-            name: module.apply(variables(state.params, state.objective_state), x_BCT).mean(axis=1).astype(jnp.float32)
+            name: pool(module, variables(state.params, state.objective_state), x_BCT)
             for name, (module, variables) in objective.encoders.items()
         }
         return {"loss": loss, **terms}, features
@@ -126,6 +130,12 @@ def make_eval_step(config: ConfigDict, objective, mesh: Mesh, shardings: State) 
         in_shardings=(shardings, sharding.batch_sharding(mesh)),
         out_shardings=sharding.replicated(mesh),
     )
+
+
+def pool(module: nn.Module, variables: PyTree, x_BCT: jax.Array) -> jax.Array:
+    """Return the mean over tokens of an encoder's output, float32 (B, D)."""
+    tok_BLD: Any = module.apply(variables, x_BCT)
+    return tok_BLD.astype(jnp.float32).mean(axis=1)
 
 
 def step_keys(seed: int, step: jax.Array, microbatch: jax.Array) -> dict[str, jax.Array]:

@@ -176,6 +176,12 @@ def test_norms_are_those_of_the_leaves(descent):
     assert metrics["train/update_norm"] == pytest.approx(norm(moved), rel=1e-3)
 
 
+def test_the_norm_of_the_update_is_there_on_logged_steps_and_the_last(objective):
+    _, metrics = run(linear_config(log__every_steps=2, train__steps=5), objective, 5, one_device())
+    assert np.isfinite(metrics["train/update_norm"]).tolist() == [False, True, False, True, True]
+    assert not np.asarray(metrics["nonfinite"]).any()
+
+
 def test_same_seed_repeats_to_the_bit_and_another_differs(objective, compiled, descent):
     wanted = [metrics["train/loss"] for _, metrics in descent]
     batches = make_batches(linear_config(), 5)
