@@ -56,7 +56,7 @@ def find_gaps(x_BN: np.ndarray, rate_hz: float) -> Gaps:
     return Gaps(
         missing_BN=flat_BN | ~finite_BN,
         clipped_BN=clipped_BN,
-        nan_frac_B=1.0 - finite_BN.mean(axis=-1),
+        nan_frac_B=filters.share(~finite_BN),
         infinite_B=infinite_B,
         constant_B=~(scale_B > np.finfo(np.float32).tiny),
         filled_BN=filled_BN,

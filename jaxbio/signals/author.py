@@ -10,6 +10,7 @@ It counts regular heart beats between 40 and 120 a minute, so that fibrillation 
 import numpy as np
 from scipy import fft, signal
 
+from jaxbio.signals import filters
 from jaxbio.signals.beats import Beats
 from jaxbio.signals.quality import sigmoid
 
@@ -48,7 +49,7 @@ def ppg_score(x_BT: np.ndarray, rate_hz: float = 300.0) -> dict[str, np.ndarray]
     detrended_BT = _detrended(x_BT)
     mean_B = detrended_BT.mean(axis=-1)
     centred_BT = detrended_BT - mean_B[:, None]
-    spread_B = np.sqrt(np.einsum("bt,bt->b", centred_BT, centred_BT) / x_BT.shape[-1])
+    spread_B = np.sqrt((centred_BT * centred_BT).mean(axis=-1))
     z_BT = centred_BT / np.where(spread_B > 0, spread_B, 1)[:, None]
     low_B, high_B = z_BT.min(axis=-1), z_BT.max(axis=-1)
     power_BS, frequency_hz = _welch(z_BT, rate_hz)
@@ -63,7 +64,7 @@ def ppg_score(x_BT: np.ndarray, rate_hz: float = 300.0) -> dict[str, np.ndarray]
     terms = {
         "author_snr": sigmoid(0.5 * (snr_B - 5)),
         "author_perf": np.clip(np.nan_to_num(perfusion_B, posinf=1, neginf=0), 0, 1),
-        "author_skew": sigmoid(5 * (np.abs(np.einsum("bt,bt,bt->b", z_BT, z_BT, z_BT) / x_BT.shape[-1]) - 1)),
+        "author_skew": sigmoid(5 * (np.abs((z_BT * z_BT * z_BT).mean(axis=-1)) - 1)),
         "author_rel": np.clip(np.nan_to_num(relative_B), 0, 1),
         "author_ent": 1 - _entropy(z_BT, low_B, high_B) / np.log(BINS),
     }
@@ -77,34 +78,76 @@ def _detrended(x_BT: np.ndarray) -> np.ndarray:
     length = x_BT.shape[-1]
     ramp_T = np.linspace(-1, 1, length, dtype=x_BT.dtype)
     level_BT = x_BT - x_BT.mean(axis=-1, keepdims=True)
-    slope_B = np.einsum("bt,t->b", level_BT, ramp_T) / np.einsum("t,t->", ramp_T, ramp_T)
+    slope_B = (level_BT * ramp_T).sum(axis=-1) / (ramp_T * ramp_T).sum()
     return level_BT - slope_B[:, None] * ramp_T
 
 
 def _welch(z_BT: np.ndarray, rate_hz: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return Welch's power (any unit) and its frequencies: Hann, 256 samples, half overlapping, means removed."""
+    """Return Welch's density below 51 Hz and its frequencies: Hann, 256 samples, half overlapping, means removed.
+
+    In frequency, a frame without its mean has bin 0 at zero, and Hann's window is each bin less the mean of its
+    neighbours: `filters.hann_power` of the frames, the same as `scipy.signal.welch` without its passes over the frames.
+    """
     width = min(WELCH_SAMPLES, z_BT.shape[-1])
     frame_BFW = np.lib.stride_tricks.sliding_window_view(z_BT, width, axis=-1)[:, :: width - width // 2]
-    frame_BFW = frame_BFW - frame_BFW.mean(axis=-1, keepdims=True)
-    frame_BFW *= signal.get_window("hann", width).astype(z_BT.dtype)
-    spectrum_BFS = fft.rfft(frame_BFW, axis=-1)
-    power_BFS = spectrum_BFS.real**2 + spectrum_BFS.imag**2
-    power_BS = power_BFS.mean(axis=1)
-    power_BS[:, 1 : -1 if width % 2 == 0 else None] *= 2
-    window_W = signal.get_window("hann", width)
-    return power_BS / (rate_hz * float((window_W**2).sum())), fft.rfftfreq(width, 1 / rate_hz)
+    stop = min(width // 2, int(51.0 * width / rate_hz) + 1)
+    power_BFS = filters.hann_power(fft.rfft(frame_BFW, axis=-1), stop=stop)
+    # one-sided: twice the power of a bin, over the rate and the window's sum of squares
+    power_BS = power_BFS.mean(axis=1) * (2 / (rate_hz * 0.375 * width))
+    return power_BS, np.arange(1, stop) * rate_hz / width
 
 
 def _entropy(z_BT: np.ndarray, low_B: np.ndarray, high_B: np.ndarray) -> np.ndarray:
     """Return the entropy (nats) of each row's histogram of 20 equal bins from its least to its largest value."""
     rows, length = z_BT.shape
-    width_B = np.where(high_B > low_B, high_B - low_B, 1)
-    bin_BT = ((z_BT - low_B[:, None]) * (BINS / width_B)[:, None]).astype(np.intp).clip(0, BINS - 1)
-    bin_BT += (BINS * np.arange(rows))[:, None]
+    bin_BT = _bins(z_BT, low_B, high_B) + (BINS * np.arange(rows))[:, None]
     share_BK = np.bincount(bin_BT.ravel(), minlength=rows * BINS).reshape(rows, BINS) / length
     return -np.sum(share_BK * np.log(np.where(share_BK > 0, share_BK, 1)), axis=1)
 
 
+def _bins(z_BT: np.ndarray, low_B: np.ndarray, high_B: np.ndarray) -> np.ndarray:
+    """Return the bin of each value, as `np.histogram` counts it."""
+    width_B = np.where(high_B > low_B, high_B - low_B, 1).astype(z_BT.dtype)
+    place_BT = (z_BT - low_B[:, None]) / width_B[:, None] * z_BT.dtype.type(BINS)
+    bin_BT = place_BT.astype(np.intp)
+    np.minimum(bin_BT, BINS - 1, out=bin_BT)
+    # division rounds: what lies next to an edge is compared with the edge itself
+    near = np.flatnonzero(np.abs(place_BT - np.rint(place_BT)) < 64 * np.finfo(z_BT.dtype).eps * BINS)
+    row_J = near // z_BT.shape[-1]
+    edge_BK = np.linspace(low_B, high_B, BINS + 1, axis=-1)
+    bin_J, value_J = bin_BT.ravel()[near], z_BT.ravel()[near]
+    bin_J -= value_J < edge_BK[row_J, bin_J]
+    bin_J += (value_J >= edge_BK[row_J, bin_J + 1]) & (bin_J != BINS - 1)
+    bin_BT.ravel()[near] = bin_J
+    return bin_BT
+
+
 def _has_two_peaks(z_BT: np.ndarray, rate_hz: float) -> np.ndarray:
-    """Return whether each row has two peaks half a second apart with a prominence of 0.5."""
-    return np.array([len(signal.find_peaks(z_T, distance=rate_hz / 2, prominence=0.5)[0]) >= 2 for z_T in z_BT])
+    """Return whether each row has two peaks at least half a second apart with a prominence of 0.5."""
+    enough_B = _surely_has_two_peaks(z_BT, rate_hz)
+    for row in np.flatnonzero(~enough_B):
+        peaks, _ = signal.find_peaks(z_BT[row], distance=rate_hz / 2, prominence=0.5)
+        enough_B[row] = len(peaks) >= 2
+    return enough_B
+
+
+def _surely_has_two_peaks(z_BT: np.ndarray, rate_hz: float) -> np.ndarray:
+    """Return rows that have them for certain, at a tenth of the search's time.
+
+    Cut into blocks of a third of the distance: a block that rises above the three on either side holds a peak which no
+    higher one within the distance removes; where both sides fall 0.5 below it, that is its prominence at least.
+    """
+    block = int(np.ceil(rate_hz / 2 / 3))
+    blocks = z_BT.shape[-1] // block
+    if blocks < 9:
+        return np.zeros(len(z_BT), bool)
+    block_BKW = z_BT[:, : blocks * block].reshape(len(z_BT), blocks, block)
+    high_BK, low_BK = block_BKW.max(axis=-1), block_BKW.min(axis=-1)
+    own_BK = high_BK[:, 3:-3]
+    sides = (slice(0, blocks - 6), slice(4, blocks - 2))
+    is_peak_BK = np.ones(own_BK.shape, bool)
+    for side in sides:
+        parts = [slice(side.start + k, side.stop + k) for k in range(3)]
+        is_peak_BK &= own_BK > np.maximum.reduce([high_BK[:, part] for part in parts])
+        is_peak_BK &= own_BK - 0.5 >= np.minimum.reduce([low_BK[:, part] for part in parts])
+    return is_peak_BK.sum(axis=-1) >= 2

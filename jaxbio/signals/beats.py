@@ -92,13 +92,16 @@ def rate_bpm(beats: Beats, duration_s: float, valid_J: np.ndarray | None = None)
     second_I, interval_I = beats.intervals_s()
     if valid_J is not None:
         second_I, interval_I = second_I[valid_J[second_I]], interval_I[valid_J[second_I]]
-    ends = beats_of(beats.row_J[second_I], beats.time_J[second_I], len(beats.count_B))
-    end_BJ = ends.table(ends.time_J, np.inf)
-    total_BJ = np.pad(np.cumsum(ends.table(interval_I, 0.0), axis=1), ((0, 0), (1, 0)))
-    at_s = np.arange(1, int(duration_s) + 1)
-    seen_BS = (end_BJ[:, :, None] <= at_s).sum(axis=1)
+    rows, seconds = len(beats.count_B), int(duration_s)
+    ends = beats_of(beats.row_J[second_I], beats.time_J[second_I], rows)
+    total_BJ = filters.extended(np.cumsum(ends.table(interval_I, 0.0), axis=1), 1, 0, 0.0)
+    # intervals that have ended by each whole second
+    second_J = np.minimum(np.ceil(ends.time_J).astype(np.intp), seconds + 1)
+    ended_BS = np.bincount(ends.row_J * (seconds + 2) + second_J, minlength=rows * (seconds + 2))
+    seen_BS = np.cumsum(ended_BS.reshape(rows, seconds + 2), axis=1)[:, 1 : seconds + 1]
     used_BS = np.minimum(seen_BS, 12)
-    sum_BS = np.take_along_axis(total_BJ, seen_BS, 1) - np.take_along_axis(total_BJ, seen_BS - used_BS, 1)
+    row_B1 = np.arange(rows)[:, None]
+    sum_BS = total_BJ[row_B1, seen_BS] - total_BJ[row_B1, seen_BS - used_BS]
     with np.errstate(divide="ignore", invalid="ignore"):
         rate_BS = np.where(used_BS >= 4, 60.0 * used_BS / sum_BS, np.inf)
     return _finite_median(rate_BS)
@@ -108,8 +111,9 @@ def _finite_median(x_BS: np.ndarray) -> np.ndarray:
     """Return the median of each row's finite values, NaN where there are none."""
     sorted_BS = np.sort(x_BS, axis=1)
     count_B = np.isfinite(x_BS).sum(axis=1)
-    low_B = np.take_along_axis(sorted_BS, np.maximum(count_B - 1, 0)[:, None] // 2, 1)[:, 0]
-    high_B = np.take_along_axis(sorted_BS, (count_B // 2).clip(0, x_BS.shape[1] - 1)[:, None], 1)[:, 0]
+    row_B = np.arange(len(x_BS))
+    low_B = sorted_BS[row_B, np.maximum(count_B - 1, 0) // 2]
+    high_B = sorted_BS[row_B, np.minimum(count_B // 2, x_BS.shape[1] - 1)]
     return np.where(count_B > 0, 0.5 * (low_B + high_B), np.nan)
 
 
@@ -141,7 +145,8 @@ def _maxima(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return rows and indices of the maxima within +-apart_s that exceed threshold x local level."""
     reach = round(apart_s * rate_hz)
-    row_J, index_J = np.nonzero((x_BT == filters.running_max(x_BT, 2 * reach + 1)) & (x_BT > 0))
+    is_peak_BT = (x_BT == filters.running_max(x_BT, 2 * reach + 1)) & (x_BT > 0)
+    row_J, index_J = np.divmod(np.flatnonzero(is_peak_BT), x_BT.shape[-1])
     block = round(level_s * rate_hz)
     starts = filters.block_starts(x_BT.shape[-1], block)
     level_BK = filters.running_median(np.maximum.reduceat(x_BT, starts, axis=-1), level_blocks)

@@ -50,9 +50,14 @@ def hann_power(spectrum_BS: np.ndarray, *, stop: int) -> np.ndarray:
     second FFT. Bin 0 counts as zero, as if the mean had been removed. Shape (B, min(stop, S - 1) - 1).
     """
     stop = min(stop, spectrum_BS.shape[-1] - 1)
-    windowed_BS = 0.5 * spectrum_BS[..., 1:stop] - 0.25 * spectrum_BS[..., 2 : stop + 1]
-    windowed_BS[..., 1:] -= 0.25 * spectrum_BS[..., 1 : stop - 1]
-    return windowed_BS.real**2 + windowed_BS.imag**2
+    # real and imaginary parts side by side: two floats a bin
+    part = np.ascontiguousarray(spectrum_BS[..., : stop + 1]).view(spectrum_BS.real.dtype)
+    windowed = part[..., :-4] + part[..., 4:]
+    windowed[..., :2] = part[..., 4:6]
+    windowed *= -0.25
+    windowed += 0.5 * part[..., 2:-2]
+    windowed *= windowed
+    return windowed[..., ::2] + windowed[..., 1::2]
 
 
 def band_sum(power_BS: np.ndarray, low_hz: float, high_hz: float, duration_s: float) -> np.ndarray:
@@ -77,17 +82,30 @@ def odd_reflection(x_BT: np.ndarray, pad: int) -> np.ndarray:
     return np.concatenate([before_BT, x_BT, after_BT], axis=-1)
 
 
+def extended(x_BT: np.ndarray, before: int, after: int, value: float | bool) -> np.ndarray:
+    """Return rows with `before` and `after` samples of `value` added; np.pad at a quarter of its overhead."""
+    rows, length = x_BT.shape
+    wide_BT = np.full((rows, before + length + after), value, x_BT.dtype)
+    wide_BT[:, before : before + length] = x_BT
+    return wide_BT
+
+
+def share(flag_BT: np.ndarray) -> np.ndarray:
+    """Return the share (B,) of samples that are flagged."""
+    return flag_BT.mean(axis=-1) if flag_BT.any() else np.zeros(len(flag_BT))
+
+
 def running_max(x_BT: np.ndarray, width: int) -> np.ndarray:
     """Return the largest value within a centred window of `width` (odd) samples, cut off at the ends."""
     half = width // 2
-    padded_BT = np.pad(x_BT, ((0, 0), (half, half)), constant_values=-np.inf)
+    padded_BT = extended(x_BT, half, half, -np.inf)
     return _doubling(padded_BT, width, np.maximum)
 
 
 def running_mean(x_BT: np.ndarray, width: int) -> np.ndarray:
     """Return the mean over a centred window of `width` (odd) samples; the ends count as zeros beyond."""
     half = width // 2
-    padded_BT = np.pad(x_BT, ((0, 0), (half, half)))
+    padded_BT = extended(x_BT, half, half, 0)
     total_BT = np.zeros_like(x_BT)
     span, block_BT, offset = 1, padded_BT, 0
     # binary digits of the width: sums over 1, 2, 4, ... samples, laid one behind the other
@@ -110,8 +128,9 @@ def in_runs(flag_BT: np.ndarray, least: int) -> np.ndarray:
     if flag_BT.shape[-1] < least:
         return np.zeros_like(flag_BT)
     starts_BT = _doubling(flag_BT, least, np.logical_and)
-    padded_BT = np.pad(starts_BT, ((0, 0), (least - 1, least - 1)))
-    return _doubling(padded_BT, least, np.logical_or)
+    if not starts_BT.any():
+        return np.zeros_like(flag_BT)
+    return _doubling(extended(starts_BT, least - 1, least - 1, False), least, np.logical_or)
 
 
 def _doubling(x_BT: np.ndarray, width: int, combine: np.ufunc) -> np.ndarray:
@@ -127,7 +146,7 @@ def _doubling(x_BT: np.ndarray, width: int, combine: np.ufunc) -> np.ndarray:
 def running_median(x_BT: np.ndarray, width: int) -> np.ndarray:
     """Return the median over a centred window of `width` (odd) values, the ends repeated beyond."""
     half = width // 2
-    padded_BT = np.pad(x_BT, ((0, 0), (half, half)), mode="edge")
+    padded_BT = np.concatenate([x_BT[:, :1].repeat(half, 1), x_BT, x_BT[:, -1:].repeat(half, 1)], axis=1)
     window_BTW = np.lib.stride_tricks.sliding_window_view(padded_BT, width, axis=-1)
     return np.sort(window_BTW, axis=-1)[..., half]
 

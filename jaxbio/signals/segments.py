@@ -122,17 +122,19 @@ def _score_channel(
 
     before_s, after_s, step_s = _WINDOWS[role]
     bad_BN = gaps.missing_BN | gaps.clipped_BN
-    usable_J = templates.windows_inside(beats, duration_s, before_s, after_s)
-    usable_J &= _untouched(gaps.missing_BN, beats, samples / duration_s, before_s, after_s)
+    row_J, time_J, raw_hz = beats.row_J, beats.time_J, samples / duration_s
+    usable_J = _is_whole(gaps.missing_BN, raw_hz, row_J, time_J - before_s, time_J + after_s)
+    # no interval across a gap counts for the rate
+    counts_J = _is_whole(gaps.missing_BN, raw_hz, row_J, np.concatenate([time_J[:1], time_J[:-1]]), time_J)
     fit_J = templates.fit_templates(
         analysed_BT, beats, usable_J, rate_hz=ANALYSIS_HZ, before_s=before_s, after_s=after_s, step_s=step_s
     )
     rho_B = templates.mean_fit(fit_J, beats)
-    missing_frac_B = gaps.missing_BN.mean(axis=-1)
+    missing_frac_B = filters.share(gaps.missing_BN)
     artefact_BK = _artefact_cells(bad_BN, beats, fit_J, duration_s)
     terms = {
         "missing_frac": missing_frac_B,
-        "clipped_frac": gaps.clipped_BN.mean(axis=-1),
+        "clipped_frac": filters.share(gaps.clipped_BN),
         "artefact_frac": artefact_BK.mean(axis=-1),
         "beats": beats.count_B,
     }
@@ -143,17 +145,19 @@ def _score_channel(
         terms |= quality.pulse_waveform(missing_frac_B, rho_B, power_BS, duration_s)
         terms |= author.ppg_score(analysed_BT, ANALYSIS_HZ)
     x_BT = target_BT * scale_B[:, None] + gaps.offset_B[:, None]
-    return _Scored(x_BT, artefact_BK, rate_bpm(beats, duration_s), terms)
+    return _Scored(x_BT, artefact_BK, rate_bpm(beats, duration_s, counts_J), terms)
 
 
-def _untouched(missing_BN: np.ndarray, beats: Beats, rate_hz: float, before_s: float, after_s: float) -> np.ndarray:
-    """Return which beats (bool, J) have no missing sample in their window."""
+def _is_whole(
+    missing_BN: np.ndarray, rate_hz: float, row_J: np.ndarray, start_J: np.ndarray, stop_J: np.ndarray
+) -> np.ndarray:
+    """Return which spans (bool, J), from start to stop in seconds of a row, have no missing sample."""
     if not missing_BN.any():
-        return np.ones(len(beats.row_J), bool)
-    total_BN = np.pad(np.cumsum(missing_BN, axis=-1, dtype=np.int32), ((0, 0), (1, 0)))
-    first_J = np.floor((beats.time_J - before_s) * rate_hz).astype(np.intp).clip(0, missing_BN.shape[-1])
-    last_J = np.ceil((beats.time_J + after_s) * rate_hz).astype(np.intp).clip(0, missing_BN.shape[-1])
-    return total_BN[beats.row_J, last_J] == total_BN[beats.row_J, first_J]
+        return np.ones(len(row_J), bool)
+    total_BN = filters.extended(np.cumsum(missing_BN, axis=-1, dtype=np.int32), 1, 0, 0)
+    first_J = np.floor(start_J * rate_hz).astype(np.intp).clip(0, missing_BN.shape[-1])
+    last_J = np.ceil(stop_J * rate_hz).astype(np.intp).clip(0, missing_BN.shape[-1])
+    return total_BN[row_J, last_J] == total_BN[row_J, first_J]
 
 
 def _artefact_cells(bad_BN: np.ndarray, beats: Beats, fit_J: np.ndarray, duration_s: float) -> np.ndarray:

@@ -18,11 +18,6 @@ MIN_TEMPLATE_FRAC = 0.08
 TEMPLATES = 3
 
 
-def windows_inside(beats: Beats, duration_s: float, before_s: float, after_s: float) -> np.ndarray:
-    """Return which beats (bool, J) have their whole window within the segment."""
-    return (beats.time_J >= before_s) & (beats.time_J <= duration_s - after_s)
-
-
 def fit_templates(
     x_BT: np.ndarray,
     beats: Beats,
@@ -33,21 +28,23 @@ def fit_templates(
     after_s: float,
     step_s: float,
 ) -> np.ndarray:
-    """Return the correlation (J,) float32 of each usable beat with the nearest template; NaN for the other beats.
+    """Return the correlation (J,) float32 of each usable beat with the nearest template; NaN for the other beats,
+    and for those whose window leaves the segment.
 
     Windows reach from before_s ahead of a beat to after_s behind it, every step_s, with their mean removed. The first
     template is the median of all usable beats; the next is that of the beats which no template so far fits to 0.8,
     where these are at least 3 and 8 %.
     """
-    fit_J = np.full(len(beats.row_J), np.nan, np.float32)
-    row_J = beats.row_J[usable_J]
-    if not len(row_J):
-        return fit_J
+    length = x_BT.shape[-1]
     step = max(1, round(step_s * rate_hz))
     offset_W = np.arange(-round(before_s * rate_hz), round(after_s * rate_hz) + 1, step)
-    centre_J = np.rint(beats.time_J[usable_J] * rate_hz).astype(np.intp)
-    index_JW = (centre_J[:, None] + offset_W).clip(0, x_BT.shape[-1] - 1)
-    beat_JW = _unit(x_BT.reshape(-1)[index_JW + row_J[:, None] * x_BT.shape[-1]])
+    centre_J = np.rint(beats.time_J * rate_hz).astype(np.intp)
+    chosen_J = np.flatnonzero(usable_J & (centre_J + offset_W[0] >= 0) & (centre_J + offset_W[-1] < length))
+    fit_J = np.full(len(beats.row_J), np.nan, np.float32)
+    row_J = beats.row_J[chosen_J]
+    if not len(row_J):
+        return fit_J
+    beat_JW = _unit(x_BT.ravel().take((centre_J[chosen_J] + row_J * length)[:, None] + offset_W))
     rows = len(x_BT)
     total_B = np.bincount(row_J, minlength=rows)
     best_J = np.full(len(row_J), -1, np.float32)
@@ -65,7 +62,7 @@ def fit_templates(
         against_J = enough_B[row_J]
         match_J = np.einsum("jw,jw->j", beat_JW[against_J], template_SW[slot_B[row_J[against_J]]])
         best_J[against_J] = np.maximum(best_J[against_J], match_J)
-    fit_J[usable_J] = best_J
+    fit_J[chosen_J] = best_J
     return fit_J
 
 
