@@ -153,6 +153,5 @@ def test_three_steps_of_the_published_optimiser_give_its_losses(reference):
     for step, expected in enumerate(reference["sgd_losses"]):
         (loss, (aux, _)), grads = reference.loss(params, stats, True)
         np.testing.assert_allclose(loss, expected, atol=1e-5 if step == 0 else 2e-4)
-        updates, opt_state = update(grads, opt_state, params, jnp.int32(step))
-        params = jax.tree.map(jnp.add, params, updates)
+        params, opt_state, _ = update(grads, opt_state, params, jnp.int32(step), jnp.bool_(True), jnp.bool_(False))
         stats = reference.objective.update(params, {"batch_stats": stats}, aux, PROGRESS)["batch_stats"]
