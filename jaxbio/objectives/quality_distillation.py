@@ -42,7 +42,8 @@ def quality_distillation(
 
     It reads `segment_BMCT`, `scale_BMC2` and `row_BM` of a batch of pairs (M = 2, the better member first), and gives
     the metrics distill, amplitude, phase, teacher_entropy (nats a token) and ema_momentum. `loss` raises UserError for
-    segments that come alone, and for fewer samples than the width's spectral bins need.
+    segments that come alone, a width whose decoder does not give a token a channel, and fewer samples than its
+    spectral bins need.
     """
     head = SpectrumHead(encoder.width, encoder.dtype)
 
@@ -71,6 +72,7 @@ def quality_distillation(
         encoder_key, decoder_key = jax.random.split(key)
         tok_BLD = encoder.apply({"params": params["encoder"]}, x_BCT, train=train, rngs={"dropout": encoder_key})
         tok_BCD = encoder.apply({"params": params["decoder"]}, tok_BLD, train=train, rngs={"dropout": decoder_key})
+        _check_decoded(tok_BCD, x_BCT, encoder.width)
         amplitude_BCS = head.apply({"params": params["amplitude_head"]}, tok_BCD)
         phase_BCS = head.apply({"params": params["phase_head"]}, tok_BCD)
         return tok_BLD, amplitude_BCS, phase_BCS
@@ -127,6 +129,15 @@ def quality_distillation(
 def cosine(start: float, end: float, progress: jax.Array) -> jax.Array:
     """Return the value at `progress` (0..1) of half a cosine from `start` to `end`."""
     return end + (start - end) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
+
+
+def _check_decoded(tok_BCD: Any, x_BCT: jax.Array, width: int) -> None:
+    tokens, channels = tok_BCD.shape[1], x_BCT.shape[1]
+    if tokens != channels:
+        remedy = (
+            f"{500 * channels - 499} to {500 * channels}: the decoder's {tokens} tokens stand for {channels} channels"
+        )
+        raise UserError(Fault("model.width", width, remedy))
 
 
 def _cross_entropy(target_BLD: jax.Array, logit_BLD: jax.Array) -> jax.Array:

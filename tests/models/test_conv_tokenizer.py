@@ -1,12 +1,14 @@
 """The tokenizer's two forms are one function: values and gradients, at the lengths of encoder, decoder and others."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxbio.config.faults import UserError
-from jaxbio.models.conv_tokenizer import LAYERS, ConvTokenizer, convolve, convolve_frames, toeplitz
+from jaxbio.models.conv_tokenizer import LAYERS, ConvTokenizer, convolve, convolve_frames, takes_frames, toeplitz
 
 FIRST, SECOND, THIRD = LAYERS
 CASES = [  # (layer, samples, channels, outputs)
@@ -32,6 +34,7 @@ def test_frames_equal_convolution_in_values_and_gradients(layer, length, channel
     kernel_KCO = jax.random.normal(kernel_key, (layer.kernel, channels, features))
     cotangent_BTO = jnp.cos(jnp.arange(2 * -(-length // layer.stride) * features, dtype=jnp.float32))
 
+    @partial(jax.jit, static_argnums=0)
     def value_and_gradients(form):
         y_BTO, pull = jax.vjp(lambda x, kernel: form(x, kernel, layer), x_BTC, kernel_KCO)
         return y_BTO, *pull(cotangent_BTO.reshape(y_BTO.shape))
@@ -59,15 +62,12 @@ def test_a_token_stands_for_500_samples_begun(length, tokens, form):
 
 def test_a_length_not_known_while_tracing_goes_through_the_convolution():
     tokenizer = ConvTokenizer(100, "auto", jnp.dtype("float32"))
-    x_BTC = jax.random.normal(jax.random.key(0), (2, 1500, 2))
-    variables = jax.jit(tokenizer.init)(jax.random.key(1), x_BTC)
     batch, length = jax.export.symbolic_shape("b, t")
-    exported = jax.export.export(jax.jit(lambda x: tokenizer.apply(variables, x)))(
-        jax.ShapeDtypeStruct((batch, length, 2), jnp.float32)
-    )
-    np.testing.assert_allclose(exported.call(x_BTC), tokenizer.apply(variables, x_BTC), atol=2e-5)
+    x_BTC = jax.ShapeDtypeStruct((batch, length, 2), jnp.float32)
+    variables = jax.eval_shape(tokenizer.init, jax.random.key(1), jnp.zeros((1, 500, 2)))
+    assert "stablehlo.convolution" in jax.export.export(jax.jit(tokenizer.apply))(variables, x_BTC).mlir_module()
 
 
 def test_an_unknown_form_is_refused():
     with pytest.raises(UserError, match=r"model\.tokenizer"):
-        ConvTokenizer(100, "fft", jnp.dtype("float32")).init(jax.random.key(0), jnp.zeros((1, 500, 2)))
+        takes_frames("fft", 9000)

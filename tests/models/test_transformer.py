@@ -34,10 +34,7 @@ def scanned(variables):
     return value_and_gradients(transformer(), variables)
 
 
-@pytest.mark.parametrize(
-    "how",
-    [{"remat": "full"}, {"remat": "dots"}, {"unroll": 2}, {"unroll": 3}, {"unroll": 9}, {"remat": "dots", "unroll": 3}],
-)
+@pytest.mark.parametrize("how", [{"remat": "full"}, {"remat": "dots"}, {"unroll": 2}, {"unroll": 9}])
 def test_remat_and_unrolling_change_nothing(how, variables, scanned):
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6 * max(1.0, np.abs(b).max())),
@@ -84,4 +81,4 @@ def test_positions_are_the_published_sinusoids():
 @pytest.mark.parametrize(("how", "field"), [({"heads": 3}, r"model\.heads"), ({"remat": "some"}, r"model\.remat")])
 def test_what_cannot_be_built_is_refused(how, field):
     with pytest.raises(UserError, match=field):
-        transformer(**how).init(jax.random.key(0), X_BLD, False)
+        jax.eval_shape(lambda: transformer(**how).init(jax.random.key(0), X_BLD, False))

@@ -1,0 +1,333 @@
+"""QualityFM's objective: the reference's numbers, NumPy's moving averages, and what must not move."""
+
+from functools import cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxbio.config import fields
+from jaxbio.config.faults import UserError
+from jaxbio.export.torch_import import read_reference, to_reference, trees_from_reference
+from jaxbio.models.qualityfm import QualityFMEncoder
+from jaxbio.objectives import make_objective
+from jaxbio.objectives.quality_distillation import cosine
+
+# One channel, so that the decoder of a narrow model still gives a token a channel.
+SMALL = {
+    "model.width": 100,
+    "model.layers": 1,
+    "model.heads": 2,
+    "model.feedforward": 40,
+    "data.channels": ("ppg",),
+    "objective.ema_start": 0.7,
+    "objective.centre_momentum": 0.9,
+}
+PARITY = {
+    "model.layers": 1,
+    "model.feedforward": 32,
+    "model.dropout": 0.0,
+    "objective.teacher_temperature": 0.04,
+    "objective.student_temperature": 0.1,
+    "objective.centre_momentum": 0.9,
+    "objective.amplitude_weight": 0.1,
+    "objective.phase_weight": 0.1,
+}
+KEYS = {"augment": jax.random.key(0), "dropout": jax.random.key(1)}
+
+
+def make(**changes):
+    return make_objective(fields.change(fields.defaults("qualityfm", "quality_distillation"), changes))
+
+
+def small(**changes):
+    return make(**SMALL, **changes)
+
+
+def make_batch(pairs=4, members=2, channels=1, samples=2000):
+    segment_BMCT = np.random.default_rng(0).integers(-32767, 32768, (pairs, members, channels, samples))
+    return {
+        "segment_BMCT": segment_BMCT.astype(np.int16),
+        "scale_BMC2": np.ones((pairs, members, channels, 2), np.float32),
+        "row_BM": np.arange(pairs * members, dtype=np.uint32).reshape(pairs, members),
+    }
+
+
+BATCH = make_batch()
+
+
+@cache
+def compiled(train, **changes):
+    """One program for all tests that evaluate the same objective."""
+    return jax.jit(partial(small(**dict(changes)).loss, train=train))
+
+
+def evaluate(params, state, batch=BATCH, keys=KEYS, train=False, **changes):
+    return compiled(train, **changes)(params, state, batch, keys, 0.0)
+
+
+@pytest.fixture(scope="module")
+def start():
+    return jax.jit(small().init)(jax.random.key(0), BATCH)
+
+
+@pytest.fixture(scope="module")
+def moved(start):
+    """Parameters and a state that have left the start: the teacher is another network, the centre not zero."""
+    rng = np.random.default_rng(9)
+    params, state = start
+    return params, jax.tree.map(lambda a: a + 0.05 * rng.normal(size=a.shape).astype(np.float32), state)
+
+
+@pytest.fixture(scope="module")
+def gradients(moved):
+    """Of the training loss, by the student's parameters and by the state."""
+    grad = jax.jit(jax.grad(lambda params, state: small().loss(params, state, BATCH, KEYS, 0.0, True)[0], (0, 1)))
+    return grad(*moved)
+
+
+# ---- the reference's numbers
+
+
+@pytest.fixture(scope="module")
+def arrays(parity_dir):
+    with np.load(parity_dir / "qualityfm.npz") as file:
+        return dict(file)
+
+
+@pytest.fixture(scope="module")
+def reference_trees(parity_dir):
+    settings = {"width": 512, "layers": 1, "heads": 4, "feedforward": 32, "window": 8, "dropout": 0.0}
+    read = partial(read_reference, parity_dir / "qualityfm.npz")
+    student, teacher = (trees_from_reference("qualityfm", read(f"{net}/"), settings) for net in ("student", "teacher"))
+    return student["params"], teacher["params"]
+
+
+@pytest.fixture(scope="module", params=["convolution", "frames"])
+def ours(request, arrays, reference_trees):
+    """What the objective makes of the reference's weights and pair, in either form of the tokenizer."""
+    student, teacher = reference_trees
+    objective = make(**PARITY, **{"model.tokenizer": request.param})
+    state = {"teacher": {"encoder": teacher["encoder"]}, "centre": arrays["center_before"]}
+    batch = {
+        "segment_BMCT": np.stack([arrays["high_BCT"], arrays["low_BCT"]], axis=1),
+        "scale_BMC2": np.ones((2, 2, 2, 2), np.float32),
+        "row_BM": np.arange(4, dtype=np.uint32).reshape(2, 2),
+    }
+
+    @jax.jit
+    def run(student, state, batch):
+        loss = partial(objective.loss, state=state, batch=batch, keys=KEYS, progress=0.0, train=False)
+        (total, (aux, metrics)), gradients = jax.value_and_grad(loss, has_aux=True)(student)
+        shown = objective.show(student, state, batch)
+        high_BCT, low_BCT = shown["segment"][:, 0], shown["segment"][:, 1]
+        module, variables = objective.encoders["teacher"]
+        teacher_variables = variables(student, state)
+        student_module, student_variables = objective.encoders["student"]
+        return {
+            "loss": total,
+            "gradients": gradients,
+            "metrics": metrics,
+            "shown": shown,
+            "center_after": objective.update(student, state, aux, 0.0)["centre"],
+            "teacher_features_BLD": module.apply(teacher_variables, high_BCT),
+            "teacher_features_10s_BLD": module.apply(teacher_variables, high_BCT[..., :3000]),
+            "student_features_BLD": student_module.apply(student_variables(student, state), low_BCT),
+        }
+
+    return run(student, state, batch)
+
+
+def test_features_equal_the_references(ours, arrays):
+    for name in ("teacher_features_BLD", "student_features_BLD", "teacher_features_10s_BLD"):
+        np.testing.assert_allclose(ours[name], arrays[name], atol=2e-5, rtol=0)
+
+
+def test_spectra_and_their_targets_equal_the_references(ours, arrays):
+    for name, tolerance in (("amplitude", 3e-5), ("phase", 3e-4)):
+        target_BCS, output_BCS = ours["shown"][name]
+        np.testing.assert_allclose(output_BCS, arrays[f"{name}_BCS"], atol=2e-5, rtol=0)
+        np.testing.assert_allclose(target_BCS, arrays[f"target_{name}_BCS"], atol=tolerance, rtol=0)
+
+
+def test_every_loss_term_equals_the_references(ours, arrays):
+    np.testing.assert_allclose(ours["loss"], arrays["loss"], rtol=1e-5)
+    for name in ("distill", "amplitude", "phase"):
+        np.testing.assert_allclose(ours["metrics"][name], arrays[f"loss_{name}"], rtol=1e-5)
+
+
+def test_gradients_equal_the_references(ours, arrays):
+    gradients = to_reference("qualityfm", {"params": ours["gradients"]})
+    norms = {name.removeprefix("grad_norm/"): norm for name, norm in arrays.items() if name.startswith("grad_norm/")}
+    assert gradients.keys() == norms.keys()
+    for name, gradient in gradients.items():
+        if name.endswith("in_proj_bias"):  # its middle third, the keys' bias, has no gradient but rounding
+            np.testing.assert_allclose(gradient[512:1024], 0, atol=1e-5)
+        norm = np.linalg.norm(gradient.astype(np.float64).ravel())
+        np.testing.assert_allclose(norm, norms[name], rtol=1e-4, err_msg=name)
+    whole = arrays["grad/encoder.patch_embed.conv1.weight"]
+    np.testing.assert_allclose(
+        gradients["encoder.patch_embed.conv1.weight"], whole, atol=1e-4 * np.abs(whole).max(), rtol=0
+    )
+
+
+def test_centre_equals_the_references(ours, arrays):
+    np.testing.assert_allclose(ours["center_after"], arrays["center_after"], atol=2e-6, rtol=0)
+
+
+# ---- moving averages
+
+
+def test_teacher_and_two_centres_equal_numpy(moved):
+    objective = small()
+    module, variables = objective.encoders["teacher"]
+    features, update = jax.jit(module.apply), jax.jit(objective.update)
+    params, state = moved
+    expected = jax.tree.map(lambda a: np.asarray(a, np.float64), state)
+    for step in range(2):
+        batch = {**BATCH, "segment_BMCT": np.roll(BATCH["segment_BMCT"], step, axis=0) // (step + 1)}
+        features_BLD = features(variables(params, state), batch["segment_BMCT"][:, 0] / np.float32(32767))
+        _, (aux, metrics) = evaluate(params, state, batch)
+        assert metrics["ema_momentum"] == pytest.approx(0.7)
+        params = jax.tree.map(lambda a, factor=1.01 + step: np.asarray(a) * np.float32(factor), params)  # an optimiser
+        state = update(params, state, aux, 0.0)
+        expected = {
+            "teacher": jax.tree.map(
+                lambda t, s: 0.7 * t + 0.3 * s, expected["teacher"], {"encoder": params["encoder"]}
+            ),
+            "centre": 0.9 * expected["centre"] + 0.1 * np.asarray(features_BLD).mean(0, keepdims=True),
+        }
+        jax.tree.map(partial(np.testing.assert_allclose, atol=2e-6), state, expected)
+
+
+def test_teacher_momentum_follows_half_a_cosine():
+    values = [float(cosine(0.7, 1.0, progress)) for progress in (0, 0.25, 0.5, 1)]
+    np.testing.assert_allclose(values, [0.7, 1 - 0.15 * (1 + np.sqrt(0.5)), 0.85, 1.0], rtol=1e-6)
+
+
+def test_a_momentum_of_one_leaves_the_teacher_alone(moved):
+    params, state = moved
+    after = jax.jit(small().update)(params, state, {"centre": state["centre"]}, 1.0)
+    jax.tree.map(np.testing.assert_array_equal, after["teacher"], state["teacher"])
+
+
+# ---- structure
+
+
+def test_teacher_and_student_start_equal(start):
+    params, state = start
+    jax.tree.map(np.testing.assert_array_equal, state["teacher"]["encoder"], params["encoder"])
+    assert not state["centre"].any()
+    assert jax.tree.structure(state["teacher"]) == jax.tree.structure({"encoder": params["encoder"]})
+    assert set(params) == {"encoder", "decoder", "amplitude_head", "phase_head"}
+
+
+def test_teacher_and_student_share_no_buffer(start):
+    params, state = start  # the step donates them
+    pointers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves((params["encoder"], state["teacher"]))]
+    assert len(set(pointers)) == len(pointers)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "total", "encoder"),
+    [
+        ({"model.layers": 2, "model.heads": 4, "model.feedforward": 256}, 9_576_714, 4_255_005),
+        ({"model.layers": 21, "model.heads": 4, "model.feedforward": 512}, 70_589_706, 34_761_501),
+        ({"model.layers": 50, "model.heads": 8, "model.feedforward": 2048}, 319_552_778, 159_243_037),
+    ],
+)
+def test_parameter_counts_are_the_published_ones(recipe, total, encoder):
+    batch = make_batch(pairs=1, channels=2, samples=9000)
+    params, state = jax.eval_shape(make(**recipe).init, jax.random.key(0), batch)
+
+    def count(tree):
+        return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+    assert (count(params), count(params["encoder"]), count(state["teacher"])) == (total, encoder, encoder)
+    assert state["centre"].shape == (1, 18, 512)
+
+
+def test_no_gradient_reaches_the_teacher(gradients):
+    _, by_state = gradients
+    assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(by_state["teacher"]))
+
+
+def test_every_student_parameter_gets_a_gradient(gradients):
+    by_params, _ = gradients
+    leaves = jax.tree_util.tree_leaves_with_path(by_params)
+    assert [jax.tree_util.keystr(path) for path, leaf in leaves if not np.asarray(leaf).any()] == []
+
+
+def test_teacher_sees_the_better_member_and_the_student_the_worse(moved):
+    _, (aux, metrics) = evaluate(*moved)
+    changed = {name: array.copy() for name, array in BATCH.items()}
+    changed["segment_BMCT"][:, 1] = changed["segment_BMCT"][::-1, 1]
+    _, (aux_worse, metrics_worse) = evaluate(*moved, changed)
+    np.testing.assert_array_equal(aux_worse["centre"], aux["centre"])
+    assert metrics_worse["teacher_entropy"] == metrics["teacher_entropy"]
+    assert metrics_worse["distill"] != metrics["distill"]
+
+
+def test_aux_and_metrics_are_means_over_the_batch(moved):
+    run = partial(evaluate, *moved, train=True, **{"model.dropout": 0.0})
+    parts = [{name: array[rows] for name, array in BATCH.items()} for rows in (slice(0, None, 2), slice(1, None, 2))]
+    mean = jax.tree.map(lambda a, b: (np.asarray(a) + np.asarray(b)) / 2, *map(run, parts))
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=2e-5, atol=1e-6), run(BATCH), mean)
+
+
+@pytest.mark.parametrize("teacher_dropout", [False, True])
+def test_dropout_is_active_in_the_teacher_only_where_asked(moved, teacher_dropout):
+    (first_aux, first), (second_aux, second) = (
+        evaluate(
+            *moved,
+            keys={**KEYS, "dropout": jax.random.key(seed)},
+            train=True,
+            **{"objective.teacher_dropout": teacher_dropout},
+        )[1]
+        for seed in (1, 2)
+    )
+    assert first["amplitude"] != second["amplitude"]
+    assert np.array_equal(first_aux["centre"], second_aux["centre"]) != teacher_dropout
+
+
+def test_evaluation_ignores_keys(moved):
+    other = {name: jax.random.key(99) for name in KEYS}
+    first, second = (evaluate(*moved, keys=keys)[0] for keys in (KEYS, other))
+    assert first == second
+
+
+def test_bfloat16_comes_near_and_its_loss_stays_float32(moved):
+    exact, _ = evaluate(*moved)
+    loss, (aux, metrics) = evaluate(*moved, **{"precision.compute": "bfloat16"})
+    assert {leaf.dtype for leaf in jax.tree.leaves((loss, aux, metrics))} == {jnp.dtype("float32")}
+    assert loss == pytest.approx(float(exact), rel=0.05)
+    assert loss != exact
+
+
+# ---- what is refused
+
+
+def test_segments_that_come_alone_are_refused(start):
+    with pytest.raises(UserError, match=r"pairs\.rule"):
+        jax.eval_shape(partial(small().loss, train=True), *start, make_batch(members=1), KEYS, 0.0)
+
+
+def test_a_width_whose_decoder_gives_no_token_a_channel_is_refused():
+    batch = make_batch(channels=2)
+    params, state = jax.eval_shape(small().init, jax.random.key(0), batch)
+    with pytest.raises(UserError, match=r"model\.width = 100: 501 to 1000"):
+        jax.eval_shape(partial(small().loss, train=False), params, state, batch, KEYS, 0.0)
+
+
+def test_odd_window_is_refused():
+    with pytest.raises(UserError, match=r"model\.window"):
+        jax.eval_shape(small(**{"model.window": 7}).init, jax.random.key(0), BATCH)
+
+
+def test_both_tokenizers_share_one_layout():
+    shapes = [
+        jax.eval_shape(QualityFMEncoder(100, 1, 2, 16, 8, 0.1, form).init, jax.random.key(0), jnp.zeros((1, 1, 2000)))
+        for form in ("convolution", "frames")
+    ]
+    assert shapes[0] == shapes[1]
