@@ -9,7 +9,6 @@ Arrays stay as they are stored (int16 and float32); scaling is the compiled step
 
 import functools
 import math
-import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -50,10 +49,9 @@ def make_feed(host_batches: Iterator[HostBatch], mesh: Mesh, steps_per_dispatch:
 
 
 class Feed(Iterator[DeviceBatch]):
-    """Device batches, placed by a thread of their own. `wait_s` is how long the caller has waited for them, s."""
+    """Device batches, placed by a thread of their own."""
 
     def __init__(self, host_batches: Iterator[HostBatch], mesh: Mesh, steps_per_dispatch: int, ahead: int):
-        self.wait_s = 0.0
         self._host_batches, self._mesh, self._steps = host_batches, mesh, steps_per_dispatch
         # One worker, so that dispatches come in order; finite pieces of work, so that nothing hangs at exit.
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="feed")
@@ -62,9 +60,7 @@ class Feed(Iterator[DeviceBatch]):
     def __next__(self) -> DeviceBatch:
         """Return the next dispatch's batches; what a reading or placing thread raised is raised here."""
         self._placed.append(self._submit())
-        started = time.perf_counter()
         batch = self._placed.popleft().result()
-        self.wait_s += time.perf_counter() - started
         if batch is None:
             raise StopIteration
         return batch

@@ -123,23 +123,15 @@ def test_the_next_dispatch_is_placed_while_the_caller_computes():
             time.sleep(0.1)
             yield host_batch(step)
 
+    waited_s = 0.0
     with make_feed(slow(), make_mesh(8, 1, 1), 1) as feed:
         next(feed)
-        before = feed.wait_s
         for _ in range(4):
             time.sleep(0.3)  # the step
+            started = time.perf_counter()
             next(feed)
-        assert feed.wait_s - before < 0.2  # reading alone took 0.4
-
-
-def test_waiting_is_measured():
-    def slow() -> Iterator[HostBatch]:
-        time.sleep(0.2)
-        yield host_batch(0)
-
-    with make_feed(slow(), make_mesh(8, 1, 1), 1) as feed:
-        next(feed)
-        assert 0.15 < feed.wait_s < 5
+            waited_s += time.perf_counter() - started
+    assert waited_s < 0.2  # reading alone took 0.4
 
 
 def test_an_error_of_the_loader_is_raised_at_its_dispatch():
