@@ -19,7 +19,6 @@ ANALYSIS_HZ = 300.0  # scores are those of this rate, whatever rate a store has 
 RATE_COLUMNS = {"ecg": "heart_rate_bpm", "ppg": "pulse_rate_bpm", "abp": "abp_rate_bpm"}
 # window about a beat, seconds before and after, and the step of its samples
 _WINDOWS = {"ecg": (0.25, 0.40, 1 / 150), "ppg": (0.20, 0.45, 1 / 75), "abp": (0.20, 0.45, 1 / 75)}
-_FITTING = 0.5  # correlation with a template under which a beat counts as artefact
 _BEAT_REACH_S = 1.5  # farther from a beat than this, a signal without beats is artefact
 _CELL_S = 0.1  # grid on which artefacts of several channels are joined
 
@@ -165,7 +164,7 @@ def _artefact_cells(bad_BN: np.ndarray, beats: Beats, fit_J: np.ndarray, duratio
     rows, samples = bad_BN.shape
     cells = max(1, round(duration_s / _CELL_S))
     # beats whose window was cut off by a gap or an end cover their cells too: the gap itself says what is bad
-    covers_J = ~(fit_J < _FITTING)
+    covers_J = ~(fit_J < templates.FITS)
     same_J = beats.row_J[1:] == beats.row_J[:-1]
     middle_J = 0.5 * (beats.time_J[1:] + beats.time_J[:-1])
     start_J, stop_J = beats.time_J - _BEAT_REACH_S, beats.time_J + _BEAT_REACH_S

@@ -12,7 +12,8 @@ import numpy as np
 from jaxbio.signals.beats import Beats
 
 MIN_BEATS = 5  # fewer say nothing about likeness
-NEW_TEMPLATE_BELOW = 0.8  # correlation under which beats may form the next template
+FITS = 0.8  # correlation from which a template fits a beat; the others may form the next one
+LIKENESS = 0.7  # least mean correlation of those with their own median: bursts of noise form no template
 MIN_TEMPLATE_BEATS = 3
 MIN_TEMPLATE_FRAC = 0.08
 TEMPLATES = 3
@@ -33,7 +34,7 @@ def fit_templates(
 
     Windows reach from before_s ahead of a beat to after_s behind it, every step_s, with their mean removed. The first
     template is the median of all usable beats; the next is that of the beats which no template so far fits to 0.8,
-    where these are at least 3 and 8 %.
+    where these are at least 3 and 8 %, and alike.
     """
     length = x_BT.shape[-1]
     step = max(1, round(step_s * rate_hz))
@@ -49,19 +50,23 @@ def fit_templates(
     total_B = np.bincount(row_J, minlength=rows)
     best_J = np.full(len(row_J), -1, np.float32)
     for number in range(TEMPLATES):
-        left_J = best_J < NEW_TEMPLATE_BELOW
+        left_J = best_J < FITS
         left_B = np.bincount(row_J[left_J], minlength=rows)
         enough_B = (left_B >= MIN_TEMPLATE_BEATS) & (left_B >= MIN_TEMPLATE_FRAC * total_B)
         if number == 0:
             enough_B = total_B > 0
         if not enough_B.any():
             break
-        in_J = left_J & enough_B[row_J]
         slot_B = np.cumsum(enough_B) - 1
-        template_SW = _unit(_medians(beat_JW[in_J], slot_B[row_J[in_J]], left_B[enough_B]))
+        own_J = left_J & enough_B[row_J]
+        template_SW = _unit(_medians(beat_JW[own_J], slot_B[row_J[own_J]], left_B[enough_B]))
+        match_J = np.full(len(row_J), -1, np.float32)
         against_J = enough_B[row_J]
-        match_J = np.einsum("jw,jw->j", beat_JW[against_J], template_SW[slot_B[row_J[against_J]]])
-        best_J[against_J] = np.maximum(best_J[against_J], match_J)
+        match_J[against_J] = np.einsum("jw,jw->j", beat_JW[against_J], template_SW[slot_B[row_J[against_J]]])
+        if number > 0:
+            likeness_B = np.bincount(row_J[own_J], match_J[own_J], minlength=rows) / np.maximum(left_B, 1)
+            match_J[likeness_B[row_J] < LIKENESS] = -1
+        best_J = np.maximum(best_J, match_J)
     fit_J[chosen_J] = best_J
     return fit_J
 
