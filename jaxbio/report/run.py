@@ -181,6 +181,7 @@ def _loss_section(series: Series) -> str:
     """Draw the loss and each of its terms, training and held-out together."""
     skipped = {"train/nonfinite", *_SCHEDULES, *(key for key in series if key.endswith((*_MONITORS, *_NORMS)))}
     terms = [key.removeprefix("train/") for key in series if key.startswith("train/") and key not in skipped]
+    terms.sort(key=lambda term: term != "loss")  # the sum first, then its terms
     blocks = []
     for term in terms:
         fig, (axes,) = figures.new_figure()
@@ -205,7 +206,8 @@ def _curves_section(heading: str, labels: Mapping[str, str], series: Series, not
             fig, (axes,) = figures.new_figure(height_in=1.8)
             _draw(axes, series[key], None, colour)
             axes.set(xlabel="step", ylabel=label)
-            axes.set_ylim(bottom=min(0.0, series[key][1].min()))
+            values = series[key][1]
+            axes.set_ylim(min(0.0, 1.08 * values.min()), max(1.08 * values.max(), 1e-12))
             blocks.append(page.figure(figures.to_svg(fig), f"{key} by step"))
     return page.section(heading, *blocks, note=note) if blocks else ""
 
@@ -261,8 +263,9 @@ def _pair_figure(examples: Examples, pair: int) -> str:
 
 
 def _curve_figure(examples: Examples, name: str, pair: int, place: int) -> str:
-    target_S, output_S = (np.asarray(array)[pair, place] for array in examples.curves[name])
-    frequency_S = np.arange(len(target_S)) * examples.bin_hz
+    # without bin 0, the mean of the signal, beside which the others would not be seen
+    target_S, output_S = (array[pair, place, 1:] for array in examples.curves[name])
+    frequency_S = np.arange(1, len(target_S) + 1) * examples.bin_hz
     fig, (axes,) = figures.new_figure(height_in=1.8)
     axes.plot(frequency_S, target_S, linewidth=0.8, color=figures.COLOURS[5], label="target")
     axes.plot(frequency_S, output_S, linewidth=0.8, color=figures.COLOURS[1], label="output")
@@ -273,7 +276,7 @@ def _curve_figure(examples: Examples, name: str, pair: int, place: int) -> str:
 
 def _rest_section(series: Series) -> str:
     """List the last value of every key."""
-    rows = [(key, f"{int(step_N[-1]):,}", f"{value_N[-1]:.6g}") for key, (step_N, value_N) in sorted(series.items())]
+    rows = [(key, f"{int(step_N[-1]):,}", _number(value_N[-1])) for key, (step_N, value_N) in sorted(series.items())]
     return page.section("Last values", page.table(rows, ("key", "step", "value"))) if rows else ""
 
 
@@ -333,6 +336,10 @@ def _in_gib(series: Series) -> Series:
 
 def _label(key: str) -> str:
     return key.partition("/")[2].replace("/", " ").replace("_", " ")
+
+
+def _number(value: float) -> str:
+    return f"{int(value):,}" if float(value).is_integer() else f"{value:.6g}"
 
 
 def _shown(value: Any) -> str:
