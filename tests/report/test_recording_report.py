@@ -11,18 +11,18 @@ from jaxbio.config.faults import UserError
 from jaxbio.data.prepare import find_recordings
 from jaxbio.data.recordings import parse_source
 from jaxbio.report.recording import examine
+from jaxbio.signals.synthetic import recording
 from tools import look
 
 
 @pytest.fixture(scope="module")
 def csv_file(tmp_path_factory) -> Path:
     """Two and a half minutes of synthetic signals whose second window is lost and whose third is constant."""
-    (recording,) = find_recordings([parse_source("synthetic:5")], fields.defaults())
-    signals = recording.read(0.0, 150.0, ["ppg", "ecg"])
-    signals["ecg"][3750:7500] = np.nan
-    signals["ppg"][7500:11250] = 1.0
+    made = recording(0, duration_s=150.0, rate_hz=125.0)
+    rows = np.stack([made.ppg, made.ecg], axis=1)
+    rows[3750:7500, 1] = np.nan
+    rows[7500:11250, 0] = 1.0
     path = tmp_path_factory.mktemp("look") / "bed 7.csv"
-    rows = np.stack([signals["ppg"], signals["ecg"]], axis=1)
     np.savetxt(path, rows, fmt="%.5f", delimiter=",", header="PLETH,II", comments="")
     return path
 
@@ -43,12 +43,12 @@ def test_page_and_line_say_what_preparation_would_do(csv_file, tmp_path):
 
 def test_examined_windows_are_those_that_preparation_keeps(csv_file):
     config = fields.defaults()
-    (recording,) = find_recordings([parse_source(f"csv:{csv_file}?rate_hz=125")], config)
-    examined = examine(recording, config)
+    (found,) = find_recordings([parse_source(f"csv:{csv_file}?rate_hz=125")], config)
+    examined = examine(found, config)
     assert examined.outcome_N == ["kept", "missing", "constant", "kept", "kept"]
     assert np.isnan(examined.low_NF["ecg"][1]).all()
     assert (examined.high_NF["ppg"][2] == 1.0).all()
-    signal = recording.read(0.0, 30.0, ["ecg"])["ecg"]
+    signal = found.read(0.0, 30.0, ["ecg"])["ecg"]
     assert examined.low_NF["ecg"][0].min() == signal.min()
     assert examined.high_NF["ecg"][0].max() == signal.max()
 
@@ -70,9 +70,9 @@ def test_truncated_data_are_shown_as_not_read(tmp_path):
     np.save(tmp_path / "a.npy", np.sin(np.arange(8000) / 9))
     config = fields.defaults()
     source = parse_source(f"numpy:{tmp_path}?rate_hz=125&columns=ppg:1,ecg:1")
-    (recording,) = find_recordings([source], config)
+    (found,) = find_recordings([source], config)
     np.save(tmp_path / "a.npy", np.sin(np.arange(4000) / 9))
-    examined = examine(recording, config)
+    examined = examine(found, config)
     assert examined.outcome_N == ["kept", "unread"]
     assert "a.npy" in examined.failures[0]
 

@@ -1,7 +1,7 @@
 """Synthetic recordings: synthetic:<segments>, for trying things out and for tests; never mixed in silently.
 
 `synthetic:1600` is 1,600 segments of 30 s in recordings of five minutes, two recordings a subject. Rhythm changes from
-subject to subject, artefacts from half minute to half minute, so that neighbours differ in quality and pairs exist.
+subject to subject; artefacts come and go within a recording, so that neighbours differ in quality and pairs exist.
 Everything follows from the seed, recording by recording.
 """
 
@@ -13,19 +13,19 @@ import numpy as np
 
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.data.recordings.channels import find_roles
-from jaxbio.data.recordings.recording import Channel, Recording, Refused, sample_span
+from jaxbio.data.recordings.recording import HIGHEST_RATE_HZ, Channel, Recording, Refused, sample_span
 from jaxbio.data.recordings.source import Source
+from jaxbio.signals.synthetic import random_artefacts
+from jaxbio.signals.synthetic import recording as make_recording
 
 RATE_HZ = 125.0  # what bedside monitors store
-_PIECE_S, _PIECES = 30.0, 10  # artefacts change with each piece
+SEGMENT_S, _SEGMENTS_A_RECORDING = 30.0, 10
 _RECORDINGS_A_SUBJECT = 2
 _SIGNALS = {"ppg": ("PLETH", "NU"), "ecg": ("II", "mV"), "abp": ("ABP", "mmHg")}
 # Two in five subjects have another rhythm than sinus, as in an intensive care unit.
-_RHYTHMS = ("sinus", "sinus", "af", "sinus", "ectopy", "sinus", "sinus", "tachycardia", "sinus", "bigeminy")
-# What a piece suffers, and how likely: None leaves it clean.
-_KINDS = (None, "white", "wander", "mains", "emg", "motion")
-_SHARES = (0.35, 0.15, 0.1, 0.1, 0.1, 0.2)
-_SNR_DB = (-8.0, 15.0)  # from a lost signal to a blemish
+_RHYTHMS = ("sinus", "sinus", "af", "sinus", "ectopy", "sinus", "vt", "tachycardia", "sinus", "bigeminy")
+_ARTEFACT_SHARES = (0.1, 0.3, 0.5)  # of a recording's time, by channel: a quiet patient to a restless one
+_SHORTEST_S = 5.0  # an artefact
 
 
 def list_files(source: Source, channel_names: Mapping[str, Sequence[str]]) -> Iterator[Recording | Refused]:
@@ -36,20 +36,23 @@ def list_files(source: Source, channel_names: Mapping[str, Sequence[str]]) -> It
             Fault("--source", f"synthetic:{source.path}", "state a number of 30-s segments: synthetic:1600")
         )
     rate_hz = source.options.rate_hz or RATE_HZ
+    if not RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
+        remedy = f"from {RATE_HZ:g} Hz, which carries mains hum and muscle noise, to {HIGHEST_RATE_HZ:g} Hz"
+        raise UserError(Fault("--source", f"synthetic:{source.path}?rate_hz={rate_hz:g}", remedy))
     signals = list(_SIGNALS)
     roles = find_roles([name for name, _ in _SIGNALS.values()], channel_names)
-    for number, first in enumerate(range(0, segments, _PIECES)):
-        pieces = min(_PIECES, segments - first)
+    for number, first in enumerate(range(0, segments, _SEGMENTS_A_RECORDING)):
+        segments_here = min(_SEGMENTS_A_RECORDING, segments - first)
         channels = {role: Channel(*_SIGNALS[signals[index]], rate_hz, index) for role, index in roles.items()}
         yield Recording(
             source=source.name,
             subject=f"seed{source.options.seed}-subject{number // _RECORDINGS_A_SUBJECT:06d}",
             subject_known=True,
             recording=f"seed{source.options.seed}-{number:06d}",
-            duration_s=pieces * _PIECE_S,
+            duration_s=segments_here * SEGMENT_S,
             start_time=None,
             channels=channels,
-            reader=SyntheticReader(source.options.seed, number, pieces, rate_hz),
+            reader=SyntheticReader(source.options.seed, number, segments_here, rate_hz),
         )
 
 
@@ -59,7 +62,7 @@ class SyntheticReader:
 
     seed: int
     number: int
-    pieces: int
+    segments: int
     rate_hz: float
 
     def read(self, channels: Mapping[str, Channel], start_s: float, stop_s: float) -> dict[str, np.ndarray]:
@@ -72,22 +75,17 @@ class SyntheticReader:
 @functools.lru_cache(maxsize=1)
 def make_signals(reader: SyntheticReader) -> dict[str, np.ndarray]:
     """Return the whole recording: role -> float32 signal."""
-    from jaxbio.signals import synthetic
-
     rng = np.random.default_rng((reader.seed, reader.number))
-    made = synthetic.recording(
-        int(rng.integers(2**31)),
-        duration_s=reader.pieces * _PIECE_S,
+    duration_s = reader.segments * SEGMENT_S
+    artefact_seed, signal_seed = (int(seed) for seed in rng.integers(2**31, size=2))
+    share = float(rng.choice(_ARTEFACT_SHARES))
+    planted = random_artefacts(artefact_seed, duration_s, share=share, channels=("ppg", "ecg"))
+    made = make_recording(
+        signal_seed,
+        duration_s=duration_s,
         rate_hz=reader.rate_hz,
         rhythm=_RHYTHMS[reader.number // _RECORDINGS_A_SUBJECT % len(_RHYTHMS)],
+        # One that the end of the recording cuts off may be too short for the slow noise it stands for.
+        artefacts=[artefact for artefact in planted if artefact.stop_s - artefact.start_s >= _SHORTEST_S],
     )
-    signals = {role: np.array(getattr(made, role), np.float64) for role in _SIGNALS}
-    length = round(_PIECE_S * reader.rate_hz)
-    for first in range(0, reader.pieces * length, length):
-        for role, signal in signals.items():
-            kind = _KINDS[rng.choice(len(_KINDS), p=_SHARES)]
-            snr_db = float(rng.uniform(*_SNR_DB))
-            if kind is not None and role != "abp":
-                piece = signal[first : first + length]
-                signal[first : first + length] = synthetic.add_noise(piece, kind, snr_db, rng, reader.rate_hz)
-    return {role: signal.astype(np.float32) for role, signal in signals.items()}
+    return {role: getattr(made, role) for role in _SIGNALS}

@@ -25,6 +25,8 @@ from jaxbio.data.recordings.text_table import Scan, Table, parse_time, read_colu
 _SUFFIXES = tuple(suffix + packed for suffix in (".csv", ".txt", ".tsv") for packed in ("", ".gz"))
 # Stamps further apart than both leave a gap: three samples (a camera drops single frames), and 0.1 s.
 _GAP_SAMPLES, _GAP_S = 3.0, 0.1
+_SAME_S = 1e-6  # the finest clock that text states
+_PIECE = 2**18  # samples interpolated at once
 
 
 def list_files(source: Source, channel_names: Mapping[str, Sequence[str]]) -> Iterator[Recording | Refused]:
@@ -75,41 +77,49 @@ def _load_signals(reader: TextReader, columns: tuple[int, ...], version: tuple[i
     """Return column -> its signal at the reader's rate, whole."""
     time_s, signals = read_columns(reader.path, reader.table, reader.time, columns)
     if reader.time is not None:
-        grid_s = np.arange(reader.samples) / reader.rate_hz
-        signals = resample_stamps(time_s - time_s[0], signals, grid_s, reader.rate_hz, reader.path)
+        _check_stamps(time_s, reader.path)
+        time_s -= time_s[0]
+        signals = {
+            column: resample_stamps(time_s, signal, reader.rate_hz, reader.samples)
+            for column, signal in signals.items()
+        }
     for column, factor in reader.factors:
         if factor != 1.0 and column in signals:
             signals[column] *= np.float32(factor)
-    short = [column for column, signal in signals.items() if len(signal) < reader.samples]
-    if short:
-        raise RecordingError("truncated_file", reader.path, f"has fewer than {reader.samples} samples")
     return signals
 
 
-def resample_stamps(
-    time_s: np.ndarray, signals: Mapping[int, np.ndarray], grid_s: np.ndarray, rate_hz: float, path: str
-) -> dict[int, np.ndarray]:
-    """Return `signals` (by column, at times `time_s`) on the regular `grid_s`, NaN within gaps; means of equal stamps.
+def resample_stamps(time_s: np.ndarray, signal: np.ndarray, rate_hz: float, samples: int) -> np.ndarray:
+    """Return `samples` values at rate_hz, interpolated linearly between the rising time stamps `time_s`, float32.
 
-    Raises RecordingError `bad_time` where stamps are missing or run backwards.
+    Of equal stamps the mean counts. NaN where a neighbour is missing or the neighbours lie a gap apart.
     """
-    steps_s = np.diff(time_s)
-    if not np.all(np.isfinite(time_s)) or np.any(steps_s < 0.0):
-        row = int(np.argmax(~np.isfinite(time_s)) if not np.all(np.isfinite(time_s)) else np.argmax(steps_s < 0.0) + 1)
-        raise RecordingError("bad_time", path, f"the time stamp of row {row + 1} is missing or earlier than the last")
-    firsts = np.flatnonzero(np.concatenate(([True], steps_s > 0.0)))
+    firsts = np.flatnonzero(np.append(True, np.diff(time_s) > 0.0))
     stamps_s = time_s[firsts]
-    counts = np.diff(np.append(firsts, len(time_s)))
-    before = np.searchsorted(stamps_s, grid_s, side="right") - 1
-    after = np.minimum(before + 1, len(stamps_s) - 1)
-    in_gap = (stamps_s[after] - stamps_s[before] > max(_GAP_SAMPLES / rate_hz, _GAP_S)) & (grid_s > stamps_s[before])
-    resampled = {}
-    for column, signal in signals.items():
-        values = np.add.reduceat(signal.astype(np.float64), firsts) / counts
-        grid = np.interp(grid_s, stamps_s, values).astype(np.float32)
-        grid[in_gap] = np.nan
-        resampled[column] = grid
+    value = np.add.reduceat(signal, firsts, dtype=np.float64) / np.diff(np.append(firsts, len(time_s)))
+    longest_s = max(_GAP_SAMPLES / rate_hz, _GAP_S)
+    resampled = np.empty(samples, np.float32)
+    for first in range(0, samples, _PIECE):
+        grid_s = np.arange(first, min(first + _PIECE, samples)) / rate_hz
+        before = np.maximum(np.searchsorted(stamps_s, grid_s + _SAME_S, side="right") - 1, 0)
+        after = np.minimum(before + 1, len(stamps_s) - 1)
+        step_s = stamps_s[after] - stamps_s[before]
+        passed_s = grid_s - stamps_s[before]
+        weight = passed_s / np.where(step_s > 0.0, step_s, 1.0)
+        between = value[before] + weight * (value[after] - value[before])
+        between[step_s > longest_s] = np.nan
+        # On a stamp its own value counts, whatever comes after it.
+        resampled[first : first + len(grid_s)] = np.where(passed_s <= _SAME_S, value[before], between)
     return resampled
+
+
+def _check_stamps(time_s: np.ndarray, path: str) -> None:
+    """Raise RecordingError `bad_time` where a stamp is missing or earlier than the one before it."""
+    wrong = ~np.isfinite(time_s)
+    wrong[1:] |= np.diff(time_s) < 0.0
+    if wrong.any():
+        row = int(np.argmax(wrong)) + 1
+        raise RecordingError("bad_time", path, f"the time stamp of row {row} is missing or earlier than the one before")
 
 
 def _recording(source: Source, path: str, channel_names: Mapping[str, Sequence[str]]) -> Recording:

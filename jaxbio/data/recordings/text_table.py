@@ -85,7 +85,8 @@ def read_columns(
 ) -> tuple[np.ndarray, dict[int, np.ndarray]]:
     """Return time stamps in s (float64; empty without a time column) and column -> float32 values, NaN where missing.
 
-    `time` is (column, unit). Raises RecordingError for a damaged file and for cells that are no numbers.
+    `time` is (column, unit). Raises RecordingError for a damaged file, for cells that are no numbers, and for another
+    number of rows than the table's.
     """
     types: dict[str, pa.DataType] = {str(column): pa.float32() for column in columns}
     names = [str(column) for column in range(len(table.names))]
@@ -93,7 +94,12 @@ def read_columns(
         types["time"] = pa.timestamp("us") if time[1] == "datetime" else pa.float64()
         names[time[0]] = "time"
         types.pop(str(time[0]), None)
-    blocks: dict[str, list[np.ndarray]] = {name: [] for name in types}
+    # Filled in place: joining blocks at the end would hold everything twice.
+    arrays: dict[str, np.ndarray] = {
+        name: np.empty(table.rows, np.float32 if pa.types.is_float32(kind) else np.float64)
+        for name, kind in types.items()
+    }
+    filled = 0
     # Opened here, not by Arrow, which wants paths to be UTF-8.
     with _faults_named(path), open(path, "rb") as file:
         reader = csv.open_csv(
@@ -103,12 +109,16 @@ def read_columns(
             csv.ConvertOptions(column_types=types, include_columns=list(types), null_values=_MISSING),
         )
         for batch in reader:
+            if filled + batch.num_rows > table.rows:
+                raise RecordingError("unreadable_file", path, f"has more than the {table.rows} rows it was listed with")
             for name, column in zip(types, batch.columns):
-                blocks[name].append(_values(column))
-    arrays = {name: np.concatenate(parts) if parts else np.empty(0, np.float32) for name, parts in blocks.items()}
+                arrays[name][filled : filled + batch.num_rows] = _values(column)
+            filled += batch.num_rows
+    if filled < table.rows:
+        raise RecordingError("truncated_file", path, f"has {filled} of the {table.rows} rows it was listed with")
     time_s = arrays.pop("time", np.empty(0))
     if time is not None and time[1] == "ms":
-        time_s = time_s * 1e-3
+        time_s *= 1e-3
     return time_s, {int(name): values for name, values in arrays.items()}
 
 

@@ -55,6 +55,11 @@ def test_neighbours_differ_in_quality_so_that_pairs_exist():
     assert np.mean([len(set(class_B)) > 1 for class_B in class_RB.tolist()]) > 0.8
 
 
+def test_a_rate_too_low_for_the_artefacts_is_a_fault():
+    with pytest.raises(UserError, match="from 125 Hz"):
+        listed("synthetic:10?rate_hz=50")
+
+
 @pytest.mark.parametrize("size", ["0", "-5", "many", "1e3", "²", "", "99999999999999"])
 def test_a_size_that_is_no_number_of_segments_is_a_fault(size):
     with pytest.raises(UserError, match="number of 30-s segments"):

@@ -86,6 +86,15 @@ def test_irregular_stamps_are_resampled_and_gaps_are_nan(tmp_path):
     np.testing.assert_allclose(ppg[~lost], np.sin(2 * np.pi * 1.2 * grid_s[~lost]), atol=0.13)
 
 
+def test_missing_fields_on_stamps_cost_no_neighbour_on_a_regular_clock(tmp_path):
+    cells = [str(n) for n in range(600)]
+    cells[100] = cells[300] = ""
+    write_csv(tmp_path / "a.csv", {"t": np.arange(600) * 20, "PPG": cells})
+    ppg = one(tmp_path, "time=t:ms").read(0.0, 12.0, ["ppg"])["ppg"]
+    assert np.flatnonzero(np.isnan(ppg)).tolist() == [100, 300]
+    np.testing.assert_array_equal(np.delete(ppg, [100, 300]), np.delete(np.arange(600.0), [100, 300]))
+
+
 def test_given_rate_with_stamps_is_the_rate_of_the_grid(tmp_path):
     write_csv(tmp_path / "a.csv", {"t": np.arange(100) * 0.02, "PPG": np.arange(100) * 0.02})
     recording = one(tmp_path, "time=t:s&rate_hz=100")
