@@ -81,8 +81,8 @@ def make_loader(
 
     `positions` are the rows of the global batch that this host holds, rising; None: all. `cache` is "none" (read
     through array_record) or "host" (one memory map a host, built now where there is none, in `cache_dir`: by default
-    the host's temporary folder). `read_threads` batches are read at a time, `prefetch` ahead. Iteration raises StoreError, naming shard and records, where the store's bytes
-    are damaged.
+    the host's temporary folder). Of the next `prefetch` batches, `read_threads` are read at a time. Iteration raises
+    StoreError, naming shard and records, where the store's bytes are damaged.
     """
     read = {"none": lambda: store.read, "host": lambda: _gather_from(open_cache(store, cache_dir))}[cache]()
     scale_NC2, segment_CT = store.scale_NC2, (len(store.channels), store.length)
