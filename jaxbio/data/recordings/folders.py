@@ -43,7 +43,8 @@ def find_files(source: Source, is_recording: Callable[[str], bool]) -> Iterator[
             path = os.path.join(folder, name)
             if not _wanted(os.path.relpath(path, root), name, source.options.glob, is_recording):
                 continue
-            if inside(root, path):
+            # A file that is no link lies in a folder that was walked to, so inside.
+            if not os.path.islink(path) or inside(root, path):
                 yield path
             else:
                 yield refuse(source, path, "outside_source", "is a link that leaves the source folder")

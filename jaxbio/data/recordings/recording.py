@@ -90,7 +90,8 @@ class Recording:
         """
         if not 0.0 <= start_s <= stop_s <= self.duration_s + 1e-6:
             raise ValueError(f"{self.recording!r}: span {start_s}..{stop_s} s lies outside 0..{self.duration_s} s")
-        return self.reader.read({role: self.channels[role] for role in roles}, start_s, stop_s)
+        channels = {role: self.channels[role] for role in roles}
+        return self.reader.read(channels, start_s, stop_s) if channels else {}
 
 
 @dataclass(frozen=True)

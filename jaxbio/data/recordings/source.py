@@ -41,7 +41,7 @@ class Source:
     @property
     def name(self) -> str:
         """Name of the source in the store: FORMAT:last folder."""
-        if not os.path.exists(self.path):
+        if self.format == "synthetic":
             return self.format
         return f"{self.format}:{printable(os.path.basename(self.folder))}"
 

@@ -21,8 +21,11 @@ _RULES = (
 
 
 def subject_of(folder: str, recording: str) -> tuple[str, bool]:
-    """Return (subject, known) of `recording`, a relative path without suffix, in the source folder `folder`."""
-    for part in reversed((*PurePath(folder).parts, *PurePath(recording).parts)):
+    """Return (subject, known) of `recording`, a relative path without suffix, in the source folder `folder`.
+
+    Of the source's own path only the last folder counts: higher ones are of the machine, not of the archive.
+    """
+    for part in reversed((PurePath(folder).name, *PurePath(recording).parts)):
         for pattern, known in _RULES:
             match = pattern.fullmatch(part)
             if match:

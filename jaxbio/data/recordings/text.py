@@ -154,7 +154,7 @@ def _time_column(source: Source, table: Table, path: str) -> tuple[int, str] | N
     name, unit = source.options.time
     column = next((column for column, found in enumerate(table.names) if same_name(found) == same_name(name)), None)
     if column is None:
-        raise RecordingError("bad_time", path, f"has no column {name!r}; it has {', '.join(table.names)}")
+        raise RecordingError("bad_time", path, f"has no column {name!r}; it has {', '.join(map(repr, table.names))}")
     return column, unit
 
 

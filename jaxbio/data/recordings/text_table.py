@@ -6,6 +6,7 @@ columns with Arrow, block by block, so that a file of any length costs its colum
 
 import codecs
 import contextlib
+import csv
 import gzip
 import zlib
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ from typing import IO, cast
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import csv
+import pyarrow.csv as arrow_csv
 
 from jaxbio.data.recordings.recording import RecordingError
 
@@ -57,7 +58,7 @@ def scan_table(path: str) -> Scan:
         skipped = next((n for n, line in enumerate(first) if line.strip() and not line.startswith(b"#")), None)
         if skipped is None:
             raise RecordingError("empty_file", path, "no line of it holds anything")
-        tops = [line.decode(errors="surrogateescape") for line in first[skipped : skipped + 16] if line.strip()]
+        tops = [line.decode(errors="backslashreplace") for line in first[skipped : skipped + 16] if line.strip()]
         delimiter = _delimiter_of(*tops[:2])
         names = _split(tops[0], delimiter)
         if any(_is_number(name) for name in names) or not any(names):
@@ -69,14 +70,14 @@ def scan_table(path: str) -> Scan:
         for block in blocks:
             rows = _rows(block, len(names))
             last, count = rows[-1:] or last, count + len(rows)
-    cells = [_split(line.decode(errors="surrogateescape"), delimiter) for line in head]
+        cells = [_split(line.decode(errors="backslashreplace"), delimiter) for line in head]
+        last_cells = _split(b"".join(last).decode(errors="backslashreplace"), delimiter)
     ragged = next((number for number, row in enumerate(cells) if len(row) != len(names)), len(cells))
     if ragged < 2:
         raise RecordingError("not_a_recording", path, "the lines are no table of two rows or more")
     if ragged < len(cells):
         detail = f"row {ragged + 1} has {len(cells[ragged])} of {len(names)} columns"
         raise RecordingError("unreadable_file", path, detail)
-    last_cells = _split(last[0].decode(errors="surrogateescape"), delimiter)
     return Scan(Table(tuple(names), delimiter, skipped, count), cells, last_cells)
 
 
@@ -102,11 +103,11 @@ def read_columns(
     filled = 0
     # Opened here, not by Arrow, which wants paths to be UTF-8.
     with _faults_named(path), open(path, "rb") as file:
-        reader = csv.open_csv(
+        reader = arrow_csv.open_csv(
             pa.input_stream(file, compression="gzip" if _is_gzip(path) else None),
-            csv.ReadOptions(column_names=names, skip_rows=table.skipped, block_size=2**22, use_threads=False),
-            csv.ParseOptions(delimiter=table.delimiter, ignore_empty_lines=len(names) > 1),
-            csv.ConvertOptions(column_types=types, include_columns=list(types), null_values=_MISSING),
+            arrow_csv.ReadOptions(column_names=names, skip_rows=table.skipped, block_size=2**22, use_threads=False),
+            arrow_csv.ParseOptions(delimiter=table.delimiter, ignore_empty_lines=len(names) > 1),
+            arrow_csv.ConvertOptions(column_types=types, include_columns=list(types), null_values=_MISSING),
         )
         for batch in reader:
             if filled + batch.num_rows > table.rows:
@@ -153,7 +154,9 @@ def _delimiter_of(*lines: str) -> str:
 
 
 def _split(line: str, delimiter: str) -> list[str]:
-    return [cell.strip().strip("'\"").strip() for cell in line.split(delimiter)]
+    """Return the cells of a line without the quotes and blanks around them."""
+    cells = next(csv.reader([line.strip("\r\n")], delimiter=delimiter, skipinitialspace=True))
+    return [cell.strip().strip("'") for cell in cells or [""]]
 
 
 def _is_number(cell: str) -> bool:
@@ -191,5 +194,5 @@ def _faults_named(path: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise RecordingError("missing_file", path, "no such file") from error
-    except (OSError, EOFError, zlib.error, pa.ArrowInvalid) as error:
+    except (OSError, EOFError, zlib.error, csv.Error, pa.ArrowInvalid) as error:
         raise RecordingError("unreadable_file", path, str(error).splitlines()[0][:200]) from error

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from jaxbio.data.recordings.recording import RecordingError
+from jaxbio.data.recordings.source import printable
 
 DEFAULT_GAIN = 200.0  # header(5): a gain of 0 or none means 200 units a millivolt, uncalibrated
 GAP = "~"  # a segment, or a signal file, that holds nothing
@@ -129,8 +130,8 @@ def _signal(index: int, line: str, path: str) -> Signal:
         offset=_integer(match["offset"] or "0", path),
         gain=_number(match["gain"] or "0", path) or DEFAULT_GAIN,
         baseline=zero if match["baseline"] is None else _integer(match["baseline"], path),
-        unit=match["unit"] or "mV",
-        name=(match["name"] or "").strip(),
+        unit=printable(match["unit"] or "mV"),
+        name=printable(match["name"] or "").strip(),
     )
 
 

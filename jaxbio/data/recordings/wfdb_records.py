@@ -8,7 +8,7 @@ import os
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, groupby
 
 import numpy as np
 
@@ -33,17 +33,28 @@ _SUFFIXES = (".hea", ".dat", ".mat")
 
 def list_files(source: Source, channel_names: Mapping[str, Sequence[str]]) -> Iterator[Recording | Refused]:
     """Yield the records below the source's path."""
-    found = list(find_files(source, lambda name: name.endswith(".hea")))
-    yield from (entry for entry in found if isinstance(entry, Refused))
+    paths = []
+    for found in find_files(source, lambda name: name.endswith(".hea")):
+        if isinstance(found, Refused):
+            yield found
+        else:
+            paths.append(_header_path(found))
+    # Segments lie beside their record, so that headers are held for one folder at a time.
+    for _, beside in groupby(dict.fromkeys(paths), os.path.dirname):
+        yield from _list_folder(source, list(beside), channel_names)
+
+
+def _list_folder(
+    source: Source, paths: Sequence[str], channel_names: Mapping[str, Sequence[str]]
+) -> Iterator[Recording | Refused]:
+    """Yield the records of one folder, without the segments of others."""
     headers: list[Header] = []
-    for path in dict.fromkeys(_header_path(entry) for entry in found if isinstance(entry, str)):
+    for path in paths:
         try:
             headers.append(read_header(path))
         except RecordingError as error:
             yield _refused(source, path, error)
-    parts = {
-        os.path.join(header.folder, name + ".hea") for header in headers for name, _ in header.segments if name != GAP
-    }
+    parts = {os.path.join(header.folder, f"{name}.hea") for header in headers for name, _ in header.segments}
     for header in headers:
         if header.segments or header.path not in parts:  # a segment has no segments: a ring of them is refused
             try:

@@ -34,7 +34,19 @@ _LIBRARY: dict[str, int | None] = {
     "516": -(2**15),
     "524": -(2**23),
 }
-_BITS = {"16": 16, "61": 16, "160": 16, "80": 8, "32": 32, "8": 8, "24": 24, "212": 12, "310": 32 / 3, "311": 32 / 3}
+# How many samples how many bytes hold; nothing is known of compressed ones.
+_DENSITY = {
+    "8": (1, 1),
+    "80": (1, 1),
+    "16": (1, 2),
+    "61": (1, 2),
+    "160": (1, 2),
+    "24": (1, 3),
+    "32": (1, 4),
+    "212": (2, 3),
+    "310": (3, 4),
+    "311": (3, 4),
+}
 _COMPRESSED = frozenset({"508", "516", "524"})
 _LARGEST_SKEW_S = 60.0
 
@@ -49,7 +61,7 @@ def check_signals(root: str, header: Header) -> int:
     frames = header.frames
     for file, signals in _by_file(header).items():
         formats = {signal.format for signal in signals}
-        if len(formats) > 1 or not formats <= _BITS.keys() | _COMPRESSED:
+        if len(formats) > 1 or not formats <= _DENSITY.keys() | _COMPRESSED:
             raise RecordingError("bad_header", header.path, f"format {', '.join(sorted(formats))} of {file!r}")
         frame_samples = sum(signal.per_frame for signal in signals)
         if min(signal.per_frame for signal in signals) < 1 or frame_samples > 10**6:
@@ -62,7 +74,8 @@ def check_signals(root: str, header: Header) -> int:
         chosen = signals[0].format
         if chosen in _COMPRESSED:
             continue
-        held = int((size - signals[0].offset) * 8 / _BITS[chosen]) // frame_samples
+        samples, in_bytes = _DENSITY[chosen]
+        held = (size - signals[0].offset) * samples // in_bytes // frame_samples
         frames = held if frames is None else frames
         if held < frames:
             path = os.path.join(header.folder, file)

@@ -181,8 +181,9 @@ def test_subject_follows_the_archive_s_path(recording, subject):
     assert subject_of("/archive", recording) == subject
 
 
-def test_subject_of_a_folder_named_as_source_is_known():
+def test_of_the_source_s_own_path_only_the_last_folder_names_a_subject():
     assert subject_of("/mimic/p10/p100020", "3544749_0001") == ("p100020", True)
+    assert subject_of("/home/s12345/archive", "a") == ("a", False)
 
 
 def test_one_subject_under_two_folders_is_one(tmp_path):

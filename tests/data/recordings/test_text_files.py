@@ -57,6 +57,13 @@ def test_byte_order_mark_and_quotes_are_not_part_of_a_name(tmp_path):
     assert set(one(tmp_path, "rate_hz=50").channels) == {"ppg", "ecg"}
 
 
+def test_quoted_names_may_hold_the_delimiter_and_bytes_that_are_no_text_stay_visible(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b'"ECG, lead II","PPG","\xb5V"\n' + b"1,2,3\n" * 50)
+    recording = one(tmp_path, "rate_hz=50&columns=ecg:ECG%2C lead II,abp:%5Cxb5V")
+    assert [channel.name for channel in recording.channels.values()] == ["PPG", "ECG, lead II", "\\xb5V"]
+    assert recording.read(0.0, 1.0, ["ecg"])["ecg"][0] == 1
+
+
 def test_units_in_column_names_are_used(tmp_path):
     write_csv(tmp_path / "a.csv", {"II [uV]": np.full(100, 500.0), "ABP (mmHg)": np.full(100, 80)})
     recording = one(tmp_path, "rate_hz=50")

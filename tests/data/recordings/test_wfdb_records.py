@@ -104,6 +104,15 @@ def test_variable_layout_has_nan_where_a_segment_lacks_the_signal_or_is_a_gap(tm
     np.testing.assert_allclose(signals["ecg"][3750:], physical(ecg, 0), rtol=1e-6)
 
 
+def test_names_and_units_in_other_encodings_are_text(tmp_path):
+    write_record(tmp_path)
+    header = (tmp_path / "r1.hea").read_bytes().replace(b"/mV", b"/\xb5V").replace(b" PLETH", b" PLETH (gr\xfcn)")
+    (tmp_path / "r1.hea").write_bytes(header)
+    entry = one(tmp_path, required=("ppg",))
+    assert entry.channels["ppg"].name.encode("utf-8") == b"PLETH (gr\\xfcn)"
+    assert "xb5V" in entry.faults["ecg"][1]
+
+
 def test_recordings_pickle_and_read_the_same(tmp_path):
     write_record(tmp_path)
     recording = one(tmp_path)
