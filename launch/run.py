@@ -52,6 +52,8 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     assert config is not None
     workdir = flags.workdir or Path("runs") / recipe_name(arguments)
     check_store_named(config, arguments)
+    if config.eval.tasks:
+        raise UserError(Fault("eval.tasks", config.eval.tasks, "no task has a probe in this version: leave it empty"))
     log.info("settings: %s", environment.configure(deterministic=config.precision.deterministic))
     # JAX from here on, after its settings; and no device before everything has been checked.
     from jaxbio.training import run_data
@@ -85,28 +87,32 @@ def start(config: ConfigDict, data: Any, workdir: Path, resume: Any, process: in
     from jaxbio.report.run import write_run_report
     from jaxbio.training import checkpoint, performance
     from jaxbio.training.examples import make_examples_probe
-    from jaxbio.training.loop import train
+    from jaxbio.training.loop import listen, train
     from jaxbio.training.program import build_program
 
-    objective = make_objective(config)
-    flops = performance.model_flops(config, config.train.batch).total
-    program = build_program(config, objective, flops=flops)
-    initial = None
-    if resume is not None:
-        log.info("resuming from %s", workdir / "checkpoints" / str(resume.step))
-        aside = checkpoint.set_aside_after(workdir / "checkpoints", resume.step) if process == 0 else []
-        if aside:
-            log.warning("checkpoints %s were moved to %s", aside, workdir / "checkpoints_set_aside")
-    elif config.train.init_from is not None:
-        log.info("starting from the weights of %s", config.train.init_from)
+    # A signal from here on ends in a saved state and exit 75, also one that comes while the step is compiled.
+    with listen() as stop:
+        objective = make_objective(config)
+        flops = performance.model_flops(config, config.train.batch).total
+        program = build_program(config, objective, flops=flops)
+        initial = None
+        if resume is not None:
+            log.info("resuming from %s", workdir / "checkpoints" / str(resume.step))
+            aside = checkpoint.set_aside_after(workdir / "checkpoints", resume.step) if process == 0 else []
+            if aside:
+                log.warning("checkpoints %s were moved to %s", aside, workdir / "checkpoints_set_aside")
+        elif config.train.init_from is not None:
+            log.info("starting from the weights of %s", config.train.init_from)
 
-        def initial(params: Any, state: Any) -> tuple[Any, Any]:
-            return start_from(config.train.init_from, objective, params, state)
+            def initial(params: Any, state: Any) -> tuple[Any, Any]:
+                return start_from(config.train.init_from, objective, params, state)
 
-    else:
-        log.info("starting from scratch, seed %d", config.train.seed)
-    probes = [make_examples_probe(program, data, workdir)]
-    return train(program, data, workdir, resume=resume, initial=initial, probes=probes, report=write_run_report)
+        else:
+            log.info("starting from scratch, seed %d", config.train.seed)
+        probes = [make_examples_probe(program, data, workdir)]
+        return train(
+            program, data, workdir, resume=resume, initial=initial, probes=probes, report=write_run_report, stop=stop
+        )
 
 
 def recipe_name(arguments: Sequence[str]) -> str:

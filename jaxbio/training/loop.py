@@ -100,19 +100,26 @@ def train(
     initial: Initial | None = None,
     probes: Sequence[Probe] = (),
     report: Report | None = None,
+    stop: StopRequest | None = None,
 ) -> dict[str, Any]:
     """Train until `train.steps` steps are done, from the checkpoint that `resume` describes or from the start.
 
     `initial(params, objective_state)` returns where a fresh run starts (weights of an export); `probes` are added to
-    an evaluation; `report(workdir)` is called every `log.report_every_s`, and may fail. Returns a summary. Raises
-    Preempted when a signal asked for a stop and the state is saved, NonFiniteError, and UserError (checkpoint damaged,
-    disk full).
+    an evaluation; `report(workdir)` is called every `log.report_every_s`, and may fail; `stop` is already listening to
+    signals (None: from now on). Returns a summary. Raises Preempted when a stop was asked for and the state is saved,
+    NonFiniteError, and UserError (checkpoint damaged, disk full).
     """
     with contextlib.ExitStack() as stack:
-        run = _Run(stack, program, data, workdir, resume, probes, report)
+        stop = stack.enter_context(listen()) if stop is None else stop
+        run = _Run(stack, program, data, workdir, resume, probes, report, stop)
         run.start(resume, initial)
         run.loop()
         return run.finish()
+
+
+def listen() -> StopRequest:
+    """Return what listens to signals; several processes leave SIGTERM to JAX's service, which tells all of them."""
+    return StopRequest() if jax.process_count() == 1 else StopRequest(_INTERRUPT)
 
 
 class _Run:
@@ -127,6 +134,7 @@ class _Run:
         resume: Meta | None,
         probes: Sequence[Probe],
         report: Report | None,
+        stop: StopRequest,
     ):
         config = program.config
         self.config, self.program, self.data, self.workdir = config, program, data, workdir
@@ -149,15 +157,13 @@ class _Run:
             best_metric=config.checkpoint.best_metric,
         )
         stack.push(self._close_checkpoints)
-        self.writers = self._open_writers(stack)
+        self.writers: list[writers.Writer] = []
         self.report = Reporter(report if self.main else None, workdir, config.log.report_every_s)
         stack.callback(self.report.close)
         self.profiler = Profiler(workdir / "profile", config.profile.at if self.main else None)
         stack.callback(self.profiler.close)
         self.watchdog = stack.enter_context(Watchdog(config.train.stall_s, workdir / "stalls.txt"))
-        # Several processes leave SIGTERM to JAX's preemption service, which tells all of them.
-        self.stop = stack.enter_context(StopRequest() if jax.process_count() == 1 else StopRequest(_INTERRUPT))
-        self.stack = stack
+        self.stop, self.stack = stop, stack
 
     def start(self, resume: Meta | None, initial: Initial | None) -> None:
         """Make or restore the state and open the stream of batches at its step."""
@@ -166,7 +172,9 @@ class _Run:
         if resume is not None:
             self.state, _ = self.checkpoints.restore(self.program.abstract, resume.step)
             log.info("resumed from checkpoint %d", resume.step)
+            self._open_writers()  # not before: they drop the records after the step that was restored
             return
+        self._open_writers()
         first = next(self.batches)
         self.batches = itertools.chain([first], self.batches)
         self.state = self.program.init(first.arrays)
@@ -353,17 +361,16 @@ class _Run:
         every_s = self.config.checkpoint.every_s
         return every_s is not None and time.monotonic() - self.saved_at >= every_s and self.done > self.saved_step
 
-    def _open_writers(self, stack: contextlib.ExitStack) -> list[writers.Writer]:
+    def _open_writers(self) -> None:
         if not self.main:
-            return []
+            return
         steps, batch = self.config.train.steps, self.config.train.batch
-        opened: list[writers.Writer] = [writers.MetricsFile(self.workdir / "metrics.jsonl", self.done)]
-        opened.append(writers.Console(steps, self.done, batch))
+        self.writers.append(writers.MetricsFile(self.workdir / "metrics.jsonl", self.done))
+        self.writers.append(writers.Console(steps, self.done, batch))
         if self.config.log.tensorboard:
-            opened.append(writers.TensorBoard(self.workdir / "tensorboard", self.done))
-        for writer in opened:
-            stack.callback(writer.close)
-        return opened
+            self.writers.append(writers.TensorBoard(self.workdir / "tensorboard", self.done))
+        for writer in self.writers:
+            self.stack.callback(writer.close)
 
 
 def _close(stream: object) -> None:
