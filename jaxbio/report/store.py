@@ -20,7 +20,6 @@ from jaxbio.report.figures import COLOURS, add_legend, new_figure, to_svg
 from jaxbio.report.page import facts, figure, page, paragraph, section, table, write_page
 
 VARIANTS = {"waveform": "waveform (blind to rhythm)", "author": "author's"}
-_FILES_SHOWN = 20
 _FRAMES_DRAWN = 1000
 
 
@@ -57,8 +56,8 @@ def _summary(store: Store, used_R: np.ndarray) -> dict[str, Any]:
         "duplicates, not used": f"{counts['duplicates']:,}",
         "subjects": f"{counts['subjects']:,}",
         "recordings": f"{account['recordings_kept']:,} of {account['recordings']:,}",
-        "shards": f"{len(store.shards):,}, {size / 2**30:.3g} GiB",
-        "hash": store.hash,
+        "shards": f"{len(store.shards):,}, {size / 2**20:,.0f} MiB",
+        "hash": store.hash[:12],
     }
 
 
@@ -75,16 +74,19 @@ def _account_section(store: Store) -> str:
     failed = _failures(store)
     if failed:
         blocks += [paragraph("Recordings that could not be used, or not to their end:")]
-        blocks += [table(failed, ("source", "recording", "reason", "s", "what was found"))]
+        blocks += [table(failed, ("reason", "source", "number", "hours", "the first of them"))]
     note = "Every second of every recording is kept or rejected with a reason; recordings.parquet has it by recording."
     return section("Where the time went", *blocks, note=note)
 
 
-def _failures(store: Store) -> list[tuple[str, ...]]:
-    recordings = pq.read_table(store.path / RECORDINGS, filters=[("detail", "!=", "")]).slice(0, _FILES_SHOWN)
+def _failures(store: Store) -> list[tuple[object, ...]]:
+    """Return a line for each source and reason of recordings that failed: how many, how long, what the first said."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for line in pq.read_table(store.path / RECORDINGS, filters=[("detail", "!=", "")]).to_pylist():
+        groups.setdefault((line["outcome"].replace("_", " "), line["source"]), []).append(line)
     return [
-        (line["source"], line["recording"], line["outcome"].replace("_", " "), f"{line['seconds']:.1f}", line["detail"])
-        for line in recordings.to_pylist()
+        (*group, len(lines), f"{sum(line['seconds'] for line in lines) / 3600:.3f}", lines[0]["detail"])
+        for group, lines in sorted(groups.items())
     ]
 
 
