@@ -6,6 +6,7 @@ In-process runs take a linear objective, which compiles in a second; the real mo
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,11 +18,11 @@ import pytest
 
 from jaxbio.config import changes, fields
 from jaxbio.config.command_line import load_recipe
-from jaxbio.config.faults import EXIT_USER_FAULT, UserError
+from jaxbio.config.faults import EXIT_USER_FAULT, Preempted, UserError
 from jaxbio.data.prepare import prepare_store
 from jaxbio.data.recordings import parse_source
 from jaxbio.data.store import open_store
-from jaxbio.training import distributed
+from jaxbio.training import distributed, program
 from jaxbio.training.checkpoint import Checkpoints, Meta, list_steps
 from jaxbio.training.held_out import make_held_out_order
 from jaxbio.training.run_data import open_run_data
@@ -247,6 +248,24 @@ def test_whole_run_leaves_what_it_promises_resumes_and_names_a_missing_item(laun
     records = read_metrics(folder / "metrics.jsonl")
     assert [record["step"] for record in records if "train/loss" in record] == list(range(1, 25))
     assert [record["step"] for record in records if "eval/loss" in record] == [12, 24]
+
+
+def test_signal_during_compilation_ends_as_preempted_with_nothing_to_save(launch, linear, tmp_path, monkeypatch):
+    compile_program = program.build_program
+
+    def interrupted(*arguments, **options):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return compile_program(*arguments, **options)
+
+    monkeypatch.setattr(program, "build_program", interrupted)
+    with pytest.raises(Preempted, match="no step was done"):
+        launch()
+    assert list_steps(tmp_path / "run" / "checkpoints") == []
+    assert not (tmp_path / "run" / "lock").exists()
+
+
+def test_task_without_a_probe_is_refused(launch, untrained):
+    assert "eval.tasks" in faults_of(lambda: launch("--config.eval.tasks=('af',)"))
 
 
 def test_synthetic_store_is_made_in_the_workdir_and_said_so(launch, untrained, tmp_path, caplog):

@@ -209,6 +209,15 @@ def test_failing_report_is_logged_and_stops_nothing(program, tmp_path, caplog):
     assert "no ink" in caplog.text
 
 
+def test_profile_is_taken_of_a_few_dispatches_at_the_step_asked_for(program, tmp_path, monkeypatch):
+    taken = []
+    monkeypatch.setattr(jax.profiler, "start_trace", lambda folder: taken.append("start"))
+    monkeypatch.setattr(jax.profiler, "stop_trace", lambda: taken.append("stop"))
+    profiled = dataclasses.replace(program, config=_with(program.config, "at", 7, section="profile"))
+    run(profiled, tmp_path, ArrayData(program.config, before=lambda step: taken.append(step)))
+    assert [taken[i - 1] for i, event in enumerate(taken) if event in ("start", "stop")] == [6, 9]
+
+
 def test_probes_are_part_of_an_evaluation(program, tmp_path):
     run(program, tmp_path, probes=[lambda state: {"probe/step": int(state.step)}])
     assert [v["eval/probe/step"] for v in exact_values(tmp_path).values() if "eval/loss" in v] == [10, 20]
