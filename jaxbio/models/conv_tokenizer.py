@@ -117,7 +117,11 @@ class StridedConvolution(nn.Module):
 
 
 def takes_frames(form: str, length: int) -> bool:
-    """Return whether a signal of `length` samples (symbolic while exporting) goes through frames."""
+    """Return whether a signal of `length` samples (symbolic while exporting) goes through frames.
+
+    `auto` takes frames on every platform: faster on a CPU, quicker to compile for a TPU; on a GPU neither was measured.
+    Raises UserError for a form that is none of FORMS.
+    """
     if form not in FORMS:
         raise UserError(Fault("model.tokenizer", form, f"one of {', '.join(FORMS)}"))
     return form != "convolution" and isinstance(length, int)
