@@ -117,10 +117,16 @@ def _finite_median(x_BS: np.ndarray) -> np.ndarray:
     return np.where(count_B > 0, 0.5 * (low_B + high_B), np.nan)
 
 
-def _median(value_J: np.ndarray, row_J: np.ndarray, rows: int) -> np.ndarray:
-    """Return the median of the values of each row, 0 where a row has none."""
+def row_medians(value_J: np.ndarray, row_J: np.ndarray, rows: int) -> np.ndarray:
+    """Return the median (B,) of the values of each row, given row by row; 0 where a row has none."""
     beats = beats_of(row_J, value_J, rows)
     return np.nan_to_num(_finite_median(beats.table(beats.time_J, np.inf)))
+
+
+def row_means(value_J: np.ndarray, row_J: np.ndarray, rows: int) -> np.ndarray:
+    """Return the mean (B,) float64 of the values of each row, 0 where a row has none."""
+    count_B = np.bincount(row_J, minlength=rows)
+    return np.bincount(row_J, value_J, minlength=rows) / np.maximum(count_B, 1)
 
 
 def _odd(samples: float) -> int:
@@ -173,7 +179,7 @@ def _upright(above_J: np.ndarray, below_J: np.ndarray, row_J: np.ndarray, rows: 
 
     No beat counts more than twice the median, lest one artefact decide; the median alone would waver in bigeminy.
     """
-    largest_J = 2 * _median(np.maximum(above_J, below_J), row_J, rows)[row_J]
+    largest_J = 2 * row_medians(np.maximum(above_J, below_J), row_J, rows)[row_J]
     up_B = np.bincount(row_J, np.minimum(above_J, largest_J), minlength=rows)
     return up_B >= np.bincount(row_J, np.minimum(below_J, largest_J), minlength=rows)
 

@@ -1,9 +1,9 @@
 """What a segment is worth: the default score, blind to rhythm, of ECG, PPG and arterial pressure.
 
-waveform (default) = (1 - missing share) x template fit x share of power in the signal's band. Products, not means: a
+waveform (default) = (1 - lost share) x template fit x share of power in the signal's band. Products, not means: a
 mean leaves white noise at -5 dB at 0.26. The published score is in `author.py`. Formulas and figures: docs/data.md.
 
-    terms = ecg_waveform(missing_frac_B, mean_fit_B, power_BS, duration_s=30.0)
+    terms = ecg_waveform(lost_frac_B, mean_fit_B, power_BS, duration_s=30.0)
 """
 
 import numpy as np
@@ -19,19 +19,19 @@ def template_score(mean_fit_B: np.ndarray) -> np.ndarray:
 
 
 def ecg_waveform(
-    missing_frac_B: np.ndarray, mean_fit_B: np.ndarray, power_BS: np.ndarray, duration_s: float
+    lost_frac_B: np.ndarray, mean_fit_B: np.ndarray, power_BS: np.ndarray, duration_s: float
 ) -> dict[str, np.ndarray]:
     """Return the terms `template`, `band` and the score `waveform` of ECG segments, each (B,) in [0, 1].
 
-    `power_BS` is `filters.hann_power` of the raw segment from bin 1 to 150 Hz.
+    `lost_frac_B` is the share of samples missing or clipped; `power_BS` is `filters.hann_power` of the raw segment from bin 1 to 150 Hz.
     """
     template_B = template_score(mean_fit_B)
     band_B = _band_share(power_BS, 0.5, 40.0, duration_s)
-    return {"template": template_B, "band": band_B, "waveform": (1 - missing_frac_B) * template_B * band_B}
+    return {"template": template_B, "band": band_B, "waveform": (1 - lost_frac_B) * template_B * band_B}
 
 
 def pulse_waveform(
-    missing_frac_B: np.ndarray, mean_fit_B: np.ndarray, power_BS: np.ndarray, duration_s: float
+    lost_frac_B: np.ndarray, mean_fit_B: np.ndarray, power_BS: np.ndarray, duration_s: float
 ) -> dict[str, np.ndarray]:
     """Return the terms `template`, `band`, `snr` and the score `waveform` of PPG or pressure segments, each (B,)."""
     template_B = template_score(mean_fit_B)
@@ -39,7 +39,7 @@ def pulse_waveform(
     low_B, high_B = band_sum(power_BS, 0.5, 5.0, duration_s), band_sum(power_BS, 5.0, 25.0, duration_s)
     tiny = np.finfo(power_BS.dtype).tiny
     snr_B = sigmoid(0.5 * (10 * np.log10((low_B + tiny) / (high_B + tiny)) - 5))
-    score_B = (1 - missing_frac_B) * template_B * snr_B * band_B
+    score_B = (1 - lost_frac_B) * template_B * snr_B * band_B
     return {"template": template_B, "band": band_B, "snr": snr_B, "waveform": score_B}
 
 

@@ -3,6 +3,7 @@
 jaxbio.signals.score(ppg=x, ecg=y, rate_hz=125)["quality_waveform"]
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,10 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxbio.config.faults import Fault, UserError
-from jaxbio.signals.segments import ANALYSIS_HZ, REASONS, measure
+from jaxbio.signals.segments import ANALYSIS_HZ, MIN_S, REASONS, measure
 
 WINDOW_S = 30.0
-MIN_S = 5.0
 
 
 def score(
@@ -34,7 +34,7 @@ def score(
     """
     given = {"ppg": ppg, "ecg": ecg, "abp": abp}
     signals = {role: np.asarray(x, np.float32) for role, x in given.items() if x is not None}
-    rates_hz = {role: float(rate_hz[role] if isinstance(rate_hz, Mapping) else rate_hz) for role in signals}
+    rates_hz = {role: rate_hz.get(role, math.nan) if isinstance(rate_hz, Mapping) else rate_hz for role in signals}
     _check(signals, rates_hz)
     single = all(x.ndim == 1 for x in signals.values())
     duration_s = min(x.shape[-1] / rates_hz[role] for role, x in signals.items())
@@ -62,7 +62,7 @@ def _check(signals: Mapping[str, np.ndarray], rates_hz: Mapping[str, float]) -> 
     faults = []
     for role, x in signals.items():
         if not (np.isfinite(rates_hz[role]) and rates_hz[role] > 0):
-            faults.append(Fault("rate_hz", rates_hz[role], "give the sampling rate in Hz, above 0"))
+            faults.append(Fault("rate_hz", rates_hz[role], f"give the sampling rate of {role} in Hz, above 0"))
         elif x.ndim not in (1, 2):
             faults.append(Fault(role, x.shape, "give (samples,) or (recordings, samples)"))
         elif x.shape[-1] < MIN_S * rates_hz[role]:

@@ -15,6 +15,7 @@ from jaxbio.signals.beats import DETECTION_HZ, Beats, find_pulses, find_r_peaks,
 
 REASONS: tuple[str, ...] = ("kept", "missing", "constant", "infinite")
 ROLES: tuple[str, ...] = ("ppg", "ecg", "abp")
+MIN_S = 5.0
 ANALYSIS_HZ = 300.0  # scores are those of this rate, whatever rate a store has (QualityFM: 300)
 RATE_COLUMNS = {"ecg": "heart_rate_bpm", "ppg": "pulse_rate_bpm", "abp": "abp_rate_bpm"}
 # window about a beat, seconds before and after, and the step of its samples
@@ -56,12 +57,14 @@ def measure(
     role: missing_frac, clipped_frac, artefact_frac, beats, template, band, waveform, author, for pulses also snr and
     author_snr, author_perf, author_skew, author_rel, author_ent.
 
-    Raises ValueError for a role that has no score, or rows that differ in number between roles.
+    Raises ValueError for a role that has no score, for less than 5 s, and for rows that differ in number.
     """
     unknown = [role for role in channels if role not in ROLES]
     if unknown:
         raise ValueError(f"no score for the channel roles {unknown}; known: {', '.join(ROLES)}")
     duration_s = length / rate_hz
+    if duration_s < MIN_S - 1e-9:
+        raise ValueError(f"{duration_s:g} s cannot be scored; at least {MIN_S:g} s")
     rows = len(raw[channels[0]])
     x_BCT = np.empty((rows, len(channels), length), np.float32)
     columns: dict[str, np.ndarray] = {}
@@ -129,19 +132,19 @@ def _score_channel(
         analysed_BT, beats, usable_J, rate_hz=ANALYSIS_HZ, before_s=before_s, after_s=after_s, step_s=step_s
     )
     rho_B = templates.mean_fit(fit_J, beats)
-    missing_frac_B = filters.share(gaps.missing_BN)
+    lost_frac_B = filters.share(bad_BN)
     artefact_BK = _artefact_cells(bad_BN, beats, fit_J, duration_s)
     terms = {
-        "missing_frac": missing_frac_B,
+        "missing_frac": filters.share(gaps.missing_BN),
         "clipped_frac": filters.share(gaps.clipped_BN),
         "artefact_frac": artefact_BK.mean(axis=-1),
         "beats": beats.count_B,
     }
     if role == "ecg":
-        terms |= quality.ecg_waveform(missing_frac_B, rho_B, power_BS, duration_s)
+        terms |= quality.ecg_waveform(lost_frac_B, rho_B, power_BS, duration_s)
         terms["author"] = author.ecg_score(beats, author_rate_bpm)
     else:
-        terms |= quality.pulse_waveform(missing_frac_B, rho_B, power_BS, duration_s)
+        terms |= quality.pulse_waveform(lost_frac_B, rho_B, power_BS, duration_s)
         terms |= author.ppg_score(analysed_BT, ANALYSIS_HZ)
     x_BT = target_BT * scale_B[:, None] + gaps.offset_B[:, None]
     return _Scored(x_BT, artefact_BK, rate_bpm(beats, duration_s, counts_J), terms)

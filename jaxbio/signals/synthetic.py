@@ -91,6 +91,9 @@ def recording(
     """
     if rhythm not in RHYTHMS:
         raise ValueError(f"rhythm {rhythm!r}; known: {', '.join(RHYTHMS)}")
+    for artefact in artefacts:
+        if artefact.kind not in ARTEFACTS or artefact.channel not in CHANNELS:
+            raise ValueError(f"{artefact}: known are {', '.join(ARTEFACTS)} on {', '.join(CHANNELS)}")
     rng = np.random.default_rng(seed)
     mean_bpm = heart_rate_bpm or rng.uniform(*_RATES_BPM[rhythm])
     breath_hz = rng.uniform(0.18, 0.30)
@@ -234,8 +237,6 @@ def _slow(rng, length: int, rate_hz: float, below_hz: float) -> np.ndarray:
 
 def _plant(x_T: np.ndarray, artefact: Artefact, rng: np.random.Generator, rate_hz: float) -> np.ndarray:
     """Return the signal with one artefact in its span."""
-    if artefact.kind not in ARTEFACTS or artefact.channel not in CHANNELS:
-        raise ValueError(f"{artefact}: known are {', '.join(ARTEFACTS)} on {', '.join(CHANNELS)}")
     x_T = x_T.copy()
     span = slice(round(artefact.start_s * rate_hz), round(artefact.stop_s * rate_hz))
     part = x_T[span]

@@ -9,11 +9,11 @@ looks at the time between beats.
 
 import numpy as np
 
-from jaxbio.signals.beats import Beats
+from jaxbio.signals.beats import Beats, row_means, row_medians
 
 MIN_BEATS = 5  # fewer say nothing about likeness
 FITS = 0.8  # correlation from which a template fits a beat; the others may form the next one
-LIKENESS = 0.7  # least mean correlation of those with their own median: bursts of noise form no template
+LIKENESS = 0.6  # least mean correlation of those with their own median: bursts of noise form no template
 MIN_TEMPLATE_BEATS = 3
 MIN_TEMPLATE_FRAC = 0.08
 TEMPLATES = 3
@@ -52,21 +52,15 @@ def fit_templates(
     for number in range(TEMPLATES):
         left_J = best_J < FITS
         left_B = np.bincount(row_J[left_J], minlength=rows)
-        enough_B = (left_B >= MIN_TEMPLATE_BEATS) & (left_B >= MIN_TEMPLATE_FRAC * total_B)
-        if number == 0:
-            enough_B = total_B > 0
-        if not enough_B.any():
+        present_B = left_B >= np.maximum(1 if number == 0 else MIN_TEMPLATE_BEATS, MIN_TEMPLATE_FRAC * total_B)
+        own_J = np.flatnonzero(left_J & present_B[row_J])
+        if not len(own_J):
             break
-        slot_B = np.cumsum(enough_B) - 1
-        own_J = left_J & enough_B[row_J]
-        template_SW = _unit(_medians(beat_JW[own_J], slot_B[row_J[own_J]], left_B[enough_B]))
-        match_J = np.full(len(row_J), -1, np.float32)
-        against_J = enough_B[row_J]
-        match_J[against_J] = np.einsum("jw,jw->j", beat_JW[against_J], template_SW[slot_B[row_J[against_J]]])
+        template_BW, likeness_B = _common_shape(beat_JW[own_J], row_J[own_J], rows)
         if number > 0:
-            likeness_B = np.bincount(row_J[own_J], match_J[own_J], minlength=rows) / np.maximum(left_B, 1)
-            match_J[likeness_B[row_J] < LIKENESS] = -1
-        best_J = np.maximum(best_J, match_J)
+            present_B &= likeness_B >= LIKENESS
+        match_J = np.einsum("jw,jw->j", beat_JW, template_BW[row_J])
+        best_J = np.maximum(best_J, np.where(present_B[row_J], match_J, np.float32(-1)))
     fit_J[chosen_J] = best_J
     return fit_J
 
@@ -74,10 +68,9 @@ def fit_templates(
 def mean_fit(fit_J: np.ndarray, beats: Beats) -> np.ndarray:
     """Return the mean correlation (B,) of each segment's usable beats, 0 below five of them."""
     usable_J = ~np.isnan(fit_J)
-    rows = len(beats.count_B)
-    count_B = np.bincount(beats.row_J[usable_J], minlength=rows)
-    total_B = np.bincount(beats.row_J[usable_J], fit_J[usable_J].astype(np.float64), minlength=rows)
-    return np.where(count_B >= MIN_BEATS, total_B / np.maximum(count_B, 1), 0.0)
+    row_J, rows = beats.row_J[usable_J], len(beats.count_B)
+    enough_B = np.bincount(row_J, minlength=rows) >= MIN_BEATS
+    return np.where(enough_B, row_means(fit_J[usable_J], row_J, rows), 0.0)
 
 
 def _unit(x_JW: np.ndarray) -> np.ndarray:
@@ -88,11 +81,37 @@ def _unit(x_JW: np.ndarray) -> np.ndarray:
     return x_JW
 
 
-def _medians(beat_JW: np.ndarray, group_J: np.ndarray, count_S: np.ndarray) -> np.ndarray:
-    """Return the median beat (S, W) of each group; beats of a group lie one behind the other."""
-    slot_J = np.arange(len(group_J)) - (np.cumsum(count_S) - count_S)[group_J]
-    table_SWJ = np.full((len(count_S), beat_JW.shape[1], int(count_S.max())), np.inf, beat_JW.dtype)
-    table_SWJ[group_J, :, slot_J] = beat_JW
+def _common_shape(beat_JW: np.ndarray, row_J: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the template (B, W) of each row's beats, and the mean correlation (B,) of those it is made of.
+
+    It is their median. Where that fits them badly, as the blend of two shapes in bigeminy fits neither, it is the
+    median of the half that it fits better.
+    """
+    template_BW = _medians(beat_JW, row_J, rows)
+    match_J = np.einsum("jw,jw->j", beat_JW, template_BW[row_J])
+    likeness_B = row_means(match_J, row_J, rows)
+    mixed_J = np.flatnonzero(likeness_B[row_J] < FITS)
+    if len(mixed_J):
+        middle_B = row_medians(match_J[mixed_J], row_J[mixed_J], rows)
+        mixed_J = mixed_J[match_J[mixed_J] >= middle_B[row_J[mixed_J]]]
+        half_BW = _medians(beat_JW[mixed_J], row_J[mixed_J], rows)
+        match_J = np.einsum("jw,jw->j", beat_JW[mixed_J], half_BW[row_J[mixed_J]])
+        mixed_B = likeness_B < FITS
+        template_BW[mixed_B] = half_BW[mixed_B]
+        likeness_B[mixed_B] = row_means(match_J, row_J[mixed_J], rows)[mixed_B]
+    return template_BW, likeness_B
+
+
+def _medians(beat_JW: np.ndarray, row_J: np.ndarray, rows: int) -> np.ndarray:
+    """Return the median beat (B, W) of each row, of mean zero and length one; zeros for a row without beats."""
+    count_B = np.bincount(row_J, minlength=rows)
+    held_S = np.flatnonzero(count_B)
+    count_S = count_B[held_S]
+    table_SWJ = np.full((len(held_S), beat_JW.shape[1], int(count_S.max())), np.inf, beat_JW.dtype)
+    slot_J = np.arange(len(row_J)) - (np.cumsum(count_B) - count_B)[row_J]
+    table_SWJ[np.searchsorted(held_S, row_J), :, slot_J] = beat_JW
     table_SWJ.sort(axis=-1)
-    group_S = np.arange(len(count_S))
-    return 0.5 * (table_SWJ[group_S, :, (count_S - 1) // 2] + table_SWJ[group_S, :, count_S // 2])
+    row_S = np.arange(len(held_S))
+    median_BW = np.zeros((rows, beat_JW.shape[1]), beat_JW.dtype)
+    median_BW[held_S] = _unit(0.5 * (table_SWJ[row_S, :, (count_S - 1) // 2] + table_SWJ[row_S, :, count_S // 2]))
+    return median_BW

@@ -1,0 +1,87 @@
+"""The front door: any length, one or many, faults that say what to mend."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import jaxbio
+from jaxbio.config.faults import UserError
+from jaxbio.signals.segments import measure
+from jaxbio.signals.synthetic import recording
+
+
+@pytest.mark.parametrize("duration_s", [5.0, 7.77, 29.9, 30.0, 95.0])
+def test_any_length_from_five_seconds_scores(duration_s):
+    made = recording(2, duration_s=duration_s, heart_rate_bpm=90.0)
+    scores = jaxbio.signals.score(ppg=made.ppg, ecg=made.ecg, rate_hz=300)
+    assert all(isinstance(value, float) for value in scores.values())
+    assert scores["ecg_waveform"] > 0.9
+    assert scores["ppg_waveform"] > (0.9 if duration_s > 6 else 0.5)
+    assert scores["kept_frac"] == 1.0
+    assert scores["quality_waveform"] == pytest.approx((scores["ecg_waveform"] + scores["ppg_waveform"]) / 2, abs=1e-6)
+
+
+def test_one_channel_is_enough():
+    made = recording(2, duration_s=30.0)
+    scores = jaxbio.signals.score(ecg=made.ecg, rate_hz=300.0)
+    assert scores["quality_waveform"] == scores["ecg_waveform"]
+    assert "ppg_waveform" not in scores
+
+
+def test_rows_score_as_they_do_alone():
+    made = [recording(seed, duration_s=60.0) for seed in range(3)]
+    together = jaxbio.signals.score(ppg=np.stack([one.ppg for one in made]), rate_hz=300)
+    assert together["quality_waveform"].shape == (3,)
+    for row, one in enumerate(made):
+        alone = jaxbio.signals.score(ppg=one.ppg, rate_hz=300)
+        assert all(together[name][row] == value for name, value in alone.items())
+
+
+def test_long_signals_are_the_mean_of_their_whole_windows():
+    made = recording(1, duration_s=100.0)
+    windows = made.ecg[:27000].reshape(3, 9000)
+    expected = measure({"ecg": windows}, rate_hz=300.0, length=9000, channels=("ecg",)).columns["ecg_waveform"]
+    assert jaxbio.signals.score(ecg=made.ecg, rate_hz=300)["ecg_waveform"] == pytest.approx(expected.mean(dtype=float))
+
+
+def test_rates_may_differ_by_channel():
+    made = recording(3, duration_s=30.0, rate_hz=250.0)
+    scores = jaxbio.signals.score(ppg=made.ppg[::2], ecg=made.ecg, rate_hz={"ppg": 125.0, "ecg": 250.0})
+    assert scores["quality_waveform"] > 0.95
+    assert scores["heart_rate_bpm"] == pytest.approx(scores["pulse_rate_bpm"], abs=1.5)
+
+
+def test_missing_samples_are_counted():
+    made = recording(3, duration_s=30.0)
+    ppg_T = made.ppg.copy()
+    ppg_T[:4500] = np.nan
+    scores = jaxbio.signals.score(ppg=ppg_T, rate_hz=300)
+    assert scores["missing_frac"] == pytest.approx(0.5, abs=0.001)
+    assert scores["kept_frac"] == 0.0
+    assert 0.3 < scores["ppg_waveform"] < 0.55
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"rate_hz": 100}, "score"),
+        ({"ppg": np.ones(300), "rate_hz": 100}, "ppg"),
+        ({"ppg": np.ones(3000), "rate_hz": 0}, "rate_hz"),
+        ({"ppg": np.ones(3000), "rate_hz": float("nan")}, "rate_hz"),
+        ({"ppg": np.ones(3000), "rate_hz": {"ecg": 100.0}}, "rate_hz"),
+        ({"ppg": np.ones((2, 3, 3000)), "rate_hz": 100}, "ppg"),
+        ({"ppg": np.ones(3000), "ecg": np.ones(2000), "rate_hz": 100}, "score"),
+        ({"ppg": np.ones((2, 3000)), "ecg": np.ones((3, 3000)), "rate_hz": 100}, "score"),
+    ],
+)
+def test_faults_name_the_field(given, field):
+    with pytest.raises(UserError) as caught:
+        jaxbio.signals.score(**given)
+    assert caught.value.faults[0].field == field
+
+
+def test_signals_do_not_import_jax(repository):
+    code = "import sys, jaxbio; jaxbio.signals.score; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=repository, check=False).returncode == 0

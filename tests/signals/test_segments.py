@@ -1,0 +1,232 @@
+"""What preparation relies upon: the same bytes for any batch, honest reasons, artefacts found where they were put."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxbio.signals import filters
+from jaxbio.signals.noise import add_dropout, add_noise, make_noise
+from jaxbio.signals.segments import REASONS, measure
+from jaxbio.signals.synthetic import RHYTHMS, random_artefacts, recording
+
+CHANNELS = ("ppg", "ecg")
+
+
+def measured(raw, channels=CHANNELS, **changes):
+    return measure(raw, **({"rate_hz": 300.0, "length": 9000, "channels": channels} | changes))
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    """Forty segments at 250 Hz of every rhythm, half of them with artefacts, ABP at 125 Hz."""
+    raw = {"ppg": [], "ecg": [], "abp": []}
+    for seed in range(8):
+        made = recording(
+            seed,
+            duration_s=150.0,
+            rate_hz=250.0,
+            rhythm=RHYTHMS[seed % len(RHYTHMS)],
+            artefacts=random_artefacts(seed, 150.0, share=0.5) if seed % 2 else (),
+        )
+        for role in raw:
+            raw[role].append(getattr(made, role).reshape(5, 7500))
+    joined = {role: np.concatenate(parts) for role, parts in raw.items()}
+    return joined | {"abp": joined["abp"][:, ::2]}
+
+
+def reason_of(result, row=0):
+    return REASONS[result.reason_B[row]]
+
+
+@pytest.mark.parametrize("batch", [1, 3, 7, 16])
+def test_bulk_equals_single_bit_for_bit(mixed, batch):
+    channels = ("ppg", "ecg", "abp")
+    whole = measured(mixed, channels)
+    for start in range(0, 40, batch):
+        part = measured({role: x_BN[start : start + batch] for role, x_BN in mixed.items()}, channels)
+        rows = slice(start, start + batch)
+        np.testing.assert_array_equal(part.x_BCT, whole.x_BCT[rows])
+        np.testing.assert_array_equal(part.reason_B, whole.reason_B[rows])
+        for name, column in part.columns.items():
+            np.testing.assert_array_equal(column, whole.columns[name][rows], err_msg=name)
+
+
+def test_columns_are_float32_of_every_channel(mixed):
+    result = measured(mixed, ("ppg", "ecg", "abp"))
+    terms = ("missing_frac", "clipped_frac", "artefact_frac", "beats", "template", "band", "waveform", "author")
+    expected = {f"{role}_{term}" for role in ("ppg", "ecg", "abp") for term in terms}
+    pulse = ("snr", "author_snr", "author_perf", "author_skew", "author_rel", "author_ent")
+    expected |= {f"{role}_{term}" for role in ("ppg", "abp") for term in pulse}
+    expected |= {"missing_frac", "artefact_frac", "quality_waveform", "quality_author"}
+    expected |= {"heart_rate_bpm", "pulse_rate_bpm", "abp_rate_bpm"}
+    assert set(result.columns) == expected
+    assert {column.dtype for column in result.columns.values()} == {np.dtype(np.float32)}
+    assert {column.shape for column in result.columns.values()} == {(40,)}
+    assert result.x_BCT.shape == (40, 3, 9000)
+    assert result.x_BCT.dtype == np.float32
+
+
+def test_signals_come_back_resampled_in_their_units(mixed):
+    result = measured(mixed)
+    clean = np.flatnonzero(result.columns["missing_frac"] == 0)
+    assert len(clean) >= 15
+    for number, role in enumerate(CHANNELS):
+        expected_BT = filters.resample(mixed[role][clean].astype(np.float64), 9000)
+        spread = np.ptp(expected_BT)
+        np.testing.assert_allclose(result.x_BCT[clean, number], expected_BT, atol=3e-6 * spread)
+
+
+def test_scores_do_not_depend_on_unit_or_stored_rate(mixed):
+    result = measured(mixed)
+    scaled = measured({"ppg": mixed["ppg"] * 200 + 37, "ecg": mixed["ecg"] * 0.001 - 0.005})
+    slow = measured(mixed, rate_hz=125.0, length=3750)
+    assert slow.x_BCT.shape == (40, 2, 3750)
+    for name in ("ppg_waveform", "ecg_waveform", "heart_rate_bpm", "ecg_author"):
+        np.testing.assert_array_equal(slow.columns[name], result.columns[name])
+        np.testing.assert_allclose(scaled.columns[name], result.columns[name], atol=2e-2)
+
+
+def test_gaps_are_filled_with_straight_lines():
+    made = recording(0, duration_s=30.0)
+    ecg_T = made.ecg.copy()
+    ecg_T[:300] = np.nan
+    ecg_T[4000:4600] = np.nan
+    result = measured({"ecg": ecg_T[None]}, ("ecg",))
+    x_T = result.x_BCT[0, 0]
+    np.testing.assert_allclose(x_T[:300], ecg_T[300], atol=1e-6)
+    np.testing.assert_allclose(
+        x_T[4000:4600], np.interp(np.arange(4000, 4600), [3999, 4600], ecg_T[[3999, 4600]]), atol=1e-6
+    )
+    assert result.columns["ecg_missing_frac"][0] == pytest.approx(0.1, abs=1e-3)
+    assert reason_of(result) == "kept"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda x: x, "kept"),
+        (lambda x: np.where(np.arange(9000) < 1800, np.nan, x), "kept"),  # exactly a fifth
+        (lambda x: np.where(np.arange(9000) < 1810, np.nan, x), "missing"),
+        (lambda x: np.full(9000, np.nan), "missing"),
+        (lambda x: np.full(9000, 2.5), "constant"),
+        (lambda x: np.where(np.arange(9000) < 100, np.nan, 2.5), "constant"),
+        (lambda x: np.where(np.arange(9000) == 77, np.inf, x), "infinite"),
+        (lambda x: np.where(np.arange(9000) == 77, -np.inf, x), "infinite"),
+    ],
+)
+def test_every_rejection_has_its_reason(change, reason):
+    made = recording(1, duration_s=30.0)
+    raw = {"ppg": made.ppg[None], "ecg": change(made.ecg).astype(np.float32)[None]}
+    result = measured(raw)
+    assert reason_of(result) == reason
+    assert np.isfinite(result.x_BCT).all()
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.6])
+@pytest.mark.parametrize("kind", ["nan", "held", "rail", "white", "emg", "clipped"])
+@pytest.mark.parametrize("role", CHANNELS)
+def test_planted_artefacts_come_back_as_artefact_frac(role, kind, share):
+    rng = np.random.default_rng(11)
+    rows = []
+    for seed in range(6):
+        x_T = getattr(recording(seed, duration_s=30.0), role).copy()
+        count = round(share * 9000)
+        start = rng.integers(0, 9000 - count + 1)
+        span = slice(start, start + count)
+        match kind:
+            case "nan":
+                x_T[span] = np.nan
+            case "held":
+                x_T[span] = x_T[start]
+            case "rail":
+                x_T[span] = x_T.mean() + 6 * x_T.std()
+            case "clipped":
+                x_T[span] = np.where(np.arange(count) % 200 < 180, x_T.max() + 1, x_T.min() - 1)
+            case _:
+                x_T[span] += 5 * x_T.std() * make_noise(kind, count, rng, 300.0)
+        rows.append(x_T)
+    found_B = measured({role: np.stack(rows)}, (role,)).columns["artefact_frac"]
+    assert abs(found_B.mean() - share) <= 0.06
+    assert np.mean(np.abs(found_B - share) <= 0.1) >= 0.8
+
+
+def test_artefacts_of_both_channels_are_joined():
+    made = recording(3, duration_s=30.0)
+    ppg_T, ecg_T = made.ppg.copy(), made.ecg.copy()
+    ppg_T[:1800] = np.nan
+    ecg_T[4500:6300] = np.nan
+    columns = measured({"ppg": ppg_T[None], "ecg": ecg_T[None]}).columns
+    assert columns["artefact_frac"][0] == pytest.approx(0.4, abs=0.05)
+    assert columns["missing_frac"][0] == pytest.approx(0.2, abs=0.01)
+
+
+def test_a_gap_does_not_slow_the_heart_rate():
+    made = recording(4, duration_s=30.0, heart_rate_bpm=80.0)
+    ecg_T = made.ecg.copy()
+    ecg_T[3000:6000] = np.nan
+    columns = measured({"ecg": ecg_T[None]}, ("ecg",)).columns
+    assert columns["heart_rate_bpm"][0] == pytest.approx(80, abs=2.5)
+
+
+@pytest.mark.parametrize("rate_hz", [25.0, 62.47, 100.0, 116.988, 125.0, 200.0, 360.0, 1000.0])
+def test_any_raw_rate_gives_about_the_same_scores(rate_hz):
+    made = recording(6, duration_s=30.0, rate_hz=1000.0)
+    samples = round(30 * rate_hz)
+    raw = {"ppg": filters.resample(made.ppg[None], samples)}
+    result = measured(raw, ("ppg",))
+    assert result.columns["ppg_waveform"][0] > 0.97
+    assert result.columns["pulse_rate_bpm"][0] == pytest.approx(60 / np.median(np.diff(made.r_peaks_s)), rel=0.05)
+
+
+def test_score_falls_with_dropout_even_past_the_limit():
+    made = recording(7, duration_s=300.0)
+    x_BN = made.ecg.reshape(10, 9000)
+    rng = np.random.default_rng(0)
+    means = [measured({"ecg": x_BN}, ("ecg",)).columns["ecg_waveform"].mean()]
+    for share in (0.05, 0.1, 0.2, 0.4, 0.6):
+        lost_BN = add_dropout(x_BN, share, rng, 300.0)
+        means.append(measured({"ecg": lost_BN}, ("ecg",)).columns["ecg_waveform"].mean())
+    assert np.all(np.diff(means) < 0)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**31), st.sampled_from([1e-38, 1e-20, 1.0, 1e15, 3e37]))
+def test_any_numbers_give_finite_scores_within_bounds(seed, size):
+    rng = np.random.default_rng(seed)
+    x_BN = rng.standard_normal((4, 1500)).astype(np.float32)
+    x_BN[1, rng.integers(0, 1500, 40)] = rng.choice([np.nan, np.inf, -np.inf, 0.0], 40)
+    x_BN[2, 300:] = x_BN[2, 300]
+    x_BN[3] = np.sign(x_BN[3])
+    with np.errstate(over="ignore", invalid="ignore"):
+        raw = {"ppg": x_BN * np.float32(size), "ecg": -x_BN * np.float32(size)}
+    with np.errstate(all="raise", under="ignore"):
+        result = measured(raw)
+    assert np.isfinite(result.x_BCT).all()
+    for name, column in result.columns.items():
+        if not name.endswith("rate_bpm"):
+            assert np.isfinite(column).all(), name
+        if not name.endswith(("bpm", "beats")):
+            assert ((column >= 0) & (column <= 1)).all(), name
+
+
+def test_unknown_role_and_unlike_rows_are_refused():
+    x_BN = np.ones((2, 9000), np.float32)
+    with pytest.raises(ValueError, match="eeg"):
+        measured({"eeg": x_BN}, ("eeg",))
+    with pytest.raises(ValueError, match="rows"):
+        measured({"ppg": x_BN, "ecg": x_BN[:1]})
+    with pytest.raises(ValueError, match="5 s"):
+        measured({"ppg": x_BN[:, :900]}, ("ppg",), length=900)
+
+
+def test_noise_lowers_every_synthetic_rhythm():
+    rng = np.random.default_rng(2)
+    for rhythm in RHYTHMS:
+        x_BN = recording(9, duration_s=90.0, rhythm=rhythm).ppg.reshape(3, 9000)
+        scores = [measured({"ppg": x_BN}, ("ppg",)).columns["ppg_waveform"].mean()]
+        for snr_db in (5.0, -5.0):
+            noisy_BN = add_noise(x_BN, "white", snr_db, rng, 300.0)
+            scores.append(measured({"ppg": noisy_BN}, ("ppg",)).columns["ppg_waveform"].mean())
+        assert scores[0] > 0.9
+        assert scores[0] > scores[1] > scores[2]
