@@ -108,6 +108,7 @@ def reader(tmp_path_factory, data_dir):
 @pytest.mark.slow
 def test_the_commands_make_what_the_readme_says(reader):
     made = [
+        "look.html",
         "runs/quickstart/report.html",
         "runs/quickstart/metrics.jsonl",
         "runs/quickstart/export/card.json",
