@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     if flags.out.exists():
         raise UserError(Fault("--out", str(flags.out), "exists; name a new folder"))
     flags.out.mkdir(parents=True)
-    line = [word for word in recipe_words(arguments)]
+    line = recipe_words(arguments)
     whole = start(line, flags.out / "whole", flags.out)
     if whole.wait() != 0:
         raise RuntimeError(f"the undisturbed run failed; see {flags.out / 'whole.log'}")

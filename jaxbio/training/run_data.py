@@ -39,10 +39,12 @@ class RunData:
 
     @property
     def store_hash(self) -> str:
+        """Hash of everything in the store, wherever it lies."""
         return self.store.hash
 
     @property
     def index_hash(self) -> str:
+        """Hash of the rule that made the pairs."""
         return self.train.hash
 
     def summary(self) -> str:
