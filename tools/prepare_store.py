@@ -33,8 +33,8 @@ def main(arguments: Sequence[str]) -> dict:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", action="append", required=True, metavar="FORMAT:PATH", help="may be repeated")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the store; new, or one begun before")
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes; one a core is right")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N recordings of every source")
+    parser.add_argument("--workers", type=_count, default=1, metavar="N", help="processes; one a core is right")
+    parser.add_argument("--limit", type=_count, metavar="N", help="only the first N recordings of every source")
     parser.add_argument("--subjects", metavar="FILE.csv", help="source,recording,subject where paths do not say")
     parser.add_argument("--dry_run", action="store_true", help="plan from headers, write nothing")
     flags, config = parse_command(arguments, parser)
@@ -49,6 +49,14 @@ def main(arguments: Sequence[str]) -> dict:
     report = write_store_report(Store(out, manifest), config)
     account = {name: manifest["account"][name] for name in ("total_s", "kept_s", "rejected_s")}
     return {"store": flags.out, "hash": manifest["hash"], **manifest["counts"], **account, "report": str(report)}
+
+
+def _count(text: str) -> int:
+    """Return a number of at least 1; argparse names the flag of one that is none."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text}: at least 1")
+    return number
 
 
 def _parse_sources(texts: Sequence[str]) -> list[Source]:

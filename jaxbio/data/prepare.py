@@ -30,7 +30,7 @@ from jaxbio.data.pairs import make_pairs
 from jaxbio.data.plan import KEPT, Plan, plan_store
 from jaxbio.data.recordings import Recording, Refused, Source, assign_subjects, list_recordings
 from jaxbio.data.shards import PARTS, UNFINISHED, Part, read_part, write_shard
-from jaxbio.data.store import MANIFEST, Store, open_store
+from jaxbio.data.store import INDEX, MANIFEST, Store, open_store
 
 _PLAN = "plan.json"
 _LOCK = "lock"
@@ -66,11 +66,14 @@ def find_recordings(
     """Return what the sources hold, from headers alone, in the order of the sources and of their names."""
     names = config.prepare.channel_names.to_dict()
     found: list[Recording | Refused] = []
+    listed: set[tuple[str, str]] = set()
     for source in sources:
         entries = list_recordings(
             source, names, required=tuple(config.data.channels), min_duration_s=config.data.segment_s
         )
+        listed |= {(entry.source, entry.recording) for entry in entries}
         found += assign_subjects(entries[:limit], subjects or {})
+    _check_subjects(subjects or {}, listed)
     recordings = [entry for entry in found if isinstance(entry, Recording)]
     unknown = sum(not recording.subject_known for recording in recordings)
     if unknown:
@@ -129,11 +132,23 @@ def read_subjects(path: Path | str) -> dict[tuple[str, str], str]:
     return subjects
 
 
+def _check_subjects(subjects: Mapping[tuple[str, str], str], listed: set[tuple[str, str]]) -> None:
+    """Refuse a file of subjects that knows none of the recordings, and say how many of its lines name none."""
+    strangers = [key for key in subjects if key not in listed]
+    if subjects and len(strangers) == len(subjects):
+        example = ",".join(min(listed)) if listed else "none"
+        remedy = f"names none of the recordings; one of them is source,recording = {example}"
+        raise UserError(Fault("--subjects", ",".join(strangers[0]), remedy))
+    if strangers:
+        logging.warning("%d lines of --subjects name no recording; the first: %s,%s", len(strangers), *strangers[0])
+
+
 def _reopen(out: Path, plan: Plan, config: ConfigDict) -> Store:
     store = open_store(out)
     if store.manifest["plan"] != plan.hash:
         raise UserError(Fault("--out", str(out), "holds a store of other recordings or settings: name another folder"))
     logging.info("%s is finished: nothing to prepare", out)
+    shutil.rmtree(out / PARTS, ignore_errors=True)  # of a preparation that was killed after its last word
     make_pairs(store, config)
     return store
 
@@ -172,6 +187,7 @@ def _begin(out: Path, plan: Plan) -> None:
         raise UserError(Fault("--out", str(out), remedy))
     for unfinished in (*out.glob(f"{UNFINISHED}*"), *(out / PARTS).glob(f"{UNFINISHED}*")):
         unfinished.unlink(missing_ok=True)
+    shutil.rmtree(out / INDEX, ignore_errors=True)
 
 
 def _write_shards(out: Path, plan: Plan, workers: int, progress: bool) -> list[Part]:

@@ -153,8 +153,47 @@ def test_finished_shards_are_not_written_again(archive, reference, tmp_path, mon
     prepare(archive, out)
     assert {name: (out / name).stat().st_mtime_ns for name in before} == before
     assert bytes_of(out) == bytes_of(reference)
-    assert not list(out.rglob(".unfinished*"))
+
+
+def test_what_a_kill_left_half_written_is_cleared_away(archive, reference, tmp_path, monkeypatch):
+    out = tmp_path / "store"
+
+    def die(*_):
+        for place in (out, out / PARTS, out / "index"):
+            place.mkdir(exist_ok=True)
+            (place / ".unfinished-1-x").write_text("half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare_module, "make_pairs", die)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(archive, out)
+    prepare(archive, out)
+    assert bytes_of(out) == bytes_of(reference)
+    (out / PARTS).mkdir()  # killed after the manifest was written
+    prepare(archive, out)
     assert not (out / PARTS).exists()
+
+
+def test_shard_without_a_kept_segment_is_part_of_the_store(tmp_path):
+    folder = write_archive(tmp_path / "archive", 2)
+    flat = {name: np.zeros(13_200, np.float32) for name in ("PLETH", "II")}
+    write_recording(folder / "r000a.npz", flat)
+    store = prepare(folder, tmp_path / "store", small_config(prepare__shard_bytes=36_000 * 4))
+    assert [shard["records"] for shard in store.shards] == [4, 0, 4]
+    np.testing.assert_array_equal(store.column("shard"), [0] * 4 + [2] * 4)
+    assert store.read([3, 4]).shape == (2, 2, 9000)
+    assert [store.take(row)["recording"] for row in (3, 4)] == ["r000", "r001"]
+    store.verify()
+
+
+def test_store_does_not_depend_on_where_its_source_lies(tmp_path):
+    hashes = []
+    for place in ("here", "there"):
+        folder = write_archive(tmp_path / place / "archive", 2)
+        (folder / "torn.npz").write_bytes(b"PK nothing")  # named with its path in the account
+        hashes.append(prepare(folder, tmp_path / place / "store").hash)
+    assert hashes[0] == hashes[1]
 
 
 def test_disk_full_is_named_and_room_lets_it_finish(archive, reference, tmp_path, repository):
@@ -345,6 +384,18 @@ def test_subjects_file_joins_recordings_of_one_patient(archive, tmp_path):
     assert store.column("subject_known").all()
     ordered = store.column("subject").tolist()
     assert ordered == sorted(ordered)  # a patient's recordings lie together
+
+
+def test_subjects_file_of_other_recordings_is_refused(archive, tmp_path, caplog):
+    with pytest.raises(UserError, match=r"numpy:archive,r000"):
+        prepare(archive, tmp_path / "store", subjects={("wfdb:elsewhere", "r000"): "p"})
+    found = find_recordings(
+        [parse_source(f"numpy:{archive}")],
+        small_config(),
+        subjects={("numpy:archive", "r000"): "p", ("numpy:archive", "r999"): "q"},
+    )
+    assert found[0].subject == "p"
+    assert "1 lines of --subjects name no recording" in caplog.text
 
 
 @pytest.mark.parametrize("text", ["source,recording\na,b", "source,recording,subject\na,b,", "\x00\xff", None])
