@@ -60,7 +60,7 @@ class Examined:
 def examine(recording: Recording, config: ConfigDict) -> Examined:
     """Read and measure every window of a recording as preparation does, in the roles of the config that it has.
 
-    Raises UserError where it has none of them, or is shorter than a window.
+    Raises UserError where it has none that can be scored, is shorter than a window, or nothing of it can be read.
     """
     settings = settings_of(config)
     roles = tuple(role for role in settings.channels if role in recording.channels)
@@ -92,6 +92,8 @@ def examine(recording: Recording, config: ConfigDict) -> Examined:
         for role, x_BN in read.raw.items():
             low_NF[role][read.window_B], high_NF[role][read.window_B] = _envelope(x_BN, frames)
     failures = [f"{detail} ({reason}, {spent_s:g} s)" for (_, reason, detail), spent_s in sorted(seconds.items())]
+    if not columns:
+        raise UserError(Fault("recording", recording.recording, f"none of it can be read: {failures[0]}"))
     return Examined(settings, outcome_N, columns, low_NF, high_NF, failures)
 
 

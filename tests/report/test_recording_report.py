@@ -77,6 +77,12 @@ def test_truncated_data_are_shown_as_not_read(tmp_path):
     assert "a.npy" in examined.failures[0]
 
 
+def test_recording_of_which_nothing_can_be_read_is_a_fault(tmp_path):
+    (tmp_path / "a.csv").write_text("PLETH,II\n" + "1,2\n" * 4000 + "lead,off\n" + "1,2\n" * 100)
+    with pytest.raises(UserError, match=r"none of it can be read.*a\.csv"):
+        look.main([f"csv:{tmp_path}?rate_hz=125", "--out", str(tmp_path / "a.html")])
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
