@@ -100,7 +100,12 @@ def test_a_segment_at_125_and_at_300_hz_has_the_same_embedding_in_base(base):
     at_125 = np.stack([signal(1, 125, seed=seed) for seed in range(8)])
     at_300 = resample(at_125, 9000, axis=-1)
     found = base.embed(ppg=at_125, ecg=at_125[::-1], rate_hz=125)
-    assert cosine(found, base.embed(ppg=at_300, ecg=at_300[::-1], rate_hz=300)).min() >= 0.98
+    expected = base.embed(ppg=at_300, ecg=at_300[::-1], rate_hz=300)
+    assert cosine(found, expected).min() >= 0.98
+    # embeddings share a large mean, beside which even different segments look alike: take it out
+    mean_D = expected.mean(axis=0)
+    assert cosine(found - mean_D, expected - mean_D).min() >= 0.98
+    assert cosine(np.roll(found, 1, axis=0) - mean_D, expected - mean_D).max() < 0.9
 
 
 def test_each_channel_may_have_its_own_rate(model):
