@@ -56,7 +56,7 @@ def bench(config, repeats: int, warmup: int) -> dict:
     step = make_train_step(config, objective, optimizer, mesh, placement.shardings)
     batches = synthetic_batches(config)
     first = jax.device_put({name: array[0] for name, array in batches.items()}, sharding.batch_sharding(mesh))
-    state = init_state(config, objective, optimizer, placement.shardings, first)
+    state = jax.block_until_ready(init_state(config, objective, optimizer, placement.shardings, first))
     batches = jax.device_put(batches, sharding.dispatch_sharding(mesh))
     started = time.perf_counter()
     compiled = step.lower(state, batches).compile()

@@ -93,6 +93,23 @@ def descent(compiled):
     return list(walk_with(compiled.step, compiled.fresh(), make_batches(linear_config(), 5)))
 
 
+GOLDEN = {
+    "train/loss": [0.1370519, 0.1465539, 0.1385470],
+    "train/distance": [0.1301569, 0.1395241, 0.1314965],
+    "train/grad_norm": [0.0925048, 0.1041995, 0.0975248],
+    "train/param_norm": [5.8740225, 5.8731050, 5.8717504],
+    "train/update_norm": [0.0017576, 0.0026697, 0.0032263],
+    "train/learning_rate": [0.01, 0.0099384, 0.0097553],
+}
+
+
+def test_first_steps_have_their_golden_metrics(descent):
+    found = {name: [metrics[name] for _, metrics in descent[:3]] for name in GOLDEN}
+    for name, values in GOLDEN.items():
+        message = f"if the step was meant to change, put this into GOLDEN: {found}"
+        np.testing.assert_allclose(found[name], values, rtol=2e-4, err_msg=message)
+
+
 @pytest.mark.parametrize(
     ("layout", "order"),
     [({}, range(8)), ({}, PERMUTED), (FSDP, range(8)), (BOTH, PERMUTED), (TENSOR, range(8)), (MIXED, PERMUTED)],
