@@ -67,8 +67,13 @@ def examine(recording: Recording, config: ConfigDict) -> Examined:
     roles = roles or tuple(role for role in ROLES if role in recording.channels)
     settings = replace(settings, channels=roles)
     windows = math.floor(recording.duration_s / settings.segment_s + 1e-6)
-    if not roles or windows == 0:
-        remedy = f"{recording.duration_s:g} s of {', '.join(recording.channels)}: nothing to score"
+    if not roles:
+        remedy = f"none of {', '.join(ROLES)} among its signals: say which plays a role with columns=ecg:NAME"
+        raise UserError(Fault("recording", recording.recording, remedy))
+    if windows == 0:
+        remedy = (
+            f"{recording.duration_s:g} s, a segment takes {settings.segment_s:g}: --config.data.segment_s shortens it"
+        )
         raise UserError(Fault("recording", recording.recording, remedy))
     frames = max(1, _FRAMES // windows)
     seconds: Seconds = defaultdict(float)

@@ -77,6 +77,15 @@ def test_truncated_data_are_shown_as_not_read(tmp_path):
     assert "a.npy" in examined.failures[0]
 
 
+def test_recording_shorter_than_a_segment_is_a_fault_that_says_what_helps(tmp_path, repository):
+    np.savez(tmp_path / "a.npz", II=np.sin(np.arange(2000) / 9), rate_hz=125.0)
+    line = [f"numpy:{tmp_path / 'a.npz'}", "--out", str(tmp_path / "a.html")]
+    with pytest.raises(UserError, match=r"16 s, a segment takes 30.*data\.segment_s"):
+        look.main(line)
+    recipe = ["--config", str(repository / "configs" / "siamquality_resnet50.py"), "--config.data.segment_s=8.0"]
+    assert look.main([*line, *recipe])["segments"] == 2
+
+
 def test_recording_of_which_nothing_can_be_read_is_a_fault(tmp_path):
     (tmp_path / "a.csv").write_text("PLETH,II\n" + "1,2\n" * 4000 + "lead,off\n" + "1,2\n" * 100)
     with pytest.raises(UserError, match=r"none of it can be read.*a\.csv"):
