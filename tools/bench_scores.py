@@ -301,17 +301,19 @@ def bench_noise(data: Path) -> dict:
         figures[role] = {"segments": len(chosen_B), "clean": float(before_B.mean())}
         for kind in (*noise.NOISES, "dropout", "dropout_hold"):
             after = [measure({role: y_BT})[f"{role}_waveform"] for y_BT in noisy_versions(kind, x_BT, 300.0, 7)]
-            means = [round(float(after_B.mean()), 3) for after_B in after]
+            means = [round(float(after_B.mean()), 5) for after_B in after]
             below = float((after[-1] < before_B).mean())
             figures[role][kind] = {"means": means, "below_clean": below}
-            show(f"{role} {kind:12} {means} below clean at the last {below:.3f} of {len(chosen_B)}")
+            show(
+                f"{role} {kind:12} {[f'{m:.3f}' for m in means]} below clean at the last {below:.3f} of {len(chosen_B)}"
+            )
     return figures
 
 
 # ---- synthetic rhythms, speed
 
 
-def bench_synthetic(data: Path) -> dict:
+def bench_synthetic(_data: Path) -> dict:
     """Scores of synthetic rhythms, clean and at white noise of 10 dB."""
     figures: dict = {}
     for rhythm in synthetic.RHYTHMS:

@@ -23,7 +23,8 @@ def ecg_waveform(
 ) -> dict[str, np.ndarray]:
     """Return the terms `template`, `band` and the score `waveform` of ECG segments, each (B,) in [0, 1].
 
-    `lost_frac_B` is the share of samples missing or clipped; `power_BS` is `filters.hann_power` of the raw segment from bin 1 to 150 Hz.
+    `lost_frac_B` is the share of samples missing or clipped; `power_BS` is `filters.hann_power` of the raw segment
+    from bin 1 to 150 Hz.
     """
     template_B = template_score(mean_fit_B)
     band_B = _band_share(power_BS, 0.5, 40.0, duration_s)

@@ -12,8 +12,7 @@ import numpy as np
 from jaxbio.signals.beats import Beats, row_means, row_medians
 
 MIN_BEATS = 5  # fewer say nothing about likeness
-FITS = 0.8  # correlation from which a template fits a beat; the others may form the next one
-LIKENESS = 0.6  # least mean correlation of those with their own median: bursts of noise form no template
+FITS = 0.8  # correlation from which a template fits a beat, and from which beats are alike enough to form the next
 MIN_TEMPLATE_BEATS = 3
 MIN_TEMPLATE_FRAC = 0.08
 TEMPLATES = 3
@@ -33,8 +32,8 @@ def fit_templates(
     and for those whose window leaves the segment.
 
     Windows reach from before_s ahead of a beat to after_s behind it, every step_s, with their mean removed. The first
-    template is the median of all usable beats; the next is that of the beats which no template so far fits to 0.8,
-    where these are at least 3 and 8 %, and alike.
+    template is the common shape of all usable beats; the next is that of the beats which no template so far fits to
+    0.8, where these are at least 3 and 8 %, and alike: bursts of noise form no template.
     """
     length = x_BT.shape[-1]
     step = max(1, round(step_s * rate_hz))
@@ -58,7 +57,7 @@ def fit_templates(
             break
         template_BW, likeness_B = _common_shape(beat_JW[own_J], row_J[own_J], rows)
         if number > 0:
-            present_B &= likeness_B >= LIKENESS
+            present_B &= likeness_B >= FITS
         match_J = np.einsum("jw,jw->j", beat_JW, template_BW[row_J])
         best_J = np.maximum(best_J, np.where(present_B[row_J], match_J, np.float32(-1)))
     fit_J[chosen_J] = best_J
