@@ -67,21 +67,38 @@ def test_faults_are_named_together(tmp_path):
         jaxbio.store_from_arrays(tmp_path / "s", rate_hz=100.0, ppg=[])
 
 
+def loud_motion(length: int, rate_hz: float, rng: np.random.Generator) -> np.ndarray:
+    """1/f noise of 0.3-10 Hz and unit variance over the whole length (the generator's own comes in bursts)."""
+    frequency_hz = np.fft.rfftfreq(length, 1 / rate_hz)
+    gain = ((frequency_hz >= 0.3) & (frequency_hz <= 10.0)) / np.maximum(frequency_hz, 0.3)
+    noise_T = np.fft.irfft(np.fft.rfft(rng.standard_normal(length)) * gain, n=length)
+    return noise_T / noise_T.std()
+
+
+def spoilt_recording(seed: int, kind: str, share: float, rate_hz: float) -> dict[str, np.ndarray]:
+    """Two segments of a clean heart with `share` of each spoilt in both channels.
+
+    Noises have 100 times the signal's variance there (motion) or 10 times (white, EMG); or the signal stops.
+    """
+    rng = np.random.default_rng(seed)
+    start_s = 30 * np.arange(2) + rng.uniform(0, 30 * (1 - share), 2)
+    planted = [Artefact(kind, role, start, start + 30 * share, -10.0) for start in start_s for role in ("ppg", "ecg")]
+    made = recording(seed, duration_s=60.0, rate_hz=rate_hz, artefacts=() if kind == "motion" else planted)
+    signals = {"ppg": made.ppg.copy(), "ecg": made.ecg.copy()}
+    for artefact in planted if kind == "motion" else ():
+        span = slice(round(artefact.start_s * rate_hz), round(artefact.stop_s * rate_hz))
+        signal = signals[artefact.channel]
+        signal[span] += 10 * signal.std() * loud_motion(signal[span].size, rate_hz, rng)
+    return signals
+
+
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.6])
-@pytest.mark.parametrize("kind", ["emg", "white", "lead_off", "dropout", "held"])
+@pytest.mark.parametrize("kind", ["motion", "emg", "white", "lead_off", "dropout", "held"])
 def test_planted_artefacts_come_back_as_their_share_of_the_segment(tmp_path, kind, share):
-    """`share` of every segment is spoilt in both channels: noises at -10 dB, or signals that stop."""
-    ppg, ecg = [], []
-    for seed in range(8):
-        start_s = 30 * np.arange(2) + np.random.default_rng(seed).uniform(0, 30 * (1 - share), 2)
-        planted = [
-            Artefact(kind, channel, start, start + 30 * share, -10.0) for start in start_s for channel in ("ppg", "ecg")
-        ]
-        made = recording(seed, duration_s=60.0, rate_hz=125.0, artefacts=planted)
-        ppg.append(made.ppg)
-        ecg.append(made.ecg)
+    made = [spoilt_recording(seed, kind, share, 125.0) for seed in range(8)]
     config = fields.change(fields.defaults(), {"prepare.max_missing_frac": 0.9})  # dropouts stay in the store
-    store = jaxbio.store_from_arrays(tmp_path / "s", rate_hz=125.0, config=config, ppg=ppg, ecg=ecg)
+    signals = {role: [signals[role] for signals in made] for role in ("ppg", "ecg")}
+    store = jaxbio.store_from_arrays(tmp_path / "s", rate_hz=125.0, config=config, **signals)
     found = store.column("artefact_frac")
     assert store.rows == 16
     assert abs(np.median(found) - share) <= 0.1
