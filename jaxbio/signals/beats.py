@@ -9,6 +9,7 @@ segment's result does not depend on its neighbours in the batch.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import fft
@@ -139,11 +140,16 @@ def _band_pass(
     """Return the band of the segments continued at both ends, and by how many samples."""
     pad = min(round(_PAD_S * rate_hz), x_BT.shape[-1] - 2)
     padded_BT = filters.odd_reflection(x_BT, pad)
-    frequency_hz = fft.rfftfreq(padded_BT.shape[-1], 1.0 / rate_hz)
-    response = filters.band_response(frequency_hz, low_hz, high_hz)
-    if derivative:
-        response = response * (2j * np.pi * frequency_hz / rate_hz).astype(np.complex64)
-    return fft.irfft(fft.rfft(padded_BT, axis=-1) * response, n=padded_BT.shape[-1], axis=-1), pad
+    response_S = _response(padded_BT.shape[-1], rate_hz, low_hz, high_hz, derivative)
+    return fft.irfft(fft.rfft(padded_BT, axis=-1) * response_S, n=padded_BT.shape[-1], axis=-1), pad
+
+
+@lru_cache(maxsize=16)
+def _response(length: int, rate_hz: float, low_hz: float, high_hz: float, derivative: bool) -> np.ndarray:
+    """Return the band-pass of signals of one length, differentiated (in units a sample) or not."""
+    frequency_hz = fft.rfftfreq(length, 1.0 / rate_hz)
+    response_S = filters.band_response(frequency_hz, low_hz, high_hz)
+    return response_S * (2j * np.pi * frequency_hz / rate_hz).astype(np.complex64) if derivative else response_S
 
 
 def _maxima(

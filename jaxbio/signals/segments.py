@@ -13,7 +13,7 @@ from jaxbio.signals import author, filters, quality, templates
 from jaxbio.signals.artefacts import Gaps, find_gaps
 from jaxbio.signals.beats import DETECTION_HZ, Beats, find_pulses, find_r_peaks, rate_bpm
 
-REASONS: tuple[str, ...] = ("kept", "missing", "constant", "infinite")
+REASONS: tuple[str, ...] = ("kept", "infinite", "missing", "constant")  # where several hold, the first counts
 ROLES: tuple[str, ...] = ("ppg", "ecg", "abp")
 MIN_S = 5.0
 ANALYSIS_HZ = 300.0  # scores are those of this rate, whatever rate a store has (QualityFM: 300)
@@ -21,6 +21,7 @@ RATE_COLUMNS = {"ecg": "heart_rate_bpm", "ppg": "pulse_rate_bpm", "abp": "abp_ra
 # window about a beat, seconds before and after, and the step of its samples
 _WINDOWS = {"ecg": (0.25, 0.40, 1 / 150), "ppg": (0.20, 0.45, 1 / 75), "abp": (0.20, 0.45, 1 / 75)}
 _BEAT_REACH_S = 1.5  # farther from a beat than this, a signal without beats is artefact
+_BLOCK = 40  # segments measured at once: more fall out of the processor's cache
 _CELL_S = 0.1  # grid on which artefacts of several channels are joined
 
 
@@ -57,39 +58,56 @@ def measure(
     role: missing_frac, clipped_frac, artefact_frac, beats, template, band, waveform, author, for pulses also snr and
     author_snr, author_perf, author_skew, author_rel, author_ent.
 
-    Raises ValueError for a role that has no score, for less than 5 s, and for rows that differ in number.
+    Raises ValueError for a role that has no score or no signal, for less than 5 s, and for unlike numbers of rows.
     """
-    unknown = [role for role in channels if role not in ROLES]
-    if unknown:
-        raise ValueError(f"no score for the channel roles {unknown}; known: {', '.join(ROLES)}")
-    duration_s = length / rate_hz
-    if duration_s < MIN_S - 1e-9:
-        raise ValueError(f"{duration_s:g} s cannot be scored; at least {MIN_S:g} s")
-    rows = len(raw[channels[0]])
-    x_BCT = np.empty((rows, len(channels), length), np.float32)
-    columns: dict[str, np.ndarray] = {}
+    if unknown := [role for role in channels if role not in ROLES or role not in raw]:
+        raise ValueError(f"no score or no signal for the channel roles {unknown}; known: {', '.join(ROLES)}")
+    if length / rate_hz < MIN_S - 1e-9:
+        raise ValueError(f"{length / rate_hz:g} s cannot be scored; at least {MIN_S:g} s")
+    rows = {role: len(raw[role]) for role in channels}
+    if len(set(rows.values())) != 1 or not rows[channels[0]]:
+        raise ValueError(f"the channels need as many rows each, at least one: {rows}")
+    parts = []
+    for first in range(0, rows[channels[0]], _BLOCK):
+        block = {role: np.asarray(raw[role][first : first + _BLOCK], np.float32) for role in channels}
+        parts.append(_measure_block(block, rate_hz, length, author_rate_bpm, max_missing_frac))
+    if len(parts) == 1:
+        return parts[0]
+    return Measured(
+        x_BCT=np.concatenate([part.x_BCT for part in parts]),
+        reason_B=np.concatenate([part.reason_B for part in parts]),
+        columns={name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns},
+    )
+
+
+def _measure_block(
+    raw: Mapping[str, np.ndarray],
+    rate_hz: float,
+    length: int,
+    author_rate_bpm: tuple[float, float],
+    max_missing_frac: float,
+) -> Measured:
+    """Return what `measure` does, of a number of segments that the processor's cache holds."""
+    rows, duration_s = len(next(iter(raw.values()))), length / rate_hz
+    x_BCT = np.empty((rows, len(raw), length), np.float32)
     artefact_BK = np.zeros((rows, max(1, round(duration_s / _CELL_S))), bool)
-    flags = np.zeros((len(REASONS), rows), bool)
-    for number, role in enumerate(channels):
-        x_BN = np.asarray(raw[role], np.float32)
-        if x_BN.shape[0] != rows:
-            raise ValueError(f"{role} has {x_BN.shape[0]} rows, {channels[0]} {rows}")
+    reasons = {reason: np.zeros(rows, bool) for reason in REASONS[1:]}
+    columns: dict[str, np.ndarray] = {}
+    for number, (role, x_BN) in enumerate(raw.items()):
         gaps = find_gaps(x_BN, x_BN.shape[1] / duration_s)
         scored = _score_channel(role, gaps, duration_s, length, author_rate_bpm)
         x_BCT[:, number] = scored.x_BT
         artefact_BK |= scored.artefact_BK
         columns[RATE_COLUMNS[role]] = scored.rate_bpm_B
-        columns.update({f"{role}_{name}": value_B for name, value_B in scored.terms.items()})
-        flags[REASONS.index("missing")] |= gaps.nan_frac_B > max_missing_frac
-        flags[REASONS.index("constant")] |= gaps.constant_B
-        flags[REASONS.index("infinite")] |= gaps.infinite_B
+        columns |= {f"{role}_{name}": value_B for name, value_B in scored.terms.items()}
+        reasons["infinite"] |= gaps.infinite_B
+        reasons["missing"] |= gaps.nan_frac_B > max_missing_frac
+        reasons["constant"] |= gaps.constant_B
     columns["artefact_frac"] = artefact_BK.mean(axis=-1)
-    columns["missing_frac"] = np.max([columns[f"{role}_missing_frac"] for role in channels], axis=0)
+    columns["missing_frac"] = np.max([columns[f"{role}_missing_frac"] for role in raw], axis=0)
     for variant in ("waveform", "author"):
-        columns[f"quality_{variant}"] = np.mean([columns[f"{role}_{variant}"] for role in channels], axis=0)
-    reason_B = np.zeros(rows, np.uint8)
-    for reason in ("constant", "missing", "infinite"):
-        reason_B[flags[REASONS.index(reason)]] = REASONS.index(reason)
+        columns[f"quality_{variant}"] = np.mean([columns[f"{role}_{variant}"] for role in raw], axis=0)
+    reason_B = np.select(list(reasons.values()), [np.uint8(k) for k in range(1, len(REASONS))], np.uint8(0))
     return Measured(x_BCT, reason_B, {name: column.astype(np.float32) for name, column in columns.items()})
 
 
