@@ -108,6 +108,7 @@ def reader(tmp_path_factory, data_dir):
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("readme")  # the commands run once, in one worker
 def test_the_commands_make_what_the_readme_says(reader):
     made = [
         "look.html",
@@ -126,6 +127,7 @@ def test_the_commands_make_what_the_readme_says(reader):
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("readme")  # the commands run once, in one worker
 def test_the_python_runs_as_written(reader, monkeypatch):
     monkeypatch.chdir(reader)
     rng = np.random.default_rng(0)
@@ -147,6 +149,7 @@ def test_the_python_runs_as_written(reader, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("readme")  # the commands run once, in one worker
 def test_export_and_import_gave_the_same_weights(reader):
     first, second = (load_file(reader / name / "params.safetensors") for name in ("runs/quickstart/export", "imported"))
     assert first.keys() == second.keys()
