@@ -23,7 +23,6 @@ README = (ROOT / "README.md").read_text()
 INSTEAD = {
     "make test": "make --dry-run test",  # it is what runs this test
     "source .venv/bin/activate": None,
-    "python tools/plan.py": None,  # compiles for minutes and wants the extra [tpu]
     "python launch/run.py --config configs/qualityfm_base.py --config.data.store=STORE": "{} --config.train.steps=2",
 }
 
