@@ -1,0 +1,108 @@
+"""Linear probes on an export, beside the same network at random initialisation and beside no network.
+
+python tools/evaluate.py --export runs/icu/export --task heart_rate --data 'csv:bidmc?rate_hz=125&glob=*_Signals.csv.gz'
+    --subjects subjects.csv --train_subjects runs/icu_store --out runs/icu/heart_rate
+
+--train_subjects names the store of the pretraining: whoever is in its train split is never tested.
+"""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jaxbio.config.command_line import parse_command
+from jaxbio.config.faults import Fault, UserError, run_command
+from jaxbio.data.prepare import read_subjects
+from jaxbio.data.recordings import parse_source
+from jaxbio.data.store import open_store
+from jaxbio.evaluation import probes, protocol, tasks
+
+
+def main(arguments: Sequence[str]) -> dict:
+    """Evaluate; write metrics.json and report.html into --out and return the metrics."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--export", required=True, metavar="DIR", help="an export folder")
+    parser.add_argument("--task", required=True, metavar="TASK", help=f"one of {', '.join(tasks.TASKS)}")
+    parser.add_argument("--data", action="append", required=True, metavar="FORMAT:PATH", help="may be repeated")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for metrics.json and report.html")
+    parser.add_argument("--subjects", metavar="FILE.csv", help="source,recording,subject where paths do not say")
+    parser.add_argument("--train_subjects", metavar="STORE", help="the store that the encoder was pretrained on")
+    parser.add_argument("--protocol", help="transfer: fit on the run's train subjects, the default with a store; or "
+                        "cross_validate: fit and test by turns on the others")  # fmt: skip
+    parser.add_argument("--folds", type=int, default=5, metavar="N", help="of cross_validate")
+    parser.add_argument("--seed", type=int, default=0, help="of folds and of the random initialisation")
+    flags, _ = parse_command(arguments, parser, needs_config=False)
+    task = tasks.get_task(flags.task)
+    probes.check_installed()
+    sources = [parse_source(text) for text in flags.data]
+    subjects = read_subjects(flags.subjects) if flags.subjects else None
+    chosen = flags.protocol or ("transfer" if flags.train_subjects else "cross_validate")
+    if flags.folds < 2:
+        raise UserError(Fault("--folds", flags.folds, "at least 2"))
+    # JAX only after the flags are read: a wrong flag answers at once.
+    from jaxbio.evaluation import comparison, probe_report
+    from jaxbio.export.pretrained import load_pretrained
+
+    model = load_pretrained(flags.export)
+    card = model.card
+    store = _open_training_store(flags.train_subjects, card.store_hash) if flags.train_subjects else None
+    segments = tasks.read_segments(
+        flags.task, sources, rate_hz=card.rate_hz, length=card.length, channels=card.channels, subjects=subjects
+    )
+    seen_B = np.zeros(len(segments.label_B), bool)
+    if store is not None:
+        seen_B = protocol.find_seen(store, segments.source_B, segments.recording_B, segments.subject_B)
+    splits = protocol.make_splits(chosen, segments.subject_B, seen_B, folds=flags.folds, seed=flags.seed)
+    counts = {
+        "segments_tested": sum(len(test) for _, test in splits),
+        "subjects_tested": len(np.unique(segments.subject_B[probes.tested_rows(splits)])),
+        "subjects_fitted_on": len(np.unique(segments.subject_B[np.concatenate([fit for fit, _ in splits])])),
+        "subjects_seen_in_pretraining": len(np.unique(segments.subject_B[seen_B])) if store is not None else None,
+    }
+    if task.classes:
+        tested_N = segments.label_B[probes.tested_rows(splits)]
+        counts["tested_by_class"] = {name: int(np.sum(tested_N == k)) for k, name in enumerate(task.classes)}
+    logging.info("%s: %s", chosen, counts)
+    features = {
+        comparison.PRETRAINED: comparison.embed_segments(model, segments.x_BCT),
+        comparison.RANDOM: comparison.embed_segments(comparison.initialise_again(model, flags.seed), segments.x_BCT),
+    }
+    compared = comparison.compare(task, features, segments.label_B, segments.subject_B, splits)
+    said = _describe(chosen, flags.folds, store is not None)
+    out = Path(flags.out)
+    out.mkdir(parents=True, exist_ok=True)
+    facts = {"encoder": card.encoder, "steps": card.steps, **counts}
+    report = probe_report.write_probe_report(out / "report.html", task, compared, segments.label_B, facts, said)
+    result = {"task": flags.task, "export": flags.export, "protocol": chosen, "left_out": said, **counts}
+    result |= {**compared.summary(), "report": str(report)}
+    (out / "metrics.json").write_text(json.dumps(result) + "\n")
+    return result
+
+
+def _open_training_store(path: str, store_hash: str | None):
+    store = open_store(path)
+    if store.hash != store_hash:
+        remedy = f"is not the store {store_hash} that the export's card names: name the one it was pretrained on"
+        raise UserError(Fault("--train_subjects", path, remedy))
+    return store
+
+
+def _describe(chosen: str, folds: int, known: bool) -> str:
+    if chosen == "transfer":
+        return (
+            "The probe is fitted on subjects of the run's train split and tested on subjects that neither the encoder "
+            "nor the probe has learnt from."
+        )
+    whom = "subjects that are not in the run's train split" if known else "all subjects"
+    warning = "" if known else " The pretraining's store was not named: the encoder may have seen these subjects."
+    return f"Cross-validated over {whom}: at most {folds} folds, every subject whole in one of them.{warning}"
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    run_command(main)
