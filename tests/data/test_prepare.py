@@ -88,28 +88,33 @@ def start_working(line: list[str], repository: Path) -> subprocess.Popen:
     return process
 
 
+def shards_in(out: Path) -> int:
+    return len(list(out.glob("*.array_record")))
+
+
 def kill_often(archive: Path, reference: Path, out: Path, repository: Path, moments: int, seed: int) -> list[int]:
-    """Kill the command and its workers at random moments of its work; return the shards there were at each.
+    """Kill the command, of one or two workers, at random moments of its work; return the shards there were at each.
 
     In the end, and whenever it is done before the moment comes, its store must have the reference's bytes.
     """
-    chance, shards = random.Random(seed), []
-    line = command(repository, archive, out, 2)
-    process = start_working(line, repository)
-    began_s = time.monotonic()
-    process.communicate()
-    longest_s = time.monotonic() - began_s
+    chance, shards, total = random.Random(seed), [], shards_in(reference)
     while len(shards) < moments:
-        if (out / MANIFEST).exists():
+        finished = (out / MANIFEST).exists()
+        if finished:
             assert bytes_of(out) == bytes_of(reference)
+        # Begin anew now and then, else every later moment would lie in the end.
+        if finished or (shards_in(out) == total and chance.random() < 0.7):
             shutil.rmtree(out)
-        process = start_working(line, repository)
-        time.sleep(chance.uniform(0.0, longest_s))
+        until = chance.randint(shards_in(out), total)
+        process = start_working(command(repository, archive, out, chance.choice((1, 2))), repository)
+        while shards_in(out) < until and process.poll() is None:
+            time.sleep(0.001)
+        time.sleep(chance.uniform(0.0, 0.05))
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
-            shards.append(len(list(out.glob("*.array_record"))))
+            shards.append(shards_in(out))
         process.communicate()
-    done = run(line, repository)
+    done = run(command(repository, archive, out, 2), repository)
     assert done.returncode == 0, done.stderr
     assert bytes_of(out) == bytes_of(reference)
     return shards
@@ -119,7 +124,7 @@ def test_killed_in_the_middle_and_started_again_makes_the_same_bytes(archive, re
     out = tmp_path / "store"
     line = command(repository, archive, out, 2)
     process = start_working(line, repository)
-    while len(list(out.glob("*.array_record"))) < 3 and process.poll() is None:
+    while shards_in(out) < 3 and process.poll() is None:
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.communicate()
