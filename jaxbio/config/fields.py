@@ -157,7 +157,9 @@ COMMON: dict[str, Field] = {
     "optimizer.warmup_frac": _science(0.02, "share of the steps of linear warm-up (QualityFM: 0)", low=0.0, high=0.9),
     "optimizer.b1": _science(0.9, "decay of Adam's first moment", low=0.0, high=1.0),
     "optimizer.b2": _science(0.999, "decay of Adam's second moment", low=0.0, high=1.0),
-    "optimizer.eps": _science(1e-8, "Adam's epsilon; above 0, or a parameter without gradient would divide 0 by 0", low=1e-15),
+    "optimizer.eps": _science(
+        1e-8, "Adam's epsilon; above 0, or a parameter without gradient would divide 0 by 0", low=1e-15
+    ),
     "optimizer.momentum": _science(0.9, "momentum of sgd", low=0.0, high=1.0),
     "optimizer.nesterov": _science(True, "Nesterov's form of sgd's momentum"),
     "optimizer.weight_decay": _science(0.04, "weight decay at step 0, cosine to weight_decay_end", low=0.0),
