@@ -42,6 +42,10 @@ def main(arguments: Sequence[str]) -> dict:
     sources = [parse_source(text) for text in flags.data]
     subjects = read_subjects(flags.subjects) if flags.subjects else None
     chosen = flags.protocol or ("transfer" if flags.train_subjects else "cross_validate")
+    if chosen not in protocol.PROTOCOLS:
+        raise UserError(Fault("--protocol", chosen, f"one of {', '.join(protocol.PROTOCOLS)}"))
+    if chosen == "transfer" and flags.train_subjects is None:
+        raise UserError(Fault("--train_subjects", None, "transfer needs it: the store the encoder was pretrained on"))
     if flags.folds < 2:
         raise UserError(Fault("--folds", flags.folds, "at least 2"))
     # JAX only after the flags are read: a wrong flag answers at once.
@@ -57,6 +61,8 @@ def main(arguments: Sequence[str]) -> dict:
     seen_B = np.zeros(len(segments.label_B), bool)
     if store is not None:
         seen_B = protocol.find_seen(store, segments.source_B, segments.recording_B, segments.subject_B)
+        if not seen_B.any():
+            logging.warning("no recording of --data is in the train split of %s: right for other data", store.path)
     splits = protocol.make_splits(chosen, segments.subject_B, seen_B, folds=flags.folds, seed=flags.seed)
     counts = {
         "segments_tested": sum(len(test) for _, test in splits),
@@ -76,7 +82,7 @@ def main(arguments: Sequence[str]) -> dict:
     said = _describe(chosen, flags.folds, store is not None)
     out = Path(flags.out)
     out.mkdir(parents=True, exist_ok=True)
-    facts = {"encoder": card.encoder, "steps": card.steps, **counts}
+    facts = {"encoder": card.encoder, "steps": card.steps, **_readable(counts)}
     report = probe_report.write_probe_report(out / "report.html", task, compared, segments.label_B, facts, said)
     result = {"task": flags.task, "export": flags.export, "protocol": chosen, "left_out": said, **counts}
     result |= {**compared.summary(), "report": str(report)}
@@ -90,6 +96,15 @@ def _open_training_store(path: str, store_hash: str | None):
         remedy = f"is not the store {store_hash} that the export's card names: name the one it was pretrained on"
         raise UserError(Fault("--train_subjects", path, remedy))
     return store
+
+
+def _readable(counts: dict) -> dict[str, object]:
+    """Return counts as a person reads them: names without underscores, classes on one line, unknown said so."""
+    texts = {
+        name: ", ".join(f"{label} {n}" for label, n in count.items()) if isinstance(count, dict) else count
+        for name, count in counts.items()
+    }
+    return {name.replace("_", " "): "not known" if text is None else text for name, text in texts.items()}
 
 
 def _describe(chosen: str, folds: int, known: bool) -> str:

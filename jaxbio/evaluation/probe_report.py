@@ -30,12 +30,12 @@ def write_probe_report(
         page.section("Data", page.facts(facts)),
         page.section(
             "Metrics",
-            page.table(_rows(task, compared.intervals), ("", *map(_column(task), task.metrics))),
+            page.table(_rows(task, compared.intervals), _header(task)),
             note="Value and 95 % interval of a bootstrap that draws whole subjects.",
         ),
         page.section(
             "Pretrained minus the other",
-            page.table(_rows(task, compared.gains), ("", *map(_column(task), task.metrics))),
+            page.table(_rows(task, compared.gains), _header(task)),
             note="Both on the same draws of subjects: an interval without 0 is a difference. "
             "For an error (mae), less is better.",
         ),
@@ -49,8 +49,8 @@ def _title(task: Task, name: str) -> str:
     return constant if name == CONSTANT else _TITLES[name]
 
 
-def _column(task: Task):
-    return lambda metric: f"{metric} ({task.unit})" if metric == "mae" else metric
+def _header(task: Task) -> tuple[str, ...]:
+    return ("", *(f"{metric} ({task.unit})" if metric == "mae" else metric for metric in task.metrics))
 
 
 def _rows(task: Task, found: Mapping[str, Mapping[str, Interval]]) -> list[list[str]]:

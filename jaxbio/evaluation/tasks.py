@@ -135,6 +135,13 @@ def _quality_class(
     return np.digitize(measured.columns["quality_waveform"], fields.defaults().pairs.class_edges)
 
 
+def _quality_score(
+    recording: Recording, source: Source, start_B: np.ndarray, segment_s: float, measured: Measured
+) -> np.ndarray:
+    """Return each segment's own score (variant "waveform"), 0 to 1: where nearly all segments are of one class."""
+    return measured.columns["quality_waveform"]
+
+
 def _heart_rate(
     recording: Recording, source: Source, start_B: np.ndarray, segment_s: float, measured: Measured
 ) -> np.ndarray:
@@ -175,5 +182,6 @@ TASKS: dict[str, Task] = {
     "quality_class": Task(
         "signal quality class", "", probes.CLASSES, _OF_CLASSES, _quality_class, classes=QUALITY_CLASSES
     ),
+    "quality_score": Task("signal quality score", "of 1", probes.NUMBERS, _OF_NUMBERS, _quality_score),
     "heart_rate": Task("the monitor's heart rate", "beats/min", probes.NUMBERS, _OF_NUMBERS, _heart_rate),
 }

@@ -1,0 +1,179 @@
+"""Labels of BIDMC-like files, and the whole command with a stand-in encoder."""
+
+import importlib
+import json
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from jaxbio.config.faults import UserError
+from jaxbio.data.recordings import parse_source
+from jaxbio.evaluation import comparison, tasks
+from jaxbio.signals import synthetic
+from jaxbio.signals.segments import measure
+
+RATE_HZ, SECONDS = 125, 40
+# Enough subjects that the penalty can be chosen between them: of two, with one rate each, nothing is learnt.
+RATES = {"r1": 60, "r2": 105, "r3": 75, "r4": 90, "r5": 65, "r6": 100, "r7": 82, "r8": 70}
+SUBJECTS = {"r1": "a", "r2": "a", "r3": "b", "r4": "c", "r5": "d", "r6": "e", "r7": "f", "r8": "g"}
+CARD = SimpleNamespace(
+    encoder="stand_in", steps=0, store_hash=None, rate_hz=100.0, length=1000, channels=("ppg", "ecg"), width=3
+)
+
+
+@pytest.fixture(scope="module")
+def bidmc(tmp_path_factory):
+    """A folder of eight recordings of seven subjects, as BIDMC's files are, and its file of subjects."""
+    folder = tmp_path_factory.mktemp("data") / "bidmc"
+    folder.mkdir()
+    for seed, (name, rate) in enumerate(RATES.items()):
+        signals = synthetic.recording(seed, duration_s=SECONDS, rate_hz=float(RATE_HZ), heart_rate_bpm=float(rate))
+        table = np.stack([signals.ppg, signals.ecg], axis=1)
+        np.savetxt(folder / f"{name}_Signals.csv", table, delimiter=",", header="PLETH,II", comments="", fmt="%.5f")
+        lines = [f"{second},{rate + (second % 2)},{rate},17,97" for second in range(SECONDS)]
+        lines[1] = "1,,60,17,97"
+        if name == "r2":  # the monitor shows nothing for most of the second segment
+            lines[10:18] = [f"{second},0,,," for second in range(10, 18)]
+        (folder / f"{name}_Numerics.csv").write_text("\n".join(["Time [s], HR, PULSE, RESP, SpO2", *lines]))
+    subjects = folder.parent / "subjects.csv"
+    rows = [f"csv:bidmc,{name}_Signals,{subject}" for name, subject in SUBJECTS.items()]
+    subjects.write_text("\n".join(["source,recording,subject", *rows]))
+    return SimpleNamespace(line=f"csv:{folder}?rate_hz={RATE_HZ}&glob=*_Signals.csv", subjects=str(subjects))
+
+
+def _read(task: str, bidmc) -> tasks.Segments:
+    whose = {("csv:bidmc", f"{name}_Signals"): subject for name, subject in SUBJECTS.items()}
+    return tasks.read_segments(
+        task, [parse_source(bidmc.line)], rate_hz=100.0, length=1000, channels=("ppg", "ecg"), subjects=whose
+    )
+
+
+def test_heart_rate_is_the_median_of_the_monitor_and_gaps_have_no_label(bidmc):
+    segments = _read("heart_rate", bidmc)
+    assert segments.x_BCT.shape == (31, 2, 1000)
+    assert segments.x_BCT.dtype == np.float32
+    assert segments.recording_B.tolist().count("r2_Signals") == 3
+    for label, name in zip(segments.label_B, segments.recording_B, strict=True):
+        assert RATES[name.removesuffix("_Signals")] <= label <= RATES[name.removesuffix("_Signals")] + 1
+    assert set(segments.subject_B) == {f"csv:bidmc/{subject}" for subject in "abcdefg"}
+
+
+def test_quality_class_is_that_of_the_scores(bidmc):
+    segments = _read("quality_class", bidmc)
+    assert len(segments.label_B) == 32
+    assert segments.label_B.min() >= 3  # clean synthetic signals: Good or Excellent
+    assert segments.label_B.max() <= 4
+
+
+def test_quality_score_is_that_of_the_store(bidmc):
+    segments = _read("quality_score", bidmc)
+    measured = measure(
+        {"ppg": segments.x_BCT[:, 0], "ecg": segments.x_BCT[:, 1]}, rate_hz=100.0, length=1000, channels=("ppg", "ecg")
+    )
+    # measured again after resampling from 125 to 100 Hz: not the same bits
+    np.testing.assert_allclose(segments.label_B, measured.columns["quality_waveform"], atol=0.05)
+    assert segments.label_B.min() > 0.7
+
+
+def test_recording_without_numerics_names_the_file(tmp_path):
+    np.savetxt(
+        tmp_path / "x_Signals.csv",
+        np.random.default_rng(0).normal(size=(2000, 2)),
+        "%.3f",
+        ",",
+        header="PLETH,II",
+        comments="",
+    )
+    source = parse_source(f"csv:{tmp_path}?rate_hz=125&glob=*_Signals.csv")
+    with pytest.raises(UserError, match=r"x_Numerics\.csv"):
+        tasks.read_segments("heart_rate", [source], rate_hz=100.0, length=1000, channels=("ppg", "ecg"))
+
+
+def test_numerics_without_a_heart_rate_are_refused(tmp_path):
+    (tmp_path / "x_Numerics.csv").write_text("Time [s], PULSE\n0,60\n")
+    with pytest.raises(UserError, match="HR"):
+        tasks.read_monitor_rate(tmp_path / "x_Numerics.csv")
+
+
+class _StandIn:
+    """An encoder one of whose numbers is the pulse's strongest frequency; a `blind` one gives noise."""
+
+    card = CARD
+
+    def __init__(self, blind: bool = False):
+        self.blind = blind
+
+    def embed(self, *, rate_hz, ppg, ecg):
+        if self.blind:
+            return np.random.default_rng(0).normal(size=(len(ppg), 3)).astype(np.float32)
+        spectrum_BS = np.abs(np.fft.rfft(ppg - ppg.mean(axis=1, keepdims=True), n=10 * ppg.shape[1]))
+        strongest_B = spectrum_BS.argmax(axis=1)
+        return np.stack([strongest_B, ppg.std(axis=1), ecg.std(axis=1)], axis=1).astype(np.float32)
+
+
+@pytest.fixture
+def evaluate(monkeypatch, repository):
+    monkeypatch.syspath_prepend(str(repository / "tools"))
+    monkeypatch.setattr("jaxbio.export.pretrained.load_pretrained", lambda folder: _StandIn())
+    monkeypatch.setattr(comparison, "initialise_again", lambda model, seed: _StandIn(blind=True))
+    monkeypatch.delitem(sys.modules, "evaluate", raising=False)
+    return importlib.import_module("evaluate").main
+
+
+def test_command_gives_metrics_with_intervals_and_a_page(bidmc, evaluate, tmp_path):
+    pytest.importorskip("sklearn")
+    arguments = ["--export", "export", "--task", "heart_rate", "--data", bidmc.line, "--subjects", bidmc.subjects]
+    result = evaluate([*arguments, "--out", str(tmp_path / "out")])
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == json.loads(json.dumps(result))
+    errors = result["metrics"]["mae"]
+    assert set(errors) == {"pretrained", "random_initialisation", "constant"}
+    for value, low, high in errors.values():
+        assert low <= value <= high
+    assert errors["pretrained"][0] < 0.3 * errors["constant"][0]
+    assert errors["pretrained"][0] < errors["random_initialisation"][0]
+    assert result["subjects_tested"] == 7
+    assert "may have seen" in result["left_out"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "beats/min" in page
+    assert "<script" not in page
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"--task": "sepsis"}, "quality_class, quality_score, heart_rate"),
+        ({"--folds": "1"}, "at least 2"),
+        ({"--data": "csv:nowhere?rate_hz=125"}, "no file or folder"),
+        ({"--train_subjects": "nowhere"}, "no segment store"),
+        ({"--protocol": "guess"}, "transfer, cross_validate"),
+        ({"--protocol": "transfer"}, "--train_subjects"),
+    ],
+)
+def test_wrong_flag_is_named(bidmc, evaluate, tmp_path, changed, said):
+    flags = {"--export": "export", "--task": "heart_rate", "--data": bidmc.line, "--out": str(tmp_path), **changed}
+    with pytest.raises(UserError, match=said):
+        evaluate([part for pair in flags.items() for part in pair])
+
+
+def test_folder_without_recordings_is_refused(evaluate, tmp_path):
+    (tmp_path / "empty").mkdir()
+    line = f"csv:{tmp_path / 'empty'}?rate_hz=125"
+    with pytest.raises(UserError, match="holds no file"):
+        evaluate(["--export", "export", "--task", "heart_rate", "--data", line, "--out", str(tmp_path)])
+
+
+def test_recordings_that_are_all_too_short_are_said_to_be(tmp_path):
+    (tmp_path / "x_Signals.csv").write_text("PLETH,II\n0.1,0.2\n0.2,0.3\n")
+    source = parse_source(f"csv:{tmp_path}?rate_hz=125")
+    with pytest.raises(UserError, match="too_short"):
+        tasks.read_segments("quality_class", [source], rate_hz=100.0, length=1000, channels=("ppg", "ecg"))
+
+
+def test_store_that_the_export_was_not_trained_on_is_refused(bidmc, evaluate, monkeypatch, tmp_path):
+    module = importlib.import_module("evaluate")
+    monkeypatch.setattr(module, "open_store", lambda path: SimpleNamespace(hash="abc"))
+    arguments = ["--export", "e", "--task", "heart_rate", "--data", bidmc.line, "--out", str(tmp_path)]
+    with pytest.raises(UserError, match="pretrained on"):
+        evaluate([*arguments, "--train_subjects", "other_store"])
