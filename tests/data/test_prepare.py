@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -206,11 +205,7 @@ def test_disk_full_is_named_and_room_lets_it_finish(archive, reference, tmp_path
     out = tmp_path / "store"
     line = command(repository, archive, out, 1)
 
-    def limit() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
-
-    full = run(line, repository, preexec_fn=limit)
+    full = run(["bash", "-c", "trap '' XFSZ; ulimit -f 300; exec \"$@\"", "limited", *line], repository)
     assert full.returncode == 2, full.stderr
     assert str(out) in full.stderr
     assert "File too large" in full.stderr
