@@ -62,8 +62,8 @@ def compare(
     true_N, whose_N = label_B[row_N], subject_B[row_N]
     intervals, gains = {}, {}
     for name, metric in task.metrics.items():
-        intervals[name] = bootstrap(metric, true_N, predictions, whose_N)
-        others = bootstrap(metric, true_N, predictions, whose_N, reference=first)
+        intervals[name] = bootstrap(metric, true_N, predictions, whose_N, classes=bool(task.classes))
+        others = bootstrap(metric, true_N, predictions, whose_N, reference=first, classes=bool(task.classes))
         # bootstrap gives other - first
         gains[name] = {other: Interval(-gain.value, -gain.high, -gain.low) for other, gain in others.items()}
     return Comparison(row_N, predictions, intervals, gains)

@@ -55,6 +55,7 @@ def bootstrap(
     subject_N: np.ndarray,
     *,
     reference: str | None = None,
+    classes: bool = False,
     draws: int = DRAWS,
     level: float = LEVEL,
     seed: int = 0,
@@ -62,11 +63,15 @@ def bootstrap(
     """Return the metric of every prediction (N,) with its percentile interval over draws of whole subjects.
 
     All predictions see the same draws. With `reference`, a key of `predictions`, the values are differences from it:
-    paired, so that what is hard for both does not widen the interval.
+    paired, so that what is hard for both does not widen the interval. Where labels are `classes`, draws that lack one
+    of them are left out: a mean over fewer classes is another quantity.
     """
     rows = [np.flatnonzero(subject_N == subject) for subject in np.unique(subject_N)]
     rng = np.random.default_rng(seed)
     chosen = [np.concatenate([rows[k] for k in rng.integers(len(rows), size=len(rows))]) for _ in range(draws)]
+    if classes:
+        known = len(np.unique(true_N))
+        chosen = [n for n in chosen if len(np.unique(true_N[n])) == known]
     drawn = {
         name: np.array([metric(true_N[n], predicted_N[n]) for n in chosen]) for name, predicted_N in predictions.items()
     }

@@ -31,7 +31,8 @@ def write_probe_report(
         page.section(
             "Metrics",
             page.table(_rows(task, compared.intervals), _header(task)),
-            note="Value and 95 % interval of a bootstrap that draws whole subjects.",
+            note="Value and 95 % interval of a bootstrap that draws whole subjects."
+            + (" Draws that lack a class are left out." if task.classes else ""),
         ),
         page.section(
             "Pretrained minus the other",

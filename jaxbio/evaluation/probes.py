@@ -152,6 +152,8 @@ def _predict(
 ) -> np.ndarray:
     if len(np.unique(label_N)) == 1:
         return np.full(len(test_MD), label_N[0])
+    # The numbers of an embedding are nearly collinear: in float32 a weak penalty leaves the solver ill-conditioned.
+    feature_ND, test_MD = feature_ND.astype(np.float64), test_MD.astype(np.float64)
     centre_D, spread_D = feature_ND.mean(axis=0), feature_ND.std(axis=0)
     scale_D = np.where(spread_D > 0, spread_D, 1.0)
     with warnings.catch_warnings():

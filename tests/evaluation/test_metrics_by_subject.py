@@ -58,3 +58,11 @@ def test_paired_difference_is_narrower_than_either_interval():
     assert set(gain) == {"other"}
     assert gain["other"] == pytest.approx((0.1, 0.1, 0.1))
     assert single["other"].high - single["other"].low > 0.1
+
+
+def test_draws_without_a_rare_class_do_not_change_what_is_measured():
+    subject_N, true_N = np.repeat(np.arange(10), 4), np.zeros(40, int)
+    true_N[:4] = 1
+    named = {"constant": np.zeros(40, int)}
+    interval = metrics.bootstrap(metrics.balanced_accuracy, true_N, named, subject_N, classes=True, draws=200)
+    assert interval["constant"] == (0.5, 0.5, 0.5)

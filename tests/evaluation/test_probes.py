@@ -132,3 +132,14 @@ def test_subject_counts_as_seen_by_any_of_its_recordings():
     seen_B = protocol.find_seen(_Table(), np.full(4, "csv:a"), recording_B, subject_B)
     np.testing.assert_array_equal(seen_B, [True, True, False, False])
     assert not protocol.find_seen(_Table(), np.full(4, "csv:b"), recording_B, subject_B).any()
+
+
+def test_nearly_collinear_float32_features_are_read_without_warning(recwarn):
+    pytest.importorskip("sklearn")
+    rng = np.random.default_rng(0)
+    label_N = rng.normal(size=len(SUBJECTS))
+    feature_ND = (label_N[:, None] + 0.05 * rng.normal(size=(len(SUBJECTS), 3000))).astype(np.float32)
+    splits = probes.subject_folds(SUBJECTS, 3)
+    predicted_N = probes.predict_held_out(feature_ND, label_N, SUBJECTS, splits, probes.NUMBERS)
+    assert metrics.r2(label_N, predicted_N) > 0.9
+    assert not [warning for warning in recwarn if "ill-conditioned" in str(warning.message).lower()]
