@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxbio.config.faults import Fault, UserError
-from jaxbio.models.dense import uniform_fan_in
+from jaxbio.models.dense import dense_product, uniform_fan_in
 from jaxbio.models.dropout import Dropout
 
 
@@ -39,7 +39,11 @@ class WindowedAttention(nn.Module):
         """Return the attended tokens, (B, L, D) in `dtype`."""
         head_width = self.width // self.heads
         qkv_BL3HK = nn.DenseGeneral(
-            (3, self.heads, head_width), dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), name="qkv"
+            (3, self.heads, head_width),
+            dtype=self.dtype,
+            kernel_init=nn.initializers.xavier_uniform(),
+            dot_general=dense_product,
+            name="qkv",
         )(x_BLD)
         q_BLHK, k_BLHK, v_BLHK = qkv_BL3HK[:, :, 0], qkv_BL3HK[:, :, 1], qkv_BL3HK[:, :, 2]
         logit_BHLL = jnp.einsum(
@@ -48,6 +52,11 @@ class WindowedAttention(nn.Module):
         weight_BHLL = nn.softmax(jnp.where(allowed_LL[None, None], logit_BHLL, -jnp.inf)).astype(self.dtype)
         weight_BHLL = Dropout(self.dropout, self.dropout_bits)(weight_BHLL, train)
         y_BLHK = jnp.einsum("bhlm,bmhk->blhk", weight_BHLL, v_BLHK)
-        return nn.DenseGeneral(self.width, axis=(-2, -1), dtype=self.dtype, kernel_init=uniform_fan_in, name="output")(
-            y_BLHK
-        )
+        return nn.DenseGeneral(
+            self.width,
+            axis=(-2, -1),
+            dtype=self.dtype,
+            kernel_init=uniform_fan_in,
+            dot_general=dense_product,
+            name="output",
+        )(y_BLHK)

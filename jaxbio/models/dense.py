@@ -4,10 +4,14 @@ y_BLF = dense("feedforward_in", x_BLD, features=256, dtype=jnp.float32)    # ins
 """
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
+
+PRODUCT = "product"  # what rematerialisation policies call the result of a dense layer
 
 uniform_fan_in = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # U(-1, 1) / sqrt(fan_in)
 
@@ -24,5 +28,51 @@ def uniform_bias(fan_in: int) -> nn.initializers.Initializer:
 
 def dense(name: str, x: jax.Array, features: int, dtype: jnp.dtype) -> jax.Array:
     """Return `x` (..., inputs) through the calling module's dense layer `name`: (..., features) in `dtype`."""
-    layer = nn.Dense(features, dtype=dtype, kernel_init=uniform_fan_in, bias_init=uniform_bias(x.shape[-1]), name=name)
+    layer = nn.Dense(
+        features,
+        dtype=dtype,
+        kernel_init=uniform_fan_in,
+        bias_init=uniform_bias(x.shape[-1]),
+        dot_general=dense_product,
+        name=name,
+    )
     return layer(x)
+
+
+def dense_product(x: jax.Array, kernel: jax.Array, dimensions, precision=None, **_) -> jax.Array:
+    """Return the product of the last axes of `x` with the first axes of `kernel`, as `jax.lax.dot_general` has it.
+
+    Its gradient of the kernel comes out in the kernel's own layout. JAX's own rule computes it transposed, and turning
+    it round was a tenth of a CPU step.
+    """
+    (x_axes, kernel_axes), batch_axes = dimensions
+    count = len(x_axes)
+    assert tuple(x_axes) == tuple(range(x.ndim - count, x.ndim)), "contract the last axes of x"
+    assert tuple(kernel_axes) == tuple(range(count)), "contract the first axes of the kernel"
+    assert batch_axes == ((), ()), "no batch axes"
+    return checkpoint_name(_product(x, kernel, count, precision), PRODUCT)
+
+
+def _contract(left: jax.Array, right: jax.Array, left_axes: range, right_axes: range, precision) -> jax.Array:
+    axes = (tuple(left_axes), tuple(right_axes))
+    return jax.lax.dot_general(left, right, (axes, ((), ())), precision=precision)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _product(x: jax.Array, kernel: jax.Array, count: int, precision) -> jax.Array:
+    return _contract(x, kernel, range(x.ndim - count, x.ndim), range(count), precision)
+
+
+def _product_forward(x, kernel, count, precision):
+    return _product(x, kernel, count, precision), (x, kernel)
+
+
+def _product_backward(count, precision, kept, y_grad):
+    x, kernel = kept
+    leading = x.ndim - count
+    x_grad = _contract(y_grad, kernel, range(leading, y_grad.ndim), range(count, kernel.ndim), precision)
+    kernel_grad = _contract(x, y_grad, range(leading), range(leading), precision)
+    return x_grad, kernel_grad
+
+
+_product.defvjp(_product_forward, _product_backward)

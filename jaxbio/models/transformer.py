@@ -10,13 +10,13 @@ from flax import linen as nn
 
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.models.attention import WindowedAttention, window_mask
-from jaxbio.models.dense import dense
+from jaxbio.models.dense import PRODUCT, dense
 from jaxbio.models.dropout import Dropout
 
 # What a block keeps for its gradient; "none" is no rematerialisation at all.
 REMAT_POLICIES = {
     "full": jax.checkpoint_policies.nothing_saveable,
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "dots": jax.checkpoint_policies.save_only_these_names(PRODUCT),
 }
 
 

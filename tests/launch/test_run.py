@@ -151,7 +151,7 @@ def test_store_of_another_rate_or_length_is_refused(launch, untrained):
 def test_fewer_pairs_than_a_batch_and_batch_that_fits_no_streams(launch, untrained):
     faults = faults_of(lambda: launch("--config.train.batch=8192"))
     assert "fewer than a batch" in faults["train.batch"]
-    assert "multiple or a divisor" in faults_of(lambda: launch("--config.train.batch=12"))["train.batch"]
+    assert "multiple or a divisor" in faults_of(lambda: launch("--config.train.batch=3"))["train.batch"]
     assert untrained == []
 
 
