@@ -58,10 +58,3 @@ def test_a_batch_of_64_of_real_pairs_mixes_at_least_30_recordings(real_store):
     recording_R = parts[0] * 1_000_000 + parts[1]
     mixed = [np.unique(recording_R[index.rows_NM[order.draw(step)]]).size for step in range(200)]
     assert min(mixed) >= 30
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("cache", "least"), [("none", 0.8), ("host", 2.0)])
-def test_the_loader_keeps_up_with_raw_array_record(real_store, repository, cache, least):
-    result = run_bench(repository, real_store.path, "--config.train.batch=512", f"--config.data.cache={cache}")
-    assert result["ratio_to_raw"] >= least
