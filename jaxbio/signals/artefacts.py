@@ -12,17 +12,22 @@ from jaxbio.signals import filters
 
 FLAT_S = 0.5  # a signal that does not move for so long is held, not measured
 CLIPPED_S = 0.04  # rests at the segment's extreme for so long
+# Clipped for a while, at limits of its own: rests for so long at the extreme of so many seconds on either side. Of the
+# segments of CinC 2015 one in 60 holds such a rest; every clipped beat does.
+PINNED_S, PINNED_REACH_S = 0.06, 1.5
 
 
 @dataclass(frozen=True)
 class Gaps:
     """Faults of B segments: `missing_BN` NaN, infinite or flat, `clipped_BN`, `nan_frac_B`, `filled_BN` without NaN.
 
-    `offset_B` and `scale_B` are the middle and half of each row's range (float32); `constant_B`, `infinite_B` bool.
+    `pinned_BN` rests for 60 ms at the largest or smallest value of the 1.5 s on either side. `offset_B` and `scale_B`
+    are the middle and half of each row's range (float32); `constant_B`, `infinite_B` bool.
     """
 
     missing_BN: np.ndarray
     clipped_BN: np.ndarray
+    pinned_BN: np.ndarray
     nan_frac_B: np.ndarray
     infinite_B: np.ndarray
     constant_B: np.ndarray
@@ -56,6 +61,7 @@ def find_gaps(x_BN: np.ndarray, rate_hz: float) -> Gaps:
     return Gaps(
         missing_BN=flat_BN | ~finite_BN,
         clipped_BN=clipped_BN,
+        pinned_BN=_pinned(filled_BN, still_BN, rate_hz) & finite_BN,
         nan_frac_B=filters.share(~finite_BN),
         infinite_B=infinite_B,
         constant_B=~(scale_B > np.finfo(np.float32).tiny),
@@ -69,6 +75,26 @@ def _filled(x_N: np.ndarray, finite_N: np.ndarray) -> np.ndarray:
     """Return x_N with everything not finite replaced by linear interpolation, all zeros where nothing is finite."""
     at = np.flatnonzero(finite_N)
     return np.interp(np.arange(len(x_N)), at, x_N[at]).astype(x_N.dtype) if len(at) else np.zeros_like(x_N)
+
+
+def _pinned(filled_BN: np.ndarray, still_BN: np.ndarray, rate_hz: float) -> np.ndarray:
+    """Return the samples of runs of equal ones, of 60 ms or more, at the largest or smallest value nearby."""
+    held_BN = _runs_of_equal(still_BN, max(3, round(PINNED_S * rate_hz)))
+    row_J, index_J = np.nonzero(held_BN)
+    if not len(row_J):
+        return held_BN
+    # blocks of 0.1 s are near enough, and a tenth of the work
+    row_R, row_J = np.unique(row_J, return_inverse=True)
+    block = max(1, round(0.1 * rate_hz))
+    starts = filters.block_starts(filled_BN.shape[-1], block)
+    width = 2 * round(PINNED_REACH_S / 0.1) + 1
+    x_RN = filled_BN[row_R]
+    high_RK = filters.running_max(np.maximum.reduceat(x_RN, starts, axis=-1), width)
+    low_RK = -filters.running_max(-np.minimum.reduceat(x_RN, starts, axis=-1), width)
+    value_J, block_J = x_RN[row_J, index_J], np.minimum(index_J // block, len(starts) - 1)
+    inside_J = (value_J < high_RK[row_J, block_J]) & (value_J > low_RK[row_J, block_J])
+    held_BN[row_R[row_J[inside_J]], index_J[inside_J]] = False
+    return held_BN
 
 
 def _runs_of_equal(still_BN: np.ndarray, least: int) -> np.ndarray:

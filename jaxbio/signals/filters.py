@@ -133,6 +133,11 @@ def in_runs(flag_BT: np.ndarray, least: int) -> np.ndarray:
     return _doubling(extended(starts_BT, least - 1, least - 1, False), least, np.logical_or)
 
 
+def grown(flag_BT: np.ndarray, reach: int) -> np.ndarray:
+    """Return `flag_BT` (bool) with every flagged stretch longer by `reach` samples at both ends."""
+    return _doubling(extended(flag_BT, reach, reach, False), 2 * reach + 1, np.logical_or)
+
+
 def _doubling(x_BT: np.ndarray, width: int, combine: np.ufunc) -> np.ndarray:
     """Combine `width` neighbours by an idempotent ufunc in log2(width) passes; the result is width - 1 shorter."""
     span = 1

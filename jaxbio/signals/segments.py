@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxbio.signals import author, filters, quality, templates
+from jaxbio.signals import author, disturbances, filters, quality, templates
 from jaxbio.signals.artefacts import Gaps, find_gaps
-from jaxbio.signals.beats import DETECTION_HZ, Beats, find_pulses, find_r_peaks, rate_bpm
+from jaxbio.signals.beats import DETECTION_HZ, find_pulses, find_r_peaks, rate_bpm
 
 REASONS: tuple[str, ...] = ("kept", "infinite", "missing", "constant")  # where several hold, the first counts
 ROLES: tuple[str, ...] = ("ppg", "ecg", "abp")
@@ -20,9 +20,7 @@ ANALYSIS_HZ = 300.0  # scores are those of this rate, whatever rate a store has 
 RATE_COLUMNS = {"ecg": "heart_rate_bpm", "ppg": "pulse_rate_bpm", "abp": "abp_rate_bpm"}
 # window about a beat, seconds before and after, and the step of its samples
 _WINDOWS = {"ecg": (0.25, 0.40, 1 / 150), "ppg": (0.20, 0.45, 1 / 75), "abp": (0.20, 0.45, 1 / 75)}
-_BEAT_REACH_S = 1.5  # farther from a beat than this, a signal without beats is artefact
 _BLOCK = 40  # segments measured at once: more fall out of the processor's cache
-_CELL_S = 0.1  # grid on which artefacts of several channels are joined
 
 
 @dataclass(frozen=True)
@@ -53,9 +51,9 @@ def measure(
     row's result does not depend on the rows beside it, to the last bit.
 
     Columns, (B,) float32: missing_frac (largest of the channels; NaN or flat), artefact_frac (share of the segment
-    where some channel is missing, clipped, or in beats that no template fits), quality_waveform, quality_author (means
-    over channels), heart_rate_bpm, pulse_rate_bpm, abp_rate_bpm (NaN where unknown); and by channel, prefixed by its
-    role: missing_frac, clipped_frac, artefact_frac, beats, template, band, waveform, author, for pulses also snr and
+    where some channel is artefact, see `disturbances`), quality_waveform, quality_author (means over channels),
+    heart_rate_bpm, pulse_rate_bpm, abp_rate_bpm (NaN where unknown); and by channel, prefixed by its role:
+    missing_frac, clipped_frac, artefact_frac, beats, template, band, waveform, author, for pulses also snr and
     author_snr, author_perf, author_skew, author_rel, author_ent.
 
     Raises ValueError for a role that has no score or no signal, for less than 5 s, and for unlike numbers of rows.
@@ -90,7 +88,7 @@ def _measure_block(
     """Return what `measure` does, of a number of segments that the processor's cache holds."""
     rows, duration_s = len(next(iter(raw.values()))), length / rate_hz
     x_BCT = np.empty((rows, len(raw), length), np.float32)
-    artefact_BK = np.zeros((rows, max(1, round(duration_s / _CELL_S))), bool)
+    artefact_BK = np.zeros((rows, disturbances.count_cells(duration_s)), bool)
     reasons = {reason: np.zeros(rows, bool) for reason in REASONS[1:]}
     columns: dict[str, np.ndarray] = {}
     for number, (role, x_BN) in enumerate(raw.items()):
@@ -151,7 +149,9 @@ def _score_channel(
     )
     rho_B = templates.mean_fit(fit_J, beats)
     lost_frac_B = filters.share(bad_BN)
-    artefact_BK = _artefact_cells(bad_BN, beats, fit_J, duration_s)
+    cells = disturbances.count_cells(duration_s)
+    lost_BK, pinned_BK = (disturbances.cells_of(flag_BN, cells) for flag_BN in (bad_BN, gaps.pinned_BN))
+    artefact_BK = disturbances.find_artefacts(analysed_BT, lost_BK, pinned_BK, beats, fit_J, duration_s)
     terms = {
         "missing_frac": filters.share(gaps.missing_BN),
         "clipped_frac": filters.share(gaps.clipped_BN),
@@ -178,26 +178,3 @@ def _is_whole(
     first_J = np.floor(start_J * rate_hz).astype(np.intp).clip(0, missing_BN.shape[-1])
     last_J = np.ceil(stop_J * rate_hz).astype(np.intp).clip(0, missing_BN.shape[-1])
     return total_BN[row_J, last_J] == total_BN[row_J, first_J]
-
-
-def _artefact_cells(bad_BN: np.ndarray, beats: Beats, fit_J: np.ndarray, duration_s: float) -> np.ndarray:
-    """Return which cells of 0.1 s are artefact: a bad sample in them, or no beat near that a template fits."""
-    rows, samples = bad_BN.shape
-    cells = max(1, round(duration_s / _CELL_S))
-    # beats whose window was cut off by a gap or an end cover their cells too: the gap itself says what is bad
-    covers_J = ~(fit_J < templates.FITS)
-    same_J = beats.row_J[1:] == beats.row_J[:-1]
-    middle_J = 0.5 * (beats.time_J[1:] + beats.time_J[:-1])
-    start_J, stop_J = beats.time_J - _BEAT_REACH_S, beats.time_J + _BEAT_REACH_S
-    start_J[1:] = np.where(same_J, np.maximum(start_J[1:], middle_J), start_J[1:])
-    stop_J[:-1] = np.where(same_J, np.minimum(stop_J[:-1], middle_J), stop_J[:-1])
-    first_J = np.rint(start_J / duration_s * cells).astype(np.intp).clip(0, cells)[covers_J]
-    last_J = np.rint(stop_J / duration_s * cells).astype(np.intp).clip(0, cells)[covers_J]
-    base_J = beats.row_J[covers_J] * (cells + 1)
-    size = rows * (cells + 1)
-    edges = np.bincount(base_J + first_J, minlength=size) - np.bincount(base_J + last_J, minlength=size)
-    covered_BK = np.cumsum(edges.reshape(rows, cells + 1)[:, :cells], axis=-1) > 0
-    if not bad_BN.any():
-        return ~covered_BK
-    starts = (np.arange(cells) * samples) // cells
-    return ~covered_BK | np.logical_or.reduceat(bad_BN, starts, axis=-1)

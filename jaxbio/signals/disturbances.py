@@ -1,0 +1,177 @@
+"""Which 0.1-s cells of a segment are artefact: lost, pinned at a limit, disturbed, or in beats that no template fits.
+
+A template fits motion by chance as often as not, so that beats alone find half of it, and none of a wandering baseline.
+What sways, swells or trembles far beyond the quiet half of its own segment is artefact whatever fits it. Rhythm is
+none: windows hold a beat or two and are compared by size, never by when the beats come.
+
+The constants were chosen on artefacts planted on synthetic segments of even seed and on the even-numbered records of
+BIDMC and CinC 2015; tests/signals/test_disturbances.py holds them to others.
+
+    artefact_BK = find_artefacts(x_BT, lost_BK, pinned_BK, beats, fit_J, duration_s=30.0)
+"""
+
+import numpy as np
+
+from jaxbio.signals import filters, templates
+from jaxbio.signals.beats import Beats
+
+CELL_S = 0.1  # grid on which artefacts of several channels are joined
+BEAT_REACH_S = 1.5  # farther from a beat than this, a signal without beats is artefact
+
+# The measure of a segment is its quiet half: the median of the quieter half of its cells, of those whose beats fit.
+QUIET = 0.25
+MIN_QUIET_S = 5.0  # of less than this all that was not lost is taken
+
+# Limits, as multiples of the quiet RMS of the signal and of the quiet half's own value of the same quantity.
+# Range of the baseline within 2.1 s. Of clean synthetic segments and clean leads it stays below 1.6 and 1.9 RMS in
+# breathing, fibrillation and ectopy; planted wander or motion of -5 dB has a median of 2.8, of -10 dB of 4.8.
+SWAY_RMS, SWAY_QUIET = 2.3, 2.0
+SWAY_ON = 0.5  # a disturbance reaches as far as half of that
+# RMS within 2.1 s: ventricular beats among narrow ones stay below 2.4.
+SIZE_RMS = 3.0
+# RMS of the steps between samples, between beats: clean ones stay below 0.2; noise of -5 dB has 0.8 and more.
+ROUGH_RMS, ROUGH_QUIET = 0.4, 3.0
+
+# Windows and gaps, in cells
+_WINDOW = 21  # holds a beat at 30 a minute
+_BASELINE = (9, 7)  # two means in a row: little remains of beats from 60 a minute up
+_BETWEEN = 5  # up to 150 beats a minute, holds a cell without QRS complex or upslope
+_SWAY_REACH, _SIZE_REACH = 6, 3  # by how much those windows see a disturbance from outside
+_SWAY_GAP = 10  # a slow wave rests this long at its turns
+_PIN_GAP, _PIN_REACH = 21, 4  # clipped in every beat is clipped throughout; a clipped beat is so as a whole
+_GAP = 8  # less than a beat between two artefacts is nothing to rely on
+
+
+def find_artefacts(
+    x_BT: np.ndarray, lost_BK: np.ndarray, pinned_BK: np.ndarray, beats: Beats, fit_J: np.ndarray, duration_s: float
+) -> np.ndarray:
+    """Return which cells (B, K) are artefact.
+
+    x_BT: the signal at 300 Hz, in any unit. lost_BK: cells with a lost sample; pinned_BK: with one that rests at a
+    limit. fit_J: each beat's correlation with the nearest template, NaN where its window was cut off.
+    """
+    covered_BK, fitted_BK = _covered(beats, fit_J, lost_BK.shape[1], duration_s)
+    pinned_BK = filters.grown(_bridged(pinned_BK, _PIN_GAP), _PIN_REACH)
+    disturbed_BK = _disturbed(x_BT, lost_BK, fitted_BK & ~pinned_BK)
+    return _bridged(lost_BK | pinned_BK | disturbed_BK | ~covered_BK, _GAP)
+
+
+def count_cells(duration_s: float) -> int:
+    """Return K, the number of cells of a segment."""
+    return max(1, round(duration_s / CELL_S))
+
+
+def cells_of(flag_BN: np.ndarray, cells: int) -> np.ndarray:
+    """Return which of K equal cells hold a flagged sample: (B, N) to (B, K) bool."""
+    rows, samples = flag_BN.shape
+    if not flag_BN.any():
+        return np.zeros((rows, cells), bool)
+    return np.logical_or.reduceat(flag_BN, (np.arange(cells) * samples) // cells, axis=-1)
+
+
+def _covered(beats: Beats, fit_J: np.ndarray, cells: int, duration_s: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return which cells (B, K) are nearest to a beat that is no artefact, and which to one that a template fits.
+
+    One odd beat between beats that fit is an extra beat; two in a row are artefact. Beats whose window was cut off by
+    a gap or an end cover their cells: the gap itself says what is bad.
+    """
+    same_J = beats.row_J[1:] == beats.row_J[:-1]
+    odd_J = fit_J < templates.FITS
+    beside_J = np.zeros(len(odd_J), bool)
+    beside_J[1:] |= same_J & odd_J[:-1]
+    beside_J[:-1] |= same_J & odd_J[1:]
+    middle_J = 0.5 * (beats.time_J[1:] + beats.time_J[:-1])
+    start_J, stop_J = beats.time_J - BEAT_REACH_S, beats.time_J + BEAT_REACH_S
+    start_J[1:] = np.where(same_J, np.maximum(start_J[1:], middle_J), start_J[1:])
+    stop_J[:-1] = np.where(same_J, np.minimum(stop_J[:-1], middle_J), stop_J[:-1])
+    first_J = np.rint(start_J / duration_s * cells).astype(np.intp).clip(0, cells)
+    last_J = np.rint(stop_J / duration_s * cells).astype(np.intp).clip(0, cells)
+
+    def near(chosen_J: np.ndarray) -> np.ndarray:
+        base_J, size = beats.row_J[chosen_J] * (cells + 1), len(beats.count_B) * (cells + 1)
+        edges = np.bincount(base_J + first_J[chosen_J], minlength=size)
+        edges -= np.bincount(base_J + last_J[chosen_J], minlength=size)
+        return np.cumsum(edges.reshape(-1, cells + 1)[:, :cells], axis=-1) > 0
+
+    return near(~(odd_J & beside_J)), near(fit_J >= templates.FITS)
+
+
+def _disturbed(x_BT: np.ndarray, lost_BK: np.ndarray, fitted_BK: np.ndarray) -> np.ndarray:
+    """Return which cells sway, swell or tremble beyond the limits, against the quiet half of the fitted cells."""
+    mean_BK, power_BK, step_BK = _moments(x_BT, lost_BK)
+    quiet_BK = fitted_BK & ~lost_BK
+    few_B = quiet_BK.sum(axis=-1) < MIN_QUIET_S / CELL_S
+    quiet_BK |= few_B[:, None] & ~lost_BK
+
+    middle_BK = _mean(mean_BK, _WINDOW)
+    size_BK = np.sqrt(np.maximum(_mean(power_BK, _WINDOW) - middle_BK * middle_BK, 0))
+    rms_B1 = _quiet(size_BK, quiet_BK)
+    disturbed_BK = _narrowed(size_BK > SIZE_RMS * rms_B1, _SIZE_REACH)
+
+    baseline_BK = _mean(_mean(mean_BK, _BASELINE[0]), _BASELINE[1])
+    sway_BK = filters.running_max(baseline_BK, _WINDOW) + filters.running_max(-baseline_BK, _WINDOW)
+    limit_B1 = np.maximum(SWAY_RMS * rms_B1, SWAY_QUIET * _quiet(sway_BK, quiet_BK))
+    swaying_BK = _stretches_with(sway_BK > SWAY_ON * limit_B1, sway_BK > limit_B1)
+    disturbed_BK |= _narrowed(_bridged(swaying_BK, _SWAY_GAP), _SWAY_REACH)
+
+    # the least of every half second, and the most of those that hold a cell: QRS complexes and upslopes drop out
+    rough_BK = filters.running_max(-filters.running_max(-np.sqrt(step_BK), _BETWEEN), _BETWEEN)
+    disturbed_BK |= rough_BK > np.maximum(ROUGH_RMS * rms_B1, ROUGH_QUIET * _quiet(rough_BK, quiet_BK))
+    return disturbed_BK
+
+
+def _moments(x_BT: np.ndarray, lost_BK: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the mean, the mean square, and the mean square of the steps in each cell (B, K).
+
+    A cell with something lost repeats the one before it, so that a gap is neither quiet nor a jump.
+    """
+    rows, cells = lost_BK.shape
+    width = round(x_BT.shape[-1] / cells)
+    if (short := cells * width - x_BT.shape[-1]) > 0:
+        x_BT = np.concatenate([x_BT, x_BT[:, -1:].repeat(short, axis=1)], axis=1)
+    cell_BKW = x_BT[:, : cells * width].reshape(rows, cells, width)
+    step_BKW = cell_BKW[..., 1:] - cell_BKW[..., :-1]
+    mean_BK = cell_BKW.mean(axis=-1)
+    power_BK = np.einsum("bkw,bkw->bk", cell_BKW, cell_BKW) / width
+    step_BK = np.einsum("bkw,bkw->bk", step_BKW, step_BKW) / (width - 1)
+    if not lost_BK.any():
+        return mean_BK, power_BK, step_BK
+    source_BK = np.maximum.accumulate(np.where(lost_BK, 0, np.arange(cells)), axis=-1)
+    mean_BK, power_BK, step_BK = (
+        np.take_along_axis(value_BK, source_BK, axis=-1) for value_BK in (mean_BK, power_BK, step_BK)
+    )
+    return mean_BK, power_BK, step_BK
+
+
+def _mean(value_BK: np.ndarray, width: int) -> np.ndarray:
+    """Return the mean over a centred window of `width` cells, of those that exist at the ends."""
+    return filters.running_mean(value_BK, width) / filters.running_mean(np.ones_like(value_BK[:1]), width)
+
+
+def _quiet(value_BK: np.ndarray, counts_BK: np.ndarray) -> np.ndarray:
+    """Return the QUIET quantile (B, 1) of each row's values that count; infinite where none does."""
+    sorted_BK = np.sort(np.where(counts_BK, value_BK, np.float32(np.inf)), axis=-1)
+    at_B1 = (QUIET * counts_BK.sum(axis=-1, keepdims=True)).astype(np.intp)
+    return np.take_along_axis(sorted_BK, at_B1, axis=-1)
+
+
+def _stretches_with(flag_BK: np.ndarray, strong_BK: np.ndarray) -> np.ndarray:
+    """Return those stretches of flagged cells that hold a strong one."""
+    starts_BK = flag_BK.copy()
+    starts_BK[:, 1:] &= ~flag_BK[:, :-1]
+    stretch_BK = np.cumsum(starts_BK).reshape(flag_BK.shape)
+    holds = np.zeros(int(stretch_BK[-1, -1]) + 1, bool)
+    holds[stretch_BK[strong_BK]] = True
+    return flag_BK & holds[stretch_BK]
+
+
+def _narrowed(flag_BK: np.ndarray, reach: int) -> np.ndarray:
+    """Return flagged stretches without the first and last `reach` cells; none is lost at the segment's ends."""
+    return ~filters.grown(~flag_BK, reach) if flag_BK.any() else flag_BK
+
+
+def _bridged(flag_BK: np.ndarray, gap: int) -> np.ndarray:
+    """Return flags with every gap of fewer than `gap` cells between two of them closed; the ends stay open."""
+    if not flag_BK.any():
+        return flag_BK
+    return ~filters.in_runs(filters.extended(~flag_BK, gap, gap, True), gap)[:, gap:-gap]
