@@ -55,13 +55,17 @@ def find_gaps(x_BN: np.ndarray, rate_hz: float) -> Gaps:
     scale_B = 0.5 * high_B - 0.5 * low_B
     still_BN = np.zeros(x_BN.shape, bool)
     still_BN[:, 1:] = filled_BN[:, 1:] == filled_BN[:, :-1]
-    flat_BN = _runs_of_equal(still_BN, round(FLAT_S * rate_hz))
+    pinned_BN = _runs_of_equal(still_BN, max(3, round(PINNED_S * rate_hz)))
+    flat_BN = np.zeros(x_BN.shape, bool)
+    if len(resting_R := np.flatnonzero(pinned_BN.any(axis=-1))):
+        flat_BN[resting_R] = _runs_of_equal(still_BN[resting_R], round(FLAT_S * rate_hz))
+        pinned_BN[resting_R] = _at_limits(filled_BN[resting_R], pinned_BN[resting_R] & finite_BN[resting_R], rate_hz)
     extreme_BN = (filled_BN == low_B[:, None]) | (filled_BN == high_B[:, None])
     clipped_BN = filters.in_runs(extreme_BN, max(3, round(CLIPPED_S * rate_hz))) & finite_BN
     return Gaps(
         missing_BN=flat_BN | ~finite_BN,
         clipped_BN=clipped_BN,
-        pinned_BN=_pinned(filled_BN, still_BN, rate_hz) & finite_BN,
+        pinned_BN=pinned_BN,
         nan_frac_B=filters.share(~finite_BN),
         infinite_B=infinite_B,
         constant_B=~(scale_B > np.finfo(np.float32).tiny),
@@ -77,24 +81,17 @@ def _filled(x_N: np.ndarray, finite_N: np.ndarray) -> np.ndarray:
     return np.interp(np.arange(len(x_N)), at, x_N[at]).astype(x_N.dtype) if len(at) else np.zeros_like(x_N)
 
 
-def _pinned(filled_BN: np.ndarray, still_BN: np.ndarray, rate_hz: float) -> np.ndarray:
-    """Return the samples of runs of equal ones, of 60 ms or more, at the largest or smallest value nearby."""
-    held_BN = _runs_of_equal(still_BN, max(3, round(PINNED_S * rate_hz)))
-    row_J, index_J = np.nonzero(held_BN)
-    if not len(row_J):
-        return held_BN
-    # blocks of 0.1 s are near enough, and a tenth of the work
-    row_R, row_J = np.unique(row_J, return_inverse=True)
-    block = max(1, round(0.1 * rate_hz))
-    starts = filters.block_starts(filled_BN.shape[-1], block)
+def _at_limits(x_RN: np.ndarray, flag_RN: np.ndarray, rate_hz: float) -> np.ndarray:
+    """Return those flagged samples that nothing nearby exceeds, or nothing falls below."""
+    block = max(1, round(0.1 * rate_hz))  # near enough, and a tenth of the work
+    starts = filters.block_starts(x_RN.shape[-1], block)
     width = 2 * round(PINNED_REACH_S / 0.1) + 1
-    x_RN = filled_BN[row_R]
     high_RK = filters.running_max(np.maximum.reduceat(x_RN, starts, axis=-1), width)
     low_RK = -filters.running_max(-np.minimum.reduceat(x_RN, starts, axis=-1), width)
+    row_J, index_J = np.nonzero(flag_RN)
     value_J, block_J = x_RN[row_J, index_J], np.minimum(index_J // block, len(starts) - 1)
-    inside_J = (value_J < high_RK[row_J, block_J]) & (value_J > low_RK[row_J, block_J])
-    held_BN[row_R[row_J[inside_J]], index_J[inside_J]] = False
-    return held_BN
+    flag_RN[row_J, index_J] = (value_J >= high_RK[row_J, block_J]) | (value_J <= low_RK[row_J, block_J])
+    return flag_RN
 
 
 def _runs_of_equal(still_BN: np.ndarray, least: int) -> np.ndarray:

@@ -131,7 +131,7 @@ def _moments(x_BT: np.ndarray, lost_BK: np.ndarray) -> tuple[np.ndarray, np.ndar
         x_BT = np.concatenate([x_BT, x_BT[:, -1:].repeat(short, axis=1)], axis=1)
     cell_BKW = x_BT[:, : cells * width].reshape(rows, cells, width)
     step_BKW = cell_BKW[..., 1:] - cell_BKW[..., :-1]
-    mean_BK = cell_BKW.mean(axis=-1)
+    mean_BK = np.einsum("bkw->bk", cell_BKW) / width
     power_BK = np.einsum("bkw,bkw->bk", cell_BKW, cell_BKW) / width
     step_BK = np.einsum("bkw,bkw->bk", step_BKW, step_BKW) / (width - 1)
     if not lost_BK.any():
