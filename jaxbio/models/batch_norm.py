@@ -15,7 +15,7 @@ MOMENTUM = 0.9  # PyTorch's momentum 0.1, the published networks' default
 
 
 class BatchNorm(nn.Module):
-    """Normalise the last axis over all others, in float32.
+    """Normalise the last axis over all others, in float32 (float64 for such an `x`).
 
     x (..., C) of any float type -> the same shape and type. `affine` adds scale and bias. In training the population
     variance normalises, and the variance that is reported for the running statistics is multiplied by n / (n - 1), as
@@ -30,20 +30,20 @@ class BatchNorm(nn.Module):
         channels = x.shape[-1]
         running_mean_C = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32).value
         running_var_C = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32).value
-        x32 = x.astype(jnp.float32)
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         axes = tuple(range(x.ndim - 1))
-        mean_C, var_C = running_mean_C, running_var_C
+        mean_C, var_C = running_mean_C.astype(wide.dtype), running_var_C.astype(wide.dtype)
         if train:
             count = x.size // channels
-            mean_C = jnp.mean(x32, axes)
-            var_C = jnp.mean(jnp.square(x32 - _last(mean_C, x.ndim)), axes)
+            mean_C = jnp.mean(wide, axes)
+            var_C = jnp.mean(jnp.square(wide - _last(mean_C, x.ndim)), axes)
             self._report("mean", mean_C)
             self._report("var", var_C * (count / max(count - 1, 1)))
-        gain_C, shift_C = jax.lax.rsqrt(var_C + self.epsilon), jnp.zeros(channels)
+        gain_C, shift_C = jax.lax.rsqrt(var_C + self.epsilon), jnp.zeros(channels, wide.dtype)
         if self.affine:
             gain_C *= self.param("scale", nn.initializers.ones, (channels,), jnp.float32)
             shift_C = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
-        return (x32 * _last(gain_C, x.ndim) + _last(shift_C - mean_C * gain_C, x.ndim)).astype(x.dtype)
+        return (wide * _last(gain_C, x.ndim) + _last(shift_C - mean_C * gain_C, x.ndim)).astype(x.dtype)
 
     def _report(self, name: str, value):
         self.sow("moments", name, value, init_fn=lambda: jnp.zeros(()), reduce_fn=lambda _, new: new)

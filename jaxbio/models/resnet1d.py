@@ -7,10 +7,10 @@ output is one token. Layers are named as in the reference, so that its weights m
 """
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from jaxbio.models.batch_norm import BatchNorm
+from jaxbio.models.convolution import convolve
 
 # depth -> block, blocks a stage (He et al. 2016, table 1)
 DEPTHS = {
@@ -24,11 +24,7 @@ STEM_WIDTH, STEM_TAPS, STEM_STRIDE = 48, 80, 4
 
 
 class Convolution(nn.Module):
-    """A 1-D convolution over (B, T, C) -> (B, outputs, width), in `dtype`.
-
-    One tap is written as the matrix product it is: the gradient of a 1-D convolution is slow on a CPU, and two thirds
-    of a bottleneck network's products have one tap (1.5 times the speed of ResNet-50 forward and backward).
-    """
+    """A 1-D convolution over (B, T, C) -> (B, outputs, width), in `dtype`."""
 
     width: int
     taps: int
@@ -43,15 +39,7 @@ class Convolution(nn.Module):
         # Kaiming normal over the outputs, as the reference initialises
         kernel_WCD = self.param("kernel", nn.initializers.variance_scaling(2.0, "fan_out", "normal"), kernel_shape)
         x_BTC, kernel_WCD = x_BTC.astype(self.dtype), kernel_WCD.astype(self.dtype)
-        if self.taps == 1:
-            # the end is named so that a symbolic length (jax.export) has the same formula as after a convolution
-            end = (x_BTC.shape[1] - 1) // self.stride * self.stride + 1
-            x_BTD = x_BTC[:, : end : self.stride] @ kernel_WCD[0]
-        else:
-            padding = [(self.padding, self.padding)]
-            x_BTD = jax.lax.conv_general_dilated(
-                x_BTC, kernel_WCD, (self.stride,), padding, dimension_numbers=("NWC", "WIO", "NWC")
-            )
+        x_BTD = convolve(x_BTC, kernel_WCD, self.stride, self.padding)
         if self.use_bias:
             bias_D = self.param("bias", nn.initializers.zeros, (self.width,))
             x_BTD = x_BTD + bias_D.astype(self.dtype).reshape(1, 1, -1)

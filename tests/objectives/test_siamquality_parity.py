@@ -1,4 +1,8 @@
-"""SiamQuality equals the published PyTorch implementation, number by number (tolerances: the arrays' README)."""
+"""SiamQuality equals the published PyTorch implementation, number by number (tolerances: the arrays' README).
+
+Gradients are compared in float64. In float32 a ReLU within rounding of zero may switch and change single gradients by
+up to a hundredth of the largest entry, as that README foresees; which one does depends on the order of a sum.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -30,11 +34,12 @@ KEYS = {"augment": jax.random.key(0), "dropout": jax.random.key(0)}
 class Reference:
     """One group of the arrays, and our network with its weights."""
 
-    def __init__(self, arrays, group: str):
+    def __init__(self, arrays, group: str, dtype: str = "float32"):
         self.group, self.arrays = group, arrays
         config = fields.defaults("resnet1d", "quality_siamese")
         still = {f"augment.{name}_prob": 0.0 for name in ("noise", "scale", "offset", "block")}
-        self.config = fields.change(config, {"data.scaling": "unit", **still, **GROUPS[group]})
+        settings = {"data.scaling": "physical", "precision.compute": dtype, **still, **GROUPS[group]}
+        self.config = fields.change(config, settings)
         self.objective = make_objective(self.config)
         module = self.objective.encoders["encoder"][0]
         weights = {name.removeprefix(f"{group}/model/"): arrays[name] for name in arrays.files if "/model/" in name}
@@ -45,11 +50,12 @@ class Reference:
         self.network = make_network(
             module, settings.projector_width, settings.projector_layers, settings.predictor_hidden
         )
-        # the file's input is q / 32767 in 0..1; unit scaling reads (q + 32767) / 65534
-        pair = np.stack([arrays["x_good_BCT"], arrays["x_bad_BCT"]], axis=1)
+        # The input to its last bit: the reference in float64 gives gradients two thousandths apart for q / 32767
+        # and for the same rounded to float32, which switches a ReLU that lies 4e-6 above zero.
+        pair = [arrays[f"x_{view}_BCT"].astype(np.float32) / np.float32(32767) for view in ("good", "bad")]
         self.batch = {
-            "segment_BMCT": (2 * pair.astype(np.int32) - 32767).astype(np.int16),
-            "scale_BMC2": np.ones((6, 2, 1, 2), np.float32),
+            "segment_BMCT": np.stack(pair, axis=1),
+            "scale_BMC2": np.broadcast_to(np.float32([0, 1]), (6, 2, 1, 2)),
             "row_BM": np.arange(12, dtype=np.uint32).reshape(6, 2),
         }
         self.loss = jax.jit(
@@ -101,24 +107,33 @@ def test_features_projections_and_predictions_equal_the_reference(reference, mod
                 np.testing.assert_allclose(mean_BD, reference[f"eval/stage{stage}_good_mean_BD"], atol=5e-5)
 
 
-@pytest.mark.parametrize(("mode", "tolerance"), [("eval", 1e-4), ("train", 1e-3)])
-def test_loss_and_gradients_equal_the_reference(reference, mode, tolerance):
-    (loss, _), grads = reference.loss(reference.params, reference.stats, mode == "train")
-    np.testing.assert_allclose(loss, reference[f"{mode}/loss"], atol=1e-5)
+def assert_gradients_close(reference, mode, grads, of_norm, of_largest):
     ours = to_reference("siamquality", {"params": grads})
     for name, norm in reference.stored(f"{mode}/grad_norm").items():
         if mode == "train" and name in SILENT[reference.group]:
             assert np.linalg.norm(ours[name]) < 1e-5, name
         else:
-            np.testing.assert_allclose(np.linalg.norm(ours[name]), norm, rtol=tolerance, err_msg=name)
+            np.testing.assert_allclose(np.linalg.norm(ours[name]), norm, rtol=of_norm, err_msg=name)
     whole = reference.stored(f"{mode}/grad")
     assert whole
-    # In float32 one ReLU of the bottleneck network (channel 71 of the second stage) lies within rounding of zero and
-    # switches in training: about 1 % of the largest entry, as the arrays' README foresees; the norms do not move, and
-    # computed in float64 the same gradients agree to 9e-6.
-    largest = 1.5e-2 if (reference.group, mode) == ("bottleneck", "train") else tolerance
     for name, grad in whole.items():
-        np.testing.assert_allclose(ours[name], grad, atol=largest * np.abs(grad).max(), err_msg=name)
+        np.testing.assert_allclose(ours[name], grad, atol=of_largest * np.abs(grad).max(), err_msg=name)
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+@pytest.mark.parametrize("group", GROUPS)
+def test_loss_and_gradients_equal_the_reference(group, mode, parity_dir):
+    with np.load(parity_dir / "siamquality.npz") as arrays, jax.enable_x64(True):
+        reference = Reference(arrays, group, "float64")
+        (loss, _), grads = reference.loss(reference.params, reference.stats, mode == "train")
+        np.testing.assert_allclose(loss, reference[f"{mode}/loss"], atol=1e-6)
+        assert_gradients_close(reference, mode, grads, of_norm=2e-5, of_largest=5e-5)
+
+
+def test_loss_and_gradients_in_float32_equal_the_reference(reference):
+    (loss, _), grads = reference.loss(reference.params, reference.stats, True)
+    np.testing.assert_allclose(loss, reference["train/loss"], atol=1e-5)
+    assert_gradients_close(reference, "train", grads, of_norm=1e-3, of_largest=1.5e-2)
 
 
 def test_running_statistics_after_a_step_equal_the_reference(reference):
