@@ -64,9 +64,10 @@ def count_cells(duration_s: float) -> int:
 def cells_of(flag_BN: np.ndarray, cells: int) -> np.ndarray:
     """Return which of K equal cells hold a flagged sample: (B, N) to (B, K) bool."""
     rows, samples = flag_BN.shape
-    if not flag_BN.any():
-        return np.zeros((rows, cells), bool)
-    return np.logical_or.reduceat(flag_BN, (np.arange(cells) * samples) // cells, axis=-1)
+    cell_BK = np.zeros((rows, cells), bool)
+    if len(some_R := np.flatnonzero(flag_BN.any(axis=-1))):
+        cell_BK[some_R] = np.logical_or.reduceat(flag_BN[some_R], (np.arange(cells) * samples) // cells, axis=-1)
+    return cell_BK
 
 
 def _covered(beats: Beats, fit_J: np.ndarray, cells: int, duration_s: float) -> tuple[np.ndarray, np.ndarray]:
@@ -134,12 +135,10 @@ def _moments(x_BT: np.ndarray, lost_BK: np.ndarray) -> tuple[np.ndarray, np.ndar
     mean_BK = np.einsum("bkw->bk", cell_BKW) / width
     power_BK = np.einsum("bkw,bkw->bk", cell_BKW, cell_BKW) / width
     step_BK = np.einsum("bkw,bkw->bk", step_BKW, step_BKW) / (width - 1)
-    if not lost_BK.any():
-        return mean_BK, power_BK, step_BK
-    source_BK = np.maximum.accumulate(np.where(lost_BK, 0, np.arange(cells)), axis=-1)
-    mean_BK, power_BK, step_BK = (
-        np.take_along_axis(value_BK, source_BK, axis=-1) for value_BK in (mean_BK, power_BK, step_BK)
-    )
+    if len(some_R := np.flatnonzero(lost_BK.any(axis=-1))):
+        source_RK = np.maximum.accumulate(np.where(lost_BK[some_R], 0, np.arange(cells)), axis=-1)
+        for value_BK in (mean_BK, power_BK, step_BK):
+            value_BK[some_R] = np.take_along_axis(value_BK[some_R], source_RK, axis=-1)
     return mean_BK, power_BK, step_BK
 
 
