@@ -228,6 +228,9 @@ def _resnet1d_faults(values: dict[str, Any]) -> Iterator[Fault]:
         yield Fault("model.blocks", blocks, "four numbers of blocks, or () for the depth's own")
     if values["train.batch"] < 2:
         yield Fault("train.batch", values["train.batch"], "at least 2: batch statistics of one element are nothing")
+    samples = values["data.rate_hz"] * values["data.segment_s"]
+    if samples < 80:
+        yield Fault("data.segment_s", values["data.segment_s"], f"the stem has 80 taps, a segment {samples:g} samples")
 
 
 _MODEL_FAULTS = {"qualityfm": _qualityfm_faults, "resnet1d": _resnet1d_faults}
