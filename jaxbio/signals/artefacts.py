@@ -59,7 +59,7 @@ def find_gaps(x_BN: np.ndarray, rate_hz: float) -> Gaps:
     flat_BN = np.zeros(x_BN.shape, bool)
     if len(resting_R := np.flatnonzero(pinned_BN.any(axis=-1))):
         flat_BN[resting_R] = _runs_of_equal(still_BN[resting_R], round(FLAT_S * rate_hz))
-        pinned_BN[resting_R] = _at_limits(filled_BN[resting_R], pinned_BN[resting_R] & finite_BN[resting_R], rate_hz)
+        pinned_BN[resting_R] &= finite_BN[resting_R] & _at_limits(filled_BN[resting_R], rate_hz)
     extreme_BN = (filled_BN == low_B[:, None]) | (filled_BN == high_B[:, None])
     clipped_BN = filters.in_runs(extreme_BN, max(3, round(CLIPPED_S * rate_hz))) & finite_BN
     return Gaps(
@@ -81,17 +81,10 @@ def _filled(x_N: np.ndarray, finite_N: np.ndarray) -> np.ndarray:
     return np.interp(np.arange(len(x_N)), at, x_N[at]).astype(x_N.dtype) if len(at) else np.zeros_like(x_N)
 
 
-def _at_limits(x_RN: np.ndarray, flag_RN: np.ndarray, rate_hz: float) -> np.ndarray:
-    """Return those flagged samples that nothing nearby exceeds, or nothing falls below."""
-    block = max(1, round(0.1 * rate_hz))  # near enough, and a tenth of the work
-    starts = filters.block_starts(x_RN.shape[-1], block)
-    width = 2 * round(PINNED_REACH_S / 0.1) + 1
-    high_RK = filters.running_max(np.maximum.reduceat(x_RN, starts, axis=-1), width)
-    low_RK = -filters.running_max(-np.minimum.reduceat(x_RN, starts, axis=-1), width)
-    row_J, index_J = np.nonzero(flag_RN)
-    value_J, block_J = x_RN[row_J, index_J], np.minimum(index_J // block, len(starts) - 1)
-    flag_RN[row_J, index_J] = (value_J >= high_RK[row_J, block_J]) | (value_J <= low_RK[row_J, block_J])
-    return flag_RN
+def _at_limits(x_RN: np.ndarray, rate_hz: float) -> np.ndarray:
+    """Return the samples (bool) that nothing nearby exceeds, or nothing falls below."""
+    width = 2 * round(PINNED_REACH_S * rate_hz) + 1
+    return (x_RN == filters.running_max(x_RN, width)) | (x_RN == -filters.running_max(-x_RN, width))
 
 
 def _runs_of_equal(still_BN: np.ndarray, least: int) -> np.ndarray:
