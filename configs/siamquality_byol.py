@@ -6,12 +6,9 @@ python launch/run.py --config configs/siamquality_byol.py:smoke     # two steps 
 
 from ml_collections import ConfigDict
 
-from jaxbio.config import fields, presets
-
-CHANGES = {**presets.SIAMQUALITY, "model.depth": 50}
+from jaxbio.config import presets
 
 
 def get_config(argument: str = "") -> ConfigDict:
     """Return the recipe's configuration; `argument` names presets."""
-    config = fields.change(fields.defaults("resnet1d", "bootstrap"), CHANGES)
-    return presets.apply(config, argument, {"smoke": presets.SMOKE})
+    return presets.siamquality("bootstrap", 50, argument)

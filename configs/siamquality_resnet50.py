@@ -8,12 +8,9 @@ python launch/run.py --config configs/siamquality_resnet50.py:author    # the pu
 
 from ml_collections import ConfigDict
 
-from jaxbio.config import fields, presets
-
-CHANGES = {**presets.SIAMQUALITY, "model.depth": 50}
+from jaxbio.config import presets
 
 
 def get_config(argument: str = "") -> ConfigDict:
     """Return the recipe's configuration; `argument` names presets."""
-    config = fields.change(fields.defaults("resnet1d", "quality_siamese"), CHANGES)
-    return presets.apply(config, argument, {"smoke": presets.SMOKE, "author": presets.SIAMQUALITY_AUTHOR})
+    return presets.siamquality("quality_siamese", 50, argument, author=presets.SIAMQUALITY_AUTHOR)

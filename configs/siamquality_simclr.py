@@ -7,9 +7,7 @@ python launch/run.py --config configs/siamquality_simclr.py:single    # single s
 
 from ml_collections import ConfigDict
 
-from jaxbio.config import fields, presets
-
-CHANGES = {**presets.SIAMQUALITY, "model.depth": 50}
+from jaxbio.config import presets
 
 # The usual SimCLR: no pairs, each segment augmented twice.
 SINGLE = {
@@ -27,5 +25,4 @@ SINGLE = {
 
 def get_config(argument: str = "") -> ConfigDict:
     """Return the recipe's configuration; `argument` names presets."""
-    config = fields.change(fields.defaults("resnet1d", "contrastive"), CHANGES)
-    return presets.apply(config, argument, {"smoke": presets.SMOKE, "single": SINGLE})
+    return presets.siamquality("contrastive", 50, argument, single=SINGLE)

@@ -72,6 +72,12 @@ SMOKE: dict[str, Any] = {
 }
 
 
+def siamquality(objective: str, depth: int, argument: str, **named: Mapping[str, Any]) -> ConfigDict:
+    """Return the recipe of `objective` on SiamQuality's pairs, a ResNet of `depth`; `named` are its own presets."""
+    config = fields.change(fields.defaults("resnet1d", objective), {**SIAMQUALITY, "model.depth": depth})
+    return apply(config, argument, {"smoke": SMOKE, **named})
+
+
 def apply(config: ConfigDict, argument: str, presets: Mapping[str, Mapping[str, Any]]) -> ConfigDict:
     """Apply the presets named in `argument` ("smoke,gpu"), in that order, to `config`.
 

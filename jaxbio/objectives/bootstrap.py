@@ -17,6 +17,7 @@ import optax
 
 from jaxbio.models.resnet1d import ResNet1D
 from jaxbio.objectives.objective import Batch, Objective, Tree
+from jaxbio.objectives.schedule import cosine
 from jaxbio.objectives.siamese import cosine_similarity, make_network, move_stats, output_spread, two_views
 
 _TARGET = ("encoder", "projector")
@@ -57,18 +58,17 @@ def bootstrap(
             online[view] = {**moments, **more}
         z = jax.lax.stop_gradient(z)
         total = 2 - cosine_similarity(p["first"], z["second"]) - cosine_similarity(p["second"], z["first"])
-        metrics = {"output_spread": output_spread(z["first"]), "ema_momentum": _momentum(progress)}
+        metrics = {"output_spread": output_spread(z["first"]), "ema_momentum": cosine(ema_start, ema_end, progress)}
         return total, ({"online": online, "target": target}, metrics)
 
     def update(params: Tree, state: Tree, aux: Tree, progress: jax.Array) -> Tree:
         return {
             "batch_stats": move_stats(state["batch_stats"], aux["online"]),
-            "target": optax.incremental_update(_target_part(params), state["target"], 1 - _momentum(progress)),
+            "target": optax.incremental_update(
+                _target_part(params), state["target"], 1 - cosine(ema_start, ema_end, progress)
+            ),
             "target_stats": move_stats(state["target_stats"], aux["target"]),
         }
-
-    def _momentum(progress: jax.Array) -> jax.Array:
-        return ema_end - (ema_end - ema_start) * (jnp.cos(jnp.pi * progress) + 1) / 2
 
     return Objective(init, loss, update, network.encoders(), coupled=True)
 

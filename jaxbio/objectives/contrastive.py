@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from jaxbio.models.resnet1d import ResNet1D
 from jaxbio.objectives.objective import Batch, Objective, Tree
-from jaxbio.objectives.siamese import make_network, move_stats, normalise, output_spread, two_views
+from jaxbio.objectives.siamese import make_network, normalise, output_spread, two_views, update_stats
 
 
 def contrastive(
@@ -30,10 +30,6 @@ def contrastive(
     """Return the objective for `encoder`; the arguments are the fields of the same names in jaxbio/config/fields.py."""
     network = make_network(encoder, projector_width, projector_layers)
 
-    def init(key: jax.Array, batch: Batch) -> tuple[Tree, Tree]:
-        params, stats = network.init(key, batch)
-        return params, {"batch_stats": stats}
-
     def loss(
         params: Tree, state: Tree, batch: Batch, keys: Mapping[str, jax.Array], progress: jax.Array, train: bool
     ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]:
@@ -43,10 +39,7 @@ def contrastive(
         aux = {"first": first_moments, "second": second_moments}
         return nt_xent(first_BD, second_BD, temperature), (aux, {"output_spread": output_spread(first_BD)})
 
-    def update(params: Tree, state: Tree, aux: Tree, progress: jax.Array) -> Tree:
-        return {"batch_stats": move_stats(state["batch_stats"], aux)}
-
-    return Objective(init, loss, update, network.encoders(), coupled=True)
+    return Objective(network.start, loss, update_stats, network.encoders(), coupled=True)
 
 
 def nt_xent(first_BD: jax.Array, second_BD: jax.Array, temperature: float) -> jax.Array:

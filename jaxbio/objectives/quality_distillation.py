@@ -18,6 +18,7 @@ import optax
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.models.qualityfm import QualityFMEncoder, SpectrumHead
 from jaxbio.objectives.objective import Batch, Objective, Tree
+from jaxbio.objectives.schedule import cosine
 from jaxbio.transforms.augment import augment, row_keys
 from jaxbio.transforms.scaling import scale
 from jaxbio.transforms.spectra import targets
@@ -124,11 +125,6 @@ def quality_distillation(
         "student": (encoder, lambda params, state: {"params": params["encoder"]}),
     }
     return Objective(init, loss, update, encoders, show=show)
-
-
-def cosine(start: float, end: float, progress: jax.Array) -> jax.Array:
-    """Return the value at `progress` (0..1) of half a cosine from `start` to `end`."""
-    return end + (start - end) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
 
 
 def _check_decoded(tok_BCD: Any, x_BCT: jax.Array, width: int) -> None:

@@ -13,7 +13,7 @@ import jax
 
 from jaxbio.models.resnet1d import ResNet1D
 from jaxbio.objectives.objective import Batch, Objective, Tree
-from jaxbio.objectives.siamese import cosine_similarity, make_network, move_stats, output_spread, two_views
+from jaxbio.objectives.siamese import cosine_similarity, make_network, output_spread, two_views, update_stats
 
 
 def quality_siamese(
@@ -32,10 +32,6 @@ def quality_siamese(
     """
     network = make_network(encoder, projector_width, projector_layers, predictor_hidden)
 
-    def init(key: jax.Array, batch: Batch) -> tuple[Tree, Tree]:
-        params, stats = network.init(key, batch)
-        return params, {"batch_stats": stats}
-
     def loss(
         params: Tree, state: Tree, batch: Batch, keys: Mapping[str, jax.Array], progress: jax.Array, train: bool
     ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]:
@@ -49,7 +45,4 @@ def quality_siamese(
         total = -(cosine_similarity(p["first"], second_BD) + cosine_similarity(p["second"], first_BD)) / 2
         return total, (aux, {"output_spread": output_spread(first_BD)})
 
-    def update(params: Tree, state: Tree, aux: Tree, progress: jax.Array) -> Tree:
-        return {"batch_stats": move_stats(state["batch_stats"], aux)}
-
-    return Objective(init, loss, update, network.encoders(), coupled=True)
+    return Objective(network.start, loss, update_stats, network.encoders(), coupled=True)

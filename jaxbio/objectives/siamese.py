@@ -37,6 +37,11 @@ class SiameseNetwork:
             params["predictor"], stats["predictor"] = predictor["params"], predictor["batch_stats"]
         return params, stats
 
+    def start(self, key: jax.Array, batch: Batch) -> tuple[Tree, Tree]:
+        """Return params and state of an objective whose state is the batch statistics alone: its `init`."""
+        params, stats = self.init(key, batch)
+        return params, {"batch_stats": stats}
+
     def project(self, params: Tree, stats: Tree, x_BCT: jax.Array, train: bool) -> tuple[jax.Array, Tree]:
         """Return z_BD and the moments of the batch (empty outside training)."""
         parts = ("encoder", "projector")
@@ -94,6 +99,11 @@ def move_stats(stats: Tree, moments_by_view: Mapping[str, Tree]) -> Tree:
     for view in ("first", "second"):
         stats = move(stats, moments_by_view[view])
     return stats
+
+
+def update_stats(params: Tree, state: Tree, aux: Mapping[str, Tree], progress: jax.Array) -> Tree:
+    """Return the state after a step of such an objective, whose `aux` are the moments by view: its `update`."""
+    return {"batch_stats": move_stats(state["batch_stats"], aux)}
 
 
 def normalise(x_BD: jax.Array) -> jax.Array:

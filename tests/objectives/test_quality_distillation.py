@@ -12,7 +12,7 @@ from jaxbio.config.faults import UserError
 from jaxbio.export.torch_import import read_reference, to_reference, trees_from_reference
 from jaxbio.models.qualityfm import QualityFMEncoder
 from jaxbio.objectives import make_objective
-from jaxbio.objectives.quality_distillation import cosine
+from jaxbio.objectives.schedule import cosine
 
 # One channel, so that the decoder of a narrow model still gives a token a channel.
 SMALL = {

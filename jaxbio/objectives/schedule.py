@@ -1,0 +1,9 @@
+"""What changes over the course of a run, as a function of its progress."""
+
+import jax
+import jax.numpy as jnp
+
+
+def cosine(start: float, end: float, progress: jax.Array) -> jax.Array:
+    """Return the value at `progress` (0..1) of half a cosine from `start` to `end`."""
+    return end + (start - end) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
