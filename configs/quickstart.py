@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from jaxbio.config import fields, presets
 
 CHANGES = {
+    "model.unroll": 2,
     "prepare.split": (0.65, 0.25, 0.10),
     "prepare.shard_bytes": 8 * 2**20,
     "data.streams": 16,

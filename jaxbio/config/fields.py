@@ -254,7 +254,11 @@ MODELS: dict[str, dict[str, Field]] = {
             "what a block keeps for its gradient: none recomputes nothing, full all, dots keeps products",
             choices=("none", "full", "dots"),
         ),
-        "model.unroll": _machine(2, "blocks unrolled in the scan over layers: compile time against speed", low=1),
+        "model.unroll": _machine(
+            1,
+            "blocks unrolled in the scan over layers; some of many make XLA copy the stacked parameters, so all or one",
+            low=1,
+        ),
     },
     "resnet1d": {
         "model.depth": _science(50, "18, 34 (basic blocks), 50, 101 or 152 (bottleneck blocks)", low=18, high=152),

@@ -19,8 +19,8 @@ MACHINES: dict[str, dict[str, Any]] = {
     "tensor": {
         "mesh.tensor": 4,
         "mesh.rules": (
-            ("blocks/attention/qkv/kernel$", (None, None, None, "tensor")),
-            ("blocks/attention/qkv/bias$", (None, None, "tensor")),
+            ("blocks/attention/qkv/kernel$", (None, None, "tensor")),
+            ("blocks/attention/qkv/bias$", (None, "tensor")),
             ("blocks/attention/output/kernel$", (None, "tensor")),
             ("blocks/feedforward_in/kernel$", (None, None, "tensor")),
             ("blocks/feedforward_in/bias$", (None, "tensor")),

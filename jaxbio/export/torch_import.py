@@ -24,9 +24,8 @@ _COUNTERS = ".num_batches_tracked"  # PyTorch's batch norms count their calls; n
 # Which axes of ours are one axis of the reference's, before all are reversed.
 JOINED: dict[str, Callable[[Any], Any]] = {
     "none": lambda a: a,
-    "outputs": lambda a: a.reshape(a.shape[0], -1),
+    "qkv": lambda a: a.swapaxes(-3, -2).reshape(*a.shape[:-3], -1),  # (.., H, 3, K): theirs is query, key, value first
     "inputs": lambda a: a.reshape(-1, a.shape[-1]),
-    "all": lambda a: a.reshape(-1),
 }
 
 
@@ -72,7 +71,7 @@ def trees_from_reference(family: str, arrays: Arrays, fields: Mapping[str, Any])
     stacked: dict[str, list[np.ndarray]] = {}
     for name in wanted:
         shape = shapes[name.path].shape[name.layer is not None :]
-        stacked.setdefault(name.path, []).append(np.asarray(arrays[name.reference], np.float32).T.reshape(shape))
+        stacked.setdefault(name.path, []).append(_split(name, np.asarray(arrays[name.reference], np.float32).T, shape))
     flat = {
         path: np.stack(layers) if "/blocks/" in path else np.ascontiguousarray(layers[0])
         for path, layers in stacked.items()
@@ -111,6 +110,14 @@ def _part(name: Name) -> str:
 def _turn(name: Name, array: Any) -> Any:
     layer = array if name.layer is None else array[name.layer]
     return JOINED[name.joined](layer).T
+
+
+def _split(name: Name, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return `array`, its axes reversed, in our `shape`: the inverse of `JOINED`."""
+    if name.joined != "qkv":
+        return array.reshape(shape)
+    *leading, heads, three, width = shape
+    return array.reshape(*leading, three, heads, width).swapaxes(-3, -2)
 
 
 def _turned_shape(name: Name, shapes: Mapping[str, Any]) -> Any:

@@ -51,8 +51,8 @@ _TOKENIZER = [
     )
 ]
 _BLOCK = [
-    ("self_attn.in_proj_weight", "attention/qkv/kernel", "outputs"),
-    ("self_attn.in_proj_bias", "attention/qkv/bias", "all"),
+    ("self_attn.in_proj_weight", "attention/qkv/kernel", "qkv"),
+    ("self_attn.in_proj_bias", "attention/qkv/bias", "qkv"),
     ("self_attn.out_proj.weight", "attention/output/kernel", "inputs"),
     ("self_attn.out_proj.bias", "attention/output/bias", "none"),
     ("linear1.weight", "feedforward_in/kernel", "none"),

@@ -38,14 +38,15 @@ class WindowedAttention(nn.Module):
     def __call__(self, x_BLD: jax.Array, allowed_LL: jax.Array, train: bool) -> jax.Array:
         """Return the attended tokens, (B, L, D) in `dtype`."""
         head_width = self.width // self.heads
-        qkv_BL3HK = nn.DenseGeneral(
-            (3, self.heads, head_width),
+        # heads before query, key and value: split by heads over devices, the kernel stays a matrix on each
+        qkv_BLH3K = nn.DenseGeneral(
+            (self.heads, 3, head_width),
             dtype=self.dtype,
             kernel_init=nn.initializers.xavier_uniform(),
             dot_general=dense_product,
             name="qkv",
         )(x_BLD)
-        q_BLHK, k_BLHK, v_BLHK = qkv_BL3HK[:, :, 0], qkv_BL3HK[:, :, 1], qkv_BL3HK[:, :, 2]
+        q_BLHK, k_BLHK, v_BLHK = (qkv_BLH3K[:, :, :, index] for index in range(3))
         logit_BHLL = jnp.einsum(
             "blhk,bmhk->bhlm", q_BLHK * head_width**-0.5, k_BLHK, preferred_element_type=jnp.float32
         )

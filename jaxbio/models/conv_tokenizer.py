@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxbio.config.faults import Fault, UserError
-from jaxbio.models.dense import uniform_bias, uniform_fan_in
+from jaxbio.models.dense import product, uniform_bias, uniform_fan_in
 
 FORMS = ("auto", "convolution", "frames")
 
@@ -60,7 +60,7 @@ def convolve_frames(x_BTC: jax.Array, kernel_KCO: jax.Array, layer: Layer) -> ja
     x_BNFC = x_BTC.reshape(batch, frames, frame, channels)
     shifted = [x_BNFC[:, i : i + windows, : window - i * frame] for i in range(frames_a_window)]
     x_BNW = jnp.concatenate(shifted, axis=2).reshape(batch, windows, window * channels)
-    y_BNP = x_BNW @ weight_WCPO.reshape(window * channels, group * features)
+    y_BNP = product(x_BNW, weight_WCPO.reshape(window * channels, group * features))
     return y_BNP.reshape(batch, windows * group, features)[:, :outputs]
 
 

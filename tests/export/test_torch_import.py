@@ -38,11 +38,11 @@ def test_every_reference_array_has_one_place_and_the_way_back_is_exact(arrays):
         np.testing.assert_array_equal(back[name], array)
 
 
-def test_attention_heads_are_outermost_within_query_key_and_value(arrays):
+def test_their_query_key_and_value_come_first_and_our_heads_do(arrays):
     params = from_reference("qualityfm", arrays, FIELDS)["params"]
-    kernel_NDTHK = params["transformer"]["blocks"]["attention"]["qkv"]["kernel"]
+    kernel_NDHTK = params["transformer"]["blocks"]["attention"]["qkv"]["kernel"]
     in_proj = arrays["encoder.longformer_encoder.layers.0.self_attn.in_proj_weight"]
-    np.testing.assert_array_equal(kernel_NDTHK[0, :, 1, 3], in_proj[512 + 3 * 128 : 512 + 4 * 128].T)
+    np.testing.assert_array_equal(kernel_NDHTK[0, :, 3, 1], in_proj[512 + 3 * 128 : 512 + 4 * 128].T)
 
 
 def test_an_encoder_alone_is_enough(arrays):
