@@ -166,7 +166,7 @@ class _Run:
         self.stop, self.stack = stop, stack
 
     def start(self, resume: Meta | None, initial: Initial | None) -> None:
-        """Make or restore the state and open the stream of batches at its step."""
+        """Make or restore the state and open the stream of batches at its step; evaluate a state that was made."""
         self.batches = self.data.batches(self.program.mesh, self.done)
         self.stack.callback(_close, self.batches)
         if resume is not None:
@@ -182,6 +182,7 @@ class _Run:
             params, objective_state = initial(self.state.params, self.state.objective_state)
             started = State(self.state.step, params, self.state.opt_state, objective_state)
             self.state = jax.device_put(started, self.program.placement.shardings)
+        self.evaluate()  # what every later evaluation is compared with
 
     def loop(self) -> None:
         """Dispatch until all steps are done."""

@@ -59,7 +59,7 @@ def stop_after(dispatches, how):
 
 def test_every_step_is_logged_once_and_evaluated_in_time(uninterrupted):
     assert sorted(uninterrupted) == list(range(1, 21))
-    assert [step for step, values in uninterrupted.items() if "eval/loss" in values] == [10, 20]
+    assert [step for step, values in uninterrupted.items() if "eval/loss" in values] == [0, 10, 20]
     assert {"eval/teacher_batch_spread", "eval/teacher_effective_rank"} <= uninterrupted[20].keys()
 
 
@@ -220,7 +220,7 @@ def test_profile_is_taken_of_a_few_dispatches_at_the_step_asked_for(program, tmp
 
 def test_probes_are_part_of_an_evaluation(program, tmp_path):
     run(program, tmp_path, probes=[lambda state: {"probe/step": int(state.step)}])
-    assert [v["eval/probe/step"] for v in exact_values(tmp_path).values() if "eval/loss" in v] == [10, 20]
+    assert [v["eval/probe/step"] for v in exact_values(tmp_path).values() if "eval/loss" in v] == [0, 10, 20]
 
 
 def test_initial_weights_are_where_a_fresh_run_starts(program, uninterrupted, tmp_path):
