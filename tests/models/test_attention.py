@@ -48,7 +48,8 @@ def test_attention_equals_dense_numpy_attention(attention):
     module, variables, x_BLD = attention
     p = jax.tree.map(lambda a: np.asarray(a, np.float64), variables["params"])
     allowed_LL, x = np.asarray(window_mask(12, 4)), np.asarray(x_BLD, np.float64)
-    q, k, v = (np.einsum("bld,dhk->bhlk", x, p["qkv"]["kernel"][:, :, i]) + p["qkv"]["bias"][:, i, None] for i in range(3))
+    weights = ((p["qkv"]["kernel"][:, :, i], p["qkv"]["bias"][:, i, None]) for i in range(3))
+    q, k, v = (np.einsum("bld,dhk->bhlk", x, kernel) + bias for kernel, bias in weights)
     logit = np.where(allowed_LL, q @ k.transpose(0, 1, 3, 2) / np.sqrt(8), -np.inf)
     weight = np.exp(logit - logit.max(-1, keepdims=True))
     y = np.einsum("bhlm,bhmk->blhk", weight / weight.sum(-1, keepdims=True), v)
