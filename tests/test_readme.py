@@ -23,6 +23,7 @@ README = (ROOT / "README.md").read_text()
 INSTEAD = {
     "make test": "make --dry-run test",  # it is what runs this test
     "source .venv/bin/activate": None,
+    "python tools/evaluate.py": None,  # needs labelled recordings; tests/evaluation has some
     "python launch/run.py --config configs/qualityfm_base.py --config.data.store=STORE": "{} --config.train.steps=2",
 }
 

@@ -22,7 +22,7 @@ Split = tuple[np.ndarray, np.ndarray]  # rows to fit on, rows to test on
 
 INNER_FOLDS = 4
 # strength of the L2 penalty on standardised features, in units of the number of training rows
-PENALTIES = tuple(float(penalty) for penalty in 10.0 ** np.arange(-4.0, 2.0))
+PENALTIES = tuple(float(penalty) for penalty in 10.0 ** np.arange(-3.0, 2.0))
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Probe:
 def _logistic(penalty: float, rows: int) -> Any:
     from sklearn.linear_model import LogisticRegression
 
-    return LogisticRegression(C=1.0 / (penalty * rows), class_weight="balanced", max_iter=500, tol=1e-3)
+    return LogisticRegression(C=1.0 / (penalty * rows), class_weight="balanced", max_iter=100, tol=1e-3)
 
 
 def _ridge(penalty: float, rows: int) -> Any:
