@@ -7,6 +7,7 @@ a command turns them into one line each on standard error and exit code 2.
 """
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ def run_command(main: Callable[[Sequence[str]], dict | None]) -> NoReturn:
     Exit code 0 is success, 2 a `UserError` (one line for each fault on standard error), 75 `Preempted`; any other
     exception keeps its traceback and ends with 1.
     """
+    logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)  # it tells of every platform that is not there
     try:
         result = main(sys.argv[1:])
     except UserError as error:

@@ -227,8 +227,8 @@ def restore_items(
     folder = (Path(workdir) / "checkpoints").absolute()
     steps = list_steps(folder)
     if not steps or (step is not None and step not in steps):
-        fault = Fault("--workdir", str(workdir), f"no checkpoint {step if steps else ''} in it; there are {steps}")
-        raise UserError(fault)
+        missing = f"no checkpoint {step} in it; there are {steps}" if steps else "no checkpoint in it: is it a run's?"
+        raise UserError(Fault("--workdir", str(workdir), missing))
     step = steps[-1] if step is None else step
     meta = check_files(folder, step)
     found = {}

@@ -41,7 +41,10 @@ def make_held_out_order(pairs: int, batch: int, batches: int) -> HeldOutOrder:
         remedy = "the validation split has no pairs: prepare with a larger second share, or add subjects"
         raise UserError(Fault("prepare.split", "validation: 0 pairs", remedy))
     if pairs < batch:
-        remedy = f"the validation split has {pairs} pairs, fewer than a batch: at most {pairs}, or a larger split"
+        remedy = (
+            f"the validation split has {pairs} pairs, fewer than a batch: at most {pairs}, or a larger split; "
+            "where nearly all segments are of one class, pairs.class_edges_as=quantiles makes more pairs"
+        )
         raise UserError(Fault("train.batch", batch, remedy))
     return HeldOutOrder(pairs, batch, min(batches, pairs // batch))
 

@@ -182,7 +182,8 @@ class _Run:
             params, objective_state = initial(self.state.params, self.state.objective_state)
             started = State(self.state.step, params, self.state.opt_state, objective_state)
             self.state = jax.device_put(started, self.program.placement.shardings)
-        self.evaluate()  # what every later evaluation is compared with
+        log.info("evaluating what the run starts from")
+        self.evaluate()
 
     def loop(self) -> None:
         """Dispatch until all steps are done."""
@@ -366,10 +367,11 @@ class _Run:
         if not self.main:
             return
         steps, batch = self.config.train.steps, self.config.train.batch
-        self.writers.append(writers.MetricsFile(self.workdir / "metrics.jsonl", self.done))
+        kept = -1 if self.resumed_from is None else self.done  # a fresh run writes step 0 anew
+        self.writers.append(writers.MetricsFile(self.workdir / "metrics.jsonl", kept))
         self.writers.append(writers.Console(steps, self.done, batch))
         if self.config.log.tensorboard:
-            self.writers.append(writers.TensorBoard(self.workdir / "tensorboard", self.done))
+            self.writers.append(writers.TensorBoard(self.workdir / "tensorboard", kept))
         for writer in self.writers:
             self.stack.callback(writer.close)
 

@@ -111,7 +111,8 @@ def open_run_data(config: ConfigDict, path: Path) -> RunData:
     try:
         if pairs < batch:
             remedy = (
-                f"the train split has {pairs} pairs, fewer than a batch: at most {pairs}, or prepare more recordings"
+                f"the train split has {pairs} pairs, fewer than a batch: at most {pairs}, or prepare more recordings; "
+                "where nearly all segments are of one class, pairs.class_edges_as=quantiles makes more pairs"
             )
             raise UserError(Fault("train.batch", batch, remedy))
         stages = tuple((round(share * config.train.steps), level) for share, level in config.data.curriculum)

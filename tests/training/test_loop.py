@@ -58,7 +58,7 @@ def stop_after(dispatches, how):
 
 
 def test_every_step_is_logged_once_and_evaluated_in_time(uninterrupted):
-    assert sorted(uninterrupted) == list(range(1, 21))
+    assert sorted(uninterrupted) == list(range(21))
     assert [step for step, values in uninterrupted.items() if "eval/loss" in values] == [0, 10, 20]
     assert {"eval/teacher_batch_spread", "eval/teacher_effective_rank"} <= uninterrupted[20].keys()
 
@@ -100,7 +100,8 @@ def test_several_steps_a_dispatch_resume_identically(uninterrupted, tmp_path):
     run(program, tmp_path / "stopped")
     whole = exact_values(tmp_path / "whole")
     assert exact_values(tmp_path / "stopped") == whole
-    for step, values in uninterrupted.items():
+    for step in range(1, 21):
+        values = uninterrupted[step]
         assert whole[step]["data/rows_crc32"] == values["data/rows_crc32"]
         assert whole[step]["train/loss"] == pytest.approx(values["train/loss"], rel=1e-5)
 
@@ -111,7 +112,8 @@ def test_restore_on_other_mesh_continues_with_the_same_rows_and_losses(program, 
     other = array_program(jax.devices()[:4], mesh__data=2, mesh__fsdp=2, mesh__rules=((".*", "fsdp"),))
     assert run(other, tmp_path)["resumed_from"] == 5
     continued = exact_values(tmp_path)
-    for step, values in uninterrupted.items():
+    for step in range(1, 21):
+        values = uninterrupted[step]
         assert continued[step]["data/rows_crc32"] == values["data/rows_crc32"]
         assert continued[step]["train/loss"] == pytest.approx(values["train/loss"], rel=1e-5)
 
