@@ -146,6 +146,7 @@ def test_running_statistics_after_a_step_equal_the_reference(reference):
         np.testing.assert_allclose(ours[name], value, atol=2e-5, err_msg=name)
 
 
+@pytest.mark.slow
 def test_three_steps_of_the_published_optimiser_give_its_losses(reference):
     settings = fields.change(
         reference.config,

@@ -115,6 +115,7 @@ def test_stages_of_the_run_draw_what_they_may_and_differ(data):
     assert hardest[0] <= 0.4 < hardest[1] <= 0.8 < hardest[2]
 
 
+@pytest.mark.slow
 def test_curriculum_resumes_bit_for_bit_inside_a_stage_and_across_changes(program, data, uninterrupted, tmp_path):
     resumed = []
     # from 4: inside the first stage, across both changes; from 8: at a change; from 12: inside the last stage
@@ -130,6 +131,7 @@ def test_curriculum_resumes_bit_for_bit_inside_a_stage_and_across_changes(progra
     assert all(np.asarray(found[path]).tobytes() == np.asarray(wanted[path]).tobytes() for path in wanted)
 
 
+@pytest.mark.slow
 def test_eight_devices_equal_one_with_synchronised_statistics(program, data):
     """Two pairs a device: statistics of a device alone would be far from those of the batch."""
     config, objective = program.config, program.objective
