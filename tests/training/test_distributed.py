@@ -66,6 +66,7 @@ def test_one_preempted_process_stops_all_at_the_same_step_and_another_number_of_
     run(program, tmp_path / "whole")
     whole, continued = exact_values(tmp_path / "whole"), exact_values(tmp_path / "run")
     assert sorted(continued) == sorted(whole)
-    for step, values in whole.items():
+    for step in range(1, 31):
+        values = whole[step]
         assert continued[step]["data/rows_crc32"] == values["data/rows_crc32"]
         assert continued[step]["train/loss"] == pytest.approx(values["train/loss"], rel=1e-5)
