@@ -130,10 +130,16 @@ def test_loss_and_gradients_equal_the_reference(group, mode, parity_dir):
         assert_gradients_close(reference, mode, grads, of_norm=2e-5, of_largest=5e-5)
 
 
-def test_loss_and_gradients_in_float32_equal_the_reference(reference):
-    (loss, _), grads = reference.loss(reference.params, reference.stats, True)
-    np.testing.assert_allclose(loss, reference["train/loss"], atol=1e-5)
-    assert_gradients_close(reference, "train", grads, of_norm=1e-3, of_largest=1.5e-2)
+# Where the ReLU switches, by group and mode: the norm of the first gradient moves by 2e-3, entries by a hundredth.
+SWITCHED = {("bottleneck", "eval"): (3e-3, 1.5e-2), ("bottleneck", "train"): (1e-3, 1.5e-2)}
+
+
+@pytest.mark.parametrize(("mode", "tolerance"), [("eval", 1e-4), ("train", 1e-3)])
+def test_loss_and_gradients_in_float32_equal_the_reference(reference, mode, tolerance):
+    (loss, _), grads = reference.loss(reference.params, reference.stats, mode == "train")
+    np.testing.assert_allclose(loss, reference[f"{mode}/loss"], atol=1e-5)
+    of_norm, of_largest = SWITCHED.get((reference.group, mode), (tolerance, tolerance))
+    assert_gradients_close(reference, mode, grads, of_norm, of_largest)
 
 
 def test_running_statistics_after_a_step_equal_the_reference(reference):
