@@ -19,6 +19,15 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 _COLLECTIVE_TIMEOUT = "--xla_cpu_collective_call_terminate_timeout_seconds=600"
 _DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
+# libtpu as a compiler alone: nobody is asked what this machine is, and a run that holds the TPU is not disturbed.
+_COMPILER_ONLY = {
+    "JAX_PLATFORMS": "cpu",
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
+
 
 def configure(*, deterministic: bool = False) -> dict[str, Any]:
     """Put allocator and XLA settings in force for this process; return what was set, for the log.
@@ -34,6 +43,11 @@ def configure(*, deterministic: bool = False) -> dict[str, Any]:
     os.environ["XLA_FLAGS"] = " ".join(filter(None, [asked, *added]))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # XLA's information lines; warnings stay
     return {"allocator": keep_large_buffers(), "XLA_FLAGS": os.environ["XLA_FLAGS"]}
+
+
+def compile_only() -> None:
+    """Keep JAX to the CPU, and libtpu from looking for a TPU, in a process that only compiles for one."""
+    os.environ.update(_COMPILER_ONLY)
 
 
 def keep_large_buffers() -> str:

@@ -1,4 +1,4 @@
-"""What a step costs: FLOPs counted by walking the jaxpr, peaks by device kind, MFU, memory.
+"""What a step costs: FLOPs counted by walking the jaxpr, peaks and memory by device kind, MFU, memory in use.
 
 FLOPs are those of products and convolutions, forward and backward, of the model as it is defined (the convolution
 form of a tokeniser, nothing recomputed), so that MFU does not reward a form that computes more.
@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,23 +27,36 @@ from ml_collections import ConfigDict
 from jaxbio.objectives import make_objective
 from jaxbio.training.state import batch_shapes, stream_key
 
-# Dense peak of one chip in TFLOP/s for bfloat16 and float32 (tensor cores: TF32), from the vendors' data sheets, keyed
-# by a part of `device.device_kind`; the first that is found decides, so longer names come first.
-_PEAK_TFLOPS: tuple[tuple[str, float, float | None], ...] = (
-    ("TPU v6 lite", 918.0, None),
-    ("TPU v5 lite", 197.0, None),
-    ("TPU v5p", 459.0, None),
-    ("TPU v5", 459.0, None),
-    ("TPU v4", 275.0, None),
-    ("TPU v3", 123.0, None),
-    ("B200", 2250.0, 1100.0),
-    ("H200", 989.4, 494.7),
-    ("H100 PCIe", 756.0, 378.0),
-    ("H100", 989.4, 494.7),
-    ("A100", 312.0, 156.0),
-    ("L40S", 362.0, 183.0),
-    ("L4", 121.0, 60.0),
-    ("A10", 125.0, 62.5),
+
+class DeviceFacts(NamedTuple):
+    """Facts of one device as JAX counts them (a TPU v3 core, else a chip), keyed by a part of its `device_kind`.
+
+    Dense peaks in TFLOP/s for bfloat16 and float32 (tensor cores: TF32), from the vendors' data sheets. Memory in GiB
+    that a program may use, where every device of the kind has the same: what libtpu 0.0.52 names in refusing a larger
+    one (data sheets, cloud.google.com/tpu/docs: v4 32, v5e 16, v5p 95, v6e 32).
+    """
+
+    kind: str
+    bfloat16_tflops: float
+    float32_tflops: float | None = None
+    memory_gib: float | None = None
+
+
+# The first that is found decides, so longer names come first.
+_DEVICES: tuple[DeviceFacts, ...] = (
+    DeviceFacts("TPU v6 lite", 918.0, memory_gib=31.24),
+    DeviceFacts("TPU v5 lite", 197.0, memory_gib=15.75),
+    DeviceFacts("TPU v5", 459.0, memory_gib=95.73),
+    DeviceFacts("TPU v4", 275.0, memory_gib=30.75),
+    DeviceFacts("TPU v3", 61.5),
+    DeviceFacts("B200", 2250.0, 1100.0),
+    DeviceFacts("H200", 989.4, 494.7),
+    DeviceFacts("H100 PCIe", 756.0, 378.0),
+    DeviceFacts("H100", 989.4, 494.7),
+    DeviceFacts("A100", 312.0, 156.0),
+    DeviceFacts("L40S", 362.0, 183.0),
+    DeviceFacts("L4", 121.0, 60.0),
+    DeviceFacts("A10", 125.0, 62.5),
 )
 
 
@@ -163,11 +176,19 @@ def _meetings(
 
 def peak_flops_per_s(device_kind: str, dtype: str) -> float | None:
     """Return the dense peak of a device in FLOP/s for `float32` or `bfloat16`; None where it is unknown."""
-    for kind, bfloat16, float32 in _PEAK_TFLOPS:
-        if kind.lower() in device_kind.lower():
-            peak = bfloat16 if dtype == "bfloat16" else float32
-            return None if peak is None else peak * 1e12
-    return None
+    device = _find(device_kind)
+    tflops = device and (device.bfloat16_tflops if dtype == "bfloat16" else device.float32_tflops)
+    return None if tflops is None else tflops * 1e12
+
+
+def device_memory_bytes(device_kind: str) -> int | None:
+    """Return the bytes that a program may use of a device; None where that is unknown."""
+    device = _find(device_kind)
+    return None if device is None or device.memory_gib is None else round(device.memory_gib * 2**30)
+
+
+def _find(device_kind: str) -> DeviceFacts | None:
+    return next((device for device in _DEVICES if device.kind.lower() in device_kind.lower()), None)
 
 
 def mfu(flops_per_s: float, devices: int, device_kind: str, dtype: str) -> float | None:

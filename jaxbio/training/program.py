@@ -51,6 +51,16 @@ class Program:
         return init_state(self.config, self.objective, self.optimizer, self.placement.shardings, first)
 
 
+@dataclass(frozen=True)
+class Layout:
+    """Where a run's state lies: mesh, optimizer, the table of placement, and the state as shapes with shardings."""
+
+    mesh: Mesh
+    optimizer: Optimizer
+    placement: Placement
+    abstract: State
+
+
 def build_program(
     config: ConfigDict,
     objective: Objective,
@@ -62,12 +72,39 @@ def build_program(
 
     Raises UserError when mesh, rules, optimizer groups or batch do not go with the model or the devices.
     """
+    layout = lay_out(config, objective, devices)
+    started = time.monotonic()
+    train_step = lower_train_step(config, objective, layout).compile()
+    mesh, shardings = layout.mesh, layout.placement.shardings
+    batch = _placed(batch_shapes(config), sharding.batch_sharding(mesh))
+    eval_step = make_eval_step(config, objective, mesh, shardings).lower(layout.abstract, batch).compile()
+    compile_s = time.monotonic() - started
+    planned = "unknown" if flops is None else f"{flops / 1e9:.2f} GFLOP"
+    log.info("compiled in %.1f s; a step of %d pairs: %s", compile_s, config.train.batch, planned)
+    return Program(
+        config,
+        objective,
+        layout.optimizer,
+        mesh,
+        layout.placement,
+        layout.abstract,
+        train_step,
+        eval_step,
+        flops,
+        compile_s,
+    )
+
+
+def lay_out(config: ConfigDict, objective: Objective, devices: Sequence[jax.Device] | None = None) -> Layout:
+    """Return where the state of `config` lies on `devices` (None: all); they may be described rather than there.
+
+    Raises UserError as `build_program` does.
+    """
     mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor, devices)
     log.info("devices: %d x %s, mesh %s", mesh.devices.size, mesh.devices.flat[0].device_kind, dict(mesh.shape))
     sharding.check_batch(mesh, config.train.batch, config.train.microbatches)
     optimizer = make_optimizer(config.optimizer, config.train.steps)
-    shapes = batch_shapes(config)
-    abstract = abstract_state(config, objective, optimizer, shapes)
+    abstract = abstract_state(config, objective, optimizer, batch_shapes(config))
     placement = place_state(abstract, mesh, config.mesh.rules, config.mesh.moments)
     abstract = jax.tree.map(
         lambda leaf, placed: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placed),
@@ -75,20 +112,18 @@ def build_program(
         placement.shardings,
     )
     log.info("parameters and their placement:\n%s", placement.table())
-    started = time.monotonic()
-    batch = _placed(shapes, sharding.batch_sharding(mesh))
+    return Layout(mesh, optimizer, placement, abstract)
+
+
+def lower_train_step(config: ConfigDict, objective: Objective, layout: Layout) -> Any:
+    """Return the training step lowered for the devices of `layout`, to be compiled."""
+    mesh = layout.mesh
     dispatch = {
         name: jax.ShapeDtypeStruct((config.train.steps_per_dispatch, *shape.shape), shape.dtype)
-        for name, shape in shapes.items()
+        for name, shape in batch_shapes(config).items()
     }
-    train_step = make_train_step(config, objective, optimizer, mesh, placement.shardings)
-    eval_step = make_eval_step(config, objective, mesh, placement.shardings)
-    train_step = train_step.lower(abstract, _placed(dispatch, sharding.dispatch_sharding(mesh))).compile()
-    eval_step = eval_step.lower(abstract, batch).compile()
-    compile_s = time.monotonic() - started
-    planned = "unknown" if flops is None else f"{flops / 1e9:.2f} GFLOP"
-    log.info("compiled in %.1f s; a step of %d pairs: %s", compile_s, config.train.batch, planned)
-    return Program(config, objective, optimizer, mesh, placement, abstract, train_step, eval_step, flops, compile_s)
+    step = make_train_step(config, objective, layout.optimizer, mesh, layout.placement.shardings)
+    return step.lower(layout.abstract, _placed(dispatch, sharding.dispatch_sharding(mesh)))
 
 
 def _placed(shapes: dict[str, jax.ShapeDtypeStruct], placed: jax.sharding.Sharding) -> dict[str, jax.ShapeDtypeStruct]:

@@ -31,19 +31,33 @@ def make_mesh(data: int, fsdp: int, tensor: int, devices: Sequence[jax.Device] |
     `devices` fixes their order; by default all, in the order that suits the machine's network. Raises UserError when
     the sizes do not multiply to the number of devices.
     """
-    count = jax.device_count() if devices is None else len(devices)
-    sizes = {"data": data, "fsdp": fsdp, "tensor": tensor}
-    known = math.prod(size for size in sizes.values() if size != -1)
-    sizes = {axis: count // known if size == -1 else size for axis, size in sizes.items()}
-    if math.prod(sizes.values()) != count:
+    sizes = mesh_sizes(data, fsdp, tensor, jax.device_count() if devices is None else len(devices))
+    ordered = network_order(sizes, jax.devices()) if devices is None else devices
+    return Mesh(np.asarray(ordered).reshape(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def mesh_sizes(data: int, fsdp: int, tensor: int, count: int) -> tuple[int, int, int]:
+    """Return the sizes of the three axes over `count` devices, -1 resolved; raises UserError when they do not fit."""
+    known = math.prod(size for size in (data, fsdp, tensor) if size != -1)
+    sizes = tuple(count // known if size == -1 else size for size in (data, fsdp, tensor))
+    if math.prod(sizes) != count:
         asked = f"{data} x {fsdp} x {tensor}"
         raise UserError(
             Fault("mesh.data x fsdp x tensor", asked, f"make the product {count}, the number of devices (-1: the rest)")
         )
-    types = (AxisType.Auto,) * len(AXES)
-    if devices is None:
-        return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=types)
-    return Mesh(np.asarray(devices).reshape(tuple(sizes.values())), AXES, axis_types=types)
+    return sizes
+
+
+def network_order(sizes: tuple[int, int, int], devices: Sequence[jax.Device]) -> list[jax.Device]:
+    """Return `devices` in the order in which a mesh of `sizes` suits their network.
+
+    Raises UserError for sizes that do not go with the network's shape.
+    """
+    try:
+        return list(jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices).devices.flat)
+    except NotImplementedError as error:  # JAX's word for an axis that is no product of the torus's sides
+        asked = " x ".join(map(str, sizes))
+        raise UserError(Fault("mesh.data x fsdp x tensor", asked, str(error).partition(". ")[0])) from error
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
