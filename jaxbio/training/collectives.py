@@ -1,16 +1,16 @@
 """What devices tell each other in one call of a compiled program: collectives counted in its HLO text.
 
-    count_collectives(compiled.as_text()).by_kind["all-reduce"]        # Traffic(count=5, bytes=1_276_543_210)
+    count_collectives(compiled.as_text()).by_kind["all-reduce"]        # Traffic(runs=5, bytes=1_276_543_210)
 
-A collective in a loop counts as often as the loop runs, of the branches of a conditional the dearest counts. Bytes are
-a device's: of the whole array where it is gathered or reduced, so the larger of what goes in and what comes out.
+A collective in a loop counts as often as the loop runs, one in a conditional whichever branch is taken. Bytes are a
+device's: of the whole array where it is gathered or reduced, so the larger of what goes in and what comes out.
 """
 
-import functools
 import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 _KINDS = (
@@ -25,17 +25,17 @@ _KINDS = (
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?(?P<name>[\w.-]+) \(.*\{$")
 _INSTRUCTION = re.compile(r"^ +(?:ROOT )?%?(?P<name>[\w.-]+) = (?P<shape>.*?) (?P<opcode>[a-z][a-z-]*)\((?P<rest>.*)$")
 _ARRAY = re.compile(r"\b(?P<type>pred|[a-z]+\d+\w*)\[(?P<sizes>[\d,]*)\]")
-_CALLED = re.compile(r"\b(?:calls|to_apply|body)=%?([\w.-]+)")
+_CALLED = re.compile(r"\b(?:calls|to_apply|body|true_computation|false_computation)=%?([\w.-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
-_EITHER = re.compile(r"\b(?:true|false)_computation=%?([\w.-]+)")
+_CHANNEL = re.compile(r"\bchannel_id=(\d+)")
 _CONDITION = re.compile(r"\bcondition=%?([\w.-]+)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 
 
 class Traffic(NamedTuple):
-    """How often a kind of collective runs, and the bytes of it at one device."""
+    """How often a kind of collective runs, and the bytes of all of them at one device."""
 
-    count: int
+    runs: int
     bytes: int
 
 
@@ -43,26 +43,8 @@ class Traffic(NamedTuple):
 class Collectives:
     """Traffic by kind; `unknown_loops` hold collectives and do not tell how often they run: counted as once."""
 
-    by_kind: Mapping[str, Traffic] = field(default_factory=dict)
-    unknown_loops: int = 0
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of all kinds at one device."""
-        return sum(traffic.bytes for traffic in self.by_kind.values())
-
-    def __add__(self, other: "Collectives") -> "Collectives":
-        kinds = {**self.by_kind, **other.by_kind}
-        none = Traffic(0, 0)
-        sums = {
-            kind: Traffic(*map(sum, zip(self.by_kind.get(kind, none), other.by_kind.get(kind, none)))) for kind in kinds
-        }
-        return Collectives(sums, self.unknown_loops + other.unknown_loops)
-
-    def times(self, runs: int) -> "Collectives":
-        """Return what `runs` runs of these are."""
-        scaled = {kind: Traffic(count * runs, size * runs) for kind, (count, size) in self.by_kind.items()}
-        return Collectives(scaled, self.unknown_loops)
+    by_kind: Mapping[str, Traffic]
+    unknown_loops: int
 
 
 class _Instruction(NamedTuple):
@@ -72,33 +54,63 @@ class _Instruction(NamedTuple):
     rest: str  # operands and attributes
 
 
+class _Found(NamedTuple):
+    kind: str
+    channel: str | None
+    piece: bool
+    runs: int
+    bytes: int
+
+
 def count_collectives(hlo: str) -> Collectives:
     """Return the collectives of one call of the compiled HLO module `hlo`; raises ValueError where it has no entry."""
     bodies, entry = _computations(hlo)
+    found: list[_Found] = []
+    unknown_loops = 0
 
-    @functools.cache
-    def of_computation(name: str) -> Collectives:
-        body = bodies.get(name, ())
+    def walk(name: str, runs: int) -> None:
+        nonlocal unknown_loops
+        body = bodies.get(name, [])
         shapes = {instruction.name: instruction.shape for instruction in body}
-        return sum((of_instruction(instruction, shapes, name) for instruction in body), Collectives())
+        for instruction in body:
+            if instruction.opcode.removesuffix("-done") in _KINDS:
+                found.append(_describe(instruction, shapes, name, runs))
+                continue
+            before = len(found)
+            trips = _trip_count(instruction.rest, bodies) if instruction.opcode == "while" else 1
+            for called in _called(instruction):
+                walk(called, runs * (trips or 1))
+            unknown_loops += trips is None and len(found) > before
 
-    def of_instruction(instruction: _Instruction, shapes: Mapping[str, str], within: str) -> Collectives:
-        kind = instruction.opcode.removesuffix("-done")
-        if kind in _KINDS:
-            # the TPU compiler's name for a reduction of which each device keeps its part
-            kind = "reduce-scatter" if within.startswith("all-reduce-scatter") else kind
-            return Collectives({kind: Traffic(1, _moved_bytes(instruction, shapes))})
-        if instruction.opcode in ("async-update", "async-done"):
-            return Collectives()  # counted at their start
-        if instruction.opcode == "conditional":
-            return max(map(of_computation, _branches(instruction.rest)), key=lambda branch: branch.bytes)
-        inner = sum(map(of_computation, _CALLED.findall(instruction.rest)), Collectives())
-        if instruction.opcode == "while" and inner.by_kind:
-            runs = _trip_count(instruction.rest, bodies)
-            return inner + Collectives(unknown_loops=1) if runs is None else inner.times(runs)
-        return inner
+    walk(entry, 1)
+    return Collectives(_sums(_without_pieces(found)), unknown_loops)
 
-    return of_computation(entry)
+
+def _describe(instruction: _Instruction, shapes: Mapping[str, str], within: str, runs: int) -> _Found:
+    """Return what one instruction of the computation `within` moves."""
+    channel = _CHANNEL.search(instruction.rest)
+    # The TPU compiler's names for a reduction of which each device keeps its part, and for part of a collective that
+    # goes on while other operations run.
+    scatters, piece = within.startswith("all-reduce-scatter"), within.startswith("async_collective_fusion")
+    kind = "reduce-scatter" if scatters else instruction.opcode.removesuffix("-done")
+    return _Found(kind, channel and channel[1], piece, runs, _moved_bytes(instruction, shapes))
+
+
+def _without_pieces(found: Sequence[_Found]) -> Iterator[_Found]:
+    """Yield each collective once: of one in pieces, which may reach through a loop, what runs least, its start."""
+    in_pieces = {one.channel for one in found if one.piece}
+    yield from (one for one in found if one.channel not in in_pieces)
+    for channel in in_pieces:
+        yield min((one for one in found if one.channel == channel), key=lambda one: one.runs)
+
+
+def _sums(found: Iterable[_Found]) -> dict[str, Traffic]:
+    counts: dict[str, int] = defaultdict(int)
+    sizes: dict[str, int] = defaultdict(int)
+    for one in found:
+        counts[one.kind] += one.runs
+        sizes[one.kind] += one.runs * one.bytes
+    return {kind: Traffic(counts[kind], sizes[kind]) for kind in counts}
 
 
 def _computations(hlo: str) -> tuple[dict[str, list[_Instruction]], str]:
@@ -116,10 +128,13 @@ def _computations(hlo: str) -> tuple[dict[str, list[_Instruction]], str]:
     return bodies, entry
 
 
-def _branches(attributes: str) -> Iterator[str]:
-    listed = _BRANCHES.search(attributes)
-    names = listed[1].split(",") if listed else _EITHER.findall(attributes)
-    return (name.strip().removeprefix("%") for name in names)
+def _called(instruction: _Instruction) -> list[str]:
+    """Return the computations that an instruction runs."""
+    if instruction.opcode in ("async-update", "async-done"):
+        return []  # the work of their start
+    listed = _BRANCHES.search(instruction.rest)
+    branches = [name.strip().removeprefix("%") for name in listed[1].split(",")] if listed else []
+    return [*_CALLED.findall(instruction.rest), *branches]
 
 
 def _trip_count(attributes: str, bodies: Mapping[str, list[_Instruction]]) -> int | None:

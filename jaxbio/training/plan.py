@@ -81,17 +81,16 @@ class Plan:
     def record(self) -> dict[str, Any]:
         """Return the plan as one JSON object, the verdict first."""
         plain = asdict(self)
-        traffic = plain.pop("collectives")
-        remedies = plain.pop("remedies")
+        del plain["collectives"], plain["remedies"]
+        traffic = self.collectives
         return {
             "fits": self.fits,
             "needed_bytes": self.needed_bytes,
             "headroom_bytes": None if self.needed_bytes is None else self.memory_bytes - self.needed_bytes,
             **plain,
-            "collectives": self.collectives
-            and {kind: moved._asdict() for kind, moved in self.collectives.by_kind.items()},
-            "loops_of_unknown_length": traffic and traffic["unknown_loops"],
-            "try": [] if self.fits else list(remedies),
+            "collectives": traffic and {kind: moved._asdict() for kind, moved in traffic.by_kind.items()},
+            "loops_of_unknown_length": traffic and traffic.unknown_loops,
+            "try": [] if self.fits else list(self.remedies),
         }
 
     def account(self) -> str:
@@ -119,7 +118,7 @@ class Plan:
         if self.collectives is None:
             return []
         rows = sorted(self.collectives.by_kind.items(), key=lambda row: -row[1].bytes)
-        lines = [f"  {kind:20} {moved.count:>6} times {moved.bytes / 1e6:>12,.1f} MB" for kind, moved in rows]
+        lines = [f"  {kind:20} {moved.runs:>6} times {moved.bytes / 1e6:>12,.1f} MB" for kind, moved in rows]
         unknown = self.collectives.unknown_loops
         return [
             "collectives of a dispatch, a device:" if rows else "no collectives",

@@ -36,7 +36,7 @@ def make_mesh(data: int, fsdp: int, tensor: int, devices: Sequence[jax.Device] |
     return Mesh(np.asarray(ordered).reshape(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
-def mesh_sizes(data: int, fsdp: int, tensor: int, count: int) -> tuple[int, int, int]:
+def mesh_sizes(data: int, fsdp: int, tensor: int, count: int) -> tuple[int, ...]:
     """Return the sizes of the three axes over `count` devices, -1 resolved; raises UserError when they do not fit."""
     known = math.prod(size for size in (data, fsdp, tensor) if size != -1)
     sizes = tuple(count // known if size == -1 else size for size in (data, fsdp, tensor))
@@ -48,7 +48,7 @@ def mesh_sizes(data: int, fsdp: int, tensor: int, count: int) -> tuple[int, int,
     return sizes
 
 
-def network_order(sizes: tuple[int, int, int], devices: Sequence[jax.Device]) -> list[jax.Device]:
+def network_order(sizes: tuple[int, ...], devices: Sequence[jax.Device]) -> list[jax.Device]:
     """Return `devices` in the order in which a mesh of `sizes` suits their network.
 
     Raises UserError for sizes that do not go with the network's shape.
