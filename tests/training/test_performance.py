@@ -12,7 +12,7 @@ import pytest
 from jaxbio.config import fields
 from jaxbio.config.command_line import load_recipe
 from jaxbio.models import ENCODERS
-from jaxbio.training.performance import count_flops, memory, mfu, model_flops, peak_flops_per_s
+from jaxbio.training.performance import count_flops, device_memory_bytes, memory, mfu, model_flops, peak_flops_per_s
 
 
 def shape(*sizes):
@@ -111,6 +111,13 @@ def test_peaks_are_known_by_kind_and_unknown_elsewhere():
     assert peak_flops_per_s("TPU v5 lite", "bfloat16") == 197e12
     assert peak_flops_per_s("TPU v5", "bfloat16") == 459e12
     assert peak_flops_per_s("cpu", "float32") is None
+
+
+def test_memory_is_known_where_every_device_of_a_kind_has_the_same():
+    assert device_memory_bytes("TPU v5 lite") == 15.75 * 2**30
+    assert device_memory_bytes("TPU v5") == pytest.approx(95.73 * 2**30, rel=1e-6)
+    assert device_memory_bytes("NVIDIA A100-SXM4-80GB") is None
+    assert device_memory_bytes("cpu") is None
 
 
 def test_mfu_is_the_share_of_all_devices_peaks_or_null():

@@ -1,5 +1,8 @@
 """Where arrays lie: mesh, rules and their faults, mirrored leaves, split moments, and the table that says so."""
 
+import itertools
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -10,7 +13,7 @@ from jaxbio.config.command_line import load_recipe
 from jaxbio.config.faults import UserError
 from jaxbio.objectives import make_objective
 from jaxbio.training.optimizer import make_optimizer
-from jaxbio.training.sharding import check_batch, make_mesh, place_state, without_axis
+from jaxbio.training.sharding import check_batch, make_mesh, network_order, place_state, without_axis
 from jaxbio.training.state import State, abstract_state, batch_shapes
 
 REPLICATE = ((".*", "replicate"),)
@@ -45,6 +48,16 @@ def test_mesh_keeps_a_given_order_of_devices():
 def test_mesh_that_does_not_divide_the_devices_is_refused(sizes):
     with pytest.raises(UserError, match="the number of devices"):
         make_mesh(*sizes)
+
+
+def test_mesh_that_does_not_go_with_the_network_is_refused():
+    sides = itertools.product(range(4), repeat=3)
+    torus = [
+        SimpleNamespace(platform="tpu", device_kind="TPU v4", coords=coords, core_on_chip=0, process_index=0, id=index)
+        for index, coords in enumerate(sides)
+    ]
+    with pytest.raises(UserError, match="8 x 8 x 1"):
+        network_order((8, 8, 1), torus)
 
 
 def test_batch_that_does_not_divide_is_refused_with_the_nearest_that_do():
