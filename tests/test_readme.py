@@ -25,6 +25,8 @@ INSTEAD = {
     "source .venv/bin/activate": None,
     "python tools/evaluate.py": None,  # needs labelled recordings; tests/evaluation has some
     "python launch/run.py --config configs/qualityfm_base.py --config.data.store=STORE": "{} --config.train.steps=2",
+    # libtpu is no part of the environment: the same command for simulated devices
+    "python tools/plan.py": "python tools/plan.py --config configs/qualityfm_base.py --topology cpu:8",
 }
 
 
