@@ -23,12 +23,14 @@ _KINDS = (
     "collective-broadcast",
 )
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?(?P<name>[\w.-]+) \(.*\{$")
-_INSTRUCTION = re.compile(r"^ +(?:ROOT )?%?(?P<name>[\w.-]+) = (?P<shape>.*?) (?P<opcode>[a-z][a-z-]*)\((?P<rest>.*)$")
+_INSTRUCTION = re.compile(
+    r"^ +(?P<root>ROOT )?%?(?P<name>[\w.-]+) = (?P<shape>.*?) (?P<opcode>[a-z][a-z-]*)\((?P<rest>.*)$"
+)
 _ARRAY = re.compile(r"\b(?P<type>pred|[a-z]+\d+\w*)\[(?P<sizes>[\d,]*)\]")
 _CALLED = re.compile(r"\b(?:calls|to_apply|body|true_computation|false_computation)=%?([\w.-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _CHANNEL = re.compile(r"\bchannel_id=(\d+)")
-_CONDITION = re.compile(r"\bcondition=%?([\w.-]+)")
+_INDEX = re.compile(r"\bindex=(\d+)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 
 
@@ -48,10 +50,16 @@ class Collectives:
 
 
 class _Instruction(NamedTuple):
+    root: str | None
     name: str
     shape: str
     opcode: str
     rest: str  # operands and attributes
+
+    @property
+    def operands(self) -> list[str]:
+        """Names of the operands."""
+        return [word.split()[-1].lstrip("%") for word in self.rest.partition(")")[0].split(",") if word.strip()]
 
 
 class _Found(NamedTuple):
@@ -77,7 +85,7 @@ def count_collectives(hlo: str) -> Collectives:
                 found.append(_describe(instruction, shapes, name, runs))
                 continue
             before = len(found)
-            trips = _trip_count(instruction.rest, bodies) if instruction.opcode == "while" else 1
+            trips = _trip_count(instruction, bodies) if instruction.opcode == "while" else 1
             for called in _called(instruction):
                 walk(called, runs * (trips or 1))
             unknown_loops += trips is None and len(found) > before
@@ -117,7 +125,7 @@ def _computations(hlo: str) -> tuple[dict[str, list[_Instruction]], str]:
     """Return the instructions of every computation by its name, and the name of the entry."""
     bodies: dict[str, list[_Instruction]] = {}
     entry = None
-    for line in hlo.splitlines():
+    for line in re.sub(r"/\*.*?\*/", "", hlo).splitlines():  # every fifth of many operands has its number before it
         if opening := _COMPUTATION.match(line):
             current = bodies.setdefault(opening["name"], [])
             entry = opening["name"] if line.startswith("ENTRY") else entry
@@ -137,32 +145,45 @@ def _called(instruction: _Instruction) -> list[str]:
     return [*_CALLED.findall(instruction.rest), *branches]
 
 
-def _trip_count(attributes: str, bodies: Mapping[str, list[_Instruction]]) -> int | None:
-    """Return how often a loop runs: what the compiler noted, or the bound of a condition that counts up from 0.
+def _trip_count(loop: _Instruction, bodies: Mapping[str, list[_Instruction]]) -> int | None:
+    """Return how often a loop runs: what the compiler noted, or what its counter tells, which starts at 0.
 
-    JAX's loops of known length do count so; the TPU compiler leaves no note.
+    The TPU compiler leaves no note. Its loops end where a counter reaches a constant: JAX's go by ones, its own, of a
+    product in turns, by ones or twos.
     """
-    if noted := _TRIPS.search(attributes):
+    if noted := _TRIPS.search(loop.rest):
         return int(noted[1])
-    condition = _CONDITION.search(attributes)
-    if condition is None:
+    condition, body = ({one.name: one for one in bodies.get(_named(part, loop), [])} for part in ("condition", "body"))
+    ends = next((one for one in condition.values() if one.root and "direction=LT" in one.rest), None)
+    root = next((one for one in body.values() if one.root), None)
+    if ends is None or root is None:
         return None
-    body = bodies.get(condition[1], [])
-    compares = any("direction=LT" in instruction.rest for instruction in body)
-    bounds = [
-        int(instruction.rest.partition(")")[0])
-        for instruction in body
-        if instruction.opcode == "constant" and instruction.shape.startswith("s32[]")
-    ]
-    return bounds[0] if compares and len(bounds) == 1 else None
+    place = _INDEX.search(condition[ends.operands[0]].rest)
+    counted = place and body.get(root.operands[int(place[1])])
+    if not counted or counted.opcode != "add":
+        return None
+    bound, step = _constant(ends.operands[1], condition), _constant(counted.operands[1], body)
+    return -(-bound // step) if bound and step else None
+
+
+def _named(attribute: str, instruction: _Instruction) -> str:
+    """Return the computation that an attribute of an instruction names."""
+    found = re.search(rf"\b{attribute}=%?([\w.-]+)", instruction.rest)
+    return found[1] if found else ""
+
+
+def _constant(name: str, body: Mapping[str, _Instruction]) -> int | None:
+    instruction = body.get(name)
+    if instruction is None or instruction.opcode != "constant":
+        return None
+    return int(instruction.rest.partition(")")[0])
 
 
 def _moved_bytes(instruction: _Instruction, shapes: Mapping[str, str]) -> int:
     result = _shape_bytes(instruction.shape)
     if instruction.opcode.endswith("-done"):
         return result  # its operand is the tuple of the start
-    operands = re.findall(r"%?([\w.-]+)", instruction.rest.partition(")")[0])
-    return max(result, sum(_shape_bytes(shapes.get(name, "")) for name in operands))
+    return max(result, sum(_shape_bytes(shapes.get(name, "")) for name in instruction.operands))
 
 
 def _shape_bytes(shape: str) -> int:

@@ -33,33 +33,40 @@ def test_what_a_compiled_program_gathers_counts_whole():
 
 LOOP = """
 %body (param: (s32[], f32[64])) -> (s32[], f32[64]) {{
-  %param = (s32[]{{:T(128)}}, f32[64]{{0:T(64)}}) parameter(0)
-  %value = f32[64]{{0:T(64)S(1)}} get-tuple-element(%param), index=1
+  %param = (f32[64]{{0:T(64)}}, s32[]{{:T(128)}}) parameter(0)
+  %value = f32[64]{{0:T(64)S(1)}} get-tuple-element(%param), index=0
+  %index = s32[]{{:T(128)}} get-tuple-element(%param), index=1
+  %step = s32[]{{:T(128)}} constant({step})
+  %next = s32[]{{:T(128)}} add(%index, %step)
   %sum = f32[64]{{0:T(64)S(1)}} all-reduce(%value), channel_id=1, to_apply=%add
+  ROOT %tuple = (f32[64]{{0:T(64)}}, s32[]{{:T(128)}}) tuple(%sum, /*index=1*/%next)
 }}
 
-%condition (param.1: (s32[], f32[64])) -> pred[] {{
+%condition (param.1: (f32[64], s32[])) -> pred[] {{
+  %other = s32[]{{:T(128)}} constant(1000)
   %bound = s32[]{{:T(128)}} {bound}
-  %index = s32[]{{:T(128)}} get-tuple-element(%param.1), index=0
-  ROOT %lt = pred[]{{:T(512)}} compare(%index, %bound), direction=LT
+  %index.1 = s32[]{{:T(128)}} get-tuple-element(%param.1), index=1
+  ROOT %lt = pred[]{{:T(512)}} compare(%index.1, %bound), direction=LT
 }}
 
 ENTRY %main (x: f32[64]) -> f32[64] {{
-  %loop = (s32[]{{:T(128)}}, f32[64]{{0:T(64)}}) while(%tuple), condition=%condition, body=%body{note}
+  %loop = (f32[64]{{0:T(64)}}, s32[]{{:T(128)}}) while(%tuple), condition=%condition, body=%body{note}
 }}
 """
 
 
 @pytest.mark.parametrize(
-    ("bound", "note", "runs", "unknown"),
+    ("bound", "step", "note", "runs", "unknown"),
     [
-        ("constant(50)", "", 50, 0),
-        ("parameter(1)", "", 1, 1),
-        ("parameter(1)", ', backend_config={"known_trip_count":{"n":"3"}}', 3, 0),
+        ("constant(50)", 1, "", 50, 0),
+        ("constant(8)", 2, "", 4, 0),
+        ("constant(7)", 2, "", 4, 0),
+        ("parameter(1)", 1, "", 1, 1),
+        ("parameter(1)", 1, ', backend_config={"known_trip_count":{"n":"3"}}', 3, 0),
     ],
 )
-def test_a_loop_tells_its_length_by_note_or_condition_or_is_said_not_to(bound, note, runs, unknown):
-    counted = count_collectives(LOOP.format(bound=bound, note=note))
+def test_a_loop_tells_its_length_by_note_or_counter_or_is_said_not_to(bound, step, note, runs, unknown):
+    counted = count_collectives(LOOP.format(bound=bound, step=step, note=note))
     assert counted.by_kind == {"all-reduce": (runs, runs * 256)}
     assert counted.unknown_loops == unknown
 
@@ -95,13 +102,9 @@ def test_a_collective_in_pieces_through_a_loop_runs_once():
 %body (param: (s32[], f32[64])) -> (s32[], f32[64]) {
   %middle = bf16[64]{0} fusion(%param), kind=kOutput, calls=%async_collective_fusion.2
 }
-%condition (param.1: (s32[], f32[64])) -> pred[] {
-  %bound = s32[] constant(50)
-  ROOT %lt = pred[] compare(%index, %bound), direction=LT
-}
 ENTRY %main (x: f32[64]) -> f32[64] {
   %start = bf16[64]{0} fusion(%x), kind=kCustom, calls=%fused_computation.1
-  %loop = (s32[], f32[64]{0}) while(%tuple), condition=%condition, body=%body
+  %loop = (s32[], f32[64]{0}) while(%tuple), condition=%c, body=%body, backend_config={"known_trip_count":{"n":"50"}}
   %done = bf16[64]{0} fusion(%loop), kind=kCustom, calls=%fused_computation.3
 }
 """
