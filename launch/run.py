@@ -75,7 +75,15 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
         log.info("%s", data.summary())
         if process == 0:
             write_config(workdir, config)
-        result = start(config, data, workdir, resume, process)
+        if resume is not None and resume.step >= config.train.steps:
+            log.info(
+                "all %d steps were done before; more with --config.train.steps=%d --allow_change=train.steps",
+                resume.step,
+                2 * resume.step,
+            )
+            result = {"workdir": str(workdir), "step": resume.step, "resumed_from": resume.step}
+        else:
+            result = start(config, data, workdir, resume, process)
     announce(workdir, result)
     return result
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from jaxbio.config import fields
+from jaxbio.config.changes import plain
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.report import figures, page
 
@@ -291,7 +292,7 @@ def _settings_section(config: Mapping[str, Any]) -> str:
     rows = [
         (name, _shown(value), _shown(table[name].default), table[name].reason)
         for name, value in config.items()
-        if name in table and _shown(value) != _shown(table[name].default)
+        if name in table and value != plain(table[name].default)
     ]
     note = "Fields that differ from their default; config.json in the run's folder has all of them."
     return page.section("Settings", page.table(rows, ("field", "value", "default", "what it is")), note=note)
