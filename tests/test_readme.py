@@ -14,7 +14,6 @@ from safetensors.numpy import load_file
 
 import jaxbio
 from jaxbio.config.command_line import load_recipe
-from jaxbio.export.weights import unflatten_tree
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -136,7 +135,6 @@ def test_the_python_runs_as_written(reader, monkeypatch):
         "ppg": np.sin(2 * np.pi * 1.2 * t_T) + 0.1 * rng.normal(size=t_T.size),
         "ecg": np.sin(2 * np.pi * 1.2 * t_T) ** 63 + 0.1 * rng.normal(size=t_T.size),
         "x_BCT": np.load("runs/quickstart/export/example.npz")["x_BCT"],
-        "weights": unflatten_tree(load_file("runs/quickstart/export/params.safetensors")),
     }
     for block in blocks("python"):
         if "encoder.stablehlo" in block:
