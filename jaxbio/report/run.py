@@ -79,6 +79,13 @@ def write_run_report(workdir: os.PathLike | str) -> Path:
             "teacher, it is what is exported: a few tenths of its spread at step 0 are health, a hundredth is not. The "
             "student dips first.",
         ),
+        _curves_section(
+            "What linear probes read",
+            {key: _label(key) for key in series if key.startswith("eval/probe_")},
+            series,
+            "A linear model on the frozen features, fitted on segments of the train split and tested on validation, by "
+            "the store's own labels; the constant sees no segment.",
+        ),
         _curves_section("Schedules", _SCHEDULES, series, "As the run used them, step by step."),
         _curves_section(
             "Norms",

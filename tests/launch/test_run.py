@@ -61,7 +61,7 @@ def untrained(monkeypatch):
     """Stop where the first device would be touched."""
     started = []
 
-    def start(config, data, workdir, resume, process):
+    def start(config, data, workdir, resume, process, questions):
         started.append(resume)
         return {"step": 0}
 
@@ -72,7 +72,6 @@ def untrained(monkeypatch):
 @pytest.fixture
 def linear(monkeypatch, repository):
     """Train a linear model in the place of the recipe's."""
-    monkeypatch.syspath_prepend(str(repository / "tests" / "training"))
     from linear_run import linear_objective
 
     from jaxbio import objectives
