@@ -40,10 +40,10 @@ lint: environment ## ruff, formatting, types, direction of imports
 	@echo "imports ..."        && $(BIN)/lint-imports --no-logo
 
 test: lint ## lint, then every test that is not slow
-	$(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist worksteal
 
 test-slow: environment ## the tests marked slow
-	$(BIN)/python -m pytest -m "slow and not gpu" -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -m "slow and not gpu" -n 2 --dist worksteal
 
 golden: environment ## write the resolved text of every recipe to tests/golden after an intended change
 	$(BIN)/python tests/config/test_golden.py

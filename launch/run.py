@@ -52,10 +52,9 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     assert config is not None
     workdir = flags.workdir or Path("runs") / recipe_name(arguments)
     check_store_named(config, arguments)
-    if config.eval.tasks:
-        raise UserError(Fault("eval.tasks", config.eval.tasks, "no task has a probe in this version: leave it empty"))
     log.info("settings: %s", environment.configure(deterministic=config.precision.deterministic))
     # JAX from here on, after its settings; and no device before everything has been checked.
+    from jaxbio.evaluation.in_run import choose_questions
     from jaxbio.training import run_data
     from jaxbio.training import workdir as folders
     from jaxbio.training.distributed import join_cluster
@@ -73,15 +72,25 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
         if resume is not None:
             check_same_data(resume, data.store_hash, data.index_hash, flags.allow_change)
         log.info("%s", data.summary())
+        questions = choose_questions(data.store, config)
         if process == 0:
             write_config(workdir, config)
-        result = start(config, data, workdir, resume, process)
+        if resume is not None and resume.step >= config.train.steps:
+            log.info(
+                "all %d steps were done before; more with --config.train.steps=%d --allow_change=train.steps",
+                resume.step,
+                2 * resume.step,
+            )
+            result = {"workdir": str(workdir), "step": resume.step, "resumed_from": resume.step}
+        else:
+            result = start(config, data, workdir, resume, process, questions)
     announce(workdir, result)
     return result
 
 
-def start(config: ConfigDict, data: Any, workdir: Path, resume: Any, process: int) -> dict[str, Any]:
+def start(config: ConfigDict, data: Any, workdir: Path, resume: Any, process: int, questions: Any) -> dict[str, Any]:
     """Compile the program and train; the first to touch a device."""
+    from jaxbio.evaluation.in_run import make_probe
     from jaxbio.export.initial import start_from
     from jaxbio.objectives import make_objective
     from jaxbio.report.run import write_run_report
@@ -110,6 +119,8 @@ def start(config: ConfigDict, data: Any, workdir: Path, resume: Any, process: in
         else:
             log.info("starting from scratch, seed %d", config.train.seed)
         probes = [make_examples_probe(program, data, workdir)]
+        if questions.by_task:
+            probes.append(make_probe(program, data.store, questions))
         return train(
             program, data, workdir, resume=resume, initial=initial, probes=probes, report=write_run_report, stop=stop
         )

@@ -14,7 +14,6 @@ from safetensors.numpy import load_file
 
 import jaxbio
 from jaxbio.config.command_line import load_recipe
-from jaxbio.export.weights import unflatten_tree
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -78,10 +77,19 @@ def environment(root: Path) -> dict[str, str]:
     return {**kept, "PATH": path, "PYTHONPATH": str(root), "JAX_PLATFORMS": "cpu"}
 
 
-@pytest.fixture(scope="module")
-def reader(tmp_path_factory, data_dir):
-    """A copy of the repository in which every command of the README has been run, in order."""
-    root = tmp_path_factory.mktemp("reader") / "jaxbio"
+@pytest.mark.slow
+def test_who_follows_the_readme_gets_what_it_says(tmp_path, data_dir, monkeypatch):
+    root = tmp_path / "jaxbio"
+    copy_repository(root)
+    (root / "RECORDS").symlink_to(data_dir / "cinc2015_vt")
+    run_commands(root)
+    check_files(root)
+    check_weights(root)
+    check_python(root, monkeypatch)
+
+
+def copy_repository(root: Path) -> None:
+    """Copy what git tracks, with this test's own environment as its .venv."""
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in listed.splitlines():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +99,10 @@ def reader(tmp_path_factory, data_dir):
         (root / ".venv" / part.name).symlink_to(part)
     (root / ".venv" / "installed").unlink(missing_ok=True)
     (root / ".venv" / "installed").touch()  # newer than setup.cfg: make installs nothing
-    (root / "RECORDS").symlink_to(data_dir / "cinc2015_vt")
+
+
+def run_commands(root: Path) -> None:
+    """Run every command of the README's blocks, in order."""
     in_blocks = [line.partition("    #")[0].strip() for block in blocks("bash") for line in block.splitlines()]
     for command in filter(None, in_blocks):
         instead = next((text for start, text in INSTEAD.items() if command.startswith(start)), "{}")
@@ -106,12 +117,10 @@ def reader(tmp_path_factory, data_dir):
             timeout=900,
         )
         assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-    return root
 
 
-@pytest.mark.slow
-@pytest.mark.xdist_group("readme")  # the commands run once, in one worker
-def test_the_commands_make_what_the_readme_says(reader):
+def check_files(root: Path) -> None:
+    """The commands made what the README says."""
     made = [
         "look.html",
         "runs/quickstart/report.html",
@@ -125,35 +134,32 @@ def test_the_commands_make_what_the_readme_says(reader):
         "reference/reference.safetensors",
         "imported/card.json",
     ]
-    assert [name for name in made if not (reader / name).exists()] == []
+    assert [name for name in made if not (root / name).exists()] == []
 
 
-@pytest.mark.slow
-@pytest.mark.xdist_group("readme")  # the commands run once, in one worker
-def test_the_python_runs_as_written(reader, monkeypatch):
-    monkeypatch.chdir(reader)
+def check_weights(root: Path) -> None:
+    """Export and import give the same weights."""
+    first, second = (load_file(root / name / "params.safetensors") for name in ("runs/quickstart/export", "imported"))
+    assert first.keys() == second.keys()
+    for name, array in first.items():
+        np.testing.assert_array_equal(array, second[name])
+
+
+def check_python(root: Path, monkeypatch) -> None:
+    """The Python blocks run as written, one after the other."""
+    monkeypatch.chdir(root)
     rng = np.random.default_rng(0)
     t_T = np.arange(60 * 125) / 125
     shelf = {
         "ppg": np.sin(2 * np.pi * 1.2 * t_T) + 0.1 * rng.normal(size=t_T.size),
         "ecg": np.sin(2 * np.pi * 1.2 * t_T) ** 63 + 0.1 * rng.normal(size=t_T.size),
         "x_BCT": np.load("runs/quickstart/export/example.npz")["x_BCT"],
-        "weights": unflatten_tree(load_file("runs/quickstart/export/params.safetensors")),
     }
     for block in blocks("python"):
         if "encoder.stablehlo" in block:
-            monkeypatch.chdir(reader / "runs/quickstart/export")
+            monkeypatch.chdir(root / "runs/quickstart/export")
         exec(block, shelf)
     assert shelf["vectors"].shape == (2, shelf["model"].card.width)
     expected = np.load("example.npz")["tok_BLD"]
     np.testing.assert_allclose(shelf["tokens"], expected, atol=1e-5)
     assert shelf["jaxbio"] is jaxbio
-
-
-@pytest.mark.slow
-@pytest.mark.xdist_group("readme")  # the commands run once, in one worker
-def test_export_and_import_gave_the_same_weights(reader):
-    first, second = (load_file(reader / name / "params.safetensors") for name in ("runs/quickstart/export", "imported"))
-    assert first.keys() == second.keys()
-    for name, array in first.items():
-        np.testing.assert_array_equal(array, second[name])

@@ -12,19 +12,19 @@ from jaxbio.config.resolve import resolve
 
 def to_plain(config: ConfigDict) -> dict[str, Any]:
     """Return `config` as dotted name -> JSON value (tuples as lists), as run folders and checkpoints keep it."""
-    return {name: _plain(value) for name, value in fields.flatten(config).items()}
+    return {name: plain(value) for name, value in fields.flatten(config).items()}
 
 
-def from_plain(plain: Mapping[str, Any]) -> ConfigDict:
+def from_plain(saved: Mapping[str, Any]) -> ConfigDict:
     """Return the configuration that `to_plain` wrote down.
 
     A field that was added since has its default. Raises UserError for unknown fields and values out of bounds.
     """
-    table = fields.table(plain["model.name"], plain["objective.name"])
-    unknown = [Fault(name, plain[name], "this jaxbio has no such field") for name in plain if name not in table]
+    table = fields.table(saved["model.name"], saved["objective.name"])
+    unknown = [Fault(name, saved[name], "this jaxbio has no such field") for name in saved if name not in table]
     if unknown:
         raise UserError(*unknown)
-    return resolve(fields.change(fields.defaults(plain["model.name"], plain["objective.name"]), plain))
+    return resolve(fields.change(fields.defaults(saved["model.name"], saved["objective.name"]), saved))
 
 
 def render(config: ConfigDict) -> str:
@@ -58,9 +58,10 @@ def check_resume(saved: Mapping[str, Any], config: ConfigDict, allowed: Collecti
     return changed
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return a field's value as JSON has it: tuples as lists, sections as dictionaries."""
     if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, (dict, ConfigDict)):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     return value

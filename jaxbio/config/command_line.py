@@ -8,7 +8,6 @@ our own, so that every fault of the line and of the configuration comes out toge
 
 import argparse
 import ast
-import difflib
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from ml_collections import ConfigDict
 
 from jaxbio.config import fields
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.nearest import nearest
 from jaxbio.config.resolve import find_faults, normalise
 
 _PREFIX = "--config."
@@ -143,19 +143,10 @@ def _change_fields(config: ConfigDict, changes: Sequence[tuple[str, str]]) -> li
             continue
         table = fields.table(config.model.name, config.objective.name)
         if name not in table:
-            faults.append(Fault(name, text, f"unknown field; did you mean {_nearest(name, table)}?"))
+            faults.append(Fault(name, text, f"unknown field; did you mean {nearest(name, table)}?"))
             continue
         try:
             fields.change(config, {name: parse_value(text, table[name])})
         except (ValueError, KeyError):
             faults.append(Fault(name, text, f"expected {table[name].kind.__name__}: {table[name].reason}"))
     return faults
-
-
-def _nearest(name: str, known: Sequence[str] | dict) -> str:
-    """Return the known field nearest to `name`, by its spelling and then by its last part."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    if not close:
-        leaves = {known_name.rsplit(".", 1)[-1]: known_name for known_name in known}
-        close = [leaves[leaf] for leaf in difflib.get_close_matches(name.rsplit(".", 1)[-1], leaves, n=1, cutoff=0.5)]
-    return close[0] if close else "one of jaxbio/config/fields.py"

@@ -210,7 +210,9 @@ COMMON: dict[str, Field] = {
     ),
     "eval.every_steps": _machine(1000, "steps between evaluations on the validation split", low=1),
     "eval.batches": _machine(8, "whole batches an evaluation reads, always the same", low=1),
-    "eval.tasks": _machine((), "probes that the launcher adds to an evaluation"),
+    "eval.tasks": _machine(
+        (), "linear probes on the store's own labels: heart_rate, pulse_rate, quality_score, quality_class"
+    ),
     "log.every_steps": _machine(10, "steps between lines of metrics.jsonl", low=1),
     "log.tensorboard": _machine(False, "also write tensorboard/ into the workdir"),
     "log.report_every_s": _machine(60.0, "seconds between new versions of report.html", low=1.0),

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from jaxbio.config import fields
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.nearest import nearest
 
 _KINDS: dict[type, tuple[type, ...]] = {
     int: (int,),
@@ -62,7 +63,7 @@ def find_faults(config: ConfigDict) -> list[Fault]:
         return [Fault("objective.name", objective, f"it trains model.name = {fields.FAMILY[objective]}, not {model}")]
     table, values = fields.table(model, objective), fields.flatten(config)
     faults = [
-        Fault(name, value, f"unknown field; did you mean {(difflib.get_close_matches(name, table, 1) or ['?'])[0]}?")
+        Fault(name, value, f"unknown field; did you mean {nearest(name, table)}?")
         for name, value in values.items()
         if name not in table
     ]

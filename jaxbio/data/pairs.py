@@ -80,6 +80,11 @@ def make_pairs(store: Store, config: ConfigDict) -> str:
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     logging.info("index %s: %s", name, ", ".join(f"{count} {split}" for split, count in counts.items()))
+    if not counts[SPLITS[0]]:
+        logging.warning(
+            "this index holds nothing to train on; where nearly all segments are of one class, "
+            "--config.pairs.class_edges_as=quantiles forms the classes from the store's own scores"
+        )
     return name
 
 

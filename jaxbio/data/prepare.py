@@ -28,6 +28,7 @@ from jaxbio.data.account import lines_of
 from jaxbio.data.assemble import assemble_store, write_json
 from jaxbio.data.pairs import make_pairs
 from jaxbio.data.plan import KEPT, Plan, plan_store
+from jaxbio.data.plausibility import judge_sources
 from jaxbio.data.recordings import Recording, Refused, Source, assign_subjects, list_recordings
 from jaxbio.data.shards import PARTS, UNFINISHED, Part, read_part, write_shard
 from jaxbio.data.store import INDEX, MANIFEST, Store, open_store
@@ -110,6 +111,10 @@ def prepare_recordings(
         shutil.rmtree(out / PARTS)
     for line in lines_of(store.manifest["account"]):
         logging.info(line)
+    for line, doubt in judge_sources(store, config.quality.variant):
+        logging.info(line)
+        if doubt:
+            logging.warning("doubtful: %s", doubt)
     return store.manifest
 
 

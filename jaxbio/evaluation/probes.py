@@ -94,12 +94,16 @@ def predict_held_out(
 
     Raises ValueError for a split with a subject on both sides.
     """
-    return _gather(
-        [
-            (test, _fit_and_predict(feature_ND[fit], label_N[fit], subject_N[fit], feature_ND[test], probe))
-            for fit, test in _checked(splits, subject_N)
-        ]
-    )
+    from threadpoolctl import threadpool_limits  # comes with scikit-learn
+
+    # A few hundred unknowns: threads that wait for each other on a busy machine made this forty times slower.
+    with threadpool_limits(1):
+        return _gather(
+            [
+                (test, _fit_and_predict(feature_ND[fit], label_N[fit], subject_N[fit], feature_ND[test], probe))
+                for fit, test in _checked(splits, subject_N)
+            ]
+        )
 
 
 def predict_constant(label_N: np.ndarray, subject_N: np.ndarray, splits: Sequence[Split], probe: Probe) -> np.ndarray:

@@ -50,7 +50,12 @@ def _role_faults(given: Mapping[str, Any], channels: Sequence[str]) -> list[Faul
 
 def _as_recordings(role: str, signal: Any, faults: list[Fault]) -> np.ndarray:
     """Return `signal` as (recordings, samples) float32, noting what is wrong with it."""
-    array = np.asarray(signal)
+    try:
+        array = np.asarray(signal)
+    except ValueError:
+        remedy = "expected recordings of one length; embed recordings of several lengths one by one"
+        faults.append(Fault(role, "lists of unequal lengths", remedy))
+        return np.zeros((1, 0), np.float32)
     if array.dtype.kind not in "fiub":
         faults.append(Fault(role, f"type {array.dtype}", "expected real numbers"))
         return np.zeros((1, 0), np.float32)

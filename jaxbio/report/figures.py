@@ -51,16 +51,20 @@ def new_figure(
 
 
 def add_legend(axes: Axes) -> None:
-    """Add a legend in the style of the figures."""
+    """Add a legend in the style of the figures, above the axes: inside it would lie on a dense curve."""
     with mpl.rc_context(_STYLE):
-        axes.legend()
+        handles, labels = axes.get_legend_handles_labels()
+        axes.legend(handles, labels, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(labels), borderaxespad=0.1)
 
 
 def to_svg(fig: Figure) -> str:
     """Return `fig` as an inline SVG element that scales with its box; its ids are unique within the process."""
     buffer = io.StringIO()
     with mpl.rc_context(_STYLE):
-        fig.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        # tight: the layout is made with the ticks of the axes before it, and more of them may cut a label off
+        fig.savefig(
+            buffer, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight", pad_inches=0.04
+        )
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)

@@ -33,6 +33,14 @@ table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabu
 th, td { text-align: left; padding: 0.25rem 0.75rem 0.25rem 0; border-bottom: 1px solid var(--line);
   overflow-wrap: normal; vertical-align: top; }
 th { color: var(--soft); font-weight: 600; }
+@media (max-width: 40rem) {
+  .stack thead { display: none; }
+  .stack, .stack tbody, .stack tr { display: block; }
+  .stack tr { padding: 0.5rem 0; border-bottom: 1px solid var(--line); }
+  .stack td { display: grid; grid-template-columns: 6rem 1fr; gap: 0.75rem; border: 0; padding: 0.1rem 0;
+    overflow-wrap: anywhere; }
+  .stack td::before { content: attr(data-name); color: var(--soft); }
+}
 dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: 0.75rem; margin: 0.75rem 0; }
 dl div { background: var(--card); border-radius: 6px; padding: 0.5rem 0.75rem; min-width: 0; }
 dt { color: var(--soft); font-size: 0.8rem; }
@@ -66,10 +74,16 @@ def figure(svg: str, caption: str, *, wide: bool = False) -> str:
 
 
 def table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> str:
-    """Return a table of text; too wide a one scrolls sideways inside its own box."""
+    """Return a table of text; on a phone the cells of a row of more than three stand below each other, each named."""
+    kind = ' class="stack"' if len(header) > 3 else ""
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    body = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>\n" for row in rows)
-    return f'<div class="scroll wide"><table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>'
+    body = "".join(
+        "<tr>"
+        + "".join(f'<td data-name="{escape(name)}">{escape(str(cell))}</td>' for name, cell in zip(header, row))
+        + "</tr>\n"
+        for row in rows
+    )
+    return f'<div class="scroll wide"><table{kind}><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>'
 
 
 def facts(values: Mapping[str, object]) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from jaxbio.config import fields
+from jaxbio.config.changes import plain
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.report import figures, page
 
@@ -77,6 +78,13 @@ def write_run_report(workdir: os.PathLike | str) -> Path:
             "fall towards nothing. They are measured on held-out segments at every evaluation. Where there is a "
             "teacher, it is what is exported: a few tenths of its spread at step 0 are health, a hundredth is not. The "
             "student dips first.",
+        ),
+        _curves_section(
+            "What linear probes read",
+            {key: _label(key) for key in series if key.startswith("eval/probe_")},
+            series,
+            "A linear model on the frozen features, fitted on segments of the train split and tested on validation, by "
+            "the store's own labels; the constant sees no segment.",
         ),
         _curves_section("Schedules", _SCHEDULES, series, "As the run used them, step by step."),
         _curves_section(
@@ -291,7 +299,7 @@ def _settings_section(config: Mapping[str, Any]) -> str:
     rows = [
         (name, _shown(value), _shown(table[name].default), table[name].reason)
         for name, value in config.items()
-        if name in table and _shown(value) != _shown(table[name].default)
+        if name in table and value != plain(table[name].default)
     ]
     note = "Fields that differ from their default; config.json in the run's folder has all of them."
     return page.section("Settings", page.table(rows, ("field", "value", "default", "what it is")), note=note)

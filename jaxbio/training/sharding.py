@@ -116,13 +116,25 @@ class Placement:
         return sum(row.bytes_per_device for row in self.rows)
 
     def table(self) -> str:
-        """Return the table that a run prints: every parameter, the sums of the four parts, the unsplit moments."""
+        """Return the table that a run prints: parameters, the sums of the state's parts, the unsplit moments.
+
+        Parameters of less than a thousandth of all (biases, scales) share a line for each placement.
+        """
         width = max(len(row.path) for row in self.rows)
+        params = [row for row in self.rows if row.path.startswith("params/")]
+        least = sum(row.bytes_per_device for row in params) / 1000
         lines = [
             f"{row.path:{width}}  {row.shape!s:20} {row.dtype:8} {_spec_text(row.spec):24} {row.bytes_per_device:>14,}"
-            for row in self.rows
-            if row.path.startswith("params/")
+            for row in params
+            if row.bytes_per_device >= least
         ]
+        small: dict[str, list[int]] = {}
+        for row in params:
+            if row.bytes_per_device < least:
+                small.setdefault(_spec_text(row.spec), []).append(row.bytes_per_device)
+        for spec, sizes in small.items():
+            name = f"params: {len(sizes)} smaller ones"
+            lines.append(f"{name:{width}}  {'':20} {'':8} {spec:24} {sum(sizes):>14,}")
         for part in ("params", "opt_state", "objective_state"):
             held = sum(row.bytes_per_device for row in self.rows if row.path.startswith(part))
             lines.append(f"{part:{width}}  {'':20} {'':8} {'bytes a device':24} {held:>14,}")

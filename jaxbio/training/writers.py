@@ -63,7 +63,7 @@ class Console:
         self._bar = tqdm(total=steps, initial=start, unit="step", disable=None, dynamic_ncols=True, smoothing=0.1)
         self._first: tuple[int, float] | None = None  # the first step holds what starting up took
         self._last_line = -math.inf
-        self._latest: dict[str, float] = {}
+        self._latest: dict[str, tuple[int, float]] = {}
 
     def advance(self, step: int) -> None:
         """Show that `step` steps are done."""
@@ -76,7 +76,7 @@ class Console:
 
     def describe(self, step: int, now: float) -> str:
         """Return the line for `step` at clock `now`: steps, values, pairs a second, time left."""
-        shown = "".join(f"  {key} {value:.4g}" for key, value in self._latest.items())
+        shown = "".join(f"  {key} {text}" for key, text in self._values().items())
         first, since = self._first or (step, now)
         if step > first:
             rate = (step - first) / max(now - since, 1e-9)
@@ -85,8 +85,15 @@ class Console:
         return f"step {step}/{self._steps}{shown}"
 
     def write(self, step: int, values: Values) -> None:
-        self._latest |= {key: value for key in self._shown if isinstance(value := values.get(key), float)}
-        self._bar.set_postfix({key: f"{value:.4g}" for key, value in self._latest.items()}, refresh=False)
+        self._latest |= {key: (step, value) for key in self._shown if isinstance(value := values.get(key), float)}
+        self._bar.set_postfix(self._values(), refresh=False)
+
+    def _values(self) -> dict[str, str]:
+        """Return the latest value of each key, with its step where that of another key is newer."""
+        newest = max((step for step, _ in self._latest.values()), default=0)
+        return {
+            key: f"{value:.4g}" + f" (step {step})" * (step < newest) for key, (step, value) in self._latest.items()
+        }
 
     def close(self) -> None:
         self._bar.close()

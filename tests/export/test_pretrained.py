@@ -137,6 +137,7 @@ WITH_NAN = np.where(np.arange(9000) == 5, np.nan, X)
         ({"ppg": X, "rate_hz": {"ecg": 300}}, "sampling rate of ppg"),
         ({"rate_hz": 300}, "give at least one of ppg, ecg"),
         ({"eeg": X, "rate_hz": 300}, r"eeg = 'unknown channel'.*ppg, ecg"),
+        ({"ppg": [[0.0, 1.0], [0.0]], "rate_hz": 300}, r"ppg = 'lists of unequal lengths'.*one by one"),
         ({"ppg": WITH_NAN, "rate_hz": 300}, "1 NaN or infinite samples"),
         ({"ppg": np.where(np.arange(9000) == 5, np.inf, X), "rate_hz": 300}, "1 NaN or infinite samples"),
         ({"ppg": X[:8900], "rate_hz": 300}, "shorter than one segment of 30 s"),

@@ -61,7 +61,7 @@ def untrained(monkeypatch):
     """Stop where the first device would be touched."""
     started = []
 
-    def start(config, data, workdir, resume, process):
+    def start(config, data, workdir, resume, process, questions):
         started.append(resume)
         return {"step": 0}
 
@@ -72,7 +72,6 @@ def untrained(monkeypatch):
 @pytest.fixture
 def linear(monkeypatch, repository):
     """Train a linear model in the place of the recipe's."""
-    monkeypatch.syspath_prepend(str(repository / "tests" / "training"))
     from linear_run import linear_objective
 
     from jaxbio import objectives
@@ -248,6 +247,14 @@ def test_whole_run_leaves_what_it_promises_resumes_and_names_a_missing_item(laun
     records = read_metrics(folder / "metrics.jsonl")
     assert [record["step"] for record in records if "train/loss" in record] == list(range(1, 25))
     assert [record["step"] for record in records if "eval/loss" in record] == [0, 12, 24]
+
+
+def test_finished_run_started_again_says_so_and_touches_no_device(launch, untrained, store, tmp_path, caplog):
+    save_checkpoint(tmp_path / "run", store, step=12, **{"train.steps": 12})
+    with caplog.at_level("INFO"):
+        assert launch("--config.train.steps=12")["step"] == 12
+    assert untrained == []
+    assert "all 12 steps were done before" in caplog.text
 
 
 def test_signal_during_compilation_ends_as_preempted_with_nothing_to_save(launch, linear, tmp_path, monkeypatch):

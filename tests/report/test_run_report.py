@@ -96,7 +96,7 @@ def test_the_page_fits_a_phone(html):
     svgs = [attributes for tag, attributes in tags if tag == "svg"]
     assert len(svgs) > 10
     assert all("viewbox" in attributes and "width" not in attributes for attributes in svgs)
-    assert html.count('<div class="scroll wide"><table>') == html.count("<table>")
+    assert html.count('<div class="scroll wide"><table') == html.count("<table")
 
 
 def test_ids_are_unique_and_every_reference_is_to_one(html):
@@ -213,3 +213,21 @@ def test_a_thinned_signal_keeps_its_peaks():
     assert (thin_T.max(), thin_T.min()) == (1.0, -1.0)
     assert t_T[thin_T.argmax()] == pytest.approx(4567 / 300)
     assert (np.diff(t_T) >= 0).all()
+
+
+def test_no_label_is_cut_off_where_more_ticks_are_drawn_than_were_laid_out():
+    fig, (axes,) = figures.new_figure(height_in=1.8)
+    axes.plot([0, 1500], [0.4, 11.8])
+    axes.set(xlabel="step", ylabel="step, s")
+    axes.set_ylim(0, 12.74)
+    svg = figures.to_svg(fig)
+    (baseline,) = re.findall(r'x="([-\d.]+)"[^>]*rotate\(-90[^>]*>step, s<', svg)
+    assert float(baseline) > 6  # letters of 8 points stand to its left
+
+
+def test_settings_list_what_differs_and_no_list_that_equals_its_tuple(tmp_path):
+    config = changes.to_plain(fields.change(fields.defaults(), {"train.steps": 7}))
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    html = run.write_run_report(tmp_path).read_text()
+    settings = html[html.index("<h2>Settings") :]
+    assert re.findall(r'data-name="field">([^<]+)<', settings) == ["train.steps"]

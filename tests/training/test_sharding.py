@@ -135,6 +135,17 @@ def test_without_axis_keeps_the_others():
     assert without_axis(placement.shardings.params["blocks"]["kernel"], "fsdp").spec == P(None, ("data",))
 
 
+def test_small_parameters_share_a_line_of_the_table_and_none_is_lost():
+    params = {"kernel": jnp.zeros((100, 100)), "bias": jnp.zeros(4), "scale": jnp.zeros(5)}
+    whole = State(jnp.int32(0), params, {}, {})
+    placement = place_state(whole, make_mesh(8, 1, 1), REPLICATE, "like_params")
+    table = placement.table()
+    (small,) = [line for line in table.splitlines() if "2 smaller ones" in line]
+    assert small.split()[-1] == "36"
+    assert "params/bias" not in table
+    assert "40,000" in next(line for line in table.splitlines() if "params/kernel" in line)
+
+
 @pytest.mark.parametrize("moments", ["zero", "like_params"])
 def test_bytes_a_device_are_those_of_the_table(moments):
     config = linear_config(mesh__moments=moments)

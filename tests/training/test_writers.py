@@ -67,6 +67,15 @@ def test_console_line_shows_steps_loss_rate_and_time_left(monkeypatch):
     console.close()
 
 
+def test_console_names_the_step_of_a_value_that_is_not_of_this_one():
+    console = Console(steps=100, start=0, batch=32)
+    console.write(0, {"eval/loss": 6.0})
+    assert console.describe(0, now=0.0) == "step 0/100  eval/loss 6"
+    console.write(20, {"train/loss": 1.25})
+    assert console.describe(20, now=0.0) == "step 20/100  eval/loss 6 (step 0)  train/loss 1.25"
+    console.close()
+
+
 def test_tensorboard_is_imported_only_when_asked(tmp_path):
     sys.modules.pop("tensorboardX", None)
     MetricsFile(tmp_path / "metrics.jsonl").close()

@@ -1,0 +1,180 @@
+"""Linear probes while a run goes on: what its encoders tell of segments held out, by labels that the store itself has.
+
+    questions = choose_questions(store, config)                      # before a device is touched
+    probes = [make_probe(program, store, questions)]                 # for training.loop.train
+
+They follow a run; what an export is worth, on labels that somebody else made, tools/evaluate.py says.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from jaxbio.config.faults import Fault, UserError
+from jaxbio.data.pairs import class_edges, class_of, split_codes
+from jaxbio.data.splits import SPLITS
+from jaxbio.data.store import Store
+from jaxbio.evaluation import metrics, probes
+from jaxbio.training.program import Program
+from jaxbio.training.sharding import batch_sharding, replicated
+from jaxbio.training.state import State
+from jaxbio.training.step import gather_fsdp, pool
+from jaxbio.transforms.scaling import scale
+
+FIT_ROWS, TEST_ROWS = 512, 256  # segments at most: a second or two of an evaluation on a GPU
+CONSTANT = "constant"
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a probe is asked: its kind, how the answer is measured, and every row's label, NaN where it has none."""
+
+    probe: probes.Probe
+    metric: tuple[str, metrics.Metric]
+    label_R: np.ndarray
+
+
+@dataclass(frozen=True)
+class Questions:
+    """The questions by task, the rows of the train split to learn from, and those of validation to be asked about."""
+
+    by_task: Mapping[str, Question]
+    fit_rows: np.ndarray
+    test_rows: np.ndarray
+
+
+def choose_questions(store: Store, config: ConfigDict) -> Questions:
+    """Return what `eval.tasks` asks of `store`: always of the same rows, spread over the splits.
+
+    Raises UserError, all faults together, for a task that is none, one whose labels the store lacks, and a missing
+    scikit-learn.
+    """
+    faults = [
+        Fault("eval.tasks", name, f"no such task: of {', '.join(_LABELS)}")
+        for name in config.eval.tasks
+        if name not in _LABELS
+    ]
+    code_R = split_codes(store)
+    train_rows, test_rows = (
+        _spread(np.flatnonzero(code_R == SPLITS.index(split)), most)
+        for split, most in (("train", FIT_ROWS), ("validation", TEST_ROWS))
+    )
+    by_task = {}
+    for name in config.eval.tasks:
+        if name in _LABELS:
+            question = _LABELS[name](store, config)
+            if question is None or not all(_known(question, rows).any() for rows in (train_rows, test_rows)):
+                faults.append(
+                    Fault("eval.tasks", name, "this store has no label for it in its two splits: leave it out")
+                )
+            else:
+                by_task[name] = question
+    if config.eval.tasks:
+        try:
+            probes.check_installed()
+        except UserError as error:
+            faults += error.faults
+    if faults:
+        raise UserError(*faults)
+    return Questions(by_task, train_rows, test_rows)
+
+
+def make_probe(program: Program, store: Store, questions: Questions) -> Callable[[State], Mapping[str, float]]:
+    """Return a probe of the loop: `probe_<task>_<metric>_<encoder>` for each task and encoder, and for the constant
+    that sees no segment. Every process reads the same rows and comes to the same numbers.
+    """
+    row_N = np.concatenate([questions.fit_rows, questions.test_rows])
+    fit, test = np.arange(len(questions.fit_rows)), np.arange(len(questions.fit_rows), len(row_N))
+    subject_R = _subjects(store)
+    extract = _make_extractor(program, store)
+
+    def probe(state: State) -> Mapping[str, float]:
+        features = extract(state, row_N)
+        values: dict[str, float] = {}
+        for task, question in questions.by_task.items():
+            label_N, subject_N, known_N = question.label_R[row_N], subject_R[row_N], _known(question, row_N)
+            splits = [(fit[known_N[fit]], test[known_N[test]])]
+            answers = {
+                name: probes.predict_held_out(feature_ND, label_N, subject_N, splits, question.probe)
+                for name, feature_ND in features.items()
+            }
+            answers[CONSTANT] = probes.predict_constant(label_N, subject_N, splits, question.probe)
+            measured, metric = question.metric
+            true_N = label_N[probes.tested_rows(splits)]
+            values |= {f"probe_{task}_{measured}_{name}": metric(true_N, answer) for name, answer in answers.items()}
+        return values
+
+    return probe
+
+
+def _make_extractor(program: Program, store: Store) -> Callable[[State, np.ndarray], dict[str, np.ndarray]]:
+    """Return `extract(state, row_N)`: each encoder's features (N, D), unaugmented, computed a batch at a time."""
+    config, mesh, shardings = program.config, program.mesh, program.placement.shardings
+    encoders, placed = program.objective.encoders, batch_sharding(mesh)
+
+    def features_of(state: State, segment_BCT: jax.Array, scale_BC2: jax.Array) -> dict[str, jax.Array]:
+        state = gather_fsdp(state, shardings)
+        x_BCT = scale(segment_BCT, scale_BC2, config.data.scaling)
+        return {
+            name: pool(module, variables(state.params, state.objective_state), x_BCT)
+            for name, (module, variables) in encoders.items()
+        }
+
+    compiled = jax.jit(features_of, in_shardings=(shardings, placed, placed), out_shardings=replicated(mesh))
+
+    def on_devices(array: np.ndarray) -> jax.Array:
+        return jax.make_array_from_callback(array.shape, placed, lambda where: array[where])
+
+    def extract(state: State, row_N: np.ndarray) -> dict[str, np.ndarray]:
+        parts: list[dict[str, np.ndarray]] = []
+        for first in range(0, len(row_N), config.train.batch):
+            row_B = np.resize(
+                row_N[first : first + config.train.batch], config.train.batch
+            )  # the last one repeats rows
+            arrays = (on_devices(store.read(row_B)), on_devices(store.scale_NC2[row_B]))
+            parts.append(jax.device_get(compiled(state, *arrays)))
+        return {name: np.concatenate([part[name] for part in parts])[: len(row_N)] for name in encoders}
+
+    return extract
+
+
+def _spread(row_N: np.ndarray, most: int) -> np.ndarray:
+    """Return at most `most` of the rows, spread evenly over them."""
+    return row_N[np.arange(min(most, len(row_N))) * len(row_N) // max(min(most, len(row_N)), 1)]
+
+
+def _subjects(store: Store) -> np.ndarray:
+    """Return a number (rows,) for whose each segment is: sources may call different subjects by one name."""
+    (source_R, _), (subject_R, names) = store.codes("source"), store.codes("subject")
+    return source_R.astype(np.int64) * len(names) + subject_R
+
+
+def _known(question: Question, row_N: np.ndarray) -> np.ndarray:
+    return np.isfinite(question.label_R[row_N])
+
+
+def _number(column: str) -> Callable[[Store, ConfigDict], Question | None]:
+    """Return the question for a column of numbers of the store; None where a store has no such column."""
+
+    def ask(store: Store, config: ConfigDict) -> Question | None:
+        name = column.format(variant=config.quality.variant)
+        return Question(probes.NUMBERS, ("mae", metrics.mae), store.column(name)) if store.has_column(name) else None
+
+    return ask
+
+
+def _quality_class(store: Store, config: ConfigDict) -> Question | None:
+    quality_R = store.column(f"quality_{config.quality.variant}")
+    edges = class_edges(quality_R[split_codes(store) >= 0], config)
+    return Question(probes.CLASSES, ("balanced_accuracy", metrics.balanced_accuracy), class_of(quality_R, edges))
+
+
+_LABELS: dict[str, Callable[[Store, ConfigDict], Question | None]] = {
+    "heart_rate": _number("heart_rate_bpm"),
+    "pulse_rate": _number("pulse_rate_bpm"),
+    "quality_score": _number("quality_{variant}"),
+    "quality_class": _quality_class,
+}
