@@ -41,25 +41,18 @@ def bench(config, repeats: int, warmup: int) -> dict:
 
     from jaxbio.objectives import make_objective
     from jaxbio.training import performance, sharding
-    from jaxbio.training.optimizer import make_optimizer
-    from jaxbio.training.state import abstract_state, batch_shapes
-    from jaxbio.training.step import init_state, make_train_step
+    from jaxbio.training.program import lay_out, lower_train_step
+    from jaxbio.training.step import init_state
 
-    objective, optimizer = make_objective(config), make_optimizer(config.optimizer, config.train.steps)
-    mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
-    placement = sharding.place_state(
-        abstract_state(config, objective, optimizer, batch_shapes(config)),
-        mesh,
-        config.mesh.rules,
-        config.mesh.moments,
-    )
-    step = make_train_step(config, objective, optimizer, mesh, placement.shardings)
+    objective = make_objective(config)
+    layout = lay_out(config, objective)
+    mesh, shardings = layout.mesh, layout.placement.shardings
     batches = synthetic_batches(config)
     first = jax.device_put({name: array[0] for name, array in batches.items()}, sharding.batch_sharding(mesh))
-    state = jax.block_until_ready(init_state(config, objective, optimizer, placement.shardings, first))
+    state = jax.block_until_ready(init_state(config, objective, layout.optimizer, shardings, first))
     batches = jax.device_put(batches, sharding.dispatch_sharding(mesh))
     started = time.perf_counter()
-    compiled = step.lower(state, batches).compile()
+    compiled = lower_train_step(config, objective, layout).compile()
     compile_s = time.perf_counter() - started
     log.info("compiled in %.1f s", compile_s)
 
@@ -88,7 +81,7 @@ def bench(config, repeats: int, warmup: int) -> dict:
         "compute": config.precision.compute,
         "devices": mesh.devices.size,
         "device_kind": device.device_kind,
-        "state_bytes_per_device": placement.bytes_per_device,
+        "state_bytes_per_device": layout.placement.bytes_per_device,
         **performance.memory(),
         "jax": jax.__version__,
     }

@@ -1,8 +1,12 @@
 """Checkpoints: kept, whole, checked to the bit, restored elsewhere. Small arrays; the loop's are in test_loop."""
 
+import json
+import os
 import random
 import resource
 import shutil
+import subprocess
+import sys
 import time
 
 import jax
@@ -277,3 +281,19 @@ def test_sum_of_bits_is_the_same_on_device_and_host_and_sees_every_bit(dtype):
         flipped = bytearray(array.tobytes())
         flipped[bit // 8] ^= 1 << bit % 8
         assert integrity.sum_bits_host(np.frombuffer(bytes(flipped), array.dtype)) != device
+
+
+@pytest.mark.slow
+def test_bench_checkpoint_prints_one_line_and_leaves_nothing(repository, tmp_path):
+    small = {"model.width": 100, "model.layers": 1, "data.channels": "('ppg',)", "data.segment_s": 10.0}
+    command = [sys.executable, "tools/bench_checkpoint.py", "--config", "configs/qualityfm_base.py"]
+    command += ["--out", str(tmp_path / "disk"), "--repeats", "2"]
+    command += [f"--config.{name}={value}" for name, value in small.items()]
+    one_device = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    done = subprocess.run(command, cwd=repository, env=one_device, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    line = json.loads(done.stdout)
+    assert line["bytes"] > 4 * 3 * 100_000  # parameters and two moments of a hundred thousand, at least
+    assert 0 < line["blocked_s"] < line["saved_s"]
+    assert line["saved_gb_per_s"] == pytest.approx(line["bytes"] / line["saved_s"] / 1e9)
+    assert list((tmp_path / "disk").iterdir()) == []
