@@ -24,7 +24,7 @@ from jaxbio.training.state import State
 from jaxbio.training.step import gather_fsdp, pool
 from jaxbio.transforms.scaling import scale
 
-FIT_ROWS, TEST_ROWS = 512, 256  # segments at most: a second or two of an evaluation on a GPU
+FIT_ROWS, TEST_ROWS = 512, 256  # segments at most: three seconds for base on two cores
 CONSTANT = "constant"
 
 
@@ -52,8 +52,10 @@ def choose_questions(store: Store, config: ConfigDict) -> Questions:
     Raises UserError, all faults together, for a task that is none, one whose labels the store lacks, and a missing
     scikit-learn.
     """
+    if not config.eval.tasks:
+        return Questions({}, np.zeros(0, np.int64), np.zeros(0, np.int64))
     faults = [
-        Fault("eval.tasks", name, f"no such task: of {', '.join(_LABELS)}")
+        Fault("eval.tasks", name, f"no such task: one of {', '.join(_LABELS)}")
         for name in config.eval.tasks
         if name not in _LABELS
     ]
@@ -72,11 +74,10 @@ def choose_questions(store: Store, config: ConfigDict) -> Questions:
                 )
             else:
                 by_task[name] = question
-    if config.eval.tasks:
-        try:
-            probes.check_installed()
-        except UserError as error:
-            faults += error.faults
+    try:
+        probes.check_installed()
+    except UserError as error:
+        faults += error.faults
     if faults:
         raise UserError(*faults)
     return Questions(by_task, train_rows, test_rows)
