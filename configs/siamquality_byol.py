@@ -11,4 +11,4 @@ from jaxbio.config import presets
 
 def get_config(argument: str = "") -> ConfigDict:
     """Return the recipe's configuration; `argument` names presets."""
-    return presets.siamquality("bootstrap", 50, argument)
+    return presets.siamquality("byol", 50, argument)

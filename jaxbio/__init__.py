@@ -26,7 +26,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _FRONT_DOOR = {
-    "store_from_arrays": ("jaxbio.data.arrays", "store_from_arrays"),
+    "store_from_arrays": ("jaxbio.data.from_arrays", "store_from_arrays"),
     "load_pretrained": ("jaxbio.export.pretrained", "load_pretrained"),
     "signals": ("jaxbio.signals", None),
 }

@@ -58,11 +58,11 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     from jaxbio.training import run_data
     from jaxbio.training import workdir as folders
     from jaxbio.training.distributed import join_cluster
-    from jaxbio.training.resume import check_same_data, plan_resume
+    from jaxbio.training.resume import check_same_data, find_resume
 
     folders.check_writable(workdir)
     folders.check_free(workdir)
-    resume = plan_resume(workdir, config, flags.allow_change, flags.from_step)
+    resume = find_resume(workdir, config, flags.allow_change, flags.from_step)
     synthetic = config.data.store.startswith(SYNTHETIC)
     data = None if synthetic else run_data.open_run_data(config, Path(config.data.store))
     process = join_cluster(flags.coordinator, flags.processes, flags.process)
@@ -93,8 +93,9 @@ def start(config: ConfigDict, data: Any, workdir: Path, resume: Any, process: in
     from jaxbio.evaluation.in_run import make_probe
     from jaxbio.export.initial import start_from
     from jaxbio.objectives import make_objective
+    from jaxbio.planning import flops
     from jaxbio.report.run import write_run_report
-    from jaxbio.training import checkpoint, performance
+    from jaxbio.training import checkpoint
     from jaxbio.training.examples import make_examples_probe
     from jaxbio.training.loop import listen, train
     from jaxbio.training.program import build_program
@@ -102,8 +103,8 @@ def start(config: ConfigDict, data: Any, workdir: Path, resume: Any, process: in
     # A signal from here on ends in a saved state and exit 75, also one that comes while the step is compiled.
     with listen() as stop:
         objective = make_objective(config)
-        flops = performance.model_flops(config, config.train.batch).total
-        program = build_program(config, objective, flops=flops)
+        step_flops = flops.model_flops(config, config.train.batch).total
+        program = build_program(config, objective, flops=step_flops)
         initial = None
         if resume is not None:
             log.info("resuming from %s", workdir / "checkpoints" / str(resume.step))

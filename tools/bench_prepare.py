@@ -28,9 +28,9 @@ from ml_collections import ConfigDict
 
 from jaxbio.config.command_line import parse_command
 from jaxbio.config.faults import run_command
-from jaxbio.data.plan import plan_store
 from jaxbio.data.prepare import find_recordings
 from jaxbio.data.recordings import Source, parse_source
+from jaxbio.data.shard_plan import plan_store
 from jaxbio.data.shards import PARTS, write_shard
 
 

@@ -40,6 +40,7 @@ def bench(config, repeats: int, warmup: int) -> dict:
     import jax
 
     from jaxbio.objectives import make_objective
+    from jaxbio.planning.flops import model_flops
     from jaxbio.training import performance, sharding
     from jaxbio.training.program import lay_out, lower_train_step
     from jaxbio.training.step import init_state
@@ -67,7 +68,7 @@ def bench(config, repeats: int, warmup: int) -> dict:
         log.info("dispatch %d: %.3f s, loss %.4f", index, time.perf_counter() - started, loss)
 
     device, step_s = mesh.devices.flat[0], statistics.median(seconds)
-    flops = performance.model_flops(config, config.train.batch).total
+    flops = model_flops(config, config.train.batch).total
     return {
         "pairs_per_s": config.train.batch / step_s,
         "mfu": performance.mfu(flops / step_s, mesh.devices.size, device.device_kind, config.precision.compute),

@@ -34,8 +34,8 @@ def main(arguments: Sequence[str]) -> dict:
     environment.compile_only()
     import jax
 
-    from jaxbio.training.plan import make_plan
-    from jaxbio.training.topology import libtpu_version, open_topology, parse_topology
+    from jaxbio.planning.plan import make_plan
+    from jaxbio.planning.topology import libtpu_version, open_topology, parse_topology
 
     topology = parse_topology(flags.topology)
     plan = make_plan(config, open_topology(topology))

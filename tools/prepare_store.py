@@ -21,9 +21,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from jaxbio.config.command_line import parse_command
 from jaxbio.config.faults import Fault, UserError, run_command
-from jaxbio.data.plan import Plan, plan_store
 from jaxbio.data.prepare import find_recordings, prepare_store, read_subjects
 from jaxbio.data.recordings import Refused, Source, parse_source
+from jaxbio.data.shard_plan import Plan, plan_store
 from jaxbio.data.store import Store
 from jaxbio.report.store import write_store_report
 

@@ -297,7 +297,7 @@ OBJECTIVES: dict[str, dict[str, Field]] = {
     },
     "quality_siamese": {**_PROJECTOR, **_PREDICTOR},
     "contrastive": {**_PROJECTOR, "objective.temperature": _science(0.5, "temperature of NT-Xent", low=1e-4)},
-    "bootstrap": {
+    "byol": {
         **_PROJECTOR,
         **_PREDICTOR,
         "objective.ema_start": _science(0.996, "target momentum at step 0, cosine to ema_end", low=0.0, high=1.0),
@@ -310,7 +310,7 @@ FAMILY = {
     "quality_distillation": "qualityfm",
     "quality_siamese": "resnet1d",
     "contrastive": "resnet1d",
-    "bootstrap": "resnet1d",
+    "byol": "resnet1d",
 }
 
 

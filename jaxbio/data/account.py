@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jaxbio.data.plan import KEPT, Outcome
+from jaxbio.data.shard_plan import KEPT, Outcome
 
 
 def account_of(outcomes: Sequence[Outcome]) -> dict[str, Any]:

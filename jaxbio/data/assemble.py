@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 from jaxbio import __version__
 from jaxbio.data.account import account_of, write_recordings
 from jaxbio.data.pairs import CLASSES, class_edges, class_of
-from jaxbio.data.plan import Plan
+from jaxbio.data.shard_plan import Plan
 from jaxbio.data.shards import UNFINISHED, Part, part_path
 from jaxbio.data.splits import SPLITS, UNUSED, assign_splits
 from jaxbio.data.store import RECORDINGS, SCHEMA, TABLE, Store, sha256_of

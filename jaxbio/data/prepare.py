@@ -27,9 +27,9 @@ from jaxbio.config.faults import Fault, UserError
 from jaxbio.data.account import lines_of
 from jaxbio.data.assemble import assemble_store, write_json
 from jaxbio.data.pairs import make_pairs
-from jaxbio.data.plan import KEPT, Plan, plan_store
 from jaxbio.data.plausibility import judge_sources
 from jaxbio.data.recordings import Recording, Refused, Source, assign_subjects, list_recordings
+from jaxbio.data.shard_plan import KEPT, Plan, plan_store
 from jaxbio.data.shards import PARTS, UNFINISHED, Part, read_part, write_shard
 from jaxbio.data.store import INDEX, MANIFEST, Store, open_store
 

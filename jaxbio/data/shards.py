@@ -19,9 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from jaxbio.data.plan import KEPT, Block, Outcome, Settings
 from jaxbio.data.quantise import quantise
 from jaxbio.data.recordings import Recording, RecordingError
+from jaxbio.data.shard_plan import KEPT, Block, Outcome, Settings
 from jaxbio.data.store import sha256_of
 from jaxbio.signals.segments import REASONS, measure
 

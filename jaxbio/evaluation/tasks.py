@@ -17,9 +17,9 @@ import numpy as np
 from jaxbio.config import fields
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.data.pairs import CLASSES as QUALITY_CLASSES
-from jaxbio.data.plan import Block, Settings, plan_recording, settings_of
 from jaxbio.data.prepare import find_recordings
 from jaxbio.data.recordings import Recording, Source
+from jaxbio.data.shard_plan import Block, Settings, plan_recording, settings_of
 from jaxbio.data.shards import read_windows
 from jaxbio.evaluation import metrics, probes
 from jaxbio.signals.segments import Measured, measure

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from ml_collections import ConfigDict
 
 from jaxbio.models import ENCODERS
-from jaxbio.objectives.bootstrap import bootstrap
+from jaxbio.objectives.byol import byol
 from jaxbio.objectives.contrastive import contrastive
 from jaxbio.objectives.objective import Batch, Objective, Tree
 from jaxbio.objectives.quality_distillation import quality_distillation
@@ -21,7 +21,7 @@ OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "quality_distillation": quality_distillation,
     "quality_siamese": quality_siamese,
     "contrastive": contrastive,
-    "bootstrap": bootstrap,
+    "byol": byol,
 }
 
 

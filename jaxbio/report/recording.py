@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from jaxbio.config.faults import Fault, UserError
-from jaxbio.data.plan import KEPT, Block, Settings, settings_of
 from jaxbio.data.recordings import Recording
+from jaxbio.data.shard_plan import KEPT, Block, Settings, settings_of
 from jaxbio.data.shards import Seconds, read_windows
 from jaxbio.report.figures import COLOURS, WIDTH_IN, add_legend, new_figure, to_svg
 from jaxbio.report.page import facts, figure, page, section, table, write_page

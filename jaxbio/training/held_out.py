@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from jaxbio.config.faults import Fault, UserError
-from jaxbio.training.metrics import collapse_monitors
+from jaxbio.training.collapse import collapse_monitors
 from jaxbio.training.program import Program
 from jaxbio.training.state import State
 

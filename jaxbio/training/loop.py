@@ -31,8 +31,9 @@ from jaxbio.training.checkpoint import Checkpoints, Meta
 from jaxbio.training.clock import PARTS, Clock, Lap
 from jaxbio.training.distributed import Agreement
 from jaxbio.training.held_out import evaluate
-from jaxbio.training.hooks import Profiler, Reporter
+from jaxbio.training.profiler import Profiler
 from jaxbio.training.program import Program
+from jaxbio.training.reporter import Reporter
 from jaxbio.training.state import State
 from jaxbio.training.watch import StopRequest, Watchdog
 

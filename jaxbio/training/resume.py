@@ -1,6 +1,6 @@
 """From which checkpoint a run goes on, and whether it may: found out before a device is touched.
 
-meta = plan_resume(workdir, config, allowed=("train.steps",))       # None: nothing to resume
+meta = find_resume(workdir, config, allowed=("train.steps",))       # None: nothing to resume
 check_same_data(meta, data, config, allowed)
 """
 
@@ -17,7 +17,7 @@ from jaxbio.training.checkpoint import Meta, list_steps, read_meta
 log = logging.getLogger(__name__)
 
 
-def plan_resume(
+def find_resume(
     workdir: Path, config: ConfigDict, allowed: Collection[str] = (), from_step: int | None = None
 ) -> Meta | None:
     """Return the meta of the newest checkpoint, or of `from_step`; None where the workdir holds none.

@@ -18,9 +18,9 @@ from prepared import beating_signals, bytes_of, prepare, small_config, write_arc
 
 from jaxbio.config.faults import UserError
 from jaxbio.data import prepare as prepare_module
-from jaxbio.data.plan import plan_store
 from jaxbio.data.prepare import find_recordings, prepare_recordings, prepare_store
 from jaxbio.data.recordings import RecordingError, parse_source
+from jaxbio.data.shard_plan import plan_store
 from jaxbio.data.shards import PARTS
 from jaxbio.data.store import MANIFEST, RECORDINGS, open_store
 

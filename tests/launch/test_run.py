@@ -75,10 +75,10 @@ def linear(monkeypatch, repository):
     from linear_run import linear_objective
 
     from jaxbio import objectives
-    from jaxbio.training import performance
+    from jaxbio.planning import flops
 
     monkeypatch.setattr(objectives, "make_objective", lambda config: linear_objective())
-    monkeypatch.setattr(performance, "model_flops", lambda config, pairs: performance.FlopCount(1.0, {}))
+    monkeypatch.setattr(flops, "model_flops", lambda config, pairs: flops.FlopCount(1.0, {}))
 
 
 def save_checkpoint(workdir, store, step=6, **config_changes):

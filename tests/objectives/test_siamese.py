@@ -46,7 +46,7 @@ def keys() -> dict:
     return {"augment": jax.random.key(1), "dropout": jax.random.key(2)}
 
 
-@pytest.fixture(scope="module", params=["quality_siamese", "bootstrap", "contrastive"])
+@pytest.fixture(scope="module", params=["quality_siamese", "byol", "contrastive"])
 def stepped(request):
     """Return objective, params, state, and loss, aux and gradients of one training pass."""
     objective = small(request.param)
@@ -96,7 +96,7 @@ def test_update_keeps_the_structure_of_the_state(stepped):
 
 def test_each_view_moves_the_running_statistics_the_better_first(stepped):
     name, objective, params, state, _, aux, *_ = stepped
-    views = aux["online"] if name == "bootstrap" else aux
+    views = aux["online"] if name == "byol" else aux
     first = 0.9 * stem_mean(state["batch_stats"]) + 0.1 * stem_mean(views["first"])
     expected = 0.9 * first + 0.1 * stem_mean(views["second"])
     moved = objective.update(params, state, aux, PROGRESS)["batch_stats"]
@@ -105,13 +105,13 @@ def test_each_view_moves_the_running_statistics_the_better_first(stepped):
 
 def test_no_gradient_reaches_the_state(stepped):
     name, *_, state_grads = stepped
-    if name == "bootstrap":
+    if name == "byol":
         assert all(not np.any(leaf) for leaf in jax.tree.leaves(state_grads["target"]))
     assert all(not np.any(leaf) for leaf in jax.tree.leaves(state_grads["batch_stats"]))
 
 
 def test_byol_target_is_the_moving_average_of_the_online_network():
-    objective = small("bootstrap", **{"objective.ema_start": 0.7, "objective.ema_end": 1.0})
+    objective = small("byol", **{"objective.ema_start": 0.7, "objective.ema_end": 1.0})
     params, state = start(objective, batch())
     moved = jax.tree.map(lambda leaf: leaf + 1.0, params)
     zero = jax.tree.map(jnp.zeros_like, {"first": state["batch_stats"], "second": state["batch_stats"]})

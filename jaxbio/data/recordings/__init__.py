@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from jaxbio.config.faults import Fault, UserError
-from jaxbio.data.recordings import arrays, synthetic, text, wfdb_records
+from jaxbio.data.recordings import numpy_files, synthetic, text, wfdb_records
 from jaxbio.data.recordings.recording import REASONS, Channel, Recording, RecordingError, Refused
 from jaxbio.data.recordings.source import Options, Source, parse_options, split_source
 from jaxbio.data.recordings.subjects import assign_subjects
@@ -51,7 +51,7 @@ FORMATS: dict[str, Format] = {
     "wfdb": Format(wfdb_records.list_files, ("columns", "glob"), suffix=".hea"),
     "csv": _TEXT,
     "text": _TEXT,
-    "numpy": Format(arrays.list_files, ("rate_hz", "columns", "glob")),
+    "numpy": Format(numpy_files.list_files, ("rate_hz", "columns", "glob")),
     "synthetic": Format(synthetic.list_files, ("seed", "rate_hz"), on_disk=False),
 }
 

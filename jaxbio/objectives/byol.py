@@ -23,7 +23,7 @@ from jaxbio.objectives.siamese import cosine_similarity, make_network, move_stat
 _TARGET = ("encoder", "projector")
 
 
-def bootstrap(
+def byol(
     encoder: ResNet1D,
     *,
     scaling: str,

@@ -17,8 +17,9 @@ import jax
 from ml_collections import ConfigDict
 
 from jaxbio.objectives import make_objective
-from jaxbio.training import performance, sharding, topology
-from jaxbio.training.collectives import Collectives, count_collectives
+from jaxbio.planning import flops, topology
+from jaxbio.planning.collectives import Collectives, count_collectives
+from jaxbio.training import performance, sharding
 from jaxbio.training.program import lay_out, lower_train_step
 from jaxbio.training.state import batch_shapes
 
@@ -153,7 +154,7 @@ def make_plan(config: ConfigDict, devices: Sequence[jax.Device]) -> Plan:
     started = time.monotonic()
     compiled, refused = compile_or_refuse(lowered)
     compile_s = time.monotonic() - started
-    flops = performance.model_flops(config, config.train.batch).total
+    step_flops = flops.model_flops(config, config.train.batch).total
     peak = performance.peak_flops_per_s(devices[0].device_kind, "bfloat16")  # no type of product is faster
     return Plan(
         devices=len(devices),
@@ -166,8 +167,8 @@ def make_plan(config: ConfigDict, devices: Sequence[jax.Device]) -> Plan:
         next_batch_bytes=batch_bytes_per_device(config, layout.mesh),
         step=None if compiled is None else step_bytes(compiled),
         refused=refused,
-        flops=flops,
-        least_step_s=None if peak is None else flops / (len(devices) * peak),
+        flops=step_flops,
+        least_step_s=None if peak is None else step_flops / (len(devices) * peak),
         collectives=None if compiled is None else count_collectives(compiled.as_text()),
         compile_s=compile_s,
         remedies=remedies(config, layout.mesh.shape, objective.coupled, sum(state_bytes.values()), memory_bytes),

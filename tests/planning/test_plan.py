@@ -13,8 +13,8 @@ import pytest
 from jaxbio.config import fields
 from jaxbio.config.faults import UserError
 from jaxbio.objectives import make_objective
-from jaxbio.training.performance import model_flops
-from jaxbio.training.plan import compile_or_refuse, make_plan, remedies
+from jaxbio.planning.flops import model_flops
+from jaxbio.planning.plan import compile_or_refuse, make_plan, remedies
 from jaxbio.training.program import lay_out
 from jaxbio.training.sharding import batch_sharding
 from jaxbio.training.state import batch_shapes

@@ -6,7 +6,7 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxbio.training.collectives import count_collectives
+from jaxbio.planning.collectives import count_collectives
 from jaxbio.training.sharding import make_mesh
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxbio.training.metrics import batch_spread, collapse_monitors, effective_rank
+from jaxbio.training.collapse import batch_spread, collapse_monitors, effective_rank
 
 
 def test_equal_features_have_no_spread_and_no_rank():

@@ -1,7 +1,7 @@
-"""What a run does by the clock and at chosen steps, and may fail at without harm: the report, a profile.
+"""The run's report, drawn anew by the clock while the run goes on; it may fail without harm.
 
-report = Reporter(write_run_report, workdir, every_s=60)
-report.poll()      # at every step boundary
+reporter = Reporter(write_run_report, workdir, every_s=60)
+reporter.poll()      # at every step boundary
 """
 
 import logging
@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-
-import jax
 
 log = logging.getLogger(__name__)
 
@@ -44,28 +42,3 @@ class Reporter:
             self._report(self._workdir)
         except Exception:  # whatever a report meets, the run goes on
             log.exception("the report could not be written; training goes on")
-
-
-class Profiler:
-    """Takes a profile of a few dispatches into `folder`, from the one that holds step `at` (None: never)."""
-
-    def __init__(self, folder: Path, at: int | None, dispatches: int = 3):
-        self._folder, self._at, self._left = folder, at, dispatches
-        self._running = False
-
-    def before(self, step: int, steps_per_dispatch: int) -> None:
-        """Start or stop, before the dispatch of the steps from `step`, counted from 0."""
-        if self._running:
-            self._left -= 1
-            if self._left == 0:
-                self.close()
-        elif self._at is not None and step <= self._at < step + steps_per_dispatch:
-            jax.profiler.start_trace(str(self._folder))
-            self._running = True
-
-    def close(self) -> None:
-        """Write what has been taken."""
-        if self._running:
-            jax.profiler.stop_trace()
-            self._running, self._at = False, None
-            log.info("profile written to %s", self._folder)

@@ -7,8 +7,8 @@ import psutil
 import pytest
 
 from jaxbio.config.faults import UserError
-from jaxbio.training import topology
-from jaxbio.training.topology import Topology, memory_bytes, open_topology, parse_topology
+from jaxbio.planning import topology
+from jaxbio.planning.topology import Topology, memory_bytes, open_topology, parse_topology
 
 
 @pytest.mark.parametrize(
