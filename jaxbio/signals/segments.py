@@ -9,17 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxbio.signals import author, disturbances, filters, quality, templates
-from jaxbio.signals.artefacts import Gaps, find_gaps
-from jaxbio.signals.beats import DETECTION_HZ, find_pulses, find_r_peaks, rate_bpm
+from jaxbio.signals import disturbances
+from jaxbio.signals.artefacts import find_gaps
+from jaxbio.signals.channel import ANALYSIS_HZ, score_channel
 
 REASONS: tuple[str, ...] = ("kept", "infinite", "missing", "constant")  # where several hold, the first counts
 ROLES: tuple[str, ...] = ("ppg", "ecg", "abp")
 MIN_S = 5.0
-ANALYSIS_HZ = 300.0  # scores are those of this rate, whatever rate a store has (QualityFM: 300)
 RATE_COLUMNS = {"ecg": "heart_rate_bpm", "ppg": "pulse_rate_bpm", "abp": "abp_rate_bpm"}
-# window about a beat, seconds before and after, and the step of its samples
-_WINDOWS = {"ecg": (0.25, 0.40, 1 / 150), "ppg": (0.20, 0.45, 1 / 75), "abp": (0.20, 0.45, 1 / 75)}
 _BLOCK = 40  # segments measured at once: more fall out of the processor's cache
 
 
@@ -93,7 +90,7 @@ def _measure_block(
     columns: dict[str, np.ndarray] = {}
     for number, (role, x_BN) in enumerate(raw.items()):
         gaps = find_gaps(x_BN, x_BN.shape[1] / duration_s)
-        scored = _score_channel(role, gaps, duration_s, length, author_rate_bpm)
+        scored = score_channel(role, gaps, duration_s, length, author_rate_bpm)
         x_BCT[:, number] = scored.x_BT
         artefact_BK |= scored.artefact_BK
         columns[RATE_COLUMNS[role]] = scored.rate_bpm_B
@@ -107,74 +104,3 @@ def _measure_block(
         columns[f"quality_{variant}"] = np.mean([columns[f"{role}_{variant}"] for role in raw], axis=0)
     reason_B = np.select(list(reasons.values()), [np.uint8(k) for k in range(1, len(REASONS))], np.uint8(0))
     return Measured(x_BCT, reason_B, {name: column.astype(np.float32) for name, column in columns.items()})
-
-
-@dataclass(frozen=True)
-class _Scored:
-    """One channel of B segments: resampled signal, its artefacts on the common grid, its rate, its terms."""
-
-    x_BT: np.ndarray
-    artefact_BK: np.ndarray
-    rate_bpm_B: np.ndarray
-    terms: dict[str, np.ndarray]
-
-
-def _score_channel(
-    role: str, gaps: Gaps, duration_s: float, length: int, author_rate_bpm: tuple[float, float]
-) -> _Scored:
-    """Return one channel's signal at the target length and everything known of it, from one FFT of the raw signal."""
-    scale_B = np.where(gaps.constant_B, np.float32(1), gaps.scale_B)
-    unit_BN = (gaps.filled_BN - gaps.offset_B[:, None]) / scale_B[:, None]
-    samples = unit_BN.shape[-1]
-    spectrum_BS = filters.spectrum(unit_BN)
-
-    def at(samples_out: int) -> np.ndarray:
-        if samples_out == samples:
-            return unit_BN
-        return filters.from_spectrum(spectrum_BS, samples=samples, length=samples_out)
-
-    analysed_BT = at(round(duration_s * ANALYSIS_HZ))
-    target_BT = analysed_BT if analysed_BT.shape[-1] == length else at(length)
-    beats = (find_r_peaks if role == "ecg" else find_pulses)(at(round(duration_s * DETECTION_HZ)), DETECTION_HZ)
-    power_BS = filters.hann_power(spectrum_BS, stop=int(150 * duration_s) + 1)
-
-    before_s, after_s, step_s = _WINDOWS[role]
-    bad_BN = gaps.missing_BN | gaps.clipped_BN
-    row_J, time_J, raw_hz = beats.row_J, beats.time_J, samples / duration_s
-    usable_J = _is_whole(gaps.missing_BN, raw_hz, row_J, time_J - before_s, time_J + after_s)
-    # no interval across a gap counts for the rate
-    counts_J = _is_whole(gaps.missing_BN, raw_hz, row_J, np.concatenate([time_J[:1], time_J[:-1]]), time_J)
-    fit_J = templates.fit_templates(
-        analysed_BT, beats, usable_J, rate_hz=ANALYSIS_HZ, before_s=before_s, after_s=after_s, step_s=step_s
-    )
-    rho_B = templates.mean_fit(fit_J, beats)
-    lost_frac_B = filters.share(bad_BN)
-    cells = disturbances.count_cells(duration_s)
-    lost_BK, pinned_BK = (disturbances.cells_of(flag_BN, cells) for flag_BN in (bad_BN, gaps.pinned_BN))
-    artefact_BK = disturbances.find_artefacts(analysed_BT, lost_BK, pinned_BK, beats, fit_J, duration_s)
-    terms = {
-        "missing_frac": filters.share(gaps.missing_BN),
-        "clipped_frac": filters.share(gaps.clipped_BN),
-        "artefact_frac": artefact_BK.mean(axis=-1),
-        "beats": beats.count_B,
-    }
-    if role == "ecg":
-        terms |= quality.ecg_waveform(lost_frac_B, rho_B, power_BS, duration_s)
-        terms["author"] = author.ecg_score(beats, author_rate_bpm)
-    else:
-        terms |= quality.pulse_waveform(lost_frac_B, rho_B, power_BS, duration_s)
-        terms |= author.ppg_score(analysed_BT, ANALYSIS_HZ)
-    x_BT = target_BT * scale_B[:, None] + gaps.offset_B[:, None]
-    return _Scored(x_BT, artefact_BK, rate_bpm(beats, duration_s, counts_J), terms)
-
-
-def _is_whole(
-    missing_BN: np.ndarray, rate_hz: float, row_J: np.ndarray, start_J: np.ndarray, stop_J: np.ndarray
-) -> np.ndarray:
-    """Return which spans (bool, J), from start to stop in seconds of a row, have no missing sample."""
-    if not missing_BN.any():
-        return np.ones(len(row_J), bool)
-    total_BN = filters.extended(np.cumsum(missing_BN, axis=-1, dtype=np.int32), 1, 0, 0)
-    first_J = np.floor(start_J * rate_hz).astype(np.intp).clip(0, missing_BN.shape[-1])
-    last_J = np.ceil(stop_J * rate_hz).astype(np.intp).clip(0, missing_BN.shape[-1])
-    return total_BN[row_J, last_J] == total_BN[row_J, first_J]
