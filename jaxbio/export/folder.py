@@ -78,7 +78,7 @@ def write_export(
     card = Card(
         encoder=name,
         encoder_fields=fields,
-        parameters=parameter_overview.count_parameters(variables["params"]),
+        parameters=int(parameter_overview.count_parameters(variables["params"])),
         token_s=wants.length / tok_BLD.shape[1] / wants.rate_hz,
         width=tok_BLD.shape[2],
         pooling="mean",

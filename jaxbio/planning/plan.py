@@ -164,7 +164,7 @@ def make_plan(config: ConfigDict, devices: Sequence[jax.Device], networks: Mappi
         device_kind=devices[0].device_kind,
         mesh=dict(layout.mesh.shape),
         batch=config.train.batch,
-        parameters=parameter_overview.count_parameters(layout.abstract.params),
+        parameters=int(parameter_overview.count_parameters(layout.abstract.params)),
         memory_bytes=memory_bytes,
         state_bytes=state_bytes,
         next_batch_bytes=batch_bytes_per_device(config, layout.mesh),
