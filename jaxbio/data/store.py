@@ -138,6 +138,18 @@ class Store:
         columns = [self.column(f"{role}_{part}") for role in self.channels for part in ("offset", "gain")]
         return np.stack(columns, axis=-1).reshape(self.rows, len(self.channels), 2)
 
+    @cached_property
+    def present_NC(self) -> np.ndarray:
+        """Whether every segment has its channels, bool; a channel that is masked (zeros) is not present.
+
+        All are in a store without these columns: it was prepared when a segment that lacked a channel was rejected.
+        """
+        columns = [
+            self.column(f"{role}_present") if self.has_column(f"{role}_present") else np.ones(self.rows, bool)
+            for role in self.channels
+        ]
+        return np.stack(columns, axis=-1)
+
     def read(self, rows: Sequence[int] | np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Return segments (n, C, T) int16 of `rows` (n,), in that order; safe to call from several threads.
 
