@@ -32,8 +32,8 @@ def main(arguments: Sequence[str]) -> dict:
         raise UserError(Fault("--out", flags.out, "a file .html or .png in a folder that exists"))
     config = config or fields.defaults()
     # The recipe's roles, and ECG, PPG and pressure in any case: what a recording has shows which recipe suits it.
-    wanted = {*UNITS, *roles_read(config.data.channels, config.prepare.missing_channel)}
-    names = {role: names for role, names in config.prepare.channel_names.items() if role in wanted}
+    wanted = roles_read((*UNITS, *config.data.channels), config.prepare.missing_channel)
+    names = {role: config.prepare.channel_names[role] for role in wanted}
     recording = choose_recording(flags.source, flags.recording, names)
     summary = write_recording_report(recording, config, out)
     return {**summary, "report": str(out)}

@@ -67,8 +67,7 @@ def find_recordings(
 ) -> list[Recording | Refused]:
     """Return what the sources hold, from headers alone, in the order of the sources and of their names."""
     channels, policy = tuple(config.data.channels), config.prepare.missing_channel
-    wanted = roles_read(channels, policy)
-    names = {role: names for role, names in config.prepare.channel_names.items() if role in wanted}
+    names = {role: config.prepare.channel_names[role] for role in roles_read(channels, policy)}
     found: list[Recording | Refused] = []
     listed: set[tuple[str, str]] = set()
     for source in sources:

@@ -29,10 +29,10 @@ _IN_I_AND_II: Mapping[str, tuple[float, float]] = {
 }
 
 
-def roles_read(channels: Collection[str], policy: str) -> set[str]:
+def roles_read(channels: Collection[str], policy: str) -> tuple[str, ...]:
     """Return the roles that are looked for in a source so that `channels` can be had under the policy."""
     derives = policy == "derive" and any(role in LIMB_LEADS for role in channels)
-    return {*channels, *(LIMB_LEADS if derives else ())}
+    return tuple(dict.fromkeys([*channels, *(LIMB_LEADS if derives else ())]))
 
 
 def complete(recording: Recording, required: Collection[str], policy: str) -> Recording:
