@@ -177,7 +177,8 @@ class Store:
     def check(self, config: ConfigDict) -> None:
         """Refuse a store that was prepared for another model: rate, length and channels must be the recipe's.
 
-        Raises UserError with a fault for each that differs.
+        Segments that lack a channel are refused unless the recipe masks: their zeros would pass for a signal. Raises
+        UserError with a fault for each that differs.
         """
         wanted = {
             "data.rate_hz": (config.data.rate_hz, self.rate_hz),
@@ -190,6 +191,10 @@ class Store:
             for name, (value, found) in wanted.items()
             if value != found
         ]
+        policy = config.prepare.missing_channel
+        if policy != "mask" and (lacking := int((~self.present_NC).any(axis=1).sum())):
+            remedy = f"{lacking} segments of {self.path} lack a channel: mask tells the model which"
+            faults.append(Fault("prepare.missing_channel", policy, remedy))
         if faults:
             raise UserError(*faults)
 

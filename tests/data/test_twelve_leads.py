@@ -180,6 +180,14 @@ def test_mask_keeps_every_record_and_says_which_leads_it_has(stores):
     assert store.take(row)["v1_missing_frac"] == 1
 
 
+def test_masked_segments_are_refused_by_a_recipe_that_does_not_mask(stores):
+    stores["mask"].check(twelve(prepare__missing_channel="mask"))
+    stores["derive"].check(twelve())  # nothing is masked there
+    with pytest.raises(UserError, match="3 segments of .* lack a channel: mask tells") as caught:
+        stores["mask"].check(twelve())
+    assert caught.value.faults[0].field == "prepare.missing_channel"
+
+
 def test_leads_beyond_what_can_be_derived_are_a_fault_that_names_them(data_dir, tmp_path):
     write_without(data_dir / "ptbxl_sample", "17583_hr", "V1", tmp_path)
     with pytest.raises(UserError, match="no signal for v1; only limb leads can be derived"):
