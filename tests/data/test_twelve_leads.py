@@ -183,7 +183,7 @@ def test_mask_keeps_every_record_and_says_which_leads_it_has(stores):
 def test_masked_segments_are_refused_by_a_recipe_that_does_not_mask(stores):
     stores["mask"].check(twelve(prepare__missing_channel="mask"))
     stores["derive"].check(twelve())  # nothing is masked there
-    with pytest.raises(UserError, match="3 segments of .* lack a channel: mask tells") as caught:
+    with pytest.raises(UserError, match=r"3 segments of .* lack a channel: mask tells") as caught:
         stores["mask"].check(twelve())
     assert caught.value.faults[0].field == "prepare.missing_channel"
 
