@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from jaxbio.config import families
 from jaxbio.config.field import Field, machine, science
+from jaxbio.config.roles import ROLES
 
 COMMON: dict[str, Field] = {
     # ---- data: what a segment is, where the store lies, how it reaches the device
@@ -48,35 +49,16 @@ COMMON: dict[str, Field] = {
         0.2, "segments with more missing samples in a channel are rejected (QualityFM: 0.2)", low=0.0, high=1.0
     ),
     "prepare.split": science((0.90, 0.05, 0.05), "shares of subjects in train, validation, test"),
-    "prepare.channel_names.ppg": science(
-        ("PLETH", "PPG", "Pleth", "PLETHL", "PLETHR", "SNUADC/PLETH"), "source names read as PPG, best first"
+    "prepare.missing_channel": science(
+        "refuse",
+        "a channel that a recording lacks: refuse the recording; derive limb leads from two others, refuse where that "
+        "does not help; mask: zeros, marked as not present, also where a window has lost the channel",
+        choices=("refuse", "derive", "mask"),
     ),
-    "prepare.channel_names.ecg": science(
-        (
-            "II",
-            "ECG II",
-            "ECG_II",
-            "MLII",
-            "SNUADC/ECG_II",
-            "ECG",
-            "I",
-            "III",
-            "V",
-            "MCL1",
-            "MCL",
-            "AVR",
-            "AVL",
-            "AVF",
-            "V1",
-            "V2",
-            "V3",
-            "V4",
-            "V5",
-            "V6",
-        ),
-        "source names read as ECG, best first: lead II, then other leads",
-    ),
-    "prepare.channel_names.abp": science(("ABP", "ART"), "source names read as arterial blood pressure, best first"),
+    **{
+        f"prepare.channel_names.{role}": science(entry.names, f"source names read as {entry.meaning}, best first")
+        for role, entry in ROLES.items()
+    },
     # ---- quality and pairs: rules over the store's table
     "quality.variant": science(
         "waveform",

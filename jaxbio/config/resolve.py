@@ -17,6 +17,7 @@ from jaxbio.config import families, fields
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.config.field import Field
 from jaxbio.config.nearest import nearest
+from jaxbio.config.roles import ROLES
 
 _KINDS: dict[type, tuple[type, ...]] = {
     int: (int,),
@@ -120,14 +121,11 @@ def _data_faults(values: dict[str, Any]) -> Iterator[Fault]:
     if abs(samples - round(samples)) > 1e-6:
         yield Fault("data.segment_s", values["data.segment_s"], "make rate_hz x segment_s a whole number of samples")
     channels = values["data.channels"]
-    roles = [
-        name.removeprefix("prepare.channel_names.") for name in values if name.startswith("prepare.channel_names.")
-    ]
     if len(set(channels)) != len(channels) or not channels:
         yield Fault("data.channels", channels, "name each channel role once, at least one")
     for role in channels:
-        if role not in roles:
-            yield Fault("data.channels", channels, f"{role!r} is no role; roles: {', '.join(roles)}")
+        if role not in ROLES:
+            yield Fault("data.channels", channels, f"{role!r} is no role; roles: {', '.join(ROLES)}")
     split = values["prepare.split"]
     if len(split) != 3 or min(split) < 0 or abs(sum(split) - 1) > 1e-6:
         yield Fault("prepare.split", split, "three shares (train, validation, test) that sum to 1")

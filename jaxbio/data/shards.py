@@ -23,7 +23,7 @@ from jaxbio.data.quantise import quantise
 from jaxbio.data.recordings import Recording, RecordingError
 from jaxbio.data.shard_plan import KEPT, Block, Outcome, Settings
 from jaxbio.data.store import sha256_of
-from jaxbio.signals.segments import REASONS, measure
+from jaxbio.signals.segments import REASONS, Measured, measure
 
 PARTS = "parts"
 UNFINISHED = ".unfinished-"
@@ -110,14 +110,7 @@ def _write_records(
     columns: list[dict[str, np.ndarray]] = []
     writer = _Writer(unfinished)
     for windows in read_windows(blocks, settings, seconds):
-        measured = measure(
-            windows.raw,
-            rate_hz=settings.rate_hz,
-            length=settings.length,
-            channels=settings.channels,
-            author_rate_bpm=settings.author_rate_bpm,
-            max_missing_frac=settings.max_missing_frac,
-        )
+        measured = measure_windows(windows, settings)
         for block, reason in zip(windows.block_B.tolist(), measured.reason_B.tolist(), strict=True):
             seconds[block, REASONS[reason] if reason else KEPT, ""] += settings.segment_s
         kept_B = np.flatnonzero(measured.reason_B == 0)
@@ -129,6 +122,7 @@ def _write_records(
                 "window": windows.window_B[kept_B],
                 "fingerprint": fingerprint_B,
                 **_scale_columns(scale_BC2, settings.channels),
+                **{f"{role}_present": measured.present_BC[kept_B, c] for c, role in enumerate(settings.channels)},
                 **{name: column[kept_B] for name, column in measured.columns.items()},
             }
         )
@@ -186,6 +180,19 @@ def read_windows(blocks: Sequence[Block], settings: Settings, seconds: Seconds) 
                 gathered.append(windows)
     if gathered:
         yield _join(gathered)
+
+
+def measure_windows(windows: Windows, settings: Settings) -> Measured:
+    """Return the windows as segments of the settings' rate, with every score and the reason to reject each."""
+    return measure(
+        windows.raw,
+        rate_hz=settings.rate_hz,
+        length=settings.length,
+        channels=settings.channels,
+        author_rate_bpm=settings.author_rate_bpm,
+        max_missing_frac=settings.max_missing_frac,
+        missing_channel=settings.missing_channel,
+    )
 
 
 def _read_span(
