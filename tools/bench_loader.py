@@ -26,6 +26,7 @@ from ml_collections import ConfigDict
 
 from jaxbio.config.command_line import parse_command
 from jaxbio.config.faults import run_command
+from jaxbio.data.batch import arrays_by_row
 from jaxbio.data.loader import Loader, make_loader
 from jaxbio.data.order import Order, make_order
 from jaxbio.data.pairs import Index, make_pairs, open_index
@@ -74,6 +75,7 @@ def bench(
             store,
             index,
             order,
+            by_row=arrays_by_row(store, config),
             cache=config.data.cache,
             cache_dir=cache_dir,
             read_threads=config.data.read_threads,

@@ -73,6 +73,11 @@ COMMON: dict[str, Field] = {
     "prepare.max_missing_frac": _science(
         0.2, "segments with more missing samples in a channel are rejected (QualityFM: 0.2)", low=0.0, high=1.0
     ),
+    "prepare.missing_channel": _science(
+        "refuse",
+        "a recording without one of data.channels: refuse it; derive: limb leads from two of them; mask: store zeros",
+        choices=("refuse", "derive", "mask"),
+    ),
     "prepare.split": _science((0.90, 0.05, 0.05), "shares of subjects in train, validation, test"),
     "prepare.channel_names.ppg": _science(
         ("PLETH", "PPG", "Pleth", "PLETHL", "PLETHR", "SNUADC/PLETH"), "source names read as PPG, best first"

@@ -138,6 +138,13 @@ class Store:
         columns = [self.column(f"{role}_{part}") for role in self.channels for part in ("offset", "gain")]
         return np.stack(columns, axis=-1).reshape(self.rows, len(self.channels), 2)
 
+    @cached_property
+    def present_NC(self) -> np.ndarray:
+        """Whether every segment has each channel, bool: `<role>_present`, true where the table has no such column."""
+        names = [f"{role}_present" for role in self.channels]
+        here = [self.column(name) if self.has_column(name) else np.ones(self.rows, bool) for name in names]
+        return np.stack(here, axis=-1)
+
     def read(self, rows: Sequence[int] | np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Return segments (n, C, T) int16 of `rows` (n,), in that order; safe to call from several threads.
 

@@ -20,7 +20,8 @@ from jax.extend import core
 from ml_collections import ConfigDict
 
 from jaxbio.objectives import make_objective
-from jaxbio.training.state import batch_shapes, stream_key
+from jaxbio.training.program import abstract_batch
+from jaxbio.training.state import stream_key
 
 _TRANSFORMS = re.compile(r"\b(?:jvp|transpose|vmap|rematted_computation|checkpoint)\(|\)")
 
@@ -41,7 +42,7 @@ def model_flops(config: ConfigDict, pairs: int) -> FlopCount:
         if field in plain.model:
             plain.model[field] = value
     objective = make_objective(plain)
-    batch, key = batch_shapes(plain), stream_key(0, "init")
+    batch, key = abstract_batch(plain), stream_key(0, "init")
     keys = {"augment": key, "dropout": key}
     params, state = jax.eval_shape(objective.init, key, batch)
 

@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.data.batch import arrays_by_row
 from jaxbio.data.loader import Draws, Loader, make_loader
 from jaxbio.data.order import Order, make_order
 from jaxbio.data.pairs import Index, open_index
@@ -28,7 +29,10 @@ _DESCRIBED = ("source", "subject", "recording", "start_s")
 
 @dataclass(frozen=True)
 class RunData:
-    """What a run reads: the store, the pairs of two splits and their orders. See `loop.Data` for its methods."""
+    """What a run reads: the store, the pairs of two splits, their orders, and the arrays that batches take by row.
+
+    See `loop.Data` for its methods.
+    """
 
     config: ConfigDict
     store: Store
@@ -36,6 +40,7 @@ class RunData:
     validation: Index
     order: Order
     held_out_order: HeldOutOrder
+    by_row: Mapping[str, np.ndarray]
 
     @property
     def store_hash(self) -> str:
@@ -87,6 +92,7 @@ class RunData:
             self.store,
             index,
             order,
+            by_row=self.by_row,
             positions=feed.local_positions(mesh, self.config.train.batch),
             cache=data.cache,
             read_threads=data.read_threads,
@@ -134,7 +140,7 @@ def open_run_data(config: ConfigDict, path: Path) -> RunData:
         raise UserError(*faults)
     assert order is not None
     assert held_out_order is not None
-    return RunData(config, store, train, validation, order, held_out_order)
+    return RunData(config, store, train, validation, order, held_out_order, arrays_by_row(store, config))
 
 
 def _only_step(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
