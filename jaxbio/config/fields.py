@@ -62,6 +62,9 @@ COMMON: dict[str, Field] = {
     "data.curriculum": _science(
         (), "(end of the stage as a share of the steps, largest difficulty drawn) for each stage; (): all pairs always"
     ),
+    "data.labels": _science(
+        (), "labels that a batch carries, in this order: those of tools/add_labels.py, or columns of the store's table"
+    ),
     "data.cache": _machine(
         "none", "none: read through array_record; host: one int16 memory map a host", choices=("none", "host")
     ),

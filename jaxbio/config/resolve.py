@@ -121,6 +121,9 @@ def _data_faults(values: dict[str, Any]) -> Iterator[Fault]:
     for role in channels:
         if role not in roles:
             yield Fault("data.channels", channels, f"{role!r} is no role; roles: {', '.join(roles)}")
+    labels = values["data.labels"]
+    if len(set(labels)) != len(labels) or not all(isinstance(label, str) for label in labels):
+        yield Fault("data.labels", labels, "name each label once, as texts")
     split = values["prepare.split"]
     if len(split) != 3 or min(split) < 0 or abs(sum(split) - 1) > 1e-6:
         yield Fault("prepare.split", split, "three shares (train, validation, test) that sum to 1")

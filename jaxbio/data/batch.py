@@ -12,12 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 from ml_collections import ConfigDict
 
+from jaxbio.data.labels import read_labels
 from jaxbio.data.store import Store
 
 DTYPES: dict[str, np.dtype] = {
     "segment_BMCT": np.dtype("<i2"),  # physical = offset + gain * q
     "scale_BMC2": np.dtype("<f4"),  # (offset, gain)
     "row_BM": np.dtype("<u4"),  # rows of the store
+    "label_BMK": np.dtype("<f4"),  # NaN: unknown
     "present_BMC": np.dtype(bool),  # False: the channel was missing, and the segment holds zeros for it
 }
 
@@ -39,7 +41,8 @@ def batch_spec(config: ConfigDict) -> dict[str, ArraySpec]:
     """Return the arrays of one global batch of `config`, by name.
 
     Always `segment_BMCT` int16, `scale_BMC2` float32 and `row_BM` uint32, M = 1 where the index is of single segments;
-    `present_BMC` bool where `prepare.missing_channel` is "mask".
+    `label_BMK` float32 where `data.labels` names K labels, in that order; `present_BMC` bool where
+    `prepare.missing_channel` is "mask".
     """
     members = 1 if config.pairs.rule == "all_segments" else 2
     pair, channels = (config.train.batch, members), len(config.data.channels)
@@ -48,6 +51,8 @@ def batch_spec(config: ConfigDict) -> dict[str, ArraySpec]:
         "scale_BMC2": (*pair, channels, 2),
         "row_BM": pair,
     }
+    if config.data.labels:
+        shapes["label_BMK"] = (*pair, len(config.data.labels))
     if config.prepare.missing_channel == "mask":
         shapes["present_BMC"] = (*pair, channels)
     return {name: ArraySpec(shape, DTYPES[name]) for name, shape in shapes.items()}
@@ -56,21 +61,28 @@ def batch_spec(config: ConfigDict) -> dict[str, ArraySpec]:
 def arrays_by_row(store: Store, config: ConfigDict) -> dict[str, np.ndarray]:
     """Return what a batch of `config` holds beside segments and rows, for every row of `store`: (R, ...), by name.
 
-    A loader takes a step's rows from it; it stays in memory, a few bytes a segment.
+    A loader takes a step's rows from it; it stays in memory, a few bytes a segment. Raises UserError for labels that
+    the store lacks.
     """
     by_row = {"scale_BMC2": store.scale_NC2}
+    if config.data.labels:
+        by_row["label_BMK"] = read_labels(store, config.data.labels)
     if config.prepare.missing_channel == "mask":
         by_row["present_BMC"] = store.present_NC
     return by_row
 
 
 def random_batch(config: ConfigDict, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Return a batch of noise over the whole range of int16, scaled to [-1, 1], for benches and tests."""
+    """Return a batch of noise over the whole range of int16, scaled to [-1, 1], for benches and tests.
+
+    Labels are 0 or 1, and every channel is present."""
     spec = batch_spec(config)
     batch = {name: np.zeros(array.shape, array.dtype) for name, array in spec.items()}
     batch["segment_BMCT"] = rng.integers(-32767, 32768, spec["segment_BMCT"].shape, np.int16)
     batch["scale_BMC2"][...] = (0.0, 1 / 32767)
     batch["row_BM"] = rng.integers(0, 2**31, spec["row_BM"].shape, np.uint32)
+    if "label_BMK" in batch:
+        batch["label_BMK"] = rng.integers(0, 2, spec["label_BMK"].shape).astype(np.float32)
     if "present_BMC" in batch:
         batch["present_BMC"][...] = True
     return batch

@@ -81,11 +81,11 @@ def make_loader(
 ) -> Loader:
     """Return the batches of steps `start_step` .. `stop_step` - 1 over the pairs of `index`, in `order`.
 
-    `by_row` are the arrays (R, ...) from which each segment takes its scale, labels and mask: `arrays_by_row` of a
-    recipe; None: the scale alone. `positions` are the rows of the global batch that this host holds, rising; None:
-    all. `cache` is "none" (read through array_record) or "host" (one memory map a host, built now where there is none,
-    in `cache_dir`: by default the host's temporary folder). Of the next `prefetch` batches, `read_threads` are read at a time. Iteration raises
-    StoreError, naming shard and records, where the store's bytes are damaged.
+    `by_row` are the arrays (R, ...) from which a segment takes its scale, labels and mask: `arrays_by_row` of a recipe;
+    None: the scale alone. `positions` are the rows of the global batch that this host holds, rising; None: all. `cache`
+    is "none" (read through array_record) or "host" (one memory map a host, built now where there is none, in
+    `cache_dir`: by default the host's temporary folder). Of the next `prefetch` batches, `read_threads` are read at a
+    time. Iteration raises StoreError, naming shard and records, where the store's bytes are damaged.
     """
     read = {"none": lambda: store.read, "host": lambda: _gather_from(open_cache(store, cache_dir))}[cache]()
     by_row = {"scale_BMC2": store.scale_NC2} if by_row is None else by_row

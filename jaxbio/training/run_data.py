@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.data.batch import arrays_by_row
+from jaxbio.data.labels import hash_labels
 from jaxbio.data.loader import Draws, Loader, make_loader
 from jaxbio.data.order import Order, make_order
 from jaxbio.data.pairs import Index, open_index
@@ -31,7 +32,7 @@ _DESCRIBED = ("source", "subject", "recording", "start_s")
 class RunData:
     """What a run reads: the store, the pairs of two splits, their orders, and the arrays that batches take by row.
 
-    See `loop.Data` for its methods.
+    `label_hashes` say by name which labels are among them. See `loop.Data` for its methods.
     """
 
     config: ConfigDict
@@ -41,6 +42,7 @@ class RunData:
     order: Order
     held_out_order: HeldOutOrder
     by_row: Mapping[str, np.ndarray]
+    label_hashes: Mapping[str, str]
 
     @property
     def store_hash(self) -> str:
@@ -55,11 +57,12 @@ class RunData:
     def summary(self) -> str:
         """Return what a run is trained on, for its start print."""
         pairs, held_out = len(self.train.rows_NM), self.held_out_order
+        labels = f"; labels {', '.join(self.label_hashes)}" if self.label_hashes else ""
         return (
             f"store {self.store.path} ({self.store.hash[:12]}): {self.store.rows:,} segments of "
             f"{self.store.segment_s:g} s, {', '.join(self.store.channels)} at {self.store.rate_hz:g} Hz; "
             f"{pairs:,} pairs to train on in {self.order.streams} streams ({pairs / self.order.batch:.1f} steps an "
-            f"epoch), {held_out.pairs:,} held out, of which {held_out.batches * held_out.batch:,} are evaluated"
+            f"epoch), {held_out.pairs:,} held out, of which {held_out.batches * held_out.batch:,} are evaluated{labels}"
         )
 
     def batches(self, mesh: Mesh, start_step: int) -> feed.Feed:
@@ -106,7 +109,7 @@ def open_run_data(config: ConfigDict, path: Path) -> RunData:
     """Open the store in `path`, its indexes and their orders.
 
     Raises UserError with every fault: not a store, another rate, length or channels than the recipe's, no such index,
-    fewer pairs than a batch, a batch that does not fit the streams, an empty validation split.
+    fewer pairs than a batch, a batch that does not fit the streams, an empty validation split, no such label.
     """
     store = open_store(path)
     store.check(config)
@@ -114,6 +117,8 @@ def open_run_data(config: ConfigDict, path: Path) -> RunData:
     pairs, batch = len(train.rows_NM), config.train.batch
     faults: list[Fault] = []
     order = held_out_order = None
+    by_row: dict[str, np.ndarray] = {}
+    label_hashes: dict[str, str] = {}
     try:
         if pairs < batch:
             remedy = (
@@ -136,11 +141,15 @@ def open_run_data(config: ConfigDict, path: Path) -> RunData:
         held_out_order = make_held_out_order(len(validation.rows_NM), batch, config.eval.batches)
     except UserError as error:
         faults += error.faults
+    try:
+        by_row, label_hashes = arrays_by_row(store, config), hash_labels(store, config.data.labels)
+    except UserError as error:
+        faults += error.faults
     if faults:
         raise UserError(*faults)
     assert order is not None
     assert held_out_order is not None
-    return RunData(config, store, train, validation, order, held_out_order, arrays_by_row(store, config))
+    return RunData(config, store, train, validation, order, held_out_order, by_row, label_hashes)
 
 
 def _only_step(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
