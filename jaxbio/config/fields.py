@@ -219,7 +219,8 @@ COMMON: dict[str, Field] = {
     "eval.every_steps": _machine(1000, "steps between evaluations on the validation split", low=1),
     "eval.batches": _machine(8, "whole batches an evaluation reads, always the same", low=1),
     "eval.tasks": _machine(
-        (), "linear probes on the store's own labels: heart_rate, pulse_rate, quality_score, quality_class"
+        (),
+        "linear probes: heart_rate, pulse_rate, quality_score, quality_class, or labels added to the store",
     ),
     "log.every_steps": _machine(10, "steps between lines of metrics.jsonl", low=1),
     "log.tensorboard": _machine(False, "also write tensorboard/ into the workdir"),

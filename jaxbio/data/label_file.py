@@ -28,7 +28,7 @@ _SPAN = ("start_s", "end_s")
 _UNKNOWN = ("", "nan", "na")  # an empty cell, and what NumPy, pandas and R write for a missing value
 _LARGEST = 2**24  # above it float32 skips whole numbers: such numbers are codes, not quantities
 _SHOWN = 8  # lines named by one fault
-_FORM = "a CSV in UTF-8 with the columns source,recording[,start_s,end_s] and one column a label"
+_FORM = "the form of a CSV in UTF-8 with the columns source,recording[,start_s,end_s] and one column a label"
 _LEAVE_OUT = f"leave it out, or keep its code for the sake of other stores with --allow {UNSEEN_CLASSES}"
 
 Recording = tuple[str, str]  # source and name, as recordings.parquet has them
@@ -131,20 +131,21 @@ def _read_lines(path: Path, faults: _Faults) -> tuple[list[str], list[Line]]:
             names = _label_names(path, header)
             lines = list(_parse(reader, header, names, faults))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(Fault("--labels", str(path), f"{error}; {_FORM}")) from None
+        raise UserError(Fault("--labels", str(path), f"{error}; give it {_FORM}")) from None
     if not lines and not faults.all():
-        faults.add("--labels", str(path), f"holds no line but its header; {_FORM}")
+        faults.add("--labels", str(path), f"holds no line but its header; give it {_FORM}")
     return names, lines
 
 
 def _label_names(path: Path, header: Sequence[str]) -> list[str]:
+    """Return the columns of values; raises UserError for a header that does not say where they belong."""
     names = [name for name in header if name not in ("source", "recording", *_SPAN)]
-    faults = [Fault(str(path), f"no column {name}", _FORM) for name in ("source", "recording") if name not in header]
-    faults += [Fault(str(path), f"two columns {name}", _FORM) for name in sorted(set(header)) if header.count(name) > 1]
-    if not names:
-        faults.append(Fault(str(path), f"columns {','.join(header)}", f"no column of values; {_FORM}"))
-    if faults:
-        raise UserError(*faults)
+    found = [f"no column {name}" for name in ("source", "recording") if name not in header]
+    found += [f"two columns {name}" for name in sorted(set(header)) if header.count(name) > 1]
+    found += [] if names else ["no column of values"]
+    if found:
+        remedy = f"its first line is {','.join(header)[:200]!r}: give it {_FORM}"
+        raise UserError(*(Fault(str(path), what, remedy) for what in found))
     return names
 
 

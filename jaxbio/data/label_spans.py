@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_ROUNDED = 6  # decimals of a covered time, s: sums of spans are compared with half a segment
+_ROUNDED = 6  # decimals of a covered time, s: a sum of spans that is half a segment is no more than half
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,13 @@ def spread(spans: Spans, segments: Segments) -> tuple[np.ndarray, np.ndarray]:
     start_s_P, end_s_P = segments.start_s_R[row_P], segments.start_s_R[row_P] + segments.segment_s
     covered_s_P = np.minimum(spans.end_s_N[span_P], end_s_P) - np.maximum(spans.start_s_N[span_P], start_s_P)
     values, code_N = np.unique(spans.value_N, return_inverse=True)
-    held, place_P = np.unique(row_P * max(values.size, 1) + code_N[span_P], return_inverse=True)
-    covered_s = np.bincount(place_P, covered_s_P, minlength=held.size).round(_ROUNDED)
-    held = held[covered_s > segments.segment_s / 2]
+    kinds = max(values.size, 1)
+    held_Q, place_P = np.unique(row_P * kinds + code_N[span_P], return_inverse=True)  # a segment and a value on it
+    covered_s_Q = np.bincount(place_P, covered_s_P, minlength=held_Q.size).round(_ROUNDED)
     value_R = np.full(segments.order_R.size, np.nan, np.float32)
-    value_R[held // max(values.size, 1)] = values[held % max(values.size, 1)]
     undecided_R = np.zeros(value_R.size, bool)
-    undecided_R[row_P] = True
-    return value_R, undecided_R & np.isnan(value_R)
+    undecided_R[held_Q[covered_s_Q > 0] // kinds] = True
+    winner_Q = held_Q[covered_s_Q > segments.segment_s / 2]
+    value_R[winner_Q // kinds] = values[winner_Q % kinds]
+    undecided_R[winner_Q // kinds] = False
+    return value_R, undecided_R

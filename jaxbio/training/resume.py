@@ -61,13 +61,9 @@ def check_same_data(
         remedy = f"its hash is {index_hash[:12]}, the checkpoint's {meta.index_hash[:12]}: other pairs; make the index "
         faults.append(Fault("pairs", "another index", remedy + "anew with tools/make_pairs.py"))
     if store_hash == meta.store_hash and "data.labels" not in allowed:
+        remedy = "its values are not the checkpoint's: bring those back with tools/add_labels.py --replace, or add "
         for name in sorted(label_hashes.keys() & meta.label_hashes.keys()):
-            now, then = label_hashes[name], meta.label_hashes[name]
-            if now != then:
-                remedy = (
-                    f"its hash is {now[:12]}, the checkpoint's {then[:12]}: other values; bring back those of then "
-                )
-                remedy += "with tools/add_labels.py --replace, or add --allow_change=data.labels"
-                faults.append(Fault("data.labels", name, remedy))
+            if label_hashes[name] != meta.label_hashes[name]:
+                faults.append(Fault("data.labels", name, remedy + "--allow_change=data.labels"))
     if faults:
         raise UserError(*faults)

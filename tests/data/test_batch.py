@@ -25,13 +25,28 @@ def described(arrays):
     return {name: (array.shape, array.dtype) for name, array in arrays.items()}
 
 
-@pytest.mark.parametrize("changes", [{}, {"prepare__missing_channel": "mask"}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"prepare__missing_channel": "mask", "data__labels": ("ppg_offset", "ecg_gain")}]
+)
 def test_the_loader_delivers_the_arrays_of_the_specification_and_no_others(store, changes):
     config, index = config_of(**changes), neighbours(600)
     order = make_order(len(index.rows_NM), 64, streams=32, seed=0)
     with make_loader(store, index, order, by_row=arrays_by_row(store, config)) as loader:
         assert described(next(loader).arrays) == described(batch_spec(config))
     assert described(random_batch(config, np.random.default_rng(0))) == described(batch_spec(config))
+
+
+def test_every_host_gets_the_labels_of_its_rows_in_the_recipes_order(store):
+    """`ppg_offset` is the row's number and `ecg_gain` is 2, in this store; eight devices dealt to two hosts in turn."""
+    config, index = config_of(data__labels=("ecg_gain", "ppg_offset")), neighbours(600)
+    order = make_order(len(index.rows_NM), 64, streams=32, seed=0)
+    of_device = np.arange(64).reshape(8, -1)
+    for positions in (None, of_device[0::2].reshape(-1), of_device[1::2].reshape(-1)):
+        with make_loader(store, index, order, by_row=arrays_by_row(store, config), positions=positions) as loader:
+            arrays = next(loader).arrays
+        row_BM = index.rows_NM[order.draw(0)][slice(None) if positions is None else positions]
+        expected = np.stack([np.full(row_BM.shape, 2), row_BM], axis=-1)
+        np.testing.assert_array_equal(arrays["label_BMK"], expected)
 
 
 def test_single_segments_have_one_member():
