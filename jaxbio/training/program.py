@@ -6,7 +6,7 @@ state, metrics = program.train_step(state, batches)
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,13 +43,15 @@ class Program:
     flops: float | None
     compile_s: float
 
-    def init(self, batches: Batch) -> State:
-        """Return the state at step 0; `batches` are those of the first dispatch."""
+    def init(self, batches: Batch, frozen: Mapping[str, Any] = {}) -> State:
+        """Return the state at step 0: `batches` are those of the first dispatch, `frozen` the weights of networks that
+        the objective does not train, by name.
+        """
         first = jax.jit(
             lambda arrays: {name: array[0] for name, array in arrays.items()},
             out_shardings=sharding.batch_sharding(self.mesh),
         )(dict(batches))
-        return init_state(self.config, self.objective, self.optimizer, self.placement.shardings, first)
+        return init_state(self.config, self.objective, self.optimizer, self.placement.shardings, first, frozen)
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,8 @@ def wants() -> folder.Wants:
 def small_objective(small_config):
     """The objective of the small recipe with parameters and a state whose teacher differs from the student."""
     objective = make_objective(small_config)
-    params, state = jax.jit(objective.init)(jax.random.key(0), random_batch(small_config, np.random.default_rng(0)))
+    batch = random_batch(small_config, np.random.default_rng(0))
+    params, state = jax.jit(objective.init)(jax.random.key(0), batch, {})
     state["teacher"] = jax.tree.map(lambda leaf: leaf * 1.01, state["teacher"])
     return objective, jax.tree.map(np.asarray, params), jax.tree.map(np.asarray, state)
 
