@@ -52,7 +52,8 @@ COMMON: dict[str, Field] = {
     ),
     "prepare.missing_channel": science(
         "refuse",
-        "a recording without one of data.channels: refuse it; derive: limb leads from two of them; mask: store zeros",
+        "a channel that a recording lacks: refuse the recording; derive limb leads from two others, refuse where that "
+        "does not help; mask: zeros, marked as not present, also where a window has lost the channel",
         choices=("refuse", "derive", "mask"),
     ),
     "prepare.split": science((0.90, 0.05, 0.05), "shares of subjects in train, validation, test"),

@@ -140,10 +140,15 @@ class Store:
 
     @cached_property
     def present_NC(self) -> np.ndarray:
-        """Whether every segment has each channel, bool: `<role>_present`, true where the table has no such column."""
-        names = [f"{role}_present" for role in self.channels]
-        here = [self.column(name) if self.has_column(name) else np.ones(self.rows, bool) for name in names]
-        return np.stack(here, axis=-1)
+        """Whether every segment has its channels, bool; a channel that is masked (zeros) is not present.
+
+        All are in a store without these columns: it was prepared when a segment that lacked a channel was rejected.
+        """
+        columns = [
+            self.column(f"{role}_present") if self.has_column(f"{role}_present") else np.ones(self.rows, bool)
+            for role in self.channels
+        ]
+        return np.stack(columns, axis=-1)
 
     def read(self, rows: Sequence[int] | np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Return segments (n, C, T) int16 of `rows` (n,), in that order; safe to call from several threads.
