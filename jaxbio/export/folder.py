@@ -17,6 +17,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from clu import parameter_overview
 from etils import epath
 
 import jaxbio
@@ -77,7 +78,7 @@ def write_export(
     card = Card(
         encoder=name,
         encoder_fields=fields,
-        parameters=sum(int(np.prod(leaf.shape)) for path, leaf in flat.items() if path.startswith("params/")),
+        parameters=parameter_overview.count_parameters(variables["params"]),
         token_s=wants.length / tok_BLD.shape[1] / wants.rate_hz,
         width=tok_BLD.shape[2],
         pooling="mean",
@@ -100,8 +101,7 @@ def read_export(folder: epath.PathLike) -> tuple[Card, nn.Module, dict[str, Any]
     cards.check_files(folder, card)
     module = make_encoder(card, folder)
     flat = weights.read_flat_weights(folder / cards.WEIGHTS)
-    wants = Wants(card.rate_hz, card.length, card.channels, card.scaling)
-    weights.match_weights(flat, expected_weights(module, wants), str(folder / cards.WEIGHTS))
+    weights.match_weights(flat, expected_weights(module, wants_of_card(card)), str(folder / cards.WEIGHTS))
     return card, module, weights.unflatten_tree(flat)
 
 
@@ -109,6 +109,11 @@ def read_example(folder: epath.PathLike) -> tuple[np.ndarray, np.ndarray]:
     """Return x_BCT and tok_BLD (float32) of the export's example."""
     with np.load(io.BytesIO((epath.Path(folder) / cards.EXAMPLE).read_bytes()), allow_pickle=False) as stored:
         return stored["x_BCT"], stored["tok_BLD"]
+
+
+def wants_of_card(card: Card) -> Wants:
+    """Return what a card says that its encoder wants."""
+    return Wants(card.rate_hz, card.length, card.channels, card.scaling)
 
 
 def make_encoder(card: Card, folder: epath.PathLike = "card") -> nn.Module:

@@ -2,7 +2,7 @@
 
 Layers are named as in SiamQuality's reference, so that its weights map one to one.
 
-    Projected(encoder, width=256, layers=3).apply(variables, x_BCT) -> tok_BLD, L = 1
+    Projected(encoder, projector_width=256).apply(variables, x_BCT) -> tok_BLD, L = 1
 """
 
 import flax.linen as nn

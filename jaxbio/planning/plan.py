@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import jax
+from clu import parameter_overview
 from ml_collections import ConfigDict
 
 from jaxbio.data.batch import batch_spec
@@ -163,7 +164,7 @@ def make_plan(config: ConfigDict, devices: Sequence[jax.Device], networks: Mappi
         device_kind=devices[0].device_kind,
         mesh=dict(layout.mesh.shape),
         batch=config.train.batch,
-        parameters=sum(math.prod(row.shape) for row in rows if row.path.startswith("params/")),
+        parameters=parameter_overview.count_parameters(layout.abstract.params),
         memory_bytes=memory_bytes,
         state_bytes=state_bytes,
         next_batch_bytes=batch_bytes_per_device(config, layout.mesh),

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxbio.data.batch import batch_spec
-from jaxbio.objectives import Objective
+from jaxbio.objectives import Network, Objective
 from jaxbio.training import sharding
 from jaxbio.training.optimizer import Optimizer, make_optimizer
 from jaxbio.training.sharding import Placement, place_state
@@ -29,11 +29,13 @@ log = logging.getLogger(__name__)
 class Program:
     """What runs on the devices: `abstract` is the state as shapes with shardings, the two steps are compiled.
 
-    `flops` are those of the model for one step (None: unknown), `compile_s` the seconds that compilation took.
+    `networks` are those that the objective uses and does not train, by name. `flops` are those of the model for one
+    step (None: unknown), `compile_s` the seconds that compilation took.
     """
 
     config: ConfigDict
     objective: Objective
+    networks: Mapping[str, Network]
     optimizer: Optimizer
     mesh: Mesh
     placement: Placement
@@ -43,14 +45,13 @@ class Program:
     flops: float | None
     compile_s: float
 
-    def init(self, batches: Batch, frozen: Mapping[str, Any] = {}) -> State:
-        """Return the state at step 0: `batches` are those of the first dispatch, `frozen` the weights of networks that
-        the objective does not train, by name.
-        """
+    def init(self, batches: Batch) -> State:
+        """Return the state at step 0; `batches` are those of the first dispatch."""
         first = jax.jit(
             lambda arrays: {name: array[0] for name, array in arrays.items()},
             out_shardings=sharding.batch_sharding(self.mesh),
         )(dict(batches))
+        frozen = {name: network.variables for name, network in self.networks.items()}
         return init_state(self.config, self.objective, self.optimizer, self.placement.shardings, first, frozen)
 
 
@@ -68,10 +69,11 @@ def build_program(
     config: ConfigDict,
     objective: Objective,
     *,
+    networks: Mapping[str, Network] = {},
     devices: Sequence[jax.Device] | None = None,
     flops: float | None = None,
 ) -> Program:
-    """Return the compiled program of `config` on `devices` (None: all).
+    """Return the compiled program of `config` on `devices` (None: all); `networks` are those `objective` was made with.
 
     Raises UserError when mesh, rules, optimizer groups or batch do not go with the model or the devices.
     """
@@ -87,6 +89,7 @@ def build_program(
     return Program(
         config,
         objective,
+        networks,
         layout.optimizer,
         mesh,
         layout.placement,

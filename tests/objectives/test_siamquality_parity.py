@@ -90,7 +90,7 @@ def test_features_projections_and_predictions_equal_the_reference(reference, mod
     def pass_view(x_BCT):
         variables = {"params": params["encoder"], "batch_stats": stats["encoder"]}
         tok_BLD, seen = network.encoder.apply(variables, x_BCT, train, mutable=["moments", "intermediates"])
-        z_BD, _ = network.project(params, stats, x_BCT, train)
+        z_BD, _ = network.project(params, stats, x_BCT, jax.random.key(0), train)
         return tok_BLD[:, 0], z_BD, network.predict(params, stats, z_BD, train)[0], seen["intermediates"]
 
     for view in ("good", "bad"):

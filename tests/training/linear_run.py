@@ -103,14 +103,19 @@ def _make_batch(config: ConfigDict, rng: np.random.Generator) -> dict[str, np.nd
     return random_batch(config, rng) | {name: array.astype(spec[name].dtype) for name, array in drawn.items()}
 
 
-def start(config: ConfigDict, objective: Objective, devices=None):
-    """Return (mesh, optimizer, placement, state) of a run of `config` on `devices`."""
+def start(config: ConfigDict, objective: Objective, devices=None, frozen=None):
+    """Return (mesh, optimizer, placement, state) of a run of `config` on `devices`; `frozen` weights by name."""
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor, devices)
     optimizer = make_optimizer(config.optimizer, config.train.steps)
     batch = {name: array[0] for name, array in make_batches(config, 1).items()}
     abstract = abstract_state(config, objective, optimizer, batch)
     placement = place_state(abstract, mesh, config.mesh.rules, config.mesh.moments)
-    return mesh, optimizer, placement, init_state(config, objective, optimizer, placement.shardings, batch)
+    return (
+        mesh,
+        optimizer,
+        placement,
+        init_state(config, objective, optimizer, placement.shardings, batch, frozen or {}),
+    )
 
 
 def walk(config: ConfigDict, objective: Objective, steps: int, devices=None):
