@@ -7,12 +7,13 @@ count them. The leading axis is that of the global batch, of which a host holds 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxbio.data.labels import read_labels
+from jaxbio.data.labels import Label
 from jaxbio.data.store import Store
 
 DTYPES: dict[str, np.dtype] = {
@@ -58,15 +59,15 @@ def batch_spec(config: ConfigDict) -> dict[str, ArraySpec]:
     return {name: ArraySpec(shape, DTYPES[name]) for name, shape in shapes.items()}
 
 
-def arrays_by_row(store: Store, config: ConfigDict) -> dict[str, np.ndarray]:
+def arrays_by_row(store: Store, config: ConfigDict, labels: Sequence[Label]) -> dict[str, np.ndarray]:
     """Return what a batch of `config` holds beside segments and rows, for every row of `store`: (R, ...), by name.
 
-    A loader takes a step's rows from it; it stays in memory, a few bytes a segment. Raises UserError for labels that
-    the store lacks.
+    `labels` are those that `data.labels` names, opened. A loader takes a step's rows from these arrays; they stay in
+    memory, a few bytes a segment.
     """
     by_row = {"scale_BMC2": store.scale_NC2}
-    if config.data.labels:
-        by_row["label_BMK"] = read_labels(store, config.data.labels)
+    if labels:
+        by_row["label_BMK"] = np.stack([label.value_R for label in labels], axis=-1)
     if config.prepare.missing_channel == "mask":
         by_row["present_BMC"] = store.present_NC
     return by_row

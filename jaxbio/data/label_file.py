@@ -236,10 +236,7 @@ def _values(
         _check_numbers(name, filled, numbers, faults)
         return numbers, ()
     if stated is None:
-        for line, number in zip(filled, numbers, strict=True):
-            if not math.isnan(number):
-                remedy = f"{name} has names and numbers: leave what is unknown empty, or state --classes {name}=A,B,..."
-                faults.at(line.number, line.cells[name], remedy)
+        _check_alike(name, filled, numbers, faults)
         stated = sorted(set(cells))
     code_of = {text: code for code, text in enumerate(stated)}
     for line in filled:
@@ -248,6 +245,16 @@ def _values(
     for unseen in [] if allow_unseen else sorted(code_of.keys() - set(cells)):
         faults.add("--classes", f"{name}={unseen}", f"no line has this class: {_LEAVE_OUT}")
     return [float(code_of.get(cell, -1)) for cell in cells], tuple(stated)
+
+
+def _check_alike(name: str, filled: Sequence[Line], numbers: Sequence[float], faults: _Faults) -> None:
+    """Refuse numbers among names, and where there are more of them, the names."""
+    named = [math.isnan(number) for number in numbers]
+    odd = 2 * sum(named) < len(named)
+    remedy = f"{name} has names and numbers: leave what is unknown empty, or state --classes {name}=A,B,..."
+    for line, is_name in zip(filled, named, strict=True):
+        if is_name == odd:
+            faults.at(line.number, line.cells[name], remedy)
 
 
 def _check_numbers(name: str, filled: Sequence[Line], numbers: Sequence[float], faults: _Faults) -> None:

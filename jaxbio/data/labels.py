@@ -3,7 +3,8 @@
 `labels/<name>.parquet` has a row for each row of the store's table: float32, NaN where nobody knows; of classes the
 code, with their names in the file's metadata. A column of numbers of the table itself serves as a label too.
 
-    label_NK = read_labels(store, ("rhythm", "age"))      # float32
+    age, rhythm = open_labels(store, ("age", "rhythm"))
+    age.value_R, rhythm.classes
 """
 
 import contextlib
@@ -81,16 +82,6 @@ def open_labels(store: Store, names: Sequence[str]) -> list[Label]:
     if faults:
         raise UserError(*faults)
     return labels
-
-
-def read_labels(store: Store, names: Sequence[str]) -> np.ndarray:
-    """Return the labels of these names as columns, float32 (R, K); raises as `open_labels` does."""
-    return np.stack([label.value_R for label in open_labels(store, names)], axis=-1)
-
-
-def hash_labels(store: Store, names: Sequence[str]) -> dict[str, str]:
-    """Return the hash of each label by name: what a resumed run must find again; raises as `open_labels` does."""
-    return {label.name: label.hash for label in open_labels(store, names)}
 
 
 def write_labels(store: Store, labels: Sequence[Label]) -> None:

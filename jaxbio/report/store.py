@@ -136,7 +136,7 @@ def _label_sections(store: Store) -> list[str]:
     lines: list[tuple[object, ...]] = []
     split_R = split_codes(store)
     for label in open_labels(store, list_labels(store)):
-        counts = [*count_values(label, split_R).items(), ("unknown", count_unknown(label, split_R))]
+        counts = [*count_values(label, split_R).items(), ("(unknown)", count_unknown(label, split_R))]
         lines += [(label.name, value, *(f"{count:,}" for count in by_split)) for value, by_split in counts]
     note = "Segments in use by value, from the files in labels/ that tools/add_labels.py writes."
     return [section("Labels", table(lines, ("label", "value", *SPLITS)), note=note)] if lines else []

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.data.batch import arrays_by_row
-from jaxbio.data.labels import hash_labels
+from jaxbio.data.labels import Label, open_labels
 from jaxbio.data.loader import Draws, Loader, make_loader
 from jaxbio.data.order import Order, make_order
 from jaxbio.data.pairs import Index, open_index
@@ -117,8 +117,7 @@ def open_run_data(config: ConfigDict, path: Path) -> RunData:
     pairs, batch = len(train.rows_NM), config.train.batch
     faults: list[Fault] = []
     order = held_out_order = None
-    by_row: dict[str, np.ndarray] = {}
-    label_hashes: dict[str, str] = {}
+    labels: list[Label] = []
     try:
         if pairs < batch:
             remedy = (
@@ -142,14 +141,15 @@ def open_run_data(config: ConfigDict, path: Path) -> RunData:
     except UserError as error:
         faults += error.faults
     try:
-        by_row, label_hashes = arrays_by_row(store, config), hash_labels(store, config.data.labels)
+        labels = open_labels(store, config.data.labels)
     except UserError as error:
         faults += error.faults
     if faults:
         raise UserError(*faults)
     assert order is not None
     assert held_out_order is not None
-    return RunData(config, store, train, validation, order, held_out_order, by_row, label_hashes)
+    by_row, hashes = arrays_by_row(store, config, labels), {label.name: label.hash for label in labels}
+    return RunData(config, store, train, validation, order, held_out_order, by_row, hashes)
 
 
 def _only_step(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:

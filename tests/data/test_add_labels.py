@@ -118,6 +118,7 @@ FAULTY = (
     ([f"{A},0,30"], "af", (), "line 2", "as many"),
     (["numpy:archive,,,,1"], "af", (), "line 2", "recordings.parquet"),
     ([f"{A},,,1", f"{B},,,SR"], "rhythm", (), "line 2", "names and numbers"),
+    ([f"{A},,,61", f"{B},0,30,62", f"{B},30,60,6o"], "age", (), "line 4", "names and numbers"),
     ([f"{A},,,inf"], "age", (), "line 2", "float32"),
     ([f"{A},,,426783006"], "dx", (), "line 2", "--classes dx=A,B,..."),
     ([f"{A},,,SR", f"{B},,,AF"], "rhythm", ("--classes=rhythm=SR",), "line 3", "one of SR"),

@@ -6,6 +6,7 @@ from array_store import neighbours, random_segments, write_store
 
 from jaxbio.config import fields
 from jaxbio.data.batch import arrays_by_row, batch_spec, random_batch
+from jaxbio.data.labels import open_labels
 from jaxbio.data.loader import make_loader
 from jaxbio.data.order import make_order
 
@@ -21,6 +22,10 @@ def config_of(**changes):
     return fields.change(fields.defaults(), SMALL | {name.replace("__", "."): value for name, value in changes.items()})
 
 
+def by_row_of(store, config):
+    return arrays_by_row(store, config, open_labels(store, config.data.labels))
+
+
 def described(arrays):
     return {name: (array.shape, array.dtype) for name, array in arrays.items()}
 
@@ -31,7 +36,7 @@ def described(arrays):
 def test_the_loader_delivers_the_arrays_of_the_specification_and_no_others(store, changes):
     config, index = config_of(**changes), neighbours(600)
     order = make_order(len(index.rows_NM), 64, streams=32, seed=0)
-    with make_loader(store, index, order, by_row=arrays_by_row(store, config)) as loader:
+    with make_loader(store, index, order, by_row=by_row_of(store, config)) as loader:
         assert described(next(loader).arrays) == described(batch_spec(config))
     assert described(random_batch(config, np.random.default_rng(0))) == described(batch_spec(config))
 
@@ -42,7 +47,7 @@ def test_every_host_gets_the_labels_of_its_rows_in_the_recipes_order(store):
     order = make_order(len(index.rows_NM), 64, streams=32, seed=0)
     of_device = np.arange(64).reshape(8, -1)
     for positions in (None, of_device[0::2].reshape(-1), of_device[1::2].reshape(-1)):
-        with make_loader(store, index, order, by_row=arrays_by_row(store, config), positions=positions) as loader:
+        with make_loader(store, index, order, by_row=by_row_of(store, config), positions=positions) as loader:
             arrays = next(loader).arrays
         row_BM = index.rows_NM[order.draw(0)][slice(None) if positions is None else positions]
         expected = np.stack([np.full(row_BM.shape, 2), row_BM], axis=-1)

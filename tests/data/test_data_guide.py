@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from prepared import small_config
 
-from jaxbio.data.labels import list_labels, read_labels
+from jaxbio.data.labels import list_labels, open_labels
 from jaxbio.data.prepare import prepare_store
 from jaxbio.data.recordings import parse_source
 from jaxbio.data.store import open_store
@@ -49,7 +49,7 @@ def test_script_of_the_guide_makes_labels_of_the_diagnoses_in_headers(folder, fi
     add = runpy.run_path(str(repository / "tools/add_labels.py"))["main"]
     said = add(["--store", str(store.path), "--labels", str(tmp_path / "labels.csv")])
     names = list_labels(store)
-    label_NK = read_labels(store, names)
+    label_NK = np.stack([label.value_R for label in open_labels(store, names)], axis=-1)
     manifest = {row["record"]: row["label"] for row in csv.DictReader((data_dir / folder / "manifest.csv").open())}
     for recording, label_K in zip(store.column("recording"), label_NK):
         assert " ".join(np.array(names)[label_K == 1]) == " ".join(sorted(manifest[recording].split()))

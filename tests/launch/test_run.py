@@ -21,7 +21,7 @@ import pytest
 from jaxbio.config import changes, fields
 from jaxbio.config.command_line import load_recipe
 from jaxbio.config.faults import EXIT_USER_FAULT, Preempted, UserError
-from jaxbio.data.labels import Label, hash_labels, write_labels
+from jaxbio.data.labels import Label, open_labels, write_labels
 from jaxbio.data.prepare import prepare_store
 from jaxbio.data.recordings import parse_source
 from jaxbio.data.store import open_store
@@ -87,7 +87,7 @@ def linear(monkeypatch, repository):
 def save_checkpoint(workdir, store, step=6, **config_changes):
     """Leave a checkpoint of a run on `store` in `workdir`: what a resume is checked against."""
     config = fields.change(load_recipe(RECIPE), config_changes)
-    hashes = hash_labels(open_store(store), config.data.labels)
+    hashes = {label.name: label.hash for label in open_labels(open_store(store), config.data.labels)}
     meta = Meta(step, changes.to_plain(config), open_store(store).hash, index_of(store), {}, {}, label_hashes=hashes)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=5)
     leaf = {"kernel": jnp.ones(3)}
