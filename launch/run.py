@@ -74,7 +74,7 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
         if data is None:
             data = run_data.open_run_data(config, make_synthetic_store(config, workdir, process))
         if resume is not None:
-            check_same_data(resume, data.store_hash, data.index_hash, flags.allow_change)
+            check_same_data(resume, data.store_hash, data.index_hash, data.label_hashes, flags.allow_change)
         log.info("%s", data.summary())
         questions = choose_questions(data.store, config)
         if process == 0:

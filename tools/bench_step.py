@@ -92,19 +92,14 @@ def bench(config, repeats: int, warmup: int) -> dict:
 
 
 def synthetic_batches(config) -> dict:
-    """Return seeded int16 noise in the loader's shapes (steps_per_dispatch, B, ...)."""
+    """Return seeded batches of one dispatch, (steps_per_dispatch, B, ...)."""
     import numpy as np
 
-    from jaxbio.training.state import batch_shapes
+    from jaxbio.data.batch import random_batch
 
     rng = np.random.default_rng(0)
-    shapes = {name: (config.train.steps_per_dispatch, *shape.shape) for name, shape in batch_shapes(config).items()}
-    scale = np.broadcast_to(np.float32([0.0, 1 / 32767]), shapes["scale_BMC2"])
-    return {
-        "segment_BMCT": rng.integers(-32767, 32768, shapes["segment_BMCT"], dtype=np.int16),
-        "scale_BMC2": np.ascontiguousarray(scale),
-        "row_BM": rng.integers(0, 2**31, shapes["row_BM"], dtype=np.uint32),
-    }
+    batches = [random_batch(config, rng) for _ in range(config.train.steps_per_dispatch)]
+    return {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}
 
 
 if __name__ == "__main__":

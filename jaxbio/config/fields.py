@@ -37,6 +37,9 @@ COMMON: dict[str, Field] = {
     "data.curriculum": science(
         (), "(end of the stage as a share of the steps, largest difficulty drawn) for each stage; (): all pairs always"
     ),
+    "data.labels": science(
+        (), "labels that a batch carries, in this order: those of tools/add_labels.py, or columns of the store's table"
+    ),
     "data.cache": machine(
         "none", "none: read through array_record; host: one int16 memory map a host", choices=("none", "host")
     ),
@@ -167,7 +170,8 @@ COMMON: dict[str, Field] = {
     "eval.every_steps": machine(1000, "steps between evaluations on the validation split", low=1),
     "eval.batches": machine(8, "whole batches an evaluation reads, always the same", low=1),
     "eval.tasks": machine(
-        (), "linear probes on the store's own labels: heart_rate, pulse_rate, quality_score, quality_class"
+        (),
+        "linear probes: heart_rate, pulse_rate, quality_score, quality_class, or labels added to the store",
     ),
     "log.every_steps": machine(10, "steps between lines of metrics.jsonl", low=1),
     "log.tensorboard": machine(False, "also write tensorboard/ into the workdir"),

@@ -135,6 +135,9 @@ def _data_faults(values: dict[str, Any]) -> Iterator[Fault]:
     for name in ("augment.scale_range", "augment.block_frac", "quality.author_rate_bpm"):
         if len(values[name]) != 2 or not 0 < values[name][0] <= values[name][1]:
             yield Fault(name, values[name], "two positive numbers, the smaller first")
+    labels = values["data.labels"]
+    if len(set(labels)) != len(labels) or not all(isinstance(label, str) for label in labels):
+        yield Fault("data.labels", labels, "name each label once, as texts")
     if values["data.curriculum"]:
         yield from _curriculum_faults(values["data.curriculum"])
     store = values["data.store"]

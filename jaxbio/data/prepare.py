@@ -31,8 +31,9 @@ from jaxbio.data.plausibility import judge_sources
 from jaxbio.data.recordings import Recording, Refused, Source, assign_subjects, list_recordings
 from jaxbio.data.recordings.missing import roles_read
 from jaxbio.data.shard_plan import KEPT, Plan, plan_store
-from jaxbio.data.shards import PARTS, UNFINISHED, Part, read_part, write_shard
+from jaxbio.data.shards import PARTS, Part, read_part, write_shard
 from jaxbio.data.store import INDEX, MANIFEST, Store, open_store
+from jaxbio.data.whole_files import UNFINISHED
 
 _PLAN = "plan.json"
 _LOCK = "lock"

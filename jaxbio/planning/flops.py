@@ -21,7 +21,8 @@ from ml_collections import ConfigDict
 
 from jaxbio.config import families, fields
 from jaxbio.objectives import Network, make_objective
-from jaxbio.training.state import batch_shapes, stream_key
+from jaxbio.training.program import abstract_batch
+from jaxbio.training.state import stream_key
 
 _TRANSFORMS = re.compile(r"\b(?:jvp|transpose|vmap|rematted_computation|checkpoint)\(|\)")
 
@@ -40,7 +41,7 @@ def model_flops(config: ConfigDict, pairs: int, networks: Mapping[str, Network] 
     plain.train.batch = pairs
     fields.change(plain, families.MODELS[config.model.name].counted_as)
     objective = make_objective(plain, networks)
-    batch, key = batch_shapes(plain), stream_key(0, "init")
+    batch, key = abstract_batch(plain), stream_key(0, "init")
     keys = {"augment": key, "dropout": key}
     params, state = jax.eval_shape(objective.init, key, batch, dict(objective.frozen))
 

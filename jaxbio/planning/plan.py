@@ -17,12 +17,12 @@ import jax
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
+from jaxbio.data.batch import batch_spec
 from jaxbio.objectives import Network, make_objective
 from jaxbio.planning import flops, topology
 from jaxbio.planning.collectives import Collectives, count_collectives
 from jaxbio.training import performance, sharding
 from jaxbio.training.program import lay_out, lower_train_step
-from jaxbio.training.state import batch_shapes
 
 log = logging.getLogger(__name__)
 
@@ -202,7 +202,7 @@ def step_bytes(compiled: Any) -> StepBytes:
 
 def batch_bytes_per_device(config: ConfigDict, mesh: jax.sharding.Mesh) -> int:
     """Return the bytes of one dispatch's batches at one device."""
-    whole = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in batch_shapes(config).values())
+    whole = sum(array.nbytes for array in batch_spec(config).values())
     return config.train.steps_per_dispatch * whole // math.prod(mesh.shape[axis] for axis in sharding.BATCH_AXES)
 
 

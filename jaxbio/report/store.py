@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from jaxbio.config.roles import printed
+from jaxbio.data.labels import count_unknown, count_values, list_labels, open_labels
 from jaxbio.data.pairs import CLASSES, Rows, class_edges, class_of, read_rows, select, split_codes
 from jaxbio.data.quantise import dequantise
 from jaxbio.data.splits import SPLITS
@@ -40,6 +41,7 @@ def write_store_report(store: Store, config: ConfigDict, path: Path | None = Non
         _account_section(store),
         _split_section(store, used_R),
         _class_section(store, used_R, config),
+        *_label_sections(store),
         _quality_section(store, used_R),
         _pair_section(rows, store, config),
         _example_section(store, rows, variant),
@@ -128,6 +130,17 @@ def _class_section(store: Store, used_R: np.ndarray, config: ConfigDict) -> str:
         figure(to_svg(fig), "Share of the segments in use, by class, under both quality variants."),
         table(lines, ("variant", *CLASSES, "lower edges")),
     )
+
+
+def _label_sections(store: Store) -> list[str]:
+    """Return the section of the labels that were added; none where there are none."""
+    lines: list[tuple[object, ...]] = []
+    split_R = split_codes(store)
+    for label in open_labels(store, list_labels(store)):
+        counts = [*count_values(label, split_R).items(), ("(unknown)", count_unknown(label, split_R))]
+        lines += [(label.name, value, *(f"{count:,}" for count in by_split)) for value, by_split in counts]
+    note = "Segments in use by value, from the files in labels/ that tools/add_labels.py writes."
+    return [section("Labels", table(lines, ("label", "value", *SPLITS)), note=note)] if lines else []
 
 
 def _quality_section(store: Store, used_R: np.ndarray) -> str:

@@ -3,7 +3,7 @@
 Everything that a run must remember stands in `State`; everything random is a function of `train.seed`, the name of
 the stream and the step. This file knows no loss, no mesh and no file.
 
-    abstract = abstract_state(config, objective, optimizer, batch_shapes(config))
+    abstract = abstract_state(config, objective, optimizer, batch_spec(config))
 """
 
 import zlib
@@ -58,18 +58,6 @@ def abstract_state(config: ConfigDict, objective, optimizer, batch: Mapping[str,
     return jax.eval_shape(
         lambda arrays, frozen: new_state(config, objective, optimizer, arrays, frozen), shapes, dict(objective.frozen)
     )
-
-
-def batch_shapes(config: ConfigDict) -> dict[str, jax.ShapeDtypeStruct]:
-    """Return shapes and dtypes of one global batch as the loader delivers it: int16 signals, scales, rows."""
-    members = 1 if config.pairs.rule == "all_segments" else 2
-    pairs, channels = config.train.batch, len(config.data.channels)
-    samples = round(config.data.rate_hz * config.data.segment_s)
-    return {
-        "segment_BMCT": jax.ShapeDtypeStruct((pairs, members, channels, samples), jnp.int16),
-        "scale_BMC2": jax.ShapeDtypeStruct((pairs, members, channels, 2), jnp.float32),
-        "row_BM": jax.ShapeDtypeStruct((pairs, members), jnp.uint32),
-    }
 
 
 def leaf_paths(tree: PyTree) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxbio.config import fields
+from jaxbio.data.batch import batch_spec, random_batch
 from jaxbio.objectives import Aux, Objective
 from jaxbio.training.optimizer import make_optimizer
 from jaxbio.training.sharding import dispatch_sharding, make_mesh, place_state
@@ -93,12 +94,13 @@ def make_batches(config: ConfigDict, steps: int, seed: int = 0) -> dict[str, np.
 
 
 def _make_batch(config: ConfigDict, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    pairs, channels = config.train.batch, len(config.data.channels)
-    samples = round(config.data.rate_hz * config.data.segment_s)
-    segment = rng.normal(0.0, 8000.0, (pairs, 2, channels, samples)).clip(-32767, 32767)
-    scale = np.broadcast_to(np.float32([0, 1 / 32767]), (pairs, 2, channels, 2))
-    rows = rng.permutation(10 * pairs)[: 2 * pairs].reshape(pairs, 2)
-    return {"segment_BMCT": segment.astype(np.int16), "scale_BMC2": scale, "row_BM": rows.astype(np.uint32)}
+    spec = batch_spec(config)
+    segment, row = (spec[name].shape for name in ("segment_BMCT", "row_BM"))
+    drawn = {
+        "segment_BMCT": rng.normal(0.0, 8000.0, segment).clip(-32767, 32767),
+        "row_BM": rng.permutation(10 * row[0])[: row[0] * row[1]].reshape(row),
+    }
+    return random_batch(config, rng) | {name: array.astype(spec[name].dtype) for name, array in drawn.items()}
 
 
 def start(config: ConfigDict, objective: Objective, devices=None, frozen=None):
