@@ -9,7 +9,8 @@ a run resumes; a *machine* field decides where and how fast, and may.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import UnionType
+from typing import Any, get_args
 
 from ml_collections import ConfigDict
 
@@ -20,18 +21,28 @@ SCIENCE, MACHINE = "science", "machine"
 class Field:
     """One field: its default, the kind of its value, the reason it exists (with unit), and its tag.
 
-    `kind` is one of int, float, str, bool, tuple (of anything); `optional` admits None; `choices` and the closed
-    interval `low`..`high` bound the value.
+    `kind` is one of int, float, str, bool, tuple (of anything), or a union of them; `optional` admits None; `choices`
+    and the closed interval `low`..`high` bound the value.
     """
 
     default: Any
-    kind: type
+    kind: type | UnionType
     reason: str
     tag: str = SCIENCE
     optional: bool = False
     choices: tuple[str, ...] = ()
     low: float | None = None
     high: float | None = None
+
+    @property
+    def kinds(self) -> tuple[type, ...]:
+        """The kinds that a value may be of: one, or those of the union."""
+        return get_args(self.kind) or (self.kind,)
+
+    @property
+    def kind_name(self) -> str:
+        """The kinds in words."""
+        return " or ".join(kind.__name__ for kind in self.kinds)
 
 
 def _science(default, reason, kind=None, **bounds) -> Field:
@@ -46,7 +57,15 @@ COMMON: dict[str, Field] = {
     # ---- data: what a segment is, where the store lies, how it reaches the device
     "data.store": _machine(
         None,
-        "folder of the segment store, or synthetic:<segments> for a synthetic one made in the workdir",
+        "folder of the segment store, synthetic:<segments> for one made in the workdir, or several stores as "
+        "((folder, weight), ...): a weight is a share of the streams, and part of what a resume compares",
+        str | tuple,
+        optional=True,
+    ),
+    "data.exclude_subjects": _machine(
+        None,
+        "CSV with the column subject (and source) of those who are left out of training and validation; whom it names "
+        "is compared on a resume, where it lies is not",
         str,
         optional=True,
     ),

@@ -173,7 +173,7 @@ def test_recordings_that_are_all_too_short_are_said_to_be(tmp_path):
 
 def test_store_that_the_export_was_not_trained_on_is_refused(bidmc, evaluate, monkeypatch, tmp_path):
     module = importlib.import_module("evaluate")
-    monkeypatch.setattr(module, "open_store", lambda path: SimpleNamespace(hash="abc"))
+    monkeypatch.setattr(module, "open_stores", lambda named: SimpleNamespace(hash="abc"))
     arguments = ["--export", "e", "--task", "heart_rate", "--data", bidmc.line, "--out", str(tmp_path)]
     with pytest.raises(UserError, match="pretrained on"):
         evaluate([*arguments, "--train_subjects", "other_store"])
