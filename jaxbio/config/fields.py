@@ -369,6 +369,8 @@ def change(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
         if leaf not in node:
             raise AttributeError(f"no field {name}")
         with node.ignore_type():
+            if isinstance(node[leaf], list):
+                node[leaf] = None  # else a tuple in its place would become a list
             node[leaf] = value
     return config
 

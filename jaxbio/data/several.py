@@ -170,20 +170,20 @@ def open_stores(named: str | Path | Sequence[tuple[str, float]]) -> Stores:
 
 
 def open_indexes(
-    stores: Stores, config: ConfigDict, split: str, excluded_R: np.ndarray | None = None
+    stores: Stores, config: ConfigDict, split: str, left_out_R: np.ndarray | None = None
 ) -> tuple[Index, tuple[int, ...]]:
     """Return the pairs of `split` of all stores, store after store, and how many are each store's.
 
-    Pairs with a row that `excluded_R` (rows,) marks are left out. One store's are its memory map, unless some are left
-    out. Raises UserError with every fault of every store's index.
+    Pairs with a row that `left_out_R` (rows,) marks are not among them. One store's are its memory map where nothing
+    is left out. Raises UserError with every fault of every store's index.
     """
     found = _for_each(stores.stores, lambda store: open_index(store, config, split))
     kept = []
-    for start, index in zip(stores.start_S.tolist(), found, strict=True):
+    for start, index in zip(stores.start_S[:-1].tolist(), found, strict=True):
         rows_NM = index.rows_NM if start == 0 else index.rows_NM + np.uint32(start)
         difficulty_N = index.difficulty_N
-        if excluded_R is not None:
-            used_N = ~excluded_R[rows_NM].any(axis=1)
+        if left_out_R is not None:
+            used_N = ~left_out_R[rows_NM].any(axis=1)
             rows_NM, difficulty_N = rows_NM[used_N], difficulty_N[used_N]
         kept.append(Index(rows_NM, difficulty_N, index.hash))
     pairs_of = tuple(len(index.rows_NM) for index in kept)
