@@ -55,6 +55,7 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     log.info("settings: %s", environment.configure(deterministic=config.precision.deterministic))
     # JAX from here on, after its settings; and no device before everything has been checked.
     from jaxbio.evaluation.in_run import choose_questions
+    from jaxbio.export.frozen import check_same_networks, read_networks, recall_networks
     from jaxbio.training import run_data
     from jaxbio.training import workdir as folders
     from jaxbio.training.distributed import join_cluster
@@ -63,6 +64,9 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     folders.check_writable(workdir)
     folders.check_free(workdir)
     resume = find_resume(workdir, config, flags.allow_change, flags.from_step)
+    if resume is not None:
+        check_same_networks(resume.frozen, config)
+    networks = read_networks(config) if resume is None else recall_networks(resume.frozen)
     data = None if is_synthetic(config.data.store) else run_data.open_run_data(config, config.data.store)
     process = join_cluster(flags.coordinator, flags.processes, flags.process)
     with folders.hold(workdir) if process == 0 else contextlib.nullcontext(), logging_redirect_tqdm():
@@ -83,12 +87,14 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
             )
             result = {"workdir": str(workdir), "step": resume.step, "resumed_from": resume.step}
         else:
-            result = start(config, data, workdir, resume, process, questions)
+            result = start(config, data, workdir, resume, process, questions, networks)
     announce(workdir, result)
     return result
 
 
-def start(config: ConfigDict, data: Any, workdir: Path, resume: Any, process: int, questions: Any) -> dict[str, Any]:
+def start(
+    config: ConfigDict, data: Any, workdir: Path, resume: Any, process: int, questions: Any, networks: Any
+) -> dict[str, Any]:
     """Compile the program and train; the first to touch a device."""
     from jaxbio.evaluation.in_run import make_probe
     from jaxbio.export.initial import start_from
@@ -102,9 +108,9 @@ def start(config: ConfigDict, data: Any, workdir: Path, resume: Any, process: in
 
     # A signal from here on ends in a saved state and exit 75, also one that comes while the step is compiled.
     with listen() as stop:
-        objective = make_objective(config)
-        step_flops = flops.model_flops(config, config.train.batch).total
-        program = build_program(config, objective, flops=step_flops)
+        objective = make_objective(config, networks)
+        step_flops = flops.model_flops(config, config.train.batch, networks).total
+        program = build_program(config, objective, networks=networks, flops=step_flops)
         initial = None
         if resume is not None:
             log.info("resuming from %s", workdir / "checkpoints" / str(resume.step))
@@ -183,14 +189,10 @@ def write_seen(workdir: Path, config: ConfigDict, data: Any, resume: Any) -> Non
     seen. A resumed run adds to what the file holds: its data may have changed since, by --allow_change.
     """
     from jaxbio.data.seen import SEEN, read_seen
-    from jaxbio.export import folder
+    from jaxbio.export.initial import seen_before
 
-    seen = data.seen()
-    if resume is not None:
-        seen = seen.unite(read_seen(workdir / SEEN))
-    elif config.train.init_from is not None:
-        seen = seen.unite(folder.read_seen(config.train.init_from))
-    seen.write(workdir / SEEN)
+    before = seen_before(config) if resume is None else read_seen(workdir / SEEN)
+    data.seen().unite(before).write(workdir / SEEN)
 
 
 def write_config(workdir: Path, config: ConfigDict) -> None:

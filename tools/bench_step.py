@@ -39,18 +39,21 @@ def bench(config, repeats: int, warmup: int) -> dict:
     """Return what `repeats` dispatches of the step of `config` cost, after `warmup` that are not timed."""
     import jax
 
+    from jaxbio.export.frozen import read_networks
     from jaxbio.objectives import make_objective
     from jaxbio.planning.flops import model_flops
     from jaxbio.training import performance, sharding
     from jaxbio.training.program import lay_out, lower_train_step
     from jaxbio.training.step import init_state
 
-    objective = make_objective(config)
+    networks = read_networks(config)
+    objective = make_objective(config, networks)
     layout = lay_out(config, objective)
     mesh, shardings = layout.mesh, layout.placement.shardings
     batches = synthetic_batches(config)
     first = jax.device_put({name: array[0] for name, array in batches.items()}, sharding.batch_sharding(mesh))
-    state = jax.block_until_ready(init_state(config, objective, layout.optimizer, shardings, first))
+    frozen = {name: network.variables for name, network in networks.items()}
+    state = jax.block_until_ready(init_state(config, objective, layout.optimizer, shardings, first, frozen))
     batches = jax.device_put(batches, sharding.dispatch_sharding(mesh))
     started = time.perf_counter()
     compiled = lower_train_step(config, objective, layout).compile()
@@ -68,7 +71,7 @@ def bench(config, repeats: int, warmup: int) -> dict:
         log.info("dispatch %d: %.3f s, loss %.4f", index, time.perf_counter() - started, loss)
 
     device, step_s = mesh.devices.flat[0], statistics.median(seconds)
-    flops = model_flops(config, config.train.batch).total
+    flops = model_flops(config, config.train.batch, networks).total
     return {
         "pairs_per_s": config.train.batch / step_s,
         "mfu": performance.mfu(flops / step_s, mesh.devices.size, device.device_kind, config.precision.compute),

@@ -12,6 +12,7 @@ import hashlib
 import io
 import os
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -81,8 +82,8 @@ class Seen:
             unfinished.unlink(missing_ok=True)
 
 
-_NOTHING = np.zeros(0, np.uint64)
-UNKNOWN = Seen(_NOTHING, _NOTHING, complete=False)
+NOTHING = Seen(np.zeros(0, np.uint64), np.zeros(0, np.uint64))
+UNKNOWN = Seen(NOTHING.subject_S, NOTHING.segment_N, complete=False)
 
 
 def read_seen(path: Any) -> Seen:
@@ -105,9 +106,9 @@ def read_seen(path: Any) -> Seen:
     return seen
 
 
-def unite_all(*parts: Seen) -> Seen:
-    """Return what any of `parts` has seen: an encoder's own run, and every export that it started from."""
-    return reduce(Seen.unite, parts)
+def unite_all(parts: Iterable[Seen]) -> Seen:
+    """Return what any of `parts` has seen."""
+    return reduce(Seen.unite, parts, NOTHING)
 
 
 def seen_of(store: StoreView, rows_NM: np.ndarray) -> Seen:

@@ -356,6 +356,7 @@ class _Run:
             clock=dict(self.clock.totals),
             versions={name: metadata.version(name) for name in _PACKAGES} | {"jaxbio": jaxbio.__version__},
             nonfinite=self.nonfinite,
+            frozen={name: dict(network.card) for name, network in self.program.networks.items()},
             # a value of an earlier step says nothing of this state
             best=self.latest[metric] if metric is not None and self.latest_step.get(metric) == self.done else None,
         )

@@ -6,7 +6,7 @@ state, metrics = program.train_step(state, batches)
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxbio.objectives import Objective
+from jaxbio.objectives import Network, Objective
 from jaxbio.training import sharding
 from jaxbio.training.optimizer import Optimizer, make_optimizer
 from jaxbio.training.sharding import Placement, place_state
@@ -28,11 +28,13 @@ log = logging.getLogger(__name__)
 class Program:
     """What runs on the devices: `abstract` is the state as shapes with shardings, the two steps are compiled.
 
-    `flops` are those of the model for one step (None: unknown), `compile_s` the seconds that compilation took.
+    `networks` are those that the objective uses and does not train, by name. `flops` are those of the model for one
+    step (None: unknown), `compile_s` the seconds that compilation took.
     """
 
     config: ConfigDict
     objective: Objective
+    networks: Mapping[str, Network]
     optimizer: Optimizer
     mesh: Mesh
     placement: Placement
@@ -48,7 +50,8 @@ class Program:
             lambda arrays: {name: array[0] for name, array in arrays.items()},
             out_shardings=sharding.batch_sharding(self.mesh),
         )(dict(batches))
-        return init_state(self.config, self.objective, self.optimizer, self.placement.shardings, first)
+        frozen = {name: network.variables for name, network in self.networks.items()}
+        return init_state(self.config, self.objective, self.optimizer, self.placement.shardings, first, frozen)
 
 
 @dataclass(frozen=True)
@@ -65,10 +68,11 @@ def build_program(
     config: ConfigDict,
     objective: Objective,
     *,
+    networks: Mapping[str, Network] = {},
     devices: Sequence[jax.Device] | None = None,
     flops: float | None = None,
 ) -> Program:
-    """Return the compiled program of `config` on `devices` (None: all).
+    """Return the compiled program of `config` on `devices` (None: all); `networks` are those `objective` was made with.
 
     Raises UserError when mesh, rules, optimizer groups or batch do not go with the model or the devices.
     """
@@ -84,6 +88,7 @@ def build_program(
     return Program(
         config,
         objective,
+        networks,
         layout.optimizer,
         mesh,
         layout.placement,

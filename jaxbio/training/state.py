@@ -38,9 +38,14 @@ def stream_key(seed: int, name: str) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), np.uint32(zlib.crc32(name.encode())))
 
 
-def new_state(config: ConfigDict, objective, optimizer, batch: Mapping[str, jax.Array]) -> State:
-    """Return the state at step 0; `batch` is the global batch of that step. Traced: see `init_state` and below."""
-    params, objective_state = objective.init(stream_key(config.train.seed, "init"), batch)
+def new_state(
+    config: ConfigDict, objective, optimizer, batch: Mapping[str, jax.Array], frozen: Mapping[str, PyTree]
+) -> State:
+    """Return the state at step 0, traced: see `init_state` and below.
+
+    `batch` is the global batch of that step, `frozen` the variables of the networks that the objective does not train.
+    """
+    params, objective_state = objective.init(stream_key(config.train.seed, "init"), batch, frozen)
     return State(jnp.zeros((), jnp.int32), params, optimizer.init(params), objective_state)
 
 
@@ -50,7 +55,9 @@ def abstract_state(config: ConfigDict, objective, optimizer, batch: Mapping[str,
     Raises UserError when a rule of `optimizer.groups` matches no parameter.
     """
     shapes = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in batch.items()}
-    return jax.eval_shape(lambda arrays: new_state(config, objective, optimizer, arrays), shapes)
+    return jax.eval_shape(
+        lambda arrays, frozen: new_state(config, objective, optimizer, arrays, frozen), shapes, dict(objective.frozen)
+    )
 
 
 def batch_shapes(config: ConfigDict) -> dict[str, jax.ShapeDtypeStruct]:

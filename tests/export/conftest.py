@@ -39,7 +39,7 @@ def small_objective(small_config):
         "scale_BMC2": jnp.ones((2, 2, 2, 2), jnp.float32),
         "row_BM": jnp.zeros((2, 2), jnp.uint32),
     }
-    params, state = jax.jit(objective.init)(jax.random.key(0), batch)
+    params, state = jax.jit(objective.init)(jax.random.key(0), batch, {})
     state["teacher"] = jax.tree.map(lambda leaf: leaf * 1.01, state["teacher"])
     return objective, jax.tree.map(np.asarray, params), jax.tree.map(np.asarray, state)
 

@@ -63,7 +63,7 @@ def untrained(monkeypatch):
     """Stop where the first device would be touched."""
     started = []
 
-    def start(config, data, workdir, resume, process, questions):
+    def start(config, data, workdir, resume, process, questions, networks):
         started.append(resume)
         return {"step": 0}
 
@@ -79,8 +79,8 @@ def linear(monkeypatch, repository):
     from jaxbio import objectives
     from jaxbio.planning import flops
 
-    monkeypatch.setattr(objectives, "make_objective", lambda config: linear_objective())
-    monkeypatch.setattr(flops, "model_flops", lambda config, pairs: flops.FlopCount(1.0, {}))
+    monkeypatch.setattr(objectives, "make_objective", lambda config, networks: linear_objective())
+    monkeypatch.setattr(flops, "model_flops", lambda config, pairs, networks: flops.FlopCount(1.0, {}))
 
 
 def save_checkpoint(workdir, store, step=6, **config_changes):

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from array_data import exact_values, resume_of
 
-from jaxbio.config import fields, presets
+from jaxbio.config import fields
+from jaxbio.config.families import siamquality
 from jaxbio.config.faults import UserError
 from jaxbio.config.resolve import resolve
 from jaxbio.data.pairs import open_index
@@ -27,7 +28,7 @@ from jaxbio.training.step import make_train_step
 
 EDGES = (6, 8)  # steps at which a stage of the curriculum ends
 SMALL = {
-    **presets.SIAMQUALITY,
+    **siamquality.PAIRS,
     "data.segment_s": 10.0,
     "data.streams": 4,
     "data.curriculum": ((6 / 16, 0.4), (8 / 16, 0.8), (1.0, 1.0)),

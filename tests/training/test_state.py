@@ -48,7 +48,7 @@ def test_initialisation_holds_no_unsharded_copy():
     batch = batch_shapes(config)
     abstract = abstract_state(config, objective, optimizer, batch)
     placement = place_state(abstract, make_mesh(1, 8, 1), config.mesh.rules, config.mesh.moments)
-    initialise = jax.jit(lambda b: new_state(config, objective, optimizer, b), out_shardings=placement.shardings)
+    initialise = jax.jit(lambda b: new_state(config, objective, optimizer, b, {}), out_shardings=placement.shardings)
     memory = initialise.lower(batch).compile().memory_analysis()
     whole = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(abstract.params))
     assert memory.output_size_in_bytes == pytest.approx(placement.bytes_per_device, rel=0.02)
