@@ -4,7 +4,8 @@
 """
 
 from dataclasses import dataclass
-from typing import Any
+from types import UnionType
+from typing import Any, get_args
 
 SCIENCE, MACHINE = "science", "machine"
 
@@ -13,12 +14,12 @@ SCIENCE, MACHINE = "science", "machine"
 class Field:
     """One field: its default, the kind of its value, the reason it exists (with unit), and its tag.
 
-    `kind` is one of int, float, str, bool, tuple (of anything); `optional` admits None; `choices` and the closed
-    interval `low`..`high` bound the value.
+    `kind` is one of int, float, str, bool, tuple (of anything), or a union of them; `optional` admits None; `choices`
+    and the closed interval `low`..`high` bound the value.
     """
 
     default: Any
-    kind: type
+    kind: type | UnionType
     reason: str
     tag: str = SCIENCE
     optional: bool = False
@@ -26,12 +27,22 @@ class Field:
     low: float | None = None
     high: float | None = None
 
+    @property
+    def kinds(self) -> tuple[type, ...]:
+        """The kinds that a value may be of: one, or those of the union."""
+        return get_args(self.kind) or (self.kind,)
 
-def science(default: Any, reason: str, kind: type | None = None, **bounds: Any) -> Field:
+    @property
+    def kind_name(self) -> str:
+        """The kinds in words."""
+        return " or ".join(kind.__name__ for kind in self.kinds)
+
+
+def science(default: Any, reason: str, kind: type | UnionType | None = None, **bounds: Any) -> Field:
     """Return a field that decides what is learnt: it may not change when a run resumes."""
     return Field(default, kind or type(default), reason, SCIENCE, **bounds)
 
 
-def machine(default: Any, reason: str, kind: type | None = None, **bounds: Any) -> Field:
+def machine(default: Any, reason: str, kind: type | UnionType | None = None, **bounds: Any) -> Field:
     """Return a field that decides where and how fast: it may change when a run resumes."""
     return Field(default, kind or type(default), reason, MACHINE, **bounds)

@@ -21,7 +21,15 @@ COMMON: dict[str, Field] = {
     # ---- data: what a segment is, where the store lies, how it reaches the device
     "data.store": machine(
         None,
-        "folder of the segment store, or synthetic:<segments> for a synthetic one made in the workdir",
+        "folder of the segment store, synthetic:<segments> for one made in the workdir, or several stores as "
+        "((folder, weight), ...): a weight is a share of the streams, and part of what a resume compares",
+        str | tuple,
+        optional=True,
+    ),
+    "data.exclude_subjects": machine(
+        None,
+        "CSV with the column subject (and source) of those who are left out of training and validation; whom it names "
+        "is compared on a resume, where it lies is not",
         str,
         optional=True,
     ),
@@ -230,6 +238,8 @@ def change(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
         if leaf not in node:
             raise AttributeError(f"no field {name}")
         with node.ignore_type():
+            if isinstance(node[leaf], list):
+                node[leaf] = None  # else a tuple in its place would become a list
             node[leaf] = value
     return config
 

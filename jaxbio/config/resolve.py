@@ -86,9 +86,9 @@ def find_faults(config: ConfigDict) -> list[Fault]:
 def _wrong(value: Any, field: Field) -> str | None:
     """Return what is wrong with one field's value, or None."""
     if value is None:
-        return None if field.optional else f"expected {field.kind.__name__}: {field.reason}"
-    if type(value) not in _KINDS[field.kind]:
-        return f"expected {field.kind.__name__}: {field.reason}"
+        return None if field.optional else f"expected {field.kind_name}: {field.reason}"
+    if not any(type(value) in _KINDS[kind] for kind in field.kinds):
+        return f"expected {field.kind_name}: {field.reason}"
     if field.choices and value not in field.choices:
         near = difflib.get_close_matches(str(value), field.choices, 1)
         return f"expected one of {', '.join(field.choices)}" + (f"; did you mean {near[0]}?" if near else "")
@@ -140,9 +140,31 @@ def _data_faults(values: dict[str, Any]) -> Iterator[Fault]:
         yield Fault("data.labels", labels, "name each label once, as texts")
     if values["data.curriculum"]:
         yield from _curriculum_faults(values["data.curriculum"])
-    store = values["data.store"]
-    if store is not None and store.startswith("synthetic:") and not store.removeprefix("synthetic:").isdecimal():
-        yield Fault("data.store", store, "synthetic:<number of segments>, for example synthetic:400")
+    yield from _store_faults(values["data.store"])
+
+
+def _store_faults(store: Any) -> Iterator[Fault]:
+    name = "data.store"
+    if isinstance(store, str) and store.startswith("synthetic:") and not store.removeprefix("synthetic:").isdecimal():
+        yield Fault(name, store, "synthetic:<number of segments>, for example synthetic:400")
+    if not isinstance(store, (tuple, list)):
+        return
+    shaped = [isinstance(entry, (tuple, list)) and len(entry) == 2 for entry in store]
+    if not store or not all(shaped):
+        yield Fault(name, store, "several stores are pairs (folder, weight), for example (('A', 0.7), ('B', 0.3))")
+        return
+    folders, weights = [folder for folder, _ in store], [weight for _, weight in store]
+    for folder in folders:
+        if not isinstance(folder, str) or not folder or folder.startswith("synthetic:"):
+            yield Fault(name, folder, "name the folder of a store that is there; a synthetic one stands alone")
+    for folder in sorted({str(folder) for folder in folders if folders.count(folder) > 1}):
+        yield Fault(name, folder, "name each store once, with the sum of its weights")
+    wrong = [weight for weight in weights if type(weight) not in _KINDS[float] or not 0 < weight <= 1]
+    for weight in wrong:
+        yield Fault(name, weight, "a weight is a share of what is drawn, above 0 and at most 1")
+    if not wrong and abs(sum(weights) - 1) > 1e-6:
+        scaled = ", ".join(f"{weight / sum(weights):.4g}" for weight in weights)
+        yield Fault(name, weights, f"the weights sum to {sum(weights):.6g}, not 1: in the same proportion {scaled}")
 
 
 def _curriculum_faults(stages: Any) -> Iterator[Fault]:

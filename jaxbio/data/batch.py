@@ -14,6 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxbio.data.labels import Label
+from jaxbio.data.several import Stores
 from jaxbio.data.store import Store
 
 DTYPES: dict[str, np.dtype] = {
@@ -59,7 +60,7 @@ def batch_spec(config: ConfigDict) -> dict[str, ArraySpec]:
     return {name: ArraySpec(shape, DTYPES[name]) for name, shape in shapes.items()}
 
 
-def arrays_by_row(store: Store, config: ConfigDict, labels: Sequence[Label]) -> dict[str, np.ndarray]:
+def arrays_by_row(store: Store | Stores, config: ConfigDict, labels: Sequence[Label]) -> dict[str, np.ndarray]:
     """Return what a batch of `config` holds beside segments and rows, for every row of `store`: (R, ...), by name.
 
     `labels` are those that `data.labels` names, opened. A loader takes a step's rows from these arrays; they stay in

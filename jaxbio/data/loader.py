@@ -20,6 +20,7 @@ from jaxbio.data.batch import DTYPES
 from jaxbio.data.buffers import Buffers
 from jaxbio.data.cache import open_cache
 from jaxbio.data.pairs import Index
+from jaxbio.data.several import Reader, Stores, as_stores
 from jaxbio.data.store import Store
 
 LAST_STEP = 2**32  # of an order
@@ -35,8 +36,9 @@ class Draws(Protocol):
 class HostBatch:
     """The rows of one step that a host holds.
 
-    `rows_crc32` is of the global `row_BM` (little-endian uint32). `arrays` are those of `jaxbio.data.batch`, for the
-    host's positions alone.
+    `rows_crc32` is of the store's hash (UTF-8) and the global `row_BM` (little-endian uint32): of what the rows are,
+    not of their numbers alone. `arrays` are those of `jaxbio.data.batch`, for the host's positions alone; rows are of
+    the store, or of several, one after another.
     """
 
     step: int
@@ -66,7 +68,7 @@ class Loader(Iterator[HostBatch]):
 
 
 def make_loader(
-    store: Store,
+    store: Store | Stores,
     index: Index,
     order: Draws,
     *,
@@ -87,14 +89,20 @@ def make_loader(
     `cache_dir`: by default the host's temporary folder). Of the next `prefetch` batches, `read_threads` are read at a
     time. Iteration raises StoreError, naming shard and records, where the store's bytes are damaged.
     """
-    read = {"none": lambda: store.read, "host": lambda: _gather_from(open_cache(store, cache_dir))}[cache]()
-    by_row = {"scale_BMC2": store.scale_NC2} if by_row is None else by_row
-    segment_CT = (len(store.channels), store.length)
+    stores = as_stores(store)
+    readers: dict[str, Callable[[], list[Reader]]] = {
+        "none": lambda: [part.read for part in stores.stores],
+        "host": lambda: [_gather_from(open_cache(part, cache_dir)) for part in stores.stores],
+    }
+    read = stores.route(readers[cache]())
+    by_row = {"scale_BMC2": stores.scale_NC2} if by_row is None else by_row
+    segment_CT = (len(stores.channels), stores.length)
+    store_crc32 = zlib.crc32(stores.hash.encode())
     buffers = Buffers(DTYPES["segment_BMCT"])
 
     def read_step(step: int) -> HostBatch:
         row_BM = index.rows_NM[order.draw(step)].astype(DTYPES["row_BM"], copy=False)
-        crc32 = zlib.crc32(row_BM.tobytes())
+        crc32 = zlib.crc32(row_BM.tobytes(), store_crc32)
         row_BM = row_BM if positions is None else row_BM[positions]
         segment_NCT = read(row_BM.reshape(-1), buffers.take((row_BM.size, *segment_CT)))
         arrays = {
@@ -108,7 +116,7 @@ def make_loader(
     return Loader(grain.MapDataset.range(start_step, stop_step).map(read_step).to_iter_dataset(options))
 
 
-def _gather_from(segment_RCT: np.ndarray) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+def _gather_from(segment_RCT: np.ndarray) -> Reader:
     """Return `Store.read` over the memory map."""
 
     def read(row_N: np.ndarray, out_NCT: np.ndarray) -> np.ndarray:

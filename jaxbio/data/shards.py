@@ -6,7 +6,6 @@ knows nothing of other shards, of splits and of pairs.
     part = write_shard(folder, "segments-00000-of-00012.array_record", 0, blocks, settings)
 """
 
-import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterator, MutableMapping, Sequence
@@ -18,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from jaxbio.data.quantise import quantise
+from jaxbio.data.quantise import fingerprint, quantise
 from jaxbio.data.recordings import Recording, RecordingError
 from jaxbio.data.shard_plan import KEPT, Block, Outcome, Settings
 from jaxbio.data.store import sha256_of
@@ -106,12 +105,12 @@ def _write_records(
             seconds[block, REASONS[reason] if reason else KEPT, ""] += settings.segment_s
         kept_B = np.flatnonzero(measured.reason_B == 0)
         segment_BCT, scale_BC2 = quantise(measured.x_BCT[kept_B])
-        fingerprint_B = writer.write(segment_BCT, scale_BC2)
+        writer.write(segment_BCT)
         columns.append(
             {
                 "block": windows.block_B[kept_B],
                 "window": windows.window_B[kept_B],
-                "fingerprint": fingerprint_B,
+                "fingerprint": fingerprint(segment_BCT, scale_BC2),
                 **_scale_columns(scale_BC2, settings.channels),
                 **{f"{role}_present": measured.present_BC[kept_B, c] for c, role in enumerate(settings.channels)},
                 **{name: column[kept_B] for name, column in measured.columns.items()},
@@ -133,20 +132,14 @@ class _Writer:
         self._writer = ArrayRecordWriter(str(path), WRITER_OPTIONS)
         self.records = 0
 
-    def write(self, segment_BCT: np.ndarray, scale_BC2: np.ndarray) -> np.ndarray:
-        """Write one record a segment, little-endian; return a fingerprint of each with its scale (B,) uint64."""
-        fingerprints = []
-        for segment_CT, scale_C2 in zip(segment_BCT.astype("<i2", copy=False), scale_BC2.astype("<f4"), strict=True):
-            record = segment_CT.tobytes()
-            digest = hashlib.sha1(record, usedforsecurity=False)
-            digest.update(scale_C2.tobytes())
-            fingerprints.append(int.from_bytes(digest.digest()[:8], "big"))
+    def write(self, segment_BCT: np.ndarray) -> None:
+        """Write one record a segment, little-endian."""
+        for segment_CT in segment_BCT.astype("<i2", copy=False):
             try:
-                self._writer.write(record)
+                self._writer.write(segment_CT.tobytes())
             except RuntimeError as error:
                 raise OSError(str(error)) from error
-        self.records += len(fingerprints)
-        return np.array(fingerprints, np.uint64)
+        self.records += len(segment_BCT)
 
     def close(self) -> None:
         try:

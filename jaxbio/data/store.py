@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +29,19 @@ MANIFEST = "manifest.json"
 TABLE = "segments.parquet"
 RECORDINGS = "recordings.parquet"
 INDEX = "index"
+
+
+class StoreView(Protocol):
+    """What is read of a store, of one or of several as one (`several.Stores`); `Store` says what each is."""
+
+    @property
+    def rows(self) -> int: ...
+    @property
+    def scale_NC2(self) -> np.ndarray: ...
+    def has_column(self, name: str) -> bool: ...
+    def column(self, name: str) -> np.ndarray: ...
+    def codes(self, name: str) -> tuple[np.ndarray, list[str]]: ...
+    def read(self, rows: Sequence[int] | np.ndarray, out: np.ndarray | None = None) -> np.ndarray: ...
 
 
 class StoreError(RuntimeError):
@@ -241,6 +254,16 @@ class Store:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]  # readers and locks do not travel between processes
+
+
+def subject_codes(store: StoreView) -> tuple[np.ndarray, list[tuple[str, str]]]:
+    """Return whose each row is, (rows,) int64 codes, and the (source, subject) that each stands for.
+
+    Sources may call different subjects by one name.
+    """
+    (source_R, sources), (subject_R, subjects) = store.codes("source"), store.codes("subject")
+    pairs, code_R = np.unique(source_R.astype(np.int64) * len(subjects) + subject_R, return_inverse=True)
+    return code_R, [(sources[pair // len(subjects)], subjects[pair % len(subjects)]) for pair in pairs.tolist()]
 
 
 def sha256_of(path: Path) -> str:

@@ -23,6 +23,8 @@ from etils import epath
 import jaxbio
 from jaxbio import models
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.data.seen import SEEN, UNKNOWN, Seen
+from jaxbio.data.seen import read_seen as read_seen_file
 from jaxbio.export import card as cards
 from jaxbio.export import stablehlo, weights
 from jaxbio.export.card import Card
@@ -56,12 +58,18 @@ class Origin:
 
 
 def write_export(
-    folder: epath.PathLike, module: nn.Module, variables: Mapping[str, Any], *, wants: Wants, origin: Origin
+    folder: epath.PathLike,
+    module: nn.Module,
+    variables: Mapping[str, Any],
+    *,
+    wants: Wants,
+    origin: Origin,
+    seen: Seen = UNKNOWN,
 ) -> Card:
     """Write weights, program, example and card of an encoder into `folder`, the card last; return the card.
 
-    An earlier export there is replaced. Raises UserError where the folder holds anything else, or where names or
-    shapes of `variables` are not the module's.
+    What it has `seen` goes along as seen.npz, where that is known. An earlier export there is replaced. Raises
+    UserError where the folder holds anything else, or where names or shapes of `variables` are not the module's.
     """
     folder = _clear_folder(folder)
     module = portable(module)
@@ -75,6 +83,10 @@ def write_export(
     weights.write_weights(folder / cards.WEIGHTS, variables)
     (folder / cards.PROGRAM).write_bytes(stablehlo.serialise_encoder(module, variables, len(wants.channels)))
     (folder / cards.EXAMPLE).write_bytes(example.getvalue())
+    files = [cards.WEIGHTS, cards.PROGRAM, cards.EXAMPLE]
+    if seen.segment_N.size:
+        (folder / SEEN).write_bytes(seen.to_bytes())
+        files.append(SEEN)
     card = Card(
         encoder=name,
         encoder_fields=fields,
@@ -84,10 +96,11 @@ def write_export(
         pooling="mean",
         missing_channel="zeros",
         versions={"jaxbio": jaxbio.__version__, **{name: importlib.metadata.version(name) for name in _VERSIONS_OF}},
+        seen=str(seen),
         **dataclasses.asdict(wants),
         **dataclasses.asdict(origin),
     )
-    return cards.write_card(folder, card, (cards.WEIGHTS, cards.PROGRAM, cards.EXAMPLE))
+    return cards.write_card(folder, card, files)
 
 
 def read_export(folder: epath.PathLike) -> tuple[Card, nn.Module, dict[str, Any]]:
@@ -109,6 +122,14 @@ def read_example(folder: epath.PathLike) -> tuple[np.ndarray, np.ndarray]:
     """Return x_BCT and tok_BLD (float32) of the export's example."""
     with np.load(io.BytesIO((epath.Path(folder) / cards.EXAMPLE).read_bytes()), allow_pickle=False) as stored:
         return stored["x_BCT"], stored["tok_BLD"]
+
+
+def read_seen(folder: epath.PathLike) -> Seen:
+    """Return what the encoder of an export has seen; UNKNOWN where the export does not say.
+
+    Raises UserError for a file that is damaged.
+    """
+    return read_seen_file(epath.Path(folder) / SEEN)
 
 
 def wants_of_card(card: Card) -> Wants:
@@ -179,7 +200,7 @@ def expected_weights(module: nn.Module, wants: Wants) -> dict[str, jax.ShapeDtyp
 def _clear_folder(folder: epath.PathLike) -> epath.Path:
     """Make `folder`, or empty it of an earlier export; the card goes first, so that a killed export is none."""
     folder = epath.Path(folder)
-    files = {cards.CARD, cards.WEIGHTS, cards.PROGRAM, cards.EXAMPLE}
+    files = {cards.CARD, cards.WEIGHTS, cards.PROGRAM, cards.EXAMPLE, SEEN}
     if folder.exists() and not folder.is_dir():
         raise UserError(Fault("--out", str(folder), "is a file; name a folder"))
     foreign = sorted({path.name for path in folder.iterdir()} - files) if folder.is_dir() else []

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from jaxbio.config import changes
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.data.seen import SEEN, read_seen
 from jaxbio.export import folder as folders
 from jaxbio.export.card import Card
 from jaxbio.export.frozen import recall_networks
@@ -31,10 +32,14 @@ def export_run(
 ) -> Card:
     """Write encoder `which` (None: the objective's default) of a run's checkpoint (None: the newest) into `out`.
 
+    What the run has trained on goes along as the workdir's seen.npz tells it; without that file the card says that it
+    is not known.
+
     Raises UserError where the folder holds no run or no checkpoint, or where the objective has no such encoder.
     """
     encoder, variables, wants, origin = load_encoder(workdir, which=which, step=step, licence=licence)
-    return folders.write_export(out, encoder, variables, wants=wants, origin=origin)
+    seen = read_seen(Path(workdir) / SEEN)
+    return folders.write_export(out, encoder, variables, wants=wants, origin=origin, seen=seen)
 
 
 def load_encoder(
