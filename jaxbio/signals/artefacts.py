@@ -22,8 +22,9 @@ PINNED_S, PINNED_REACH_S = 0.06, 1.5
 class Gaps:
     """Faults of B segments: `missing_BN` NaN, infinite or flat, `clipped_BN`, `nan_frac_B`, `filled_BN` without NaN.
 
-    `lost_BN` is what is missing for 50 ms or more: shorter holes take nothing but themselves. `pinned_BN` rests for 60 ms at the largest or smallest value of the 1.5 s on either side. `offset_B` and `scale_B`
-    are the middle and half of each row's range (float32); `constant_B`, `infinite_B` bool.
+    `lost_BN` is what is missing for 50 ms or more: shorter holes take nothing but themselves. `pinned_BN` rests for 60
+    ms at the largest or smallest value of the 1.5 s on either side. `offset_B` and `scale_B` are the middle and half of
+    each row's range (float32); `constant_B`, `infinite_B` bool.
     """
 
     missing_BN: np.ndarray

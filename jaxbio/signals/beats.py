@@ -129,7 +129,7 @@ def rate_bpm(beats: Beats, duration_s: float, valid_J: np.ndarray | None = None)
     sum_BS = total_BJ[row_B1, seen_BS] - total_BJ[row_B1, seen_BS - used_BS]
     with np.errstate(divide="ignore", invalid="ignore"):
         rate_BS = np.where(used_BS >= 4, 60.0 * used_BS / sum_BS, np.inf)
-    return _finite_median(rate_BS)
+    return finite_median(rate_BS)
 
 
 def waves_alternate(beats: Beats, steepness_J: np.ndarray) -> np.ndarray:
@@ -154,7 +154,7 @@ def waves_alternate(beats: Beats, steepness_J: np.ndarray) -> np.ndarray:
     return (weak_B > 0.1 * beats.count_B) | ((change(1) > 0.25 * usual_B) & (change(2) < 0.1 * usual_B))
 
 
-def _finite_median(x_BS: np.ndarray) -> np.ndarray:
+def finite_median(x_BS: np.ndarray) -> np.ndarray:
     """Return the median of each row's finite values, NaN where there are none."""
     sorted_BS = np.sort(x_BS, axis=1)
     count_B = np.isfinite(x_BS).sum(axis=1)
@@ -167,7 +167,7 @@ def _finite_median(x_BS: np.ndarray) -> np.ndarray:
 def row_medians(value_J: np.ndarray, row_J: np.ndarray, rows: int) -> np.ndarray:
     """Return the median (B,) of the values of each row, given row by row; 0 where a row has none."""
     beats = beats_of(row_J, value_J, rows)
-    return np.nan_to_num(_finite_median(beats.table(beats.time_J, np.inf)))
+    return np.nan_to_num(finite_median(beats.table(beats.time_J, np.inf)))
 
 
 def row_means(value_J: np.ndarray, row_J: np.ndarray, rows: int) -> np.ndarray:
@@ -177,7 +177,7 @@ def row_means(value_J: np.ndarray, row_J: np.ndarray, rows: int) -> np.ndarray:
 
 
 def neighbour_means(value_J: np.ndarray, row_J: np.ndarray, reach: int) -> np.ndarray:
-    """Return the mean (J,) of each beat's value and those of `reach` beats on either side in its row; NaN do not count."""
+    """Return the mean (J,) over each beat and `reach` beats on either side in its row; NaN do not count."""
     known_J = ~np.isnan(value_J)
     count_J, total_J = known_J.astype(np.intp), np.where(known_J, value_J, 0.0)
     part_J, known_part_J = total_J.copy(), known_J

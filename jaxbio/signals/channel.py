@@ -1,7 +1,7 @@
 """One channel of segments of one length, scored: its beats, its artefacts, its rate, every term of both variants.
 
-    scored = score_channel("ppg", find_gaps(x_BN, 125.0), duration_s=30.0, length=9000)
-    scored.terms["waveform"]
+scored = score_channel("ppg", find_gaps(x_BN, 125.0), duration_s=30.0, length=9000)
+scored.terms["waveform"]
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ ANALYSIS_HZ = 300.0  # scores are those of this rate, whatever rate a store has 
 # Of an ECG: wider windows hold the next beat of fast fibrillation
 _ECG_BEFORE_S, _ECG_AFTER_S, _ECG_STEP_S = 0.06, 0.25, 1 / 150
 # How far beyond its own quiet half a baseline may sway: an ECG is read on one that always does
-_SWAY_QUIET = {"ecg": 8.0, "pulse": 4.0}
+_SWAY_QUIET = {"ecg": 8.0, "ppg": 4.0, "abp": 4.0}
 LEAST_USABLE = 0.3  # of a segment: a rate from less is in doubt
 
 
@@ -38,9 +38,12 @@ class Scored:
 
 
 def score_channel(
-    role: str, gaps: Gaps, duration_s: float, length: int, author_rate_bpm: tuple[float, float] = (40.0, 120.0)
+    kind: str, gaps: Gaps, duration_s: float, length: int, author_rate_bpm: tuple[float, float] = (40.0, 120.0)
 ) -> Scored:
-    """Return one channel's signal at the target length and everything known of it, from one FFT of the raw signal."""
+    """Return one channel's signal at the target length and everything known of it, from one FFT of the raw signal.
+
+    `kind` is a kind of `config.roles`: ecg, ppg or abp.
+    """
     scale_B = np.where(gaps.constant_B, np.float32(1), gaps.scale_B)
     unit_BN = (gaps.filled_BN - gaps.offset_B[:, None]) / scale_B[:, None]
     samples = unit_BN.shape[-1]
@@ -56,7 +59,7 @@ def score_channel(
     detected_BT = at(round(duration_s * DETECTION_HZ))
     is_whole = partial(_is_whole, gaps.lost_BN, samples / duration_s)
     inverted_B = doubt_B = np.zeros(len(unit_BN), bool)
-    if role == "ecg":
+    if kind == "ecg":
         beats = find_r_peaks(detected_BT, DETECTION_HZ)
         worth_J = _ecg_worth(analysed_BT, beats, is_whole)
     else:
@@ -64,14 +67,12 @@ def score_channel(
         beats, worth_J, inverted_B = pulses.beats, pulses.worth_J, pulses.inverted_B
         doubt_B = waves_alternate(beats, pulses.steepness_J)
 
-    kind, cells = "ecg" if role == "ecg" else "pulse", disturbances.count_cells(duration_s)
+    cells = disturbances.count_cells(duration_s)
     lost_BK, pinned_BK = (
         disturbances.cells_of(flag_BN, cells) for flag_BN in (gaps.lost_BN | gaps.clipped_BN, gaps.pinned_BN)
     )
     worth_BK = disturbances.spread(beats, worth_J, cells, duration_s)
-    artefact_BK = disturbances.find_artefacts(
-        analysed_BT, lost_BK, pinned_BK, worth_BK, sway_quiet=_SWAY_QUIET[kind]
-    )
+    artefact_BK = disturbances.find_artefacts(analysed_BT, lost_BK, pinned_BK, worth_BK, sway_quiet=_SWAY_QUIET[kind])
     holes_B = filters.share(gaps.missing_BN & ~gaps.lost_BN)
     usable_B = np.where(artefact_BK, 0, worth_BK).mean(axis=-1) * (1 - holes_B)
     # no interval across a gap counts for the rate
@@ -86,7 +87,7 @@ def score_channel(
         "rate_doubt": doubt_B,
     }
     power_BS = filters.hann_power(spectrum_BS, stop=int(150 * duration_s) + 1)
-    if role == "ecg":
+    if kind == "ecg":
         terms |= quality.ecg_waveform(usable_B, power_BS, duration_s)
         terms["author"] = author.ecg_score(beats, author_rate_bpm)
     else:
@@ -97,7 +98,7 @@ def score_channel(
 
 
 def _ecg_worth(analysed_BT: np.ndarray, beats: Beats, is_whole: partial) -> np.ndarray:
-    """Return what each beat of an ECG is worth (J,); beats cut off by a gap or an end are worth what their fellows are."""
+    """Return what each beat of an ECG is worth (J,); one cut off is worth what its neighbours are."""
     whole_J = is_whole(beats.row_J, beats.time_J - _ECG_BEFORE_S, beats.time_J + _ECG_AFTER_S)
     best_J, _ = find_likeness(
         analysed_BT,

@@ -91,7 +91,7 @@ def extended(x_BT: np.ndarray, before: int, after: int, value: float | bool) -> 
 
 
 def ramp(x: np.ndarray, none: float, full: float) -> np.ndarray:
-    """Return 0 up to `none`, 1 from `full` on, and a straight line between them; `full` may be the smaller. NaN stays."""
+    """Return 0 up to `none`, 1 from `full` on, a straight line between them; `full` may be the smaller. NaN stays."""
     return np.clip((x - none) / (full - none), 0.0, 1.0)
 
 

@@ -26,7 +26,7 @@ def find_likeness(
     after_s: float,
     step_s: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return each usable beat's largest and second largest correlation (J,) float32 with the three beats on either side.
+    """Return each usable beat's largest and second largest correlation (J,) float32 with three beats on either side.
 
     Windows reach from before_s ahead of a beat to after_s behind it, every step_s, with their mean removed. NaN for
     the other beats, for those whose window leaves the segment, for those without enough such neighbours, and for all
