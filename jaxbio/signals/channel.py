@@ -17,9 +17,9 @@ from jaxbio.signals.pulses import read_pulses
 
 ANALYSIS_HZ = 300.0  # scores are those of this rate, whatever rate a store has (QualityFM: 300)
 # Of an ECG: wider windows hold the next beat of fast fibrillation
-_ECG_BEFORE_S, _ECG_AFTER_S, _ECG_STEP_S = 0.06, 0.25, 1 / 150
+_ECG_BEFORE_S, _ECG_AFTER_S, _ECG_STEP_S = 0.06, 0.26, 1 / 150
 # How far beyond its own quiet half a baseline may sway: an ECG is read on one that always does
-_SWAY_QUIET = {"ecg": 8.0, "ppg": 4.0, "abp": 4.0}
+_SWAY_QUIET = {"ecg": 10.0, "ppg": 4.0, "abp": 4.0}
 LEAST_USABLE = 0.3  # of a segment: a rate from less is in doubt
 
 

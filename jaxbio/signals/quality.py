@@ -12,7 +12,7 @@ import numpy as np
 from jaxbio.signals import filters
 from jaxbio.signals.filters import band_sum
 
-_ECG_BEST = (0.80, 0.99)  # correlation of a beat of an ECG with the neighbour most like it: worth nothing, worth all
+_ECG_BEST = (0.78, 0.985)  # correlation of a beat of an ECG with the neighbour most like it: worth nothing, worth all
 # Pulses: 0.3 Hz is 20 a minute, 8 Hz the second harmonic of 240
 _PULSE_HZ, _POWER_HZ = (0.3, 8.0), 150.0
 
