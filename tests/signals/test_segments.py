@@ -66,7 +66,7 @@ def test_columns_are_float32_of_every_channel(mixed):
         "author",
     )
     expected = {f"{role}_{term}" for role in ("ppg", "ecg", "abp") for term in terms}
-    pulse = ("inverted", "snr", "author_snr", "author_perf", "author_skew", "author_rel", "author_ent")
+    pulse = ("inverted", "author_snr", "author_perf", "author_skew", "author_rel", "author_ent")
     expected |= {f"{role}_{term}" for role in ("ppg", "abp") for term in pulse}
     expected |= {"missing_frac", "artefact_frac", "quality_waveform", "quality_author"}
     expected |= {"heart_rate_bpm", "pulse_rate_bpm", "abp_rate_bpm"}
