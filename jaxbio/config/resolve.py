@@ -7,6 +7,7 @@ that learns it, with the same kind of error.
 """
 
 import difflib
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -102,6 +103,7 @@ def _wrong(value: Any, field: fields.Field) -> str | None:
 def _between_fields(values: dict[str, Any]) -> Iterator[Fault]:
     """Yield the faults of fields that are right alone and wrong together."""
     yield from _data_faults(values)
+    yield from _input_faults(values)
     yield from _train_faults(values)
     yield from _mesh_faults(values)
     yield from _optimizer_faults(values)
@@ -135,6 +137,27 @@ def _data_faults(values: dict[str, Any]) -> Iterator[Fault]:
     store = values["data.store"]
     if store is not None and store.startswith("synthetic:") and not store.removeprefix("synthetic:").isdecimal():
         yield Fault("data.store", store, "synthetic:<number of segments>, for example synthetic:400")
+
+
+def _input_faults(values: dict[str, Any]) -> Iterator[Fault]:
+    rate_hz, segment_s, crop_s = values["data.rate_hz"], values["data.segment_s"], values["data.crop_s"]
+    if crop_s is None and values["data.crops"] != 1:
+        yield Fault("data.crops", values["data.crops"], "1, or set data.crop_s: a whole segment is one crop")
+    if crop_s is not None and crop_s > segment_s:
+        yield Fault("data.crop_s", crop_s, f"at most data.segment_s = {segment_s:g}")
+    if crop_s is not None and abs(crop_s * rate_hz - round(crop_s * rate_hz)) > 1e-6:
+        near = f"{math.floor(crop_s * rate_hz) / rate_hz:g} or {math.ceil(crop_s * rate_hz) / rate_hz:g}"
+        yield Fault("data.crop_s", crop_s, f"make rate_hz x crop_s a whole number of samples: {near}")
+    band_hz = values["data.band_hz"]
+    if band_hz is None:
+        return
+    if len(band_hz) != 2 or not all(type(edge_hz) in (int, float) for edge_hz in band_hz):
+        yield Fault("data.band_hz", band_hz, "two numbers, the edges of the band in Hz")
+    elif not 0 < band_hz[0] < band_hz[1]:
+        yield Fault("data.band_hz", band_hz, "two edges above 0 Hz, the lower one first")
+    elif band_hz[1] >= rate_hz / 2:
+        remedy = f"below {rate_hz / 2:g} Hz, half of data.rate_hz: a segment holds nothing above it"
+        yield Fault("data.band_hz", band_hz, remedy)
 
 
 def _curriculum_faults(stages: Any) -> Iterator[Fault]:
@@ -229,9 +252,10 @@ def _resnet1d_faults(values: dict[str, Any]) -> Iterator[Fault]:
         yield Fault("model.blocks", blocks, "four numbers of blocks, or () for the depth's own")
     if values["train.batch"] < 2:
         yield Fault("train.batch", values["train.batch"], "at least 2: batch statistics of one element are nothing")
-    samples = values["data.rate_hz"] * values["data.segment_s"]
+    seen = "data.segment_s" if values["data.crop_s"] is None else "data.crop_s"
+    samples = values["data.rate_hz"] * values[seen]
     if samples < 80:
-        yield Fault("data.segment_s", values["data.segment_s"], f"the stem has 80 taps, a segment {samples:g} samples")
+        yield Fault(seen, values[seen], f"the stem has 80 taps, what it sees {samples:g} samples")
 
 
 _MODEL_FAULTS = {"qualityfm": _qualityfm_faults, "resnet1d": _resnet1d_faults}

@@ -19,6 +19,7 @@ from jaxbio.models.resnet1d import ResNet1D
 from jaxbio.objectives.objective import Batch, Objective, Tree
 from jaxbio.objectives.schedule import cosine
 from jaxbio.objectives.siamese import cosine_similarity, make_network, move_stats, output_spread, two_views
+from jaxbio.transforms.prepare_input import Input
 
 _TARGET = ("encoder", "projector")
 
@@ -26,7 +27,7 @@ _TARGET = ("encoder", "projector")
 def byol(
     encoder: ResNet1D,
     *,
-    scaling: str,
+    inputs: Input,
     augmentation: Mapping[str, Any],
     projector_width: int,
     projector_layers: int,
@@ -35,7 +36,7 @@ def byol(
     ema_end: float,
 ) -> Objective:
     """Return the objective for `encoder`; the arguments are the fields of the same names in jaxbio/config/fields.py."""
-    network = make_network(encoder, projector_width, projector_layers, predictor_hidden)
+    network = make_network(encoder, inputs, projector_width, projector_layers, predictor_hidden)
 
     def init(key: jax.Array, batch: Batch) -> tuple[Tree, Tree]:
         params, stats = network.init(key, batch)
@@ -47,7 +48,7 @@ def byol(
         params: Tree, state: Tree, batch: Batch, keys: Mapping[str, jax.Array], progress: jax.Array, train: bool
     ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]:
         stats = state["batch_stats"]
-        views = dict(zip(("first", "second"), two_views(batch, keys["augment"], scaling, augmentation, train)))
+        views = dict(zip(("first", "second"), two_views(batch, keys["augment"], inputs, augmentation, train)))
         online: dict[str, Tree] = {}
         target: dict[str, Tree] = {}
         p, z = {}, {}

@@ -16,24 +16,25 @@ import jax.numpy as jnp
 from jaxbio.models.resnet1d import ResNet1D
 from jaxbio.objectives.objective import Batch, Objective, Tree
 from jaxbio.objectives.siamese import make_network, normalise, output_spread, two_views, update_stats
+from jaxbio.transforms.prepare_input import Input
 
 
 def contrastive(
     encoder: ResNet1D,
     *,
-    scaling: str,
+    inputs: Input,
     augmentation: Mapping[str, Any],
     projector_width: int,
     projector_layers: int,
     temperature: float,
 ) -> Objective:
     """Return the objective for `encoder`; the arguments are the fields of the same names in jaxbio/config/fields.py."""
-    network = make_network(encoder, projector_width, projector_layers)
+    network = make_network(encoder, inputs, projector_width, projector_layers)
 
     def loss(
         params: Tree, state: Tree, batch: Batch, keys: Mapping[str, jax.Array], progress: jax.Array, train: bool
     ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]:
-        first_BCT, second_BCT = two_views(batch, keys["augment"], scaling, augmentation, train)
+        first_BCT, second_BCT = two_views(batch, keys["augment"], inputs, augmentation, train)
         first_BD, first_moments = network.project(params, state["batch_stats"], first_BCT, train)
         second_BD, second_moments = network.project(params, state["batch_stats"], second_BCT, train)
         aux = {"first": first_moments, "second": second_moments}

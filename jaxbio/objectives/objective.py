@@ -24,7 +24,7 @@ class Objective:
     update(params, state, aux, progress) -> state: once a step, after the optimiser.
     encoders: name -> (module, variables(params, state)), the first the default; module.apply(variables, x_BCT).
     coupled: the loss of a pair depends on the others of its batch, so that accumulation would change it.
-    show(params, state, batch) -> what a report draws, or None: "segment" x_BMCT float32, scaled and not augmented, and
+    show(params, state, batch) -> what a report draws, or None: "segment" x_BMCT float32, prepared, not augmented, and
         curves by name, each (target, output), such as "amplitude": two arrays (B, C, S).
     """
 

@@ -14,12 +14,13 @@ import jax
 from jaxbio.models.resnet1d import ResNet1D
 from jaxbio.objectives.objective import Batch, Objective, Tree
 from jaxbio.objectives.siamese import cosine_similarity, make_network, output_spread, two_views, update_stats
+from jaxbio.transforms.prepare_input import Input
 
 
 def quality_siamese(
     encoder: ResNet1D,
     *,
-    scaling: str,
+    inputs: Input,
     augmentation: Mapping[str, Any],
     projector_width: int,
     projector_layers: int,
@@ -30,13 +31,13 @@ def quality_siamese(
     The metric output_spread watches for collapse. Batch statistics couple the pairs of a batch, so that accumulation is
     refused.
     """
-    network = make_network(encoder, projector_width, projector_layers, predictor_hidden)
+    network = make_network(encoder, inputs, projector_width, projector_layers, predictor_hidden)
 
     def loss(
         params: Tree, state: Tree, batch: Batch, keys: Mapping[str, jax.Array], progress: jax.Array, train: bool
     ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]:
         stats, z, p, aux = state["batch_stats"], {}, {}, {}
-        views = zip(("first", "second"), two_views(batch, keys["augment"], scaling, augmentation, train))
+        views = zip(("first", "second"), two_views(batch, keys["augment"], inputs, augmentation, train))
         for view, x_BCT in views:
             z[view], moments = network.project(params, stats, x_BCT, train)
             p[view], more = network.predict(params, stats, z[view], train)

@@ -15,7 +15,7 @@ from jaxbio.models.batch_norm import move
 from jaxbio.models.resnet1d import Predictor, ProjectedResNet1D, ResNet1D
 from jaxbio.objectives.objective import Batch, Tree
 from jaxbio.transforms.augment import augment, row_keys
-from jaxbio.transforms.scaling import scale
+from jaxbio.transforms.prepare_input import Input, prepare_batch
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,13 @@ class SiameseNetwork:
     """Encoder, projector and, where there is one, predictor as functions of (params, batch statistics, input)."""
 
     encoder: ResNet1D
+    inputs: Input
     projected: ProjectedResNet1D
     predictor: Predictor | None
 
     def init(self, key: jax.Array, batch: Batch) -> tuple[Tree, Tree]:
         """Return params and batch statistics, each {"encoder", "projector"} and "predictor" where there is one."""
-        x_BCT = jnp.zeros((2, *batch["segment_BMCT"].shape[2:]))
+        x_BCT = jnp.zeros((2, *self.inputs.shape))
         network_key, predictor_key = jax.random.split(key)
         tok_BLD, network = self.projected.init_with_output(network_key, x_BCT)
         params, stats = dict(network["params"]), dict(network["batch_stats"])
@@ -70,27 +71,31 @@ class SiameseNetwork:
 
 
 def make_network(
-    encoder: ResNet1D, projector_width: int, projector_layers: int, predictor_hidden: int | None = None
+    encoder: ResNet1D,
+    inputs: Input,
+    projector_width: int,
+    projector_layers: int,
+    predictor_hidden: int | None = None,
 ) -> SiameseNetwork:
     """Return the network around `encoder`; without `predictor_hidden` it has no predictor."""
     return SiameseNetwork(
         encoder,
+        inputs,
         ProjectedResNet1D(encoder.depth, encoder.blocks, projector_width, projector_layers, encoder.dtype),
         None if predictor_hidden is None else Predictor(predictor_hidden, projector_width, encoder.dtype),
     )
 
 
 def two_views(
-    batch: Batch, key: jax.Array, scaling: str, augmentation: Mapping[str, Any], train: bool
+    batch: Batch, key: jax.Array, inputs: Input, augmentation: Mapping[str, Any], train: bool
 ) -> tuple[jax.Array, jax.Array]:
-    """Return two views x_BCT of each element: the members of a pair, or a single segment augmented twice."""
-    x_BMCT = scale(batch["segment_BMCT"], batch["scale_BMC2"], scaling)
-    row_BM = batch["row_BM"]
-    if x_BMCT.shape[1] == 1:
-        x_BMCT, row_BM = jnp.repeat(x_BMCT, 2, axis=1), jnp.repeat(row_BM, 2, axis=1)
+    """Return two views x_BCT of each element: the members of a pair, or one segment cropped and augmented twice."""
+    if batch["segment_BMCT"].shape[1] == 1:
+        batch = {name: jnp.repeat(batch[name], 2, axis=1) for name in ("segment_BMCT", "scale_BMC2", "row_BM")}
+    x_BMCT = prepare_batch(batch, inputs, key if train else None)
     if train:
         augment_row = jax.vmap(jax.vmap(lambda key, x_CT: augment(key, x_CT, **augmentation)))
-        x_BMCT = augment_row(row_keys(key, row_BM), x_BMCT)
+        x_BMCT = augment_row(row_keys(key, batch["row_BM"]), x_BMCT)
     return x_BMCT[:, 0], x_BMCT[:, 1]
 
 
