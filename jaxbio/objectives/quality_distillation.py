@@ -55,7 +55,7 @@ def quality_distillation(
         return prepare_batch(batch, inputs, key)
 
     def init(key: jax.Array, batch: Batch) -> tuple[Tree, Tree]:
-        x_BCT = jnp.zeros((1, *inputs.shape))
+        x_BCT = jnp.zeros((1, *inputs.shape_of(batch["segment_BMCT"])))
         encoder_key, decoder_key, amplitude_key, phase_key = jax.random.split(key, 4)
         tok_BLD, encoder_variables = encoder.init_with_output(encoder_key, x_BCT)
         tok_BCD, decoder_variables = encoder.init_with_output(decoder_key, tok_BLD)

@@ -29,7 +29,7 @@ class SiameseNetwork:
 
     def init(self, key: jax.Array, batch: Batch) -> tuple[Tree, Tree]:
         """Return params and batch statistics, each {"encoder", "projector"} and "predictor" where there is one."""
-        x_BCT = jnp.zeros((2, *self.inputs.shape))
+        x_BCT = jnp.zeros((2, *self.inputs.shape_of(batch["segment_BMCT"])))
         network_key, predictor_key = jax.random.split(key)
         tok_BLD, network = self.projected.init_with_output(network_key, x_BCT)
         params, stats = dict(network["params"]), dict(network["batch_stats"])

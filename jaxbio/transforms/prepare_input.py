@@ -73,6 +73,11 @@ class Input:
         """Channels and samples that the encoder sees."""
         return len(self.channels), self.samples
 
+    def shape_of(self, segment_CT: Any) -> tuple[int, int]:
+        """Return channels and samples that the encoder sees of `segment_CT` (..., C, T), whatever its length."""
+        channels, length = segment_CT.shape[-2:]
+        return channels, length if self.crop_s is None else self.samples
+
 
 def prepare_input(
     segment_CT: jax.Array, scale_C2: jax.Array, inputs: Input, start: jax.Array | int | None = None
