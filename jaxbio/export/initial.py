@@ -4,6 +4,7 @@ An objective says only how to take an encoder's variables out of (params, state)
 labels instead of arrays, so no family has to write it.
 
     params, state = start_from(folder, objective, params, state)
+    seen = data.seen().unite(seen_before(config))
 """
 
 from collections.abc import Mapping
@@ -11,8 +12,11 @@ from typing import Any
 
 import jax
 from etils import epath
+from ml_collections import ConfigDict
 
+from jaxbio.config import families
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.data.seen import Seen, unite_all
 from jaxbio.export import folder as folders
 from jaxbio.export import weights
 
@@ -35,3 +39,10 @@ def start_from(folder: epath.PathLike, objective: Any, params: Any, state: Any) 
         for path, place in places.items():
             leaves[place] = found[path].astype(leaves[place].dtype)
     return jax.tree.unflatten(structure, leaves)
+
+
+def seen_before(config: ConfigDict) -> Seen:
+    """Return what the exports have seen that a fresh run starts from, or learns from as frozen networks."""
+    named = [] if config.train.init_from is None else [config.train.init_from]
+    named += [config.objective[name] for name in families.OBJECTIVES[config.objective.name].frozen]
+    return unite_all(folders.read_seen(folder) for folder in named)

@@ -9,7 +9,7 @@ form of a tokeniser, nothing recomputed), so that MFU does not reward a form tha
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +19,10 @@ import numpy as np
 from jax.extend import core
 from ml_collections import ConfigDict
 
-from jaxbio.objectives import make_objective
-from jaxbio.training.state import batch_shapes, stream_key
+from jaxbio.config import families, fields
+from jaxbio.objectives import Network, make_objective
+from jaxbio.training.program import abstract_batch
+from jaxbio.training.state import stream_key
 
 _TRANSFORMS = re.compile(r"\b(?:jvp|transpose|vmap|rematted_computation|checkpoint)\(|\)")
 
@@ -33,17 +35,15 @@ class FlopCount:
     by_module: dict[str, float]
 
 
-def model_flops(config: ConfigDict, pairs: int) -> FlopCount:
+def model_flops(config: ConfigDict, pairs: int, networks: Mapping[str, Network] = {}) -> FlopCount:
     """Return the FLOPs of loss and gradient for `pairs` pairs: convolution form, one microbatch, nothing recomputed."""
     plain = config.copy_and_resolve_references().unlock()
     plain.train.batch = pairs
-    for field, value in (("tokenizer", "convolution"), ("remat", "none")):
-        if field in plain.model:
-            plain.model[field] = value
-    objective = make_objective(plain)
-    batch, key = batch_shapes(plain), stream_key(0, "init")
+    fields.change(plain, families.MODELS[config.model.name].counted_as)
+    objective = make_objective(plain, networks)
+    batch, key = abstract_batch(plain), stream_key(0, "init")
     keys = {"augment": key, "dropout": key}
-    params, state = jax.eval_shape(objective.init, key, batch)
+    params, state = jax.eval_shape(objective.init, key, batch, dict(objective.frozen))
 
     def gradient(params: Any, state: Any, batch: Any) -> Any:
         return jax.value_and_grad(objective.loss, has_aux=True)(params, state, batch, keys, jnp.float32(0), True)

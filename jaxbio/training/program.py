@@ -6,7 +6,7 @@ state, metrics = program.train_step(state, batches)
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +14,12 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxbio.objectives import Objective
+from jaxbio.data.batch import batch_spec
+from jaxbio.objectives import Network, Objective
 from jaxbio.training import sharding
 from jaxbio.training.optimizer import Optimizer, make_optimizer
 from jaxbio.training.sharding import Placement, place_state
-from jaxbio.training.state import State, abstract_state, batch_shapes
+from jaxbio.training.state import State, abstract_state
 from jaxbio.training.step import Batch, init_state, make_eval_step, make_train_step
 
 log = logging.getLogger(__name__)
@@ -28,11 +29,13 @@ log = logging.getLogger(__name__)
 class Program:
     """What runs on the devices: `abstract` is the state as shapes with shardings, the two steps are compiled.
 
-    `flops` are those of the model for one step (None: unknown), `compile_s` the seconds that compilation took.
+    `networks` are those that the objective uses and does not train, by name. `flops` are those of the model for one
+    step (None: unknown), `compile_s` the seconds that compilation took.
     """
 
     config: ConfigDict
     objective: Objective
+    networks: Mapping[str, Network]
     optimizer: Optimizer
     mesh: Mesh
     placement: Placement
@@ -48,7 +51,8 @@ class Program:
             lambda arrays: {name: array[0] for name, array in arrays.items()},
             out_shardings=sharding.batch_sharding(self.mesh),
         )(dict(batches))
-        return init_state(self.config, self.objective, self.optimizer, self.placement.shardings, first)
+        frozen = {name: network.variables for name, network in self.networks.items()}
+        return init_state(self.config, self.objective, self.optimizer, self.placement.shardings, first, frozen)
 
 
 @dataclass(frozen=True)
@@ -65,10 +69,11 @@ def build_program(
     config: ConfigDict,
     objective: Objective,
     *,
+    networks: Mapping[str, Network] = {},
     devices: Sequence[jax.Device] | None = None,
     flops: float | None = None,
 ) -> Program:
-    """Return the compiled program of `config` on `devices` (None: all).
+    """Return the compiled program of `config` on `devices` (None: all); `networks` are those `objective` was made with.
 
     Raises UserError when mesh, rules, optimizer groups or batch do not go with the model or the devices.
     """
@@ -76,7 +81,7 @@ def build_program(
     started = time.monotonic()
     train_step = lower_train_step(config, objective, layout).compile()
     mesh, shardings = layout.mesh, layout.placement.shardings
-    batch = _placed(batch_shapes(config), sharding.batch_sharding(mesh))
+    batch = abstract_batch(config, sharding.batch_sharding(mesh))
     eval_step = make_eval_step(config, objective, mesh, shardings).lower(layout.abstract, batch).compile()
     compile_s = time.monotonic() - started
     planned = "unknown" if flops is None else f"{flops / 1e9:.2f} GFLOP"
@@ -84,6 +89,7 @@ def build_program(
     return Program(
         config,
         objective,
+        networks,
         layout.optimizer,
         mesh,
         layout.placement,
@@ -104,7 +110,7 @@ def lay_out(config: ConfigDict, objective: Objective, devices: Sequence[jax.Devi
     log.info("devices: %d x %s, mesh %s", mesh.devices.size, mesh.devices.flat[0].device_kind, dict(mesh.shape))
     sharding.check_batch(mesh, config.train.batch, config.train.microbatches)
     optimizer = make_optimizer(config.optimizer, config.train.steps)
-    abstract = abstract_state(config, objective, optimizer, batch_shapes(config))
+    abstract = abstract_state(config, objective, optimizer, batch_spec(config))
     placement = place_state(abstract, mesh, config.mesh.rules, config.mesh.moments)
     abstract = jax.tree.map(
         lambda leaf, placed: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placed),
@@ -118,13 +124,16 @@ def lay_out(config: ConfigDict, objective: Objective, devices: Sequence[jax.Devi
 def lower_train_step(config: ConfigDict, objective: Objective, layout: Layout) -> Any:
     """Return the training step lowered for the devices of `layout`, to be compiled."""
     mesh = layout.mesh
-    dispatch = {
-        name: jax.ShapeDtypeStruct((config.train.steps_per_dispatch, *shape.shape), shape.dtype)
-        for name, shape in batch_shapes(config).items()
-    }
+    dispatch = abstract_batch(config, sharding.dispatch_sharding(mesh), (config.train.steps_per_dispatch,))
     step = make_train_step(config, objective, layout.optimizer, mesh, layout.placement.shardings)
-    return step.lower(layout.abstract, _placed(dispatch, sharding.dispatch_sharding(mesh)))
+    return step.lower(layout.abstract, dispatch)
 
 
-def _placed(shapes: dict[str, jax.ShapeDtypeStruct], placed: jax.sharding.Sharding) -> dict[str, jax.ShapeDtypeStruct]:
-    return {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placed) for name, leaf in shapes.items()}
+def abstract_batch(
+    config: ConfigDict, placed: jax.sharding.Sharding | None = None, lead: tuple[int, ...] = ()
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Return one global batch as shapes, `placed` where that is said; `lead` are axes before the batch's own."""
+    return {
+        name: jax.ShapeDtypeStruct((*lead, *array.shape), array.dtype, sharding=placed)
+        for name, array in batch_spec(config).items()
+    }

@@ -13,14 +13,12 @@ from jax import export
 import jaxbio
 from jaxbio.config import fields
 from jaxbio.config.faults import UserError
-from jaxbio.data.quantise import quantise
 from jaxbio.export import card as cards
 from jaxbio.export import folder
 from jaxbio.models import ENCODERS
-from jaxbio.signals.segments import measure
 from jaxbio.transforms.prepare_input import Input, prepare_crops
 
-LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+LEADS = ("i", "ii", "iii", "avr", "avl", "avf", "v1", "v2", "v3", "v4", "v5", "v6")
 ST_MEM = Input(
     rate_hz=250.0,
     length=2500,
@@ -63,11 +61,14 @@ def signals():
     return {lead: np.sin(2 * np.pi * 1.2 * t_T + rng.uniform()) ** 15 + 0.1 * rng.normal(size=15_000) for lead in LEADS}
 
 
-def test_embed_gives_the_encoder_what_training_gives_it(model, signals, monkeypatch):
-    """From raw 500 Hz: preparation, the store's int16, the function of the step, against `embed`."""
-    raw = {"ecg": np.concatenate([x.astype(np.float32).reshape(3, 5000) for x in signals.values()])}
-    measured = measure(raw, rate_hz=250.0, length=2500, channels=("ecg",))  # each lead by itself: a row is its own
-    trained_on = quantise(measured.x_BCT.reshape(12, 3, 2500).swapaxes(0, 1))
+def test_embed_gives_the_encoder_what_training_gives_it(model, signals, monkeypatch, tmp_path):
+    """From raw 500 Hz: a store, and the function of the step on its rows, against `embed`."""
+    changes = {"data.rate_hz": 250.0, "data.segment_s": 10.0, "data.channels": LEADS}
+    config = fields.change(fields.defaults(), changes)
+    recordings = {lead: [signal] for lead, signal in signals.items()}
+    store = jaxbio.store_from_arrays(tmp_path / "store", rate_hz=500.0, config=config, **recordings)
+    rows = np.arange(3)
+    trained_on = store.read(rows), store.scale_NC2[rows]
     expected = np.asarray(jax.jit(prepare_crops, static_argnums=2)(*trained_on, ST_MEM))
     seen = []
     monkeypatch.setattr(model, "_encode", lambda variables, x_BCT, encode=model._encode: (
@@ -125,11 +126,11 @@ def test_a_filtered_input_that_is_not_cropped_has_a_program_of_its_length_and_an
 
 
 def test_a_missing_lead_is_zeros_for_the_encoder_whatever_is_done_to_the_others(model, signals):
-    given = {lead: signal for lead, signal in signals.items() if lead != "V3"}
+    given = {lead: signal for lead, signal in signals.items() if lead != "v3"}
     x_BCT = np.stack([signals[lead][::2].reshape(3, 2500) for lead in LEADS], axis=1)
-    x_BCT[:, LEADS.index("V3")] = 0
-    assert not np.asarray(model.prepare(x_BCT))[:, LEADS.index("V3")].any()
-    flat = {**signals, "V3": np.full(15_000, 0.3)}
+    x_BCT[:, LEADS.index("v3")] = 0
+    assert not np.asarray(model.prepare(x_BCT))[:, LEADS.index("v3")].any()
+    flat = {**signals, "v3": np.full(15_000, 0.3)}
     np.testing.assert_array_equal(model.embed(**given, rate_hz=500), model.embed(**flat, rate_hz=500))
 
 

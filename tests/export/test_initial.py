@@ -1,9 +1,12 @@
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
 
 from jaxbio.config import fields
 from jaxbio.config.resolve import resolve
+from jaxbio.data.seen import SEEN, Seen
 from jaxbio.export import folder, initial, weights
 from jaxbio.objectives import make_objective
 
@@ -28,6 +31,26 @@ def test_every_encoder_starts_from_the_export_and_the_rest_stays(export_folder, 
         if not path.startswith("encoder/"):
             np.testing.assert_array_equal(array, leaves(params)[path])
     np.testing.assert_array_equal(new_state["centre"], state["centre"])
+
+
+def test_what_the_exports_of_a_run_have_seen_is_united(small_config, tmp_path, monkeypatch):
+    """Of the weights it starts from and of the frozen networks it learns from."""
+    parts = {"start": Seen(np.uint64([1]), np.uint64([1, 7])), "tokenizer": Seen(np.uint64([2]), np.uint64([7, 9]))}
+    for name, seen in parts.items():
+        (tmp_path / name).mkdir()
+        seen.write(tmp_path / name / SEEN)
+    config = small_config.copy_and_resolve_references()
+    assert initial.seen_before(config).complete
+    assert initial.seen_before(config).segment_N.size == 0
+    fields.change(config, {"train.init_from": str(tmp_path / "start")})
+    assert initial.seen_before(config).segment_N.tolist() == [1, 7]
+    config.objective.unlock().tokenizer = str(tmp_path / "tokenizer")
+    asking = {config.objective.name: SimpleNamespace(frozen=("tokenizer",))}
+    monkeypatch.setattr(initial.families, "OBJECTIVES", asking)
+    assert initial.seen_before(config).segment_N.tolist() == [1, 7, 9]
+    assert initial.seen_before(config).subject_S.tolist() == [1, 2]
+    (tmp_path / "tokenizer" / SEEN).unlink()
+    assert not initial.seen_before(config).complete
 
 
 def test_an_export_of_other_shapes_is_refused(export_folder, small_objective, small_config):
