@@ -105,7 +105,12 @@ COMMON: dict[str, Field] = {
     "train.seed": science(0, "seed of initialisation, order, augmentation and dropout", low=0, high=2**31 - 1),
     "train.steps_per_dispatch": machine(1, "steps in one call of the device; divides every every_steps", low=1),
     "train.max_nonfinite": machine(0, "refused non-finite updates before the run stops", low=0),
-    "train.init_from": science(None, "export folder whose weights start the run", str, optional=True),
+    "train.init_from": science(
+        None,
+        "export folder whose weights start every encoder of the run, or ((encoder, folder), ...) for some of them",
+        str | tuple,
+        optional=True,
+    ),
     "train.stall_s": machine(600.0, "a step that takes longer gets the stacks of all threads dumped, s", low=1.0),
     # ---- optimizer
     "optimizer.name": science(

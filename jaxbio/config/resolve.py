@@ -187,11 +187,26 @@ def _train_faults(values: dict[str, Any]) -> Iterator[Fault]:
     for name in ("train.steps", *_EVERY_STEPS):
         if values[name] is not None and values[name] % dispatch:
             yield Fault(name, values[name], f"make it a multiple of train.steps_per_dispatch = {dispatch}")
+    yield from _init_faults(values["train.init_from"])
     every, keep_every = values["checkpoint.every_steps"], values["checkpoint.keep_every_steps"]
     if keep_every is not None and keep_every % every:
         yield Fault(
             "checkpoint.keep_every_steps", keep_every, f"make it a multiple of checkpoint.every_steps = {every}"
         )
+
+
+def _init_faults(named: Any) -> Iterator[Fault]:
+    if not isinstance(named, (tuple, list)):
+        return
+    shaped = [isinstance(part, (tuple, list)) and len(part) == 2 and all(map(_is_text, part)) for part in named]
+    if not named or not all(shaped):
+        yield Fault("train.init_from", named, "pairs (encoder, folder), for example (('student', 'EXPORT'),)")
+    elif len({name for name, _ in named}) < len(named):
+        yield Fault("train.init_from", named, "name each encoder once")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
 
 
 def _mesh_faults(values: dict[str, Any]) -> Iterator[Fault]:
