@@ -25,7 +25,7 @@ from jaxbio.training.program import abstract_batch
 def start_from(named: str | Sequence[tuple[str, str]], objective: Any, params: Any, state: Any) -> tuple[Any, Any]:
     """Return `params` and `state` with the weights of exports in encoders of `objective`, the rest as it was.
 
-    `named` is the value of `train.init_from`: one folder, for every encoder, or pairs of an encoder's name and a folder.
+    `named` is the value of `train.init_from`: one folder, for every encoder, or pairs (an encoder's name, a folder).
 
     Raises UserError where an export is not whole, or is of another family or of other shapes than the run's encoder,
     and where the objective has no encoder of that name.

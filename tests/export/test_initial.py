@@ -19,7 +19,7 @@ def leaves(tree):
 def test_every_encoder_starts_from_the_export_and_the_rest_stays(export_folder, small_objective):
     objective, params, state = small_objective
     params = jax.tree.map(lambda leaf: leaf + 1, params)
-    new_params, new_state = initial.start_from(export_folder, objective, params, state)
+    new_params, new_state = initial.start_from(str(export_folder), objective, params, state)
     _, _, variables = folder.read_export(export_folder)
     exported = leaves(variables["params"])
     for name in ("teacher", "student"):
@@ -92,4 +92,4 @@ def test_an_export_of_other_shapes_is_refused(export_folder, small_objective, sm
     _, params, state = small_objective
     grown = jax.tree.map(lambda leaf: np.concatenate([leaf, leaf], axis=-1), params)
     with pytest.raises(weights.WeightsMismatch, match="expected"):
-        initial.start_from(export_folder, objective, grown, state)
+        initial.start_from(str(export_folder), objective, grown, state)
