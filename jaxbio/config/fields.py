@@ -168,12 +168,12 @@ COMMON: dict[str, Field] = {
         "matrices", "matrices: kernels only, biases and norms never; all: every parameter", choices=("matrices", "all")
     ),
     "optimizer.clip_norm": _science(
-        1.0, "largest global gradient norm; None: no clipping, as published", float, optional=True, low=0.0
+        1.0, "largest gradient norm, of each group its own; None: no clipping, as published", float, optional=True, low=0.0
     ),
     "optimizer.clip_value": _science(None, "largest gradient entry; None: no clipping", float, optional=True, low=0.0),
     "optimizer.groups": _science(
         (),
-        "(regex, settings) pairs, first match wins; settings: learning_rate, weight_decay (factors), clip_norm, frozen",
+        '(regex, changes of this section) pairs, first match wins, each a whole optimiser; or (regex, {"frozen": True})',
     ),
     # ---- mesh and precision
     "mesh.data": _machine(-1, "devices along the batch; -1: the rest", low=-1),

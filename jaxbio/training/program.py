@@ -1,7 +1,7 @@
 """A run's compiled program: mesh, placement, training and evaluation step, built and compiled before the first batch.
 
 program = build_program(config, make_objective(config))
-state, metrics = program.train_step(state, batches)
+state, metrics = program.train_step(state, batches)            # a dispatch that ends in a logged step
 """
 
 import logging
@@ -26,9 +26,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Program:
-    """What runs on the devices: `abstract` is the state as shapes with shardings, the two steps are compiled.
+    """What runs on the devices: `abstract` is the state as shapes with shardings, the steps are compiled.
 
-    `flops` are those of the model for one step (None: unknown), `compile_s` the seconds that compilation took.
+    `train_step` is for dispatches that end in a logged step; `unlogged_step` is the same without the norms that only a
+    log line has. `flops` are those of the model for one step (None: unknown), `compile_s` the seconds that compilation took.
     """
 
     config: ConfigDict
@@ -38,6 +39,7 @@ class Program:
     placement: Placement
     abstract: State
     train_step: Any
+    unlogged_step: Any
     eval_step: Any
     flops: float | None
     compile_s: float
@@ -74,7 +76,9 @@ def build_program(
     """
     layout = lay_out(config, objective, devices)
     started = time.monotonic()
-    train_step = lower_train_step(config, objective, layout).compile()
+    train_step = unlogged_step = lower_train_step(config, objective, layout).compile()
+    if config.log.every_steps > config.train.steps_per_dispatch:
+        unlogged_step = lower_train_step(config, objective, layout, logged=False).compile()
     mesh, shardings = layout.mesh, layout.placement.shardings
     batch = _placed(batch_shapes(config), sharding.batch_sharding(mesh))
     eval_step = make_eval_step(config, objective, mesh, shardings).lower(layout.abstract, batch).compile()
@@ -89,6 +93,7 @@ def build_program(
         layout.placement,
         layout.abstract,
         train_step,
+        unlogged_step,
         eval_step,
         flops,
         compile_s,
@@ -115,14 +120,14 @@ def lay_out(config: ConfigDict, objective: Objective, devices: Sequence[jax.Devi
     return Layout(mesh, optimizer, placement, abstract)
 
 
-def lower_train_step(config: ConfigDict, objective: Objective, layout: Layout) -> Any:
-    """Return the training step lowered for the devices of `layout`, to be compiled."""
+def lower_train_step(config: ConfigDict, objective: Objective, layout: Layout, *, logged: bool = True) -> Any:
+    """Return the training step lowered for the devices of `layout`, to be compiled; see `make_train_step`."""
     mesh = layout.mesh
     dispatch = {
         name: jax.ShapeDtypeStruct((config.train.steps_per_dispatch, *shape.shape), shape.dtype)
         for name, shape in batch_shapes(config).items()
     }
-    step = make_train_step(config, objective, layout.optimizer, mesh, layout.placement.shardings)
+    step = make_train_step(config, objective, layout.optimizer, mesh, layout.placement.shardings, logged=logged)
     return step.lower(layout.abstract, _placed(dispatch, sharding.dispatch_sharding(mesh)))
 
 
