@@ -17,9 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
+from jax.interpreters.partial_eval import dce_jaxpr
 from ml_collections import ConfigDict
 
 from jaxbio.objectives import make_objective
+from jaxbio.training.optimizer import make_optimizer, put_back
 from jaxbio.training.state import batch_shapes, stream_key
 
 _TRANSFORMS = re.compile(r"\b(?:jvp|transpose|vmap|rematted_computation|checkpoint)\(|\)")
@@ -34,7 +36,10 @@ class FlopCount:
 
 
 def model_flops(config: ConfigDict, pairs: int) -> FlopCount:
-    """Return the FLOPs of loss and gradient for `pairs` pairs: convolution form, one microbatch, nothing recomputed."""
+    """Return the FLOPs of loss and gradient for `pairs` pairs: convolution form, one microbatch, nothing recomputed.
+
+    The gradient is that of the step, of what `optimizer.groups` does not freeze.
+    """
     plain = config.copy_and_resolve_references().unlock()
     plain.train.batch = pairs
     for field, value in (("tokenizer", "convolution"), ("remat", "none")):
@@ -44,9 +49,13 @@ def model_flops(config: ConfigDict, pairs: int) -> FlopCount:
     batch, key = batch_shapes(plain), stream_key(0, "init")
     keys = {"augment": key, "dropout": key}
     params, state = jax.eval_shape(objective.init, key, batch)
+    optimizer = make_optimizer(plain.optimizer, plain.train.steps)
 
     def gradient(params: Any, state: Any, batch: Any) -> Any:
-        return jax.value_and_grad(objective.loss, has_aux=True)(params, state, batch, keys, jnp.float32(0), True)
+        def loss_of(moving: Any) -> Any:
+            return objective.loss(put_back(moving, params), state, batch, keys, jnp.float32(0), True)
+
+        return jax.value_and_grad(loss_of, has_aux=True)(optimizer.moving(params))
 
     return count_flops(gradient, params, state, batch)
 
@@ -54,10 +63,12 @@ def model_flops(config: ConfigDict, pairs: int) -> FlopCount:
 def count_flops(function: Callable, *arguments: Any) -> FlopCount:
     """Return the FLOPs of products and convolutions in `function(*arguments)`; arguments may be abstract.
 
-    Raises ValueError for a product inside a loop whose length is unknown.
+    What no result depends on does not count: no compiler keeps it. Raises ValueError for a product inside a loop whose length is unknown.
     """
     counts: dict[str, float] = defaultdict(float)
-    _walk(jax.make_jaxpr(function)(*arguments).jaxpr, 1.0, "", counts)
+    whole = jax.make_jaxpr(function)(*arguments).jaxpr
+    needed, _ = dce_jaxpr(whole, [True] * len(whole.outvars))
+    _walk(needed, 1.0, "", counts)
     return FlopCount(sum(counts.values()), dict(counts))
 
 
