@@ -140,6 +140,12 @@ COMMON: dict[str, Field] = {
     "train.max_nonfinite": _machine(0, "refused non-finite updates before the run stops", low=0),
     "train.init_from": _science(None, "export folder whose weights start the run", str, optional=True),
     "train.stall_s": _machine(600.0, "a step that takes longer gets the stacks of all threads dumped, s", low=1.0),
+    "train.compile_cache": _machine(
+        "~/.cache/jaxbio/compiled",
+        "folder of compiled programs, so that a second start compiles nothing; several hosts share it; None: none",
+        str,
+        optional=True,
+    ),
     # ---- optimizer
     "optimizer.name": _science(
         "adamw",
@@ -168,12 +174,12 @@ COMMON: dict[str, Field] = {
         "matrices", "matrices: kernels only, biases and norms never; all: every parameter", choices=("matrices", "all")
     ),
     "optimizer.clip_norm": _science(
-        1.0, "largest gradient norm, of each group its own; None: no clipping, as published", float, optional=True, low=0.0
+        1.0, "largest gradient norm, a group's own; None: none, as published", float, optional=True, low=0.0
     ),
     "optimizer.clip_value": _science(None, "largest gradient entry; None: no clipping", float, optional=True, low=0.0),
     "optimizer.groups": _science(
         (),
-        '(regex, changes of this section) pairs, first match wins, each a whole optimiser; or (regex, {"frozen": True})',
+        "(regex, changes of this section) pairs, each a whole optimiser, first match wins; {'frozen': True} freezes",
     ),
     # ---- mesh and precision
     "mesh.data": _machine(-1, "devices along the batch; -1: the rest", low=-1),

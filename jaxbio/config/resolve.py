@@ -203,7 +203,7 @@ def _group_faults(groups: Sequence[Any], table: Mapping[str, fields.Field]) -> I
     for place, (_, changes) in enumerate(groups):
         group = f"optimizer.groups[{place}]"
         if not isinstance(changes, (dict, ConfigDict)):
-            yield Fault(group, changes, 'changes of the section optimizer, {"learning_rate": 1e-5}; or {"frozen": True}')
+            yield Fault(group, changes, 'changes of this section, {"learning_rate": 1e-5}, or {"frozen": True}')
         elif "frozen" in changes:
             if dict(changes) != {"frozen": True}:
                 yield Fault(group, dict(changes), 'make it {"frozen": True}: what is frozen has no other settings')

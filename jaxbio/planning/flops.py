@@ -63,7 +63,9 @@ def model_flops(config: ConfigDict, pairs: int) -> FlopCount:
 def count_flops(function: Callable, *arguments: Any) -> FlopCount:
     """Return the FLOPs of products and convolutions in `function(*arguments)`; arguments may be abstract.
 
-    What no result depends on does not count: no compiler keeps it. Raises ValueError for a product inside a loop whose length is unknown.
+    What no result depends on does not count: no compiler keeps it.
+
+    Raises ValueError for a product inside a loop whose length is unknown.
     """
     counts: dict[str, float] = defaultdict(float)
     whole = jax.make_jaxpr(function)(*arguments).jaxpr
@@ -90,9 +92,20 @@ def _walk(jaxpr: core.Jaxpr, times: float, path: str, counts: dict[str, float]) 
             if _subtotal(equation.params["body_jaxpr"].jaxpr, 1.0, here):
                 raise ValueError(f"{here}: a product inside a while loop, whose length is unknown; use scan")
         else:
-            repeated = times * (equation.params["length"] if name == "scan" else 1)
+            repeated = times * _repeats(equation)
             for inner in _inner_jaxprs(equation):
                 _walk(inner, repeated, here, counts)
+
+
+def _repeats(equation: Any) -> int:
+    """Return how often an equation runs what it calls: the steps of a scan, the devices of a shard_map."""
+    match equation.primitive.name:
+        case "scan":
+            return equation.params["length"]
+        case "shard_map":
+            return equation.params["mesh"].size
+        case _:
+            return 1
 
 
 def _inner_jaxprs(equation: Any) -> list[core.Jaxpr]:

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from jaxbio.objectives import Objective
 from jaxbio.training import sharding
+from jaxbio.training.compile_cache import CacheUse
 from jaxbio.training.optimizer import Optimizer, make_optimizer
 from jaxbio.training.sharding import Placement, place_state
 from jaxbio.training.state import State, abstract_state, batch_shapes
@@ -29,7 +30,8 @@ class Program:
     """What runs on the devices: `abstract` is the state as shapes with shardings, the steps are compiled.
 
     `train_step` is for dispatches that end in a logged step; `unlogged_step` is the same without the norms that only a
-    log line has. `flops` are those of the model for one step (None: unknown), `compile_s` the seconds that compilation took.
+    log line has, and the same program where every dispatch is logged. `flops` are those of the model for one step
+    (None: unknown), `compile_s` the seconds that compilation took.
     """
 
     config: ConfigDict
@@ -76,20 +78,19 @@ def build_program(
     """
     layout = lay_out(config, objective, devices)
     started = time.monotonic()
-    train_step = unlogged_step = lower_train_step(config, objective, layout).compile()
-    if config.log.every_steps > config.train.steps_per_dispatch:
-        unlogged_step = lower_train_step(config, objective, layout, logged=False).compile()
-    mesh, shardings = layout.mesh, layout.placement.shardings
-    batch = _placed(batch_shapes(config), sharding.batch_sharding(mesh))
-    eval_step = make_eval_step(config, objective, mesh, shardings).lower(layout.abstract, batch).compile()
+    with CacheUse() as use:
+        train_step = unlogged_step = lower_train_step(config, objective, layout).compile()
+        if config.log.every_steps > config.train.steps_per_dispatch:
+            unlogged_step = lower_train_step(config, objective, layout, logged=False).compile()
+        eval_step = lower_eval_step(config, objective, layout).compile()
     compile_s = time.monotonic() - started
     planned = "unknown" if flops is None else f"{flops / 1e9:.2f} GFLOP"
-    log.info("compiled in %.1f s; a step of %d pairs: %s", compile_s, config.train.batch, planned)
+    log.info("compiled in %.1f s (%s); a step of %d pairs: %s", compile_s, use.summary(), config.train.batch, planned)
     return Program(
         config,
         objective,
         layout.optimizer,
-        mesh,
+        layout.mesh,
         layout.placement,
         layout.abstract,
         train_step,
@@ -129,6 +130,12 @@ def lower_train_step(config: ConfigDict, objective: Objective, layout: Layout, *
     }
     step = make_train_step(config, objective, layout.optimizer, mesh, layout.placement.shardings, logged=logged)
     return step.lower(layout.abstract, _placed(dispatch, sharding.dispatch_sharding(mesh)))
+
+
+def lower_eval_step(config: ConfigDict, objective: Objective, layout: Layout) -> Any:
+    """Return the evaluation step lowered for the devices of `layout`, to be compiled."""
+    batch = _placed(batch_shapes(config), sharding.batch_sharding(layout.mesh))
+    return make_eval_step(config, objective, layout.mesh, layout.placement.shardings).lower(layout.abstract, batch)
 
 
 def _placed(shapes: dict[str, jax.ShapeDtypeStruct], placed: jax.sharding.Sharding) -> dict[str, jax.ShapeDtypeStruct]:

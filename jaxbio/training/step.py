@@ -22,6 +22,7 @@ from jaxbio.objectives import Objective
 from jaxbio.training import sharding
 from jaxbio.training.optimizer import Optimizer, put_back
 from jaxbio.training.state import PyTree, State, new_state, stream_key
+from jaxbio.transforms.per_row import rows_on
 from jaxbio.transforms.scaling import scale
 
 Batch = Mapping[str, jax.Array]
@@ -75,7 +76,7 @@ def make_train_step(
         params, opt_state, update_norm = optimizer.update(
             grads, state.opt_state, state.params, state.step, accept, measured=logged
         )
-        if logged:
+        if update_norm is not None:
             norms["update_norm"] = update_norm
             accept &= jnp.isfinite(update_norm)
         objective_state = jax.tree.map(
@@ -96,7 +97,8 @@ def make_train_step(
 
     def dispatch(state: State, batches: Batch) -> tuple[State, dict[str, jax.Array]]:
         single = jax.tree.leaves(batches)[0].shape[0] == 1  # a loop of one iteration would only cost fusions
-        return jax.lax.scan(one_step, state, dict(batches), unroll=single)
+        with rows_on(mesh):
+            return jax.lax.scan(one_step, state, dict(batches), unroll=single)
 
     return jax.jit(
         dispatch,
@@ -119,12 +121,13 @@ def make_eval_step(config: ConfigDict, objective: Objective, mesh: Mesh, shardin
         progress = state.step.astype(jnp.float32) / steps
         state = gather_fsdp(state, shardings)
         keys = {name: stream_key(seed, f"eval_{name}") for name in ("augment", "dropout")}
-        loss, (_, terms) = objective.loss(state.params, state.objective_state, batch, keys, progress, False)
-        x_BCT = scale(batch["segment_BMCT"][:, 0], batch["scale_BMC2"][:, 0], scaling)
-        features = {
-            name: pool(module, variables(state.params, state.objective_state), x_BCT)
-            for name, (module, variables) in objective.encoders.items()
-        }
+        with rows_on(mesh):
+            loss, (_, terms) = objective.loss(state.params, state.objective_state, batch, keys, progress, False)
+            x_BCT = scale(batch["segment_BMCT"][:, 0], batch["scale_BMC2"][:, 0], scaling)
+            features = {
+                name: pool(module, variables(state.params, state.objective_state), x_BCT)
+                for name, (module, variables) in objective.encoders.items()
+            }
         return {"loss": loss, **terms}, features
 
     return jax.jit(
