@@ -58,6 +58,7 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     log.info("settings: %s", settings)
     # JAX from here on, after its settings; and no device before everything has been checked.
     from jaxbio.evaluation.in_run import choose_questions
+    from jaxbio.export.frozen import check_same_networks, read_networks, recall_networks
     from jaxbio.training import run_data
     from jaxbio.training import workdir as folders
     from jaxbio.training.distributed import join_cluster
@@ -66,6 +67,9 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     folders.check_writable(workdir)
     folders.check_free(workdir)
     resume = find_resume(workdir, config, flags.allow_change, flags.from_step)
+    if resume is not None:
+        check_same_networks(resume.frozen, config)
+    networks = read_networks(config) if resume is None else recall_networks(resume.frozen)
     synthetic = config.data.store.startswith(SYNTHETIC)
     data = None if synthetic else run_data.open_run_data(config, Path(config.data.store))
     process = join_cluster(flags.coordinator, flags.processes, flags.process)
@@ -73,7 +77,7 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
         if data is None:
             data = run_data.open_run_data(config, make_synthetic_store(config, workdir, process))
         if resume is not None:
-            check_same_data(resume, data.store_hash, data.index_hash, flags.allow_change)
+            check_same_data(resume, data.store_hash, data.index_hash, data.label_hashes, flags.allow_change)
         log.info("%s", data.summary())
         questions = choose_questions(data.store, config)
         if process == 0:
@@ -86,12 +90,14 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
             )
             result = {"workdir": str(workdir), "step": resume.step, "resumed_from": resume.step}
         else:
-            result = start(config, data, workdir, resume, process, questions)
+            result = start(config, data, workdir, resume, process, questions, networks)
     announce(workdir, result)
     return result
 
 
-def start(config: ConfigDict, data: Any, workdir: Path, resume: Any, process: int, questions: Any) -> dict[str, Any]:
+def start(
+    config: ConfigDict, data: Any, workdir: Path, resume: Any, process: int, questions: Any, networks: Any
+) -> dict[str, Any]:
     """Compile the program and train; the first to touch a device."""
     from jaxbio.evaluation.in_run import make_probe
     from jaxbio.export.initial import start_from
@@ -105,9 +111,9 @@ def start(config: ConfigDict, data: Any, workdir: Path, resume: Any, process: in
 
     # A signal from here on ends in a saved state and exit 75, also one that comes while the step is compiled.
     with listen() as stop:
-        objective = make_objective(config)
-        step_flops = flops.model_flops(config, config.train.batch).total
-        program = build_program(config, objective, flops=step_flops)
+        objective = make_objective(config, networks)
+        step_flops = flops.model_flops(config, config.train.batch, networks).total
+        program = build_program(config, objective, networks=networks, flops=step_flops)
         initial = None
         if resume is not None:
             log.info("resuming from %s", workdir / "checkpoints" / str(resume.step))

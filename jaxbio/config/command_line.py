@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from jaxbio.config import fields
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.field import Field
 from jaxbio.config.nearest import nearest
 from jaxbio.config.resolve import find_faults, normalise
 
@@ -78,7 +79,7 @@ def load_recipe(recipe: str) -> ConfigDict:
     return module.get_config(argument)
 
 
-def parse_value(text: str, field: fields.Field) -> Any:
+def parse_value(text: str, field: Field) -> Any:
     """Return `text` as a value of the field's kind; raises ValueError where it is none."""
     if field.optional and text.lower() in ("none", "null"):
         return None

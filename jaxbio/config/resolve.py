@@ -13,9 +13,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxbio.config import fields
+from jaxbio.config import families, fields
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.field import Field
 from jaxbio.config.nearest import nearest
+from jaxbio.config.roles import ROLES
 
 _KINDS: dict[type, tuple[type, ...]] = {
     int: (int,),
@@ -54,12 +56,10 @@ def find_faults(config: ConfigDict) -> list[Fault]:
     """Return every fault of `config`; fields that are ill typed are left out of the checks between fields."""
     model = config.get("model", {}).get("name")
     objective = config.get("objective", {}).get("name")
-    if model not in fields.MODELS:
-        return [Fault("model.name", model, f"expected one of {', '.join(fields.MODELS)}")]
-    if objective not in fields.OBJECTIVES:
-        return [Fault("objective.name", objective, f"expected one of {', '.join(fields.OBJECTIVES)}")]
-    if fields.FAMILY[objective] != model:
-        return [Fault("objective.name", objective, f"it trains model.name = {fields.FAMILY[objective]}, not {model}")]
+    if model not in families.MODELS:
+        return [Fault("model.name", model, f"expected one of {', '.join(families.MODELS)}")]
+    if objective not in families.OBJECTIVES:
+        return [Fault("objective.name", objective, f"expected one of {', '.join(families.OBJECTIVES)}")]
     table, values = fields.table(model, objective), fields.flatten(config)
     faults = [
         Fault(name, value, f"unknown field; did you mean {nearest(name, table)}?")
@@ -84,7 +84,7 @@ def find_faults(config: ConfigDict) -> list[Fault]:
     return faults
 
 
-def _wrong(value: Any, field: fields.Field) -> str | None:
+def _wrong(value: Any, field: Field) -> str | None:
     """Return what is wrong with one field's value, or None."""
     if value is None:
         return None if field.optional else f"expected {field.kind.__name__}: {field.reason}"
@@ -106,7 +106,15 @@ def _between_fields(values: dict[str, Any]) -> Iterator[Fault]:
     yield from _train_faults(values)
     yield from _mesh_faults(values)
     yield from _optimizer_faults(values)
-    yield from _MODEL_FAULTS[values["model.name"]](values)
+    yield from families.MODELS[values["model.name"]].faults(values)
+    yield from _frozen_faults(values)
+    yield from families.OBJECTIVES[values["objective.name"]].faults(values)
+
+
+def _frozen_faults(values: dict[str, Any]) -> Iterator[Fault]:
+    for name in families.OBJECTIVES[values["objective.name"]].frozen:
+        if not values[f"objective.{name}"]:
+            yield Fault(f"objective.{name}", values[f"objective.{name}"], "name the folder of the export that it is")
 
 
 def _data_faults(values: dict[str, Any]) -> Iterator[Fault]:
@@ -114,14 +122,11 @@ def _data_faults(values: dict[str, Any]) -> Iterator[Fault]:
     if abs(samples - round(samples)) > 1e-6:
         yield Fault("data.segment_s", values["data.segment_s"], "make rate_hz x segment_s a whole number of samples")
     channels = values["data.channels"]
-    roles = [
-        name.removeprefix("prepare.channel_names.") for name in values if name.startswith("prepare.channel_names.")
-    ]
     if len(set(channels)) != len(channels) or not channels:
         yield Fault("data.channels", channels, "name each channel role once, at least one")
     for role in channels:
-        if role not in roles:
-            yield Fault("data.channels", channels, f"{role!r} is no role; roles: {', '.join(roles)}")
+        if role not in ROLES:
+            yield Fault("data.channels", channels, f"{role!r} is no role; roles: {', '.join(ROLES)}")
     split = values["prepare.split"]
     if len(split) != 3 or min(split) < 0 or abs(sum(split) - 1) > 1e-6:
         yield Fault("prepare.split", split, "three shares (train, validation, test) that sum to 1")
@@ -131,6 +136,9 @@ def _data_faults(values: dict[str, Any]) -> Iterator[Fault]:
     for name in ("augment.scale_range", "augment.block_frac", "quality.author_rate_bpm"):
         if len(values[name]) != 2 or not 0 < values[name][0] <= values[name][1]:
             yield Fault(name, values[name], "two positive numbers, the smaller first")
+    labels = values["data.labels"]
+    if len(set(labels)) != len(labels) or not all(isinstance(label, str) for label in labels):
+        yield Fault("data.labels", labels, "name each label once, as texts")
     if values["data.curriculum"]:
         yield from _curriculum_faults(values["data.curriculum"])
     store = values["data.store"]
@@ -229,36 +237,6 @@ def _schedule_faults(where: str, section: Mapping[str, Any]) -> Iterator[Fault]:
     start, end = section["optimizer.learning_rate"], section["optimizer.learning_rate_end"]
     if end > start:
         yield Fault(f"{where}.learning_rate_end", end, f"at most {where}.learning_rate = {start}")
-
-
-def _qualityfm_faults(values: dict[str, Any]) -> Iterator[Fault]:
-    width, heads, window = values["model.width"], values["model.heads"], values["model.window"]
-    if width % heads:
-        yield Fault("model.heads", heads, f"make it a divisor of model.width = {width}")
-    if width % 2:
-        yield Fault("model.width", width, "even: half the position table is sine, half cosine")
-    channels = len(values["data.channels"])
-    if -(-width // 500) != channels:  # the decoder reads the width as time: one token, one signal, in 500 samples
-        near = f"{500 * (channels - 1) + 2} to {500 * channels}"
-        yield Fault("model.width", width, f"the decoder must give {channels} signals, one in 500: {near}")
-    if window % 2:
-        yield Fault("model.window", window, f"even, half to each side: {window - 1} or {window + 1}")
-
-
-def _resnet1d_faults(values: dict[str, Any]) -> Iterator[Fault]:
-    depth, blocks = values["model.depth"], values["model.blocks"]
-    if depth not in (18, 34, 50, 101, 152):
-        yield Fault("model.depth", depth, "one of 18, 34, 50, 101, 152")
-    if blocks and (len(blocks) != 4 or min(blocks) < 1):
-        yield Fault("model.blocks", blocks, "four numbers of blocks, or () for the depth's own")
-    if values["train.batch"] < 2:
-        yield Fault("train.batch", values["train.batch"], "at least 2: batch statistics of one element are nothing")
-    samples = values["data.rate_hz"] * values["data.segment_s"]
-    if samples < 80:
-        yield Fault("data.segment_s", values["data.segment_s"], f"the stem has 80 taps, a segment {samples:g} samples")
-
-
-_MODEL_FAULTS = {"qualityfm": _qualityfm_faults, "resnet1d": _resnet1d_faults}
 
 
 def _as_tuple(value: Any) -> Any:

@@ -3,7 +3,7 @@
 store = jaxbio.store_from_arrays("store", rate_hz=125.0, ppg=ppg_recordings, ecg=ecg_recordings)
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,13 @@ from ml_collections import ConfigDict
 
 from jaxbio.config import fields
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.roles import ROLES, unit_of
 from jaxbio.data.prepare import prepare_recordings
 from jaxbio.data.recordings import Channel, Recording
+from jaxbio.data.recordings.missing import complete
 from jaxbio.data.store import Store, open_store
 
 SOURCE = "arrays"
-_UNITS = {"ecg": "mV", "abp": "mmHg"}  # what the readers of files give; a PPG's unit is arbitrary
 
 
 def store_from_arrays(
@@ -30,14 +31,15 @@ def store_from_arrays(
     subjects: Sequence[str] | None = None,
     start_times: Sequence[float] | None = None,
     workers: int = 1,
-    **signals: Sequence[np.ndarray] | np.ndarray,
+    **signals: Sequence[np.ndarray | None] | np.ndarray,
 ) -> Store:
     """Write a segment store of recordings in memory into the new folder `out`, and return it opened.
 
-    `signals` are by role (`ppg=`, `ecg=`, `abp=`): for each recording one array (samples,) in mV, mmHg or any unit
-    (PPG), NaN where missing; `rate_hz` is one for all or by role. `names`, `subjects` (patients: they decide the
-    split) and `start_times` (POSIX s) have one entry a recording. `config` defaults to the default fields with these
-    roles as its channels, in the order given.
+    `signals` are by role (`ppg=`, `ecg=`, `abp=`, or a lead: `ii=`, `v1=`): for each recording one array (samples,) in
+    mV, mmHg or any unit (PPG), NaN where missing, or None where the recording lacks the channel: then
+    `prepare.missing_channel` derives, masks or refuses it. `rate_hz` is one for all or by role. `names`, `subjects`
+    (patients: they decide the split) and `start_times` (POSIX s) have one entry a recording. `config` defaults to the
+    default fields with these roles as its channels, in the order given.
 
     Raises UserError with every fault: of the arrays, their rates and numbers, the folder.
     """
@@ -55,12 +57,23 @@ def store_from_arrays(
     if faults:
         raise UserError(*faults)
     arrays = [
-        {role: _as_signal(role, number, signals[role][number], faults) for role in signals}
+        {
+            role: _as_signal(role, number, of_role[number], faults)
+            for role, of_role in signals.items()
+            if of_role[number] is not None
+        }
         for number in range(len(next(iter(signals.values()))))
     ]
-    recordings = [
-        _as_recording(number, x, rates, names, subjects, start_times, faults) for number, x in enumerate(arrays)
+    faults += [
+        Fault(f"recording {number}", None, "give at least one signal") for number, x in enumerate(arrays) if not x
     ]
+    recordings = [
+        _as_recording(number, x, rates, names, subjects, start_times, faults) for number, x in enumerate(arrays) if x
+    ]
+    channels, policy = tuple(config.data.channels), config.prepare.missing_channel
+    recordings = [complete(recording, channels, policy) for recording in recordings]
+    for recording in recordings:
+        faults += _missing_faults(f"recording {recording.recording}", recording.channels, channels, policy)
     if faults:
         raise UserError(*faults)
     prepare_recordings(recordings, config, out, workers=workers, progress=False)
@@ -84,8 +97,10 @@ class ArraysReader:
 def _count_faults(
     signals: Mapping[str, Any], config: ConfigDict, lists: Mapping[str, Sequence[Any] | None]
 ) -> list[Fault]:
-    missing = [role for role in config.data.channels if role not in signals]
-    faults = [Fault(role, None, "the recipe's data.channels names it: give its signals") for role in missing]
+    faults = [Fault(role, "unknown role", f"one of {', '.join(ROLES)}") for role in signals if role not in ROLES]
+    if config.prepare.missing_channel == "refuse":
+        missing = [role for role in config.data.channels if role not in signals]
+        faults += [Fault(role, None, "the recipe's data.channels names it: give its signals") for role in missing]
     counts = {role: len(arrays) for role, arrays in signals.items()}
     if not counts or 0 in counts.values():
         return [*faults, Fault("signals", counts, "give at least one recording")]
@@ -95,6 +110,13 @@ def _count_faults(
     if len(set(counts.values())) > 1:
         faults.append(Fault("signals", counts, "give each of them once for every recording"))
     return faults
+
+
+def _missing_faults(name: str, held: Collection[str], channels: Sequence[str], policy: str) -> list[Fault]:
+    """Return the fault of a recording that lacks channels which the policy could not make."""
+    missing = [role for role in channels if role not in held]
+    remedy = f"prepare.missing_channel = {policy} does not give them: give their signals, or leave the recording out"
+    return [Fault(name, f"no signal for {', '.join(missing)}", remedy)] if missing else []
 
 
 def _as_signal(role: str, number: int, signal: Any, faults: list[Fault]) -> np.ndarray:
@@ -127,6 +149,6 @@ def _as_recording(
         recording=name,
         duration_s=shortest_s,
         start_time=None if start_times is None else float(start_times[number]),
-        channels={role: Channel(role, _UNITS.get(role, "NU"), rates[role]) for role in signals},
+        channels={role: Channel(role, unit_of(role), rates[role]) for role in signals},
         reader=ArraysReader(signals),
     )

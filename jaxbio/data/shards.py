@@ -8,7 +8,6 @@ knows nothing of other shards, of splits and of pairs.
 
 import hashlib
 import json
-import os
 from collections import defaultdict
 from collections.abc import Iterator, MutableMapping, Sequence
 from pathlib import Path
@@ -23,10 +22,10 @@ from jaxbio.data.quantise import quantise
 from jaxbio.data.recordings import Recording, RecordingError
 from jaxbio.data.shard_plan import KEPT, Block, Outcome, Settings
 from jaxbio.data.store import sha256_of
-from jaxbio.signals.segments import REASONS, measure
+from jaxbio.data.whole_files import whole_file
+from jaxbio.signals.segments import REASONS, Measured, measure
 
 PARTS = "parts"
-UNFINISHED = ".unfinished-"
 WRITER_OPTIONS = "group_size:1,uncompressed"
 # Enough windows to amortise a call of `measure`, few enough to stay in the cache and, at 30 s, within 40 MB.
 WINDOWS_AT_ONCE = 128
@@ -64,15 +63,12 @@ def write_shard(folder: Path, name: str, shard: int, blocks: Sequence[Block], se
 
     Raises WriteError where they cannot be written. A span that cannot be read is an outcome with its reason.
     """
-    unfinished = folder / f"{UNFINISHED}{os.getpid()}-{name}"
     try:
-        part, table = _write_records(unfinished, name, shard, blocks, settings)
-        _write_part(folder, part, table)
-        os.replace(unfinished, folder / name)
+        with whole_file(folder / name) as unfinished:
+            part, table = _write_records(unfinished, name, shard, blocks, settings)
+            _write_part(folder, part, table)
     except OSError as error:
         raise WriteError(f"{folder / name}: {error}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
     return part
 
 
@@ -93,14 +89,9 @@ def read_part(folder: Path, name: str) -> Part | None:
 
 
 def _write_part(folder: Path, part: Part, table: pa.Table) -> None:
-    path = part_path(folder, part.name)
-    unfinished = path.with_name(f"{UNFINISHED}{os.getpid()}-{path.name}")
-    try:
-        known = json.dumps(part._asdict()).encode()
+    known = json.dumps(part._asdict()).encode()
+    with whole_file(part_path(folder, part.name)) as unfinished:
         pq.write_table(table.replace_schema_metadata({_METADATA: known}), unfinished, compression="zstd")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _write_records(
@@ -110,14 +101,7 @@ def _write_records(
     columns: list[dict[str, np.ndarray]] = []
     writer = _Writer(unfinished)
     for windows in read_windows(blocks, settings, seconds):
-        measured = measure(
-            windows.raw,
-            rate_hz=settings.rate_hz,
-            length=settings.length,
-            channels=settings.channels,
-            author_rate_bpm=settings.author_rate_bpm,
-            max_missing_frac=settings.max_missing_frac,
-        )
+        measured = measure_windows(windows, settings)
         for block, reason in zip(windows.block_B.tolist(), measured.reason_B.tolist(), strict=True):
             seconds[block, REASONS[reason] if reason else KEPT, ""] += settings.segment_s
         kept_B = np.flatnonzero(measured.reason_B == 0)
@@ -129,6 +113,7 @@ def _write_records(
                 "window": windows.window_B[kept_B],
                 "fingerprint": fingerprint_B,
                 **_scale_columns(scale_BC2, settings.channels),
+                **{f"{role}_present": measured.present_BC[kept_B, c] for c, role in enumerate(settings.channels)},
                 **{name: column[kept_B] for name, column in measured.columns.items()},
             }
         )
@@ -186,6 +171,19 @@ def read_windows(blocks: Sequence[Block], settings: Settings, seconds: Seconds) 
                 gathered.append(windows)
     if gathered:
         yield _join(gathered)
+
+
+def measure_windows(windows: Windows, settings: Settings) -> Measured:
+    """Return the windows as segments of the settings' rate, with every score and the reason to reject each."""
+    return measure(
+        windows.raw,
+        rate_hz=settings.rate_hz,
+        length=settings.length,
+        channels=settings.channels,
+        author_rate_bpm=settings.author_rate_bpm,
+        max_missing_frac=settings.max_missing_frac,
+        missing_channel=settings.missing_channel,
+    )
 
 
 def _read_span(

@@ -138,6 +138,18 @@ class Store:
         columns = [self.column(f"{role}_{part}") for role in self.channels for part in ("offset", "gain")]
         return np.stack(columns, axis=-1).reshape(self.rows, len(self.channels), 2)
 
+    @cached_property
+    def present_NC(self) -> np.ndarray:
+        """Whether every segment has its channels, bool; a channel that is masked (zeros) is not present.
+
+        All are in a store without these columns: it was prepared when a segment that lacked a channel was rejected.
+        """
+        columns = [
+            self.column(f"{role}_present") if self.has_column(f"{role}_present") else np.ones(self.rows, bool)
+            for role in self.channels
+        ]
+        return np.stack(columns, axis=-1)
+
     def read(self, rows: Sequence[int] | np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Return segments (n, C, T) int16 of `rows` (n,), in that order; safe to call from several threads.
 
@@ -165,7 +177,8 @@ class Store:
     def check(self, config: ConfigDict) -> None:
         """Refuse a store that was prepared for another model: rate, length and channels must be the recipe's.
 
-        Raises UserError with a fault for each that differs.
+        Segments that lack a channel are refused unless the recipe masks: their zeros would pass for a signal. Raises
+        UserError with a fault for each that differs.
         """
         wanted = {
             "data.rate_hz": (config.data.rate_hz, self.rate_hz),
@@ -178,6 +191,10 @@ class Store:
             for name, (value, found) in wanted.items()
             if value != found
         ]
+        policy = config.prepare.missing_channel
+        if policy != "mask" and (lacking := int((~self.present_NC).any(axis=1).sum())):
+            remedy = f"{lacking} segments of {self.path} lack a channel: mask tells the model which"
+            faults.append(Fault("prepare.missing_channel", policy, remedy))
         if faults:
             raise UserError(*faults)
 

@@ -1,4 +1,4 @@
-"""Linear probes while a run goes on: what its encoders tell of segments held out, by labels that the store itself has.
+"""Linear probes while a run goes on: what its encoders tell of segments held out, by the store's columns and labels.
 
     questions = choose_questions(store, config)                      # before a device is touched
     probes = [make_probe(program, store, questions)]                 # for training.loop.train
@@ -14,6 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.data.labels import list_labels, open_label
 from jaxbio.data.pairs import class_edges, class_of, split_codes
 from jaxbio.data.splits import SPLITS
 from jaxbio.data.store import Store
@@ -26,6 +27,12 @@ from jaxbio.transforms.scaling import scale
 
 FIT_ROWS, TEST_ROWS = 512, 256  # segments at most: three seconds for base on two cores
 CONSTANT = "constant"
+QUALITY_CLASS = "quality_class"
+_COLUMNS = {  # of the store's table, by task
+    "heart_rate": "heart_rate_bpm",
+    "pulse_rate": "pulse_rate_bpm",
+    "quality_score": "quality_{variant}",
+}
 
 
 @dataclass(frozen=True)
@@ -54,10 +61,11 @@ def choose_questions(store: Store, config: ConfigDict) -> Questions:
     """
     if not config.eval.tasks:
         return Questions({}, np.zeros(0, np.int64), np.zeros(0, np.int64))
+    known = (*_COLUMNS, QUALITY_CLASS, *list_labels(store))
     faults = [
-        Fault("eval.tasks", name, f"no such task: one of {', '.join(_LABELS)}")
+        Fault("eval.tasks", name, f"no such task: one of {', '.join(known)}; tools/add_labels.py adds labels")
         for name in config.eval.tasks
-        if name not in _LABELS
+        if name not in known
     ]
     code_R = split_codes(store)
     train_rows, test_rows = (
@@ -66,8 +74,8 @@ def choose_questions(store: Store, config: ConfigDict) -> Questions:
     )
     by_task = {}
     for name in config.eval.tasks:
-        if name in _LABELS:
-            question = _LABELS[name](store, config)
+        if name in known:
+            question = _ask(name, store, config)
             if question is None or not all(_known(question, rows).any() for rows in (train_rows, test_rows)):
                 faults.append(
                     Fault("eval.tasks", name, "this store has no label for it in its two splits: leave it out")
@@ -157,25 +165,20 @@ def _known(question: Question, row_N: np.ndarray) -> np.ndarray:
     return np.isfinite(question.label_R[row_N])
 
 
-def _number(column: str) -> Callable[[Store, ConfigDict], Question | None]:
-    """Return the question for a column of numbers of the store; None where a store has no such column."""
+def _ask(name: str, store: Store, config: ConfigDict) -> Question | None:
+    """Return the question of task `name`; None where a store has no such column."""
+    if name == QUALITY_CLASS:
+        quality_R = store.column(f"quality_{config.quality.variant}")
+        edges = class_edges(quality_R[split_codes(store) >= 0], config)
+        return _of_classes(class_of(quality_R, edges))
+    column = _COLUMNS.get(name, name).format(variant=config.quality.variant)
+    if name in _COLUMNS and not store.has_column(column):
+        return None
+    label = open_label(store, column)
+    if label.classes or np.isin(label.value_R[np.isfinite(label.value_R)], (0, 1)).all():
+        return _of_classes(label.value_R)
+    return Question(probes.NUMBERS, ("mae", metrics.mae), label.value_R)
 
-    def ask(store: Store, config: ConfigDict) -> Question | None:
-        name = column.format(variant=config.quality.variant)
-        return Question(probes.NUMBERS, ("mae", metrics.mae), store.column(name)) if store.has_column(name) else None
 
-    return ask
-
-
-def _quality_class(store: Store, config: ConfigDict) -> Question | None:
-    quality_R = store.column(f"quality_{config.quality.variant}")
-    edges = class_edges(quality_R[split_codes(store) >= 0], config)
-    return Question(probes.CLASSES, ("balanced_accuracy", metrics.balanced_accuracy), class_of(quality_R, edges))
-
-
-_LABELS: dict[str, Callable[[Store, ConfigDict], Question | None]] = {
-    "heart_rate": _number("heart_rate_bpm"),
-    "pulse_rate": _number("pulse_rate_bpm"),
-    "quality_score": _number("quality_{variant}"),
-    "quality_class": _quality_class,
-}
+def _of_classes(class_R: np.ndarray) -> Question:
+    return Question(probes.CLASSES, ("balanced_accuracy", metrics.balanced_accuracy), class_R)

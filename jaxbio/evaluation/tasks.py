@@ -20,9 +20,9 @@ from jaxbio.data.pairs import CLASSES as QUALITY_CLASSES
 from jaxbio.data.prepare import find_recordings
 from jaxbio.data.recordings import Recording, Source
 from jaxbio.data.shard_plan import Block, Settings, plan_recording, settings_of
-from jaxbio.data.shards import read_windows
+from jaxbio.data.shards import measure_windows, read_windows
 from jaxbio.evaluation import metrics, probes
-from jaxbio.signals.segments import Measured, measure
+from jaxbio.signals.segments import Measured
 
 _SIGNALS, _NUMERICS = "_Signals", "_Numerics.csv"  # BIDMC's files of a recording
 _MIN_KNOWN = 0.5  # share of a segment's seconds for which the monitor must show a rate
@@ -108,14 +108,7 @@ def _read_recording(
     seconds: dict[tuple[int, str, str], float] = defaultdict(float)
     parts = []
     for read in read_windows([Block(recording, 0, windows)], settings, seconds):
-        measured = measure(
-            read.raw,
-            rate_hz=settings.rate_hz,
-            length=settings.length,
-            channels=settings.channels,
-            author_rate_bpm=settings.author_rate_bpm,
-            max_missing_frac=settings.max_missing_frac,
-        )
+        measured = measure_windows(read, settings)
         label_B = task.label(recording, source, read.window_B * settings.segment_s, settings.segment_s, measured)
         known_B = np.isfinite(label_B) & (label_B >= 0)
         refused["rejected"] += int(np.sum(measured.reason_B != 0))

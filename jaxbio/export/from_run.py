@@ -14,6 +14,7 @@ from jaxbio.config import changes
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.export import folder as folders
 from jaxbio.export.card import Card
+from jaxbio.export.frozen import recall_networks
 from jaxbio.objectives import make_objective
 from jaxbio.training import checkpoint
 
@@ -42,7 +43,7 @@ def load_encoder(
     """Return encoder, variables, wants and origin of a run's checkpoint; arguments and errors as `export_run`."""
     step, items, meta = checkpoint.restore_items(Path(workdir), ("params", "objective"), step)
     config = changes.from_plain(meta.config)
-    objective = make_objective(config)
+    objective = make_objective(config, recall_networks(meta.frozen))
     name = which or next(iter(objective.encoders))
     if name not in objective.encoders:
         known = ", ".join(objective.encoders)

@@ -9,7 +9,7 @@ form of a tokeniser, nothing recomputed), so that MFU does not reward a form tha
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +20,11 @@ from jax.extend import core
 from jax.interpreters.partial_eval import dce_jaxpr
 from ml_collections import ConfigDict
 
-from jaxbio.objectives import make_objective
+from jaxbio.config import families, fields
+from jaxbio.objectives import Network, make_objective
 from jaxbio.training.optimizer import make_optimizer, put_back
-from jaxbio.training.state import batch_shapes, stream_key
+from jaxbio.training.program import abstract_batch
+from jaxbio.training.state import stream_key
 
 _TRANSFORMS = re.compile(r"\b(?:jvp|transpose|vmap|rematted_computation|checkpoint)\(|\)")
 
@@ -35,20 +37,18 @@ class FlopCount:
     by_module: dict[str, float]
 
 
-def model_flops(config: ConfigDict, pairs: int) -> FlopCount:
+def model_flops(config: ConfigDict, pairs: int, networks: Mapping[str, Network] = {}) -> FlopCount:
     """Return the FLOPs of loss and gradient for `pairs` pairs: convolution form, one microbatch, nothing recomputed.
 
     The gradient is that of the step, of what `optimizer.groups` does not freeze.
     """
     plain = config.copy_and_resolve_references().unlock()
     plain.train.batch = pairs
-    for field, value in (("tokenizer", "convolution"), ("remat", "none")):
-        if field in plain.model:
-            plain.model[field] = value
-    objective = make_objective(plain)
-    batch, key = batch_shapes(plain), stream_key(0, "init")
+    fields.change(plain, families.MODELS[config.model.name].counted_as)
+    objective = make_objective(plain, networks)
+    batch, key = abstract_batch(plain), stream_key(0, "init")
     keys = {"augment": key, "dropout": key}
-    params, state = jax.eval_shape(objective.init, key, batch)
+    params, state = jax.eval_shape(objective.init, key, batch, dict(objective.frozen))
     optimizer = make_optimizer(plain.optimizer, plain.train.steps)
 
     def gradient(params: Any, state: Any, batch: Any) -> Any:

@@ -19,6 +19,7 @@ import numpy as np
 from jaxbio.config import fields
 from jaxbio.config.changes import plain
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.roles import printed
 from jaxbio.report import figures, page
 
 _POINTS = 300  # of a curve; more are drawn as the mean and range of as many bins
@@ -276,11 +277,11 @@ def _pair_figure(examples: Examples, pair: int) -> str:
     segment_MCT = examples.segment_BMCT[pair]
     members = ("better", "worse") if len(segment_MCT) == 2 else tuple(f"member {m}" for m in range(len(segment_MCT)))
     rows = [(role, c, m) for c, role in enumerate(examples.channels) for m in range(len(segment_MCT))]
-    fig, axes = figures.new_figure(len(rows), height_in=0.9 * len(rows) + 0.3, sharex=True)
+    fig, axes = figures.new_figure(len(rows), height_in=figures.stack_height_in(len(rows)), sharex=True)
     for panel, (role, c, m) in zip(axes, rows):
         t_T, x_T = _envelope(segment_MCT[m, c], examples.rate_hz)
         panel.plot(t_T, x_T, linewidth=0.7, color=figures.COLOURS[m])
-        panel.set(ylabel=f"{role.upper()}\n{members[m]}" if len(members) > 1 else role.upper())
+        panel.set(ylabel=f"{printed(role)}\n{members[m]}" if len(members) > 1 else printed(role))
     axes[-1].set(xlabel="time, s")
     return page.figure(figures.to_svg(fig), f"Pair {pair + 1}: amplitudes in scaled units")
 
@@ -294,7 +295,7 @@ def _curve_figure(examples: Examples, name: str, pair: int, place: int) -> str:
     axes.plot(frequency_S, output_S, linewidth=0.8, color=figures.COLOURS[1], label="output")
     axes.set(xlabel="frequency, Hz", ylabel=f"{name}, z-score")
     figures.add_legend(axes)
-    return page.figure(figures.to_svg(fig), f"Pair {pair + 1}, {examples.channels[place].upper()}: {name}")
+    return page.figure(figures.to_svg(fig), f"Pair {pair + 1}, {printed(examples.channels[place])}: {name}")
 
 
 def _rest_section(series: Series) -> str:

@@ -62,6 +62,8 @@ class Data(Protocol):
     def store_hash(self) -> str: ...
     @property
     def index_hash(self) -> str: ...
+    @property
+    def label_hashes(self) -> Mapping[str, str]: ...
     def batches(self, mesh: Mesh, start_step: int) -> Iterator[DispatchBatch]: ...
     def held_out(self, mesh: Mesh) -> Iterator[Mapping[str, jax.Array]]: ...
     def rows(self, step: int) -> np.ndarray: ...
@@ -358,9 +360,11 @@ class _Run:
             config=changes.to_plain(self.config),
             store_hash=self.data.store_hash,
             index_hash=self.data.index_hash,
+            label_hashes=dict(self.data.label_hashes),
             clock=dict(self.clock.totals),
             versions={name: metadata.version(name) for name in _PACKAGES} | {"jaxbio": jaxbio.__version__},
             nonfinite=self.nonfinite,
+            frozen={name: dict(network.card) for name, network in self.program.networks.items()},
             # a value of an earlier step says nothing of this state
             best=self.latest[metric] if metric is not None and self.latest_step.get(metric) == self.done else None,
         )

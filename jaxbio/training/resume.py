@@ -1,11 +1,11 @@
 """From which checkpoint a run goes on, and whether it may: found out before a device is touched.
 
 meta = find_resume(workdir, config, allowed=("train.steps",))       # None: nothing to resume
-check_same_data(meta, data, config, allowed)
+check_same_data(meta, data.store_hash, data.index_hash, data.label_hashes, allowed)
 """
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -44,10 +44,13 @@ def find_resume(
     return meta
 
 
-def check_same_data(meta: Meta, store_hash: str, index_hash: str, allowed: Collection[str] = ()) -> None:
-    """Raise UserError when the store (it may lie elsewhere) or its index are not those the checkpoint was trained on.
+def check_same_data(
+    meta: Meta, store_hash: str, index_hash: str, label_hashes: Mapping[str, str], allowed: Collection[str] = ()
+) -> None:
+    """Raise UserError when the store (it may lie elsewhere), its index or labels are not those of the checkpoint.
 
-    A changed store is allowed as data.store; a changed index as any of its own fields, which have been checked.
+    A changed store is allowed as data.store, and has labels of its own; a changed index as any of its own fields, which
+    have been checked; changed values of a label as data.labels.
     """
     faults = []
     if store_hash != meta.store_hash and "data.store" not in allowed:
@@ -57,5 +60,10 @@ def check_same_data(meta: Meta, store_hash: str, index_hash: str, allowed: Colle
     if index_hash != meta.index_hash and not index_allowed and not faults:
         remedy = f"its hash is {index_hash[:12]}, the checkpoint's {meta.index_hash[:12]}: other pairs; make the index "
         faults.append(Fault("pairs", "another index", remedy + "anew with tools/make_pairs.py"))
+    if store_hash == meta.store_hash and "data.labels" not in allowed:
+        remedy = "its values are not the checkpoint's: bring those back with tools/add_labels.py --replace, or add "
+        for name in sorted(label_hashes.keys() & meta.label_hashes.keys()):
+            if label_hashes[name] != meta.label_hashes[name]:
+                faults.append(Fault("data.labels", name, remedy + "--allow_change=data.labels"))
     if faults:
         raise UserError(*faults)

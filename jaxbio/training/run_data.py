@@ -15,6 +15,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.data.batch import arrays_by_row
+from jaxbio.data.labels import Label, open_labels
 from jaxbio.data.loader import Draws, Loader, make_loader
 from jaxbio.data.order import Order, make_order
 from jaxbio.data.pairs import Index, open_index
@@ -28,7 +30,10 @@ _DESCRIBED = ("source", "subject", "recording", "start_s")
 
 @dataclass(frozen=True)
 class RunData:
-    """What a run reads: the store, the pairs of two splits and their orders. See `loop.Data` for its methods."""
+    """What a run reads: the store, the pairs of two splits, their orders, and the arrays that batches take by row.
+
+    `label_hashes` say by name which labels are among them. See `loop.Data` for its methods.
+    """
 
     config: ConfigDict
     store: Store
@@ -36,6 +41,8 @@ class RunData:
     validation: Index
     order: Order
     held_out_order: HeldOutOrder
+    by_row: Mapping[str, np.ndarray]
+    label_hashes: Mapping[str, str]
 
     @property
     def store_hash(self) -> str:
@@ -50,11 +57,12 @@ class RunData:
     def summary(self) -> str:
         """Return what a run is trained on, for its start print."""
         pairs, held_out = len(self.train.rows_NM), self.held_out_order
+        labels = f"; labels {', '.join(self.label_hashes)}" if self.label_hashes else ""
         return (
             f"store {self.store.path} ({self.store.hash[:12]}): {self.store.rows:,} segments of "
             f"{self.store.segment_s:g} s, {', '.join(self.store.channels)} at {self.store.rate_hz:g} Hz; "
             f"{pairs:,} pairs to train on in {self.order.streams} streams ({pairs / self.order.batch:.1f} steps an "
-            f"epoch), {held_out.pairs:,} held out, of which {held_out.batches * held_out.batch:,} are evaluated"
+            f"epoch), {held_out.pairs:,} held out, of which {held_out.batches * held_out.batch:,} are evaluated{labels}"
         )
 
     def batches(self, mesh: Mesh, start_step: int) -> feed.Feed:
@@ -87,6 +95,7 @@ class RunData:
             self.store,
             index,
             order,
+            by_row=self.by_row,
             positions=feed.local_positions(mesh, self.config.train.batch),
             cache=data.cache,
             read_threads=data.read_threads,
@@ -100,7 +109,7 @@ def open_run_data(config: ConfigDict, path: Path) -> RunData:
     """Open the store in `path`, its indexes and their orders.
 
     Raises UserError with every fault: not a store, another rate, length or channels than the recipe's, no such index,
-    fewer pairs than a batch, a batch that does not fit the streams, an empty validation split.
+    fewer pairs than a batch, a batch that does not fit the streams, an empty validation split, no such label.
     """
     store = open_store(path)
     store.check(config)
@@ -108,6 +117,7 @@ def open_run_data(config: ConfigDict, path: Path) -> RunData:
     pairs, batch = len(train.rows_NM), config.train.batch
     faults: list[Fault] = []
     order = held_out_order = None
+    labels: list[Label] = []
     try:
         if pairs < batch:
             remedy = (
@@ -130,11 +140,16 @@ def open_run_data(config: ConfigDict, path: Path) -> RunData:
         held_out_order = make_held_out_order(len(validation.rows_NM), batch, config.eval.batches)
     except UserError as error:
         faults += error.faults
+    try:
+        labels = open_labels(store, config.data.labels)
+    except UserError as error:
+        faults += error.faults
     if faults:
         raise UserError(*faults)
     assert order is not None
     assert held_out_order is not None
-    return RunData(config, store, train, validation, order, held_out_order)
+    by_row, hashes = arrays_by_row(store, config, labels), {label.name: label.hash for label in labels}
+    return RunData(config, store, train, validation, order, held_out_order, by_row, hashes)
 
 
 def _only_step(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:

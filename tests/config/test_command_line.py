@@ -4,9 +4,10 @@ import argparse
 
 import pytest
 
-from jaxbio.config import fields
+from jaxbio.config import families, fields
 from jaxbio.config.command_line import parse_command
 from jaxbio.config.faults import UserError
+from jaxbio.config.field import MACHINE, SCIENCE
 
 RECIPE = "configs/qualityfm_base.py"
 
@@ -119,9 +120,9 @@ def test_recipe_that_cannot_be_had_is_named(arguments, field):
 
 
 def test_every_field_states_a_reason_and_a_default_within_its_bounds():
-    for model in fields.MODELS:
-        for objective in fields.OBJECTIVES:
+    for model in families.MODELS:
+        for objective in families.OBJECTIVES:
             for name, field in fields.table(model, objective).items():
                 assert field.reason, name
-                assert field.tag in (fields.SCIENCE, fields.MACHINE), name
+                assert field.tag in (SCIENCE, MACHINE), name
                 assert field.optional or field.default is not None, name

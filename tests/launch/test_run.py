@@ -3,6 +3,8 @@
 In-process runs take a linear objective, which compiles in a second; the real model and real kills are slow tests.
 """
 
+import dataclasses
+import itertools
 import json
 import os
 import shutil
@@ -19,6 +21,7 @@ import pytest
 from jaxbio.config import changes, fields
 from jaxbio.config.command_line import load_recipe
 from jaxbio.config.faults import EXIT_USER_FAULT, Preempted, UserError
+from jaxbio.data.labels import Label, open_labels, write_labels
 from jaxbio.data.prepare import prepare_store
 from jaxbio.data.recordings import parse_source
 from jaxbio.data.store import open_store
@@ -61,7 +64,7 @@ def untrained(monkeypatch):
     """Stop where the first device would be touched."""
     started = []
 
-    def start(config, data, workdir, resume, process, questions):
+    def start(config, data, workdir, resume, process, questions, networks):
         started.append(resume)
         return {"step": 0}
 
@@ -77,14 +80,15 @@ def linear(monkeypatch, repository):
     from jaxbio import objectives
     from jaxbio.planning import flops
 
-    monkeypatch.setattr(objectives, "make_objective", lambda config: linear_objective())
-    monkeypatch.setattr(flops, "model_flops", lambda config, pairs: flops.FlopCount(1.0, {}))
+    monkeypatch.setattr(objectives, "make_objective", lambda config, networks: linear_objective())
+    monkeypatch.setattr(flops, "model_flops", lambda config, pairs, networks: flops.FlopCount(1.0, {}))
 
 
 def save_checkpoint(workdir, store, step=6, **config_changes):
     """Leave a checkpoint of a run on `store` in `workdir`: what a resume is checked against."""
     config = fields.change(load_recipe(RECIPE), config_changes)
-    meta = Meta(step, changes.to_plain(config), open_store(store).hash, index_of(store), {}, {})
+    hashes = {label.name: label.hash for label in open_labels(open_store(store), config.data.labels)}
+    meta = Meta(step, changes.to_plain(config), open_store(store).hash, index_of(store), {}, {}, label_hashes=hashes)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=5)
     leaf = {"kernel": jnp.ones(3)}
     checkpoints.save(State(jnp.int32(step), leaf, leaf, leaf), meta)
@@ -223,6 +227,60 @@ def test_store_may_move_but_not_change(launch, untrained, store, tmp_path):
     assert "another store" in faults_of(lambda: launch(store=other))["data.store"]
     launch("--allow_change=data.store", store=other)
     assert len(untrained) == 2
+
+
+@pytest.fixture
+def labelled(store, tmp_path):
+    """A copy of the store in which every segment is labelled: by its row's number, and by whether that is odd."""
+    folder = Path(shutil.copytree(store, tmp_path / "labelled"))
+    row_R = np.arange(open_store(folder).rows, dtype=np.float32)
+    write_labels(open_store(folder), [Label("row", row_R), Label("odd", row_R % 2, ("even", "odd"))])
+    return folder
+
+
+def test_labels_that_the_store_lacks_are_refused_with_the_command_that_adds_them(launch, untrained, labelled):
+    faults = faults_of(lambda: launch("--config.data.labels=('mood','row')", "--config.train.batch=3", store=labelled))
+    assert faults.keys() == {"data.labels", "train.batch"}
+    assert "it has odd, row" in faults["data.labels"]
+    assert f"python tools/add_labels.py --store {labelled} --labels FILE.csv" in faults["data.labels"]
+    assert "once" in faults_of(lambda: launch("--config.data.labels=('row','row')", store=labelled))["data.labels"]
+    assert untrained == []
+
+
+def test_labels_that_changed_are_not_resumed_on_unless_allowed(launch, untrained, labelled, tmp_path):
+    names = "--config.data.labels=('row','odd')"
+    save_checkpoint(tmp_path / "run", labelled, **{"data.labels": ("row", "odd")})
+    launch(names, store=labelled)
+    changed_R = np.ones(open_store(labelled).rows, np.float32)
+    write_labels(open_store(labelled), [Label("odd", changed_R, ("even", "odd")), Label("new", changed_R)])
+    fault = faults_of(lambda: launch(names, store=labelled))["data.labels"]
+    assert "'odd'" in fault
+    assert "--allow_change=data.labels" in fault
+    launch(names, "--allow_change=data.labels", store=labelled)
+    assert [meta.step for meta in untrained] == [6, 6]
+    assert "started with" in faults_of(lambda: launch("--config.data.labels=('row',)", store=labelled))["data.labels"]
+
+
+def test_labels_reach_the_loss_by_row_and_in_the_recipes_order(labelled):
+    from linear_run import linear_objective
+
+    plain = linear_objective()
+
+    def loss(params, state, batch, keys, progress, train):
+        value, (aux, terms) = plain.loss(params, state, batch, keys, progress, train)
+        odd, row = batch["label_BMK"][..., 0], batch["label_BMK"][..., 1]
+        return value, (aux, terms | {"odd": odd.mean(), "wrong": jnp.abs(row - batch["row_BM"]).max()})
+
+    config = fields.change(load_recipe(RECIPE), {"data.labels": ("odd", "row"), "train.microbatches": 2})
+    data = open_run_data(config, labelled)
+    made = program.build_program(config, dataclasses.replace(plain, loss=loss), devices=jax.devices()[:2])
+    with data.batches(made.mesh, 0) as batches:
+        first = next(batches)
+        state = made.init(first.arrays)
+        for batch in (first, *itertools.islice(batches, 3)):
+            state, metrics = made.train_step(state, dict(batch.arrays))
+            assert float(metrics["train/wrong"][0]) == 0
+            assert float(metrics["train/odd"][0]) == pytest.approx((data.rows(batch.step) % 2).mean())
 
 
 def test_whole_run_leaves_what_it_promises_resumes_and_names_a_missing_item(launch, linear, tmp_path, capsys):

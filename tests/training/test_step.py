@@ -266,8 +266,9 @@ def test_evaluation_repeats_itself_leaves_the_state_and_returns_pooled_features(
     mesh, _, placement, state = start(config, objective)
     evaluate = make_eval_step(config, objective, mesh, placement.shardings)
     batch = jax.device_put({k: v[0] for k, v in make_batches(config, 1).items()}, batch_sharding(mesh))
-    metrics, features = evaluate(state, batch)
-    again, _ = evaluate(replace(state, step=state.step), batch)
+    metrics, features, outputs = evaluate(state, batch)
+    assert outputs == {}
+    again, *_ = evaluate(replace(state, step=state.step), batch)
     assert set(metrics) == {"loss", "distance", "size"}
     assert {name: float(value) for name, value in metrics.items()} == {n: float(v) for n, v in again.items()}
     module, variables = objective.encoders["teacher"]

@@ -1,23 +1,24 @@
 """Which signal plays which role, and in which unit it is read.
 
-A role's signal is the first of its configured names that the source has, blanks and case ignored. ECG is read in mV
-and ABP in mmHg; a PPG's unit is arbitrary. A unit that is not stated, or says "arbitrary", is kept as NU.
+A role's signal is the first of its configured names that the source has, blanks, case and what vendors put before a
+lead's name ignored. ECG is read in mV and ABP in mmHg; a PPG's unit is arbitrary. A unit that is not stated, or says
+"arbitrary", is kept as NU.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from jaxbio.config.roles import ROLES, UNITS, lead_of
 from jaxbio.data.recordings.recording import Channel, RecordingError, check_rate
 
-ARBITRARY = "NU"
+ARBITRARY = UNITS["ppg"]
 _ARBITRARY_NAMES = frozenset(
     {"", "nu", "adu", "au", "a.u.", "arb", "count", "counts", "digital", "raw", "%", "pm", "-"}
 )
 _MILLIVOLT = {"mv": 1.0, "v": 1e3, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "nv": 1e-6}
 _MMHG = {"mmhg": 1.0, "kpa": 7.500617, "cmh2o": 0.7355592}
-# role -> (unit that is read, factor of each unit that the source may state)
-_UNITS = {"ecg": ("mV", _MILLIVOLT), "abp": ("mmHg", _MMHG)}
+_FACTORS = {"ecg": _MILLIVOLT, "abp": _MMHG}  # kind -> factor to its unit of each unit that the source may state
 # What converters write for a photoplethysmogram: any of these is one arbitrary unit.
 _PPG_NAMES = _ARBITRARY_NAMES | set(_MILLIVOLT) | {"na", "ua", "µa", "ma", "lux"}
 
@@ -46,6 +47,9 @@ def find_roles(found: Sequence[str], channel_names: Mapping[str, Sequence[str]])
     positions: dict[str, int] = {}
     for index, name in enumerate(found):
         positions.setdefault(same_name(name), index)
+    for index, name in enumerate(found):  # after all exact names, which win
+        if lead := lead_of(split_unit(name)[0]):
+            positions.setdefault(lead, index)
     candidates = {role: [same_name(name) for name in names] for role, names in channel_names.items()}
     best = {role: next((name for name in names if name in positions), None) for role, names in candidates.items()}
     return {role: positions[name] for role, name in best.items() if name is not None}
@@ -69,17 +73,14 @@ def make_channels(
 def unit_of(role: str, unit: str, file: str) -> tuple[str, float]:
     """Return (the unit that is read, the factor to it) for a signal of `role` stated in `unit`.
 
-    Raises RecordingError `unknown_unit` for a unit that the role cannot have; a role without a table keeps its unit.
+    Raises RecordingError `unknown_unit` for a unit that the role's kind cannot have.
     """
-    stated = "".join(unit.split()).casefold()
-    if role == "ppg" and stated in _PPG_NAMES:
+    stated, kind = "".join(unit.split()).casefold(), ROLES[role].kind
+    if kind == "ppg" and stated in _PPG_NAMES:
         return ARBITRARY, 1.0
-    if role in _UNITS:
-        target, factors = _UNITS[role]
-        if stated in factors:
-            return target, factors[stated]
+    if kind in _FACTORS:
+        if stated in _FACTORS[kind]:
+            return UNITS[kind], _FACTORS[kind][stated]
         if stated in _ARBITRARY_NAMES:
             return ARBITRARY, 1.0
-    elif role != "ppg":
-        return unit, 1.0
     raise RecordingError("unknown_unit", file, f"{role} in {unit!r}")
