@@ -52,7 +52,10 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     assert config is not None
     workdir = flags.workdir or Path("runs") / recipe_name(arguments)
     check_store_named(config, arguments)
-    log.info("settings: %s", environment.configure(deterministic=config.precision.deterministic))
+    settings = environment.configure(
+        deterministic=config.precision.deterministic, compile_cache=config.train.compile_cache
+    )
+    log.info("settings: %s", settings)
     # JAX from here on, after its settings; and no device before everything has been checked.
     from jaxbio.evaluation.in_run import choose_questions
     from jaxbio.export.frozen import check_same_networks, read_networks, recall_networks
