@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxbio.objectives.schedule import cosine
 from jaxbio.training.state import PyTree, leaf_paths
 
 Schedule = Callable[[jax.Array], jax.Array]
@@ -54,7 +55,7 @@ def make_rule(settings: Any, steps: int) -> Rule:
     the update. Entries are clipped before the norm, which is that of all gradients the rule is given.
     """
     learning_rate = warmup(settings.learning_rate, round(settings.warmup_frac * steps), _after_warmup(settings, steps))
-    weight_decay = cosine(settings.weight_decay, settings.weight_decay_end, steps)
+    weight_decay = half_cosine(steps, settings.weight_decay, settings.weight_decay_end)
     decoupled = settings.name == "adamw"
     if settings.name == "sgd":
         moments = momentum(settings.momentum, settings.nesterov)
@@ -131,17 +132,12 @@ def _after_warmup(settings: Any, steps: int) -> Schedule:
     if settings.schedule == "step":
         return halving(settings.learning_rate, settings.step_every)
     left = steps - round(settings.warmup_frac * steps)
-    return cosine(settings.learning_rate, settings.learning_rate_end, max(left, 1))
+    return half_cosine(max(left, 1), settings.learning_rate, settings.learning_rate_end)
 
 
-def cosine(start: float, end: float, steps: int) -> Schedule:
+def half_cosine(steps: int, start: float, end: float) -> Schedule:
     """Return the half cosine from `start` at step 0 to `end` at step `steps` (DINO's schedule)."""
-
-    def value(step: jax.Array) -> jax.Array:
-        share = 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(step / steps, 0.0, 1.0)))
-        return share * start + (1 - share) * end
-
-    return value
+    return lambda step: cosine(start, end, jnp.clip(step / steps, 0.0, 1.0))
 
 
 def halving(start: float, every: int) -> Schedule:
