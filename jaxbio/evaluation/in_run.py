@@ -23,6 +23,7 @@ from jaxbio.training.program import Program
 from jaxbio.training.sharding import batch_sharding, replicated
 from jaxbio.training.state import State
 from jaxbio.training.step import gather_fsdp, pool
+from jaxbio.transforms.per_row import rows_on
 from jaxbio.transforms.prepare_input import Input, prepare_crops
 
 FIT_ROWS, TEST_ROWS = 512, 256  # segments at most: three seconds for base on two cores
@@ -129,11 +130,12 @@ def _make_extractor(program: Program, store: StoreView) -> Callable[[State, np.n
 
     def features_of(state: State, segment_BCT: jax.Array, scale_BC2: jax.Array) -> dict[str, jax.Array]:
         state = gather_fsdp(state, shardings)
-        x_BCT = prepare_crops(segment_BCT, scale_BC2, inputs)
-        return {
-            name: pool(module, variables(state.params, state.objective_state), x_BCT, inputs.crops)
-            for name, (module, variables) in encoders.items()
-        }
+        with rows_on(mesh):
+            x_BCT = prepare_crops(segment_BCT, scale_BC2, inputs)
+            return {
+                name: pool(module, variables(state.params, state.objective_state), x_BCT, inputs.crops)
+                for name, (module, variables) in encoders.items()
+            }
 
     compiled = jax.jit(features_of, in_shardings=(shardings, placed, placed), out_shardings=replicated(mesh))
 

@@ -4,7 +4,7 @@ SciPy runs a recursion over the samples, forwards and backwards, which an accele
 of spectra. SciPy starts a run as if the signal had stood at its first value for ever; so do we, by holding that value
 before the segment for as long as the filter remembers.
 
-    y_CT = band_pass(x_CT, rate_hz=250.0, band_hz=(0.67, 40.0), order=5, design="high_pass_low_pass")
+    y_BCT = band_pass(x_BCT, rate_hz=250.0, band_hz=(0.67, 40.0), order=5, design="high_pass_low_pass")
 """
 
 import math
@@ -16,13 +16,14 @@ import numpy as np
 from scipy import fft, signal
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.transforms.per_row import per_row
 
 DESIGNS = ("band_pass", "high_pass_low_pass")
 _FORGOTTEN = 1e-5  # what the filter still knows of a sample when the held value ends
 
 
-def band_pass(x_CT: jax.Array, rate_hz: float, band_hz: tuple[float, float], order: int, design: str) -> jax.Array:
-    """Return `x_CT` (..., T) float32 with what lies outside `band_hz` taken out, without delay.
+def band_pass(x_BCT: jax.Array, rate_hz: float, band_hz: tuple[float, float], order: int, design: str) -> jax.Array:
+    """Return `x_BCT` (B, ..., T) float32 with what lies outside `band_hz` taken out, without delay.
 
     `design="band_pass"` is `sosfiltfilt` of one band-pass `butter(order, band_hz)`; `"high_pass_low_pass"` that of a
     high-pass at the lower edge, then that of a low-pass at the upper one. Filtering both ways halves the amplitude at
@@ -37,10 +38,15 @@ def band_pass(x_CT: jax.Array, rate_hz: float, band_hz: tuple[float, float], ord
     The length is a constant of the compiled program. Raises UserError for a design that is none, and for segments not
     longer than the reflection.
     """
-    x_CT = x_CT - x_CT.mean(axis=-1, keepdims=True)  # float32 keeps its digits for what the band lets through
-    for sections in design_filters(rate_hz, band_hz, order, design):
-        x_CT = _filter_both_ways(x_CT, sections)
-    return x_CT
+    filters = design_filters(rate_hz, band_hz, order, design)
+
+    def filter_rows(x_CT: jax.Array) -> jax.Array:
+        x_CT = x_CT - x_CT.mean(axis=-1, keepdims=True)  # float32 keeps its digits for what the band lets through
+        for sections in filters:
+            x_CT = _filter_both_ways(x_CT, sections)
+        return x_CT
+
+    return per_row(filter_rows)(x_BCT)
 
 
 def design_filters(rate_hz: float, band_hz: tuple[float, float], order: int, design: str) -> list[np.ndarray]:

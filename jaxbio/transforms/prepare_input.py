@@ -84,7 +84,7 @@ def prepare_input(
 ) -> jax.Array:
     """Return what the encoder sees of stored segments: scaled, cropped, band-passed, standardised, float32.
 
-    `segment_CT` (..., C, T) int16 and `scale_C2` (..., C, 2) float32 as in `scaling.scale`; leading axes are free.
+    `segment_CT` (B, ..., C, T) int16 and `scale_C2` (B, ..., C, 2) float32 as in `scaling.scale`, B the batch.
     `start` is the first sample of the crop, one for all or one for each segment (...); None: the crop in the middle. A
     channel of gain 0, which does not move or is not there, gives zeros and counts in no statistic. Raises UserError for
     unknown names of scaling, band_design and standardise, and for segments too short to filter.

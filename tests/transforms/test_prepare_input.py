@@ -16,6 +16,7 @@ from jaxbio.data.quantise import dequantise, quantise
 from jaxbio.planning.collectives import count_collectives
 from jaxbio.training.sharding import make_mesh
 from jaxbio.transforms.augment import row_keys
+from jaxbio.transforms.per_row import rows_on
 from jaxbio.transforms.prepare_input import (
     Input,
     fixed_starts,
@@ -193,18 +194,18 @@ def test_fixed_crops_are_spread_from_start_to_end(length, samples, crops, expect
     assert fixed_starts(length, samples, crops) == expected
 
 
-def test_cropping_on_eight_devices_moves_no_segment():
+def test_cropping_and_filtering_on_eight_devices_move_no_segment():
     mesh = make_mesh(8, 1, 1)
     placed = NamedSharding(mesh, P("data"))
-    inputs = dataclasses.replace(ST_MEM, band_hz=None)
     shapes = {"segment_BMCT": ((16, 2, 12, 2500), "int16"), "scale_BMC2": ((16, 2, 12, 2), "float32")}
     batch = {name: jax.ShapeDtypeStruct(*shape, sharding=placed) for name, shape in shapes.items()}
     batch["row_BM"] = jax.ShapeDtypeStruct((16, 2), "uint32", sharding=placed)
     key = jax.eval_shape(lambda: jax.random.key(0))
 
     def random_and_fixed(batch, key):
-        fixed = prepare_crops(batch["segment_BMCT"][:, 0], batch["scale_BMC2"][:, 0], inputs)
-        return prepare_batch(batch, inputs, key), fixed
+        with rows_on(mesh):
+            fixed = prepare_crops(batch["segment_BMCT"][:, 0], batch["scale_BMC2"][:, 0], ST_MEM)
+            return prepare_batch(batch, ST_MEM, key), fixed
 
     compiled = jax.jit(random_and_fixed, out_shardings=placed).lower(batch, key).compile()
     assert count_collectives(compiled.as_text()).by_kind == {}
