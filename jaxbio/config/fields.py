@@ -105,8 +105,19 @@ COMMON: dict[str, Field] = {
     "train.seed": science(0, "seed of initialisation, order, augmentation and dropout", low=0, high=2**31 - 1),
     "train.steps_per_dispatch": machine(1, "steps in one call of the device; divides every every_steps", low=1),
     "train.max_nonfinite": machine(0, "refused non-finite updates before the run stops", low=0),
-    "train.init_from": science(None, "export folder whose weights start the run", str, optional=True),
+    "train.init_from": science(
+        None,
+        "export folder whose weights start every encoder of the run, or ((encoder, folder), ...) for some of them",
+        str | tuple,
+        optional=True,
+    ),
     "train.stall_s": machine(600.0, "a step that takes longer gets the stacks of all threads dumped, s", low=1.0),
+    "train.compile_cache": machine(
+        "~/.cache/jaxbio/compiled",
+        "folder of compiled programs, so that a second start compiles nothing; several hosts share it; None: none",
+        str,
+        optional=True,
+    ),
     # ---- optimizer
     "optimizer.name": science(
         "adamw",
@@ -135,12 +146,12 @@ COMMON: dict[str, Field] = {
         "matrices", "matrices: kernels only, biases and norms never; all: every parameter", choices=("matrices", "all")
     ),
     "optimizer.clip_norm": science(
-        1.0, "largest global gradient norm; None: no clipping, as published", float, optional=True, low=0.0
+        1.0, "largest gradient norm, a group's own; None: none, as published", float, optional=True, low=0.0
     ),
     "optimizer.clip_value": science(None, "largest gradient entry; None: no clipping", float, optional=True, low=0.0),
     "optimizer.groups": science(
         (),
-        "(regex, settings) pairs, first match wins; settings: learning_rate, weight_decay (factors), clip_norm, frozen",
+        "(regex, changes of this section) pairs, each a whole optimiser, first match wins; {'frozen': True} freezes",
     ),
     # ---- mesh and precision
     "mesh.data": machine(-1, "devices along the batch; -1: the rest", low=-1),
