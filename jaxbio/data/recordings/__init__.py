@@ -9,10 +9,11 @@ and one line in FORMATS. Knows nothing of segments, stores or quality.
 
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.data.recordings import numpy_files, synthetic, text, wfdb_records
+from jaxbio.data.recordings.channels import name_missing
 from jaxbio.data.recordings.recording import REASONS, Channel, Recording, RecordingError, Refused
 from jaxbio.data.recordings.source import Options, Source, parse_options, split_source
 from jaxbio.data.recordings.subjects import assign_subjects
@@ -46,18 +47,21 @@ class Format:
     suffix: str = ""
 
 
-_TEXT = Format(text.list_files, ("rate_hz", "time", "columns", "glob"))
+_TEXT = Format(text.list_files, ("rate_hz", "time", "columns", "missing", "decimal", "assume_unit", "glob"))
 FORMATS: dict[str, Format] = {
-    "wfdb": Format(wfdb_records.list_files, ("columns", "glob"), suffix=".hea"),
+    "wfdb": Format(wfdb_records.list_files, ("columns", "assume_unit", "glob"), suffix=".hea"),
     "csv": _TEXT,
     "text": _TEXT,
-    "numpy": Format(numpy_files.list_files, ("rate_hz", "columns", "glob")),
+    "numpy": Format(numpy_files.list_files, ("rate_hz", "columns", "assume_unit", "glob")),
     "synthetic": Format(synthetic.list_files, ("seed", "rate_hz"), on_disk=False),
 }
 
 
-def parse_source(text: str) -> Source:
-    """Return the source of a line FORMAT:PATH?options; raises UserError for a line that names nothing readable."""
+def parse_source(text: str, assumed: Mapping[str, str] | None = None) -> Source:
+    """Return the source of a line FORMAT:PATH?options; raises UserError for a line that names nothing readable.
+
+    `assumed` has by role the unit of signals that state none, unless the line's own `assume_unit` says it.
+    """
     name, path, pairs = split_source(text)
     if name not in FORMATS:
         known = ", ".join(f"{known}:" for known in FORMATS)
@@ -68,6 +72,8 @@ def parse_source(text: str) -> Source:
         path += chosen.suffix
         if not os.path.exists(path):
             raise UserError(Fault("--source", text, f"no file or folder {path!r}"))
+    if assumed:
+        options = replace(options, assume_unit={**assumed, **options.assume_unit})
     return Source(name, path, options)
 
 
@@ -89,14 +95,14 @@ def list_recordings(
     seen: set[str] = set()
     for entry in found:
         if isinstance(entry, Recording):
-            entry = _check(entry, seen, required, min_duration_s)
+            entry = _check(replace(entry, reading=source.reading), names, seen, required, min_duration_s)
             seen.add(entry.recording)
         entries.append(entry)
     return entries
 
 
 def _check(
-    entry: Recording, seen: Collection[str], required: Collection[str], min_duration_s: float
+    entry: Recording, names: ChannelNames, seen: Collection[str], required: Collection[str], min_duration_s: float
 ) -> Recording | Refused:
     def refuse(reason: str, detail: str) -> Refused:
         return Refused(entry.source, entry.recording, reason, f"{entry.recording!r}: {detail}", entry.duration_s)
@@ -109,7 +115,7 @@ def _check(
             reason, detail = entry.faults[role]
             return Refused(entry.source, entry.recording, reason, detail, entry.duration_s)
     if missing or not entry.channels:
-        return refuse("missing_channel", f"no signal for {', '.join(missing) or 'any role'}")
+        return refuse("missing_channel", name_missing(missing, entry.signals, names))
     if entry.duration_s < min_duration_s:
         return refuse("too_short", f"{entry.duration_s:g} s; a segment takes {min_duration_s:g} s")
     return entry
