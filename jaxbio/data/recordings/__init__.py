@@ -15,7 +15,7 @@ from jaxbio.config.faults import Fault, UserError
 from jaxbio.data.recordings import numpy_files, synthetic, text, wfdb_records
 from jaxbio.data.recordings.channels import name_missing
 from jaxbio.data.recordings.recording import REASONS, Channel, Recording, RecordingError, Refused
-from jaxbio.data.recordings.source import Options, Source, parse_options, split_source
+from jaxbio.data.recordings.source import Options, Source, parse_assumed, parse_options, split_source
 from jaxbio.data.recordings.subjects import assign_subjects
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Source",
     "assign_subjects",
     "list_recordings",
+    "parse_assumed",
     "parse_source",
 ]
 

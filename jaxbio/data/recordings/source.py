@@ -116,8 +116,15 @@ def _columns(value: str) -> dict[str, str]:
     return {role: unquote(name) for role, _, name in pairs}
 
 
-def parse_assumed(value: str) -> dict[str, str]:
-    """Return {role: unit} of ROLE:UNIT,ROLE:UNIT; raises ValueError for a role or a unit that is not known."""
+def parse_assumed(text: str | None) -> dict[str, str]:
+    """Return {role: unit} of a flag ROLE:UNIT,ROLE:UNIT; raises UserError for a role or a unit that is not known."""
+    try:
+        return _assumed(text) if text else {}
+    except ValueError as error:
+        raise UserError(Fault("--assume_unit", text, str(error))) from None
+
+
+def _assumed(value: str) -> dict[str, str]:
     assumed = _columns(value)
     for role, unit in assumed.items():
         check_assumed(role, unit)
@@ -141,7 +148,7 @@ _PARSERS: dict[str, Callable[[str], object]] = {
     "columns": _columns,
     "missing": _missing,
     "decimal": _decimal,
-    "assume_unit": parse_assumed,
+    "assume_unit": _assumed,
     "glob": unquote,
     "seed": int,
 }
