@@ -191,7 +191,10 @@ def read_windows(blocks: Sequence[Block], settings: Settings, seconds: Seconds) 
 def _read_span(
     recording: Recording, number: int, first: int, last: int, settings: Settings, seconds: Seconds
 ) -> Iterator[Windows]:
-    """Yield windows first..last of a recording; where they cannot be read together, halves down to single ones."""
+    """Yield windows first..last of a recording; where they cannot be read together, halves down to single ones.
+
+    A window of which a file lacks no more than a segment may lack is kept, NaN there.
+    """
     span_s = settings.segment_s * first, min(settings.segment_s * last, recording.duration_s)
     try:
         signals = recording.read(*span_s, settings.channels)
@@ -200,9 +203,12 @@ def _read_span(
             middle = (first + last) // 2
             yield from _read_span(recording, number, first, middle, settings, seconds)
             yield from _read_span(recording, number, middle, last, settings, seconds)
-        else:
+            return
+        rest = error.rest or {}
+        if not rest or max(np.isnan(x_N).mean() for x_N in rest.values()) > settings.max_missing_frac:
             seconds[number, error.reason, str(error)] += settings.segment_s
-        return
+            return
+        signals = rest
     raw = {
         role: _cut(signals[role], recording.channels[role].rate_hz, first, last, settings.segment_s)
         for role in settings.channels

@@ -34,7 +34,12 @@ REASONS: dict[str, str] = {
 
 
 class RecordingError(Exception):
-    """A recording cannot be read: `reason` (a key of REASONS), `file`, and `detail` in words."""
+    """A recording cannot be read: `reason` (a key of REASONS), `file`, and `detail` in words.
+
+    `rest` has by role what of the span could be read, NaN elsewhere, where only some of its files failed.
+    """
+
+    rest: dict[str, np.ndarray] | None = None
 
     def __init__(self, reason: str, file: str, detail: str):
         assert reason in REASONS, reason

@@ -94,7 +94,7 @@ def spread_rows(time_s: np.ndarray, clock: Clock) -> np.ndarray:
     gap = np.diff(time_s[starts]) > passed_s + clock.tick_s + clock.gap_s
     edges = np.concatenate([[0], change[gap], [len(time_s)]])
     offset_s = time_s - rows / clock.rate_hz
-    width = 2 * int(0.5 * _SMOOTHED_TICKS * clock.tick_s * clock.rate_hz) + 1
+    width = max(1, round(_SMOOTHED_TICKS * clock.tick_s * clock.rate_hz))
     for first, stop in zip(edges[:-1], edges[1:]):
         run_s = offset_s[first:stop]
         if len(run_s) <= width:
@@ -102,7 +102,7 @@ def spread_rows(time_s: np.ndarray, clock: Clock) -> np.ndarray:
         else:
             total = np.append(0.0, np.cumsum(run_s - run_s[0]))
             mean_s = (total[width:] - total[:-width]) / width + run_s[0]
-            run_s[:] = np.pad(mean_s, (width // 2, width // 2), mode="edge")
+            run_s[:] = np.pad(mean_s, (width // 2, width - 1 - width // 2), mode="edge")
     return np.maximum.accumulate(offset_s + rows / clock.rate_hz)
 
 

@@ -20,8 +20,12 @@ _SEEN = 64  # lines that decide how a table is written
 _TAIL = 2**16  # bytes at the end that are looked at for the last time stamp
 _MOST_ROWS = 2**27  # 12 days at 125 Hz: text cannot be sought, so its columns are held whole
 _WRONG_FRAC = 0.1  # of the first rows: more wrong cells make it another kind of file
-# Tried in this order, the first of the best counts: a comma is a delimiter before it is a decimal mark.
-_DIALECTS = tuple(Dialect(mark, decimal) for decimal in ".," for mark in (",", ";", "\t", " ", ""))
+# Tried in this order, the first of the best counts: a comma is a delimiter before it is a decimal mark, and both only
+# where quotes tell them apart.
+_DIALECTS = (
+    *(Dialect(mark, ".") for mark in (",", ";", "\t", " ", "")),
+    *(Dialect(mark, ",") for mark in (";", "\t", " ", "", ",")),
+)
 _POSIX_S = (9e8, 4.2e9)  # 1998 to 2103: what begins a file of the Empatica kind
 
 
@@ -196,6 +200,8 @@ def _read_header(body: bytes, dialect: Dialect) -> _Header:
         # Names of several words in a table whose columns are set apart by more than one blank.
         wide = re.split(r"\t|\s{2,}", sample.split(b"\n")[rows.line_R[0]].decode("utf-8", "backslashreplace").strip())
         names = wide if len(wide) == rows.columns else names
+    if rows.columns == len(names) + 1 and _counts(rows.numbers(0)[0][1:]):
+        names = ["", *names]  # R gives row numbers no name
     width = len(names)
     found = [_is_word(Rows(sample, dialect, width), column) for column in range(width)]
     numbers_RC, words_RC = (np.stack(parts, axis=1) for parts in zip(*found))
@@ -203,8 +209,6 @@ def _read_header(body: bytes, dialect: Dialect) -> _Header:
     named = words_RC[0].any() and (not numbers_RC[0].any() or (words_RC[0] & over_numbers_C).any())
     if not named and not _numbers_columns(names, numbers_RC, rows):
         return _Header(tuple(str(number + 1) for number in range(rows.columns)), ("",) * rows.columns, False, 0)
-    if rows.columns == width + 1 and _counts(Rows(sample, dialect).numbers(0)[0][1:]):
-        names = ["", *names]  # R gives row numbers no name
     units = [""] * len(names)
     lines = 1
     if named and len(rows) > 2 and words_RC[1].any() and not numbers_RC[1].any():

@@ -86,13 +86,21 @@ class WfdbReader:
         first_frame = min(first // per_frame[role] for role, (first, _) in spans.items())
         last_frame = min(max(-(-last // per_frame[role]) for role, (_, last) in spans.items()), self.starts[-1])
         segment = bisect_right(self.starts, first_frame) - 1
+        failed: RecordingError | None = None
         while segment < len(self.names) and self.starts[segment] < last_frame:
             start, stop = self.starts[segment], self.starts[segment + 1]
             if self.names[segment] != GAP and start < stop:
                 low, high = max(first_frame, start), min(last_frame, stop)
-                for role, values in self._read_segment(segment, channels, per_frame, low - start, high - start).items():
+                try:
+                    read = self._read_segment(segment, channels, per_frame, low - start, high - start)
+                except RecordingError as error:
+                    failed, read = failed or error, {}
+                for role, values in read.items():
                     _place(values, low * per_frame[role], samples[role], spans[role][0])
             segment += 1
+        if failed is not None:
+            failed.rest = samples if len(self.names) > 1 else None
+            raise failed
         return samples
 
     def _read_segment(
