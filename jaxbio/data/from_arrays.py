@@ -108,7 +108,7 @@ class _Faults:
     found: dict[tuple[str, str], list[tuple[str, object]]] = field(default_factory=dict)
 
     def add(self, name: str, value: object, remedy: str, of: str = "") -> None:
-        """Add a fault of the argument `name`; of several with one remedy in `of` (ppg) the first and a count are said."""
+        """Add a fault of the argument `name`; of several with one remedy `of` ppg the first and how many."""
         self.found.setdefault((of or name, remedy), []).append((name, value))
 
     def extend(self, faults: Iterator[Fault]) -> None:
@@ -156,7 +156,7 @@ def _count_recordings(signals: Mapping[str, Any], lists: Mapping[str, Any], faul
     return 0
 
 
-def _check_rates(signals: Mapping[str, Any], rate_hz: Any, faults: _Faults) -> dict[str, float]:
+def _check_rates(signals: Mapping[str, Any], rate_hz: Any, faults: _Faults) -> dict[str, Any]:
     rates = {role: rate_hz.get(role) if isinstance(rate_hz, Mapping) else rate_hz for role in signals}
     for role, rate in rates.items():
         if not _is_rate(rate):
@@ -198,9 +198,7 @@ def _as_signal(role: str, number: int, signal: Any, faults: _Faults) -> np.ndarr
     return np.ma.filled(array.astype(np.float32), np.nan)
 
 
-def _check_durations(
-    arrays: Sequence[Mapping[str, np.ndarray]], rates: Mapping[str, float], faults: _Faults
-) -> None:
+def _check_durations(arrays: Sequence[Mapping[str, np.ndarray]], rates: Mapping[str, float], faults: _Faults) -> None:
     """Find recordings whose signals last unlike times, among those whose signals and rates are right."""
     for number, signals in enumerate(arrays):
         if not all(_is_rate(rates[role]) and signal.size for role, signal in signals.items()):

@@ -163,8 +163,8 @@ class Store:
         return segment_NCT
 
     def __repr__(self) -> str:
-        channels = ", ".join(self.channels)
-        return f"Store({str(self.path)!r}: {self.rows:,} segments of {self.segment_s:g} s at {self.rate_hz:g} Hz, {channels})"
+        segments = f"{self.rows:,} segments of {self.segment_s:g} s at {self.rate_hz:g} Hz"
+        return f"Store({str(self.path)!r}: {segments}, {', '.join(self.channels)})"
 
     def check(self, config: ConfigDict) -> None:
         """Refuse a store that was prepared for another model: rate, length and channels must be the recipe's.

@@ -26,9 +26,9 @@ def score(
 ) -> dict[str, Any]:
     """Return the quality of signals and every term of it, by both variants: floats, or arrays (B,) for (B, T) input.
 
-    Each signal is (T,) or (B, T), any unit, NaN or masked where missing, from 5 s up, at rate_hz (one number, or one by name);
-    all span the same time. Signals longer than 30 s are scored in whole windows of 30 s, shorter ones whole, and the
-    mean over windows is returned; what remains behind the last window is not looked at. Keys are the columns of
+    Each signal is (T,) or (B, T), any unit, NaN or masked where missing, from 5 s up, at rate_hz (one number, or one by
+    name); all span the same time. Signals longer than 30 s are scored in whole windows of 30 s, shorter ones whole,
+    and the mean over windows is returned; what remains behind the last window is not looked at. Keys are the columns of
     `segments.measure`; `kept_frac` is the share of windows preparation would keep.
 
     Raises UserError for no signal, unlike durations or rows, less than 5 s, or a rate that is not positive.

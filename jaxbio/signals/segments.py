@@ -150,7 +150,9 @@ def _score_channel(
     rho_B = templates.mean_fit(fit_J, beats)
     lost_frac_B = filters.share(bad_BN)
     cells = disturbances.count_cells(duration_s)
-    lost_BK, pinned_BK = (disturbances.cells_of(flag_BN, cells) for flag_BN in (gaps.broken_BN | gaps.clipped_BN, gaps.pinned_BN))
+    lost_BK, pinned_BK = (
+        disturbances.cells_of(flag_BN, cells) for flag_BN in (gaps.broken_BN | gaps.clipped_BN, gaps.pinned_BN)
+    )
     artefact_BK = disturbances.find_artefacts(analysed_BT, lost_BK, pinned_BK, beats, fit_J, duration_s)
     terms = {
         "missing_frac": filters.share(gaps.missing_BN),

@@ -122,7 +122,9 @@ def unit_of(role: str, unit: str, file: str, assumed: Mapping[str, str]) -> tupl
         return ARBITRARY, 1.0
     if role not in _UNITS and role != "ppg":
         return unit, 1.0
-    raise RecordingError("unknown_unit", file, f"{role} in {unit!r}; if that is a known unit, say assume_unit={role}:UNIT")
+    raise RecordingError(
+        "unknown_unit", file, f"{role} in {unit!r}; if that is a known unit, say assume_unit={role}:UNIT"
+    )
 
 
 def check_assumed(role: str, unit: str) -> None:

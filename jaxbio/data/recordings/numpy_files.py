@@ -59,7 +59,9 @@ class ArrayReader:
 
     def read(self, channels: Mapping[str, Channel], start_s: float, stop_s: float) -> dict[str, np.ndarray]:
         """Return the samples of `channels` (by role), as Recording.read does."""
-        return {role: self._signal(channel, *sample_span(channel, start_s, stop_s)) for role, channel in channels.items()}
+        return {
+            role: self._signal(channel, *sample_span(channel, start_s, stop_s)) for role, channel in channels.items()
+        }
 
     def _signal(self, channel: Channel, first: int, last: int) -> np.ndarray:
         if _is_archive(self.path):

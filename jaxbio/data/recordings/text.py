@@ -31,7 +31,7 @@ _COUNTED_ROWS = 16  # so many rows that count up by one are row numbers
 
 
 def list_files(source: Source, channel_names: Mapping[str, Sequence[str]]) -> Iterator[Recording | Refused]:
-    """Yield the text files below the source's path; raises UserError where neither they nor the source state a clock."""
+    """Yield the text files below the source's path; raises UserError where neither they nor it state a clock."""
     clocks, without = source.options.rate_hz is not None or source.options.time is not None, 0
     for found in find_files(source, lambda name: name.lower().endswith(_SUFFIXES)):
         if isinstance(found, Refused):

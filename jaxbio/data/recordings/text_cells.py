@@ -20,7 +20,7 @@ _MISSING = (
     *("invalid", "error", "off", "inop", "no data", "nodata", "#n/a", "n/d", "nd"),
 )
 # not-a-number as C libraries print it, a row of dashes and the like, a fault of a spreadsheet (#N/A, #VALUE!, #DIV/0!)
-_MISSING_MARKS = r"^(?:[-+]?nan(?:\(\w*\))?|[-+]?1\.#\w+|[-–—?.*_~=]+|#[a-z/]+[0-9]*[!?/]?[0-9]*!?)$"
+_MISSING_MARKS = r"^(?:[-+]?nan(?:\(\w*\))?|[-+]?1\.#\w+|[-?.*_~=\x{2013}\x{2014}]+|#[a-z/]+[0-9]*[!?/]?[0-9]*!?)$"
 _CLOCK = r"^(?:\d+:)?\d+:\d+(?:\.\d*)?$"
 _DATETIME = (
     r"^(?P<year>\d{4})[-/](?P<month>\d{1,2})[-/](?P<day>\d{1,2})"
@@ -89,7 +89,9 @@ class Rows:
         """Return (bool, R) which rows have `column`, and hold nothing behind the last column of the table."""
         behind_R = self.cells_R > self.columns
         if behind_R.any():
-            after_M = np.append(self._start_M, len(self._byte_N))[np.minimum(self._first_R + self.columns, len(self._start_M))]
+            after_M = np.append(self._start_M, len(self._byte_N))[
+                np.minimum(self._first_R + self.columns, len(self._start_M))
+            ]
             rest_R = self._content_N[self._stop_R] > self._content_N[np.minimum(after_M, self._stop_R)]
             behind_R &= rest_R
         return (self.cells_R > column) & ~behind_R
@@ -125,7 +127,7 @@ class Rows:
         return self._checked(column, *read_numbers(self.cells(column), self._dialect))
 
     def times(self, column: int, unit: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return a column's time stamps in s (float64; POSIX of a datetime; NaN where wrong) and where they are wrong."""
+        """Return a column's time stamps in s (float64; POSIX of a datetime; NaN where wrong), and where that is."""
         return self._checked(column, *read_times(self.cells(column), unit, self._dialect))
 
     def _checked(self, column: int, value_R: np.ndarray, wrong_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -4,6 +4,7 @@ Stamps are seconds. A clock coarser than the samples (whole seconds, or one stam
 stamp; those rows lie evenly, at the rate that the stamps show together.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +32,7 @@ class Clock:
 
 
 def find_wrong_stamps(time_s: np.ndarray) -> np.ndarray:
-    """Return (bool) which stamps are missing, stand out between neighbours that rise, or are earlier than those before."""
+    """Return (bool) which stamps are missing, stand out between neighbours that rise, or fall behind others."""
     wrong_R = ~np.isfinite(time_s)
     at = np.flatnonzero(~wrong_R)
     falls = np.flatnonzero(np.diff(time_s[at]) < 0.0)
@@ -95,7 +96,7 @@ def spread_rows(time_s: np.ndarray, clock: Clock) -> np.ndarray:
     edges = np.concatenate([[0], change[gap], [len(time_s)]])
     offset_s = time_s - rows / clock.rate_hz
     width = max(1, round(_SMOOTHED_TICKS * clock.tick_s * clock.rate_hz))
-    for first, stop in zip(edges[:-1], edges[1:]):
+    for first, stop in itertools.pairwise(edges):
         run_s = offset_s[first:stop]
         if len(run_s) <= width:
             run_s[:] = run_s.mean()

@@ -16,7 +16,7 @@ import pyarrow as pa
 from jaxbio.data.recordings.recording import RecordingError
 from jaxbio.data.recordings.regular_files import check_written, open_regular, size_of
 
-_BLOCK = 2**21  # bytes
+_BLOCK = 2**20  # bytes
 _LONGEST_LINE = 2**16  # bytes; a longer line is no table's
 # Numbers in text shrink to a third or a tenth under gzip, a constant to a hundredth; past this it is a bomb.
 _LARGEST_RATIO, _ALWAYS_UNPACKED = 200, 64 * 2**20
@@ -77,4 +77,6 @@ def faults_named(path: str) -> Iterator[None]:
     try:
         yield
     except (OSError, EOFError, zlib.error, pa.ArrowInvalid) as error:
-        raise RecordingError("unreadable_file", path, (str(error) or type(error).__name__).splitlines()[0][:200]) from error
+        raise RecordingError(
+            "unreadable_file", path, (str(error) or type(error).__name__).splitlines()[0][:200]
+        ) from error

@@ -20,7 +20,7 @@ _MOST_QUOTED = 1000  # wrong cells whose text is kept, a column
 
 @dataclass(frozen=True)
 class Stamps:
-    """The column of time stamps, its unit, the clock of its rows, and columns in rows of their own, with their clocks."""
+    """The column of time stamps, its unit, the clock of its rows, and columns in rows of their own (column, clock)."""
 
     column: int
     unit: str
@@ -85,7 +85,9 @@ def _load(
         if reader.stamps is not None:
             return _on_grid(reader, reader.stamps, columns, wanted)
         rows = np.arange(reader.table.rows)
-        return {column: (columns.values[column], _wrong(reader, columns, column, rows / rate)) for column, rate in wanted}
+        return {
+            column: (columns.values[column], _wrong(reader, columns, column, rows / rate)) for column, rate in wanted
+        }
     except RecordingError as error:
         return error
 

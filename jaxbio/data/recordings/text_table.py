@@ -80,9 +80,7 @@ def scan_table(path: str, decimal: str | None = None, missing: Sequence[str] = (
         raise RecordingError("not_a_recording", path, "the lines are no table of two rows or more")
     if rows > _MOST_ROWS:
         raise RecordingError("unreadable_file", path, f"more than {_MOST_ROWS:,} rows: split it")
-    table = Table(
-        header.names, header.units, header.named, dialect, preface + header_lines, rows, rate_hz, start_time
-    )
+    table = Table(header.names, header.units, header.named, dialect, preface + header_lines, rows, rate_hz, start_time)
     _check_shape(table, head, path)
     return Scan(table, head, Rows(tail, dialect, columns))
 
@@ -129,7 +127,11 @@ def _choose_dialect(body: bytes, mark: str, decimal: str | None, path: str) -> D
     sample = b"\n".join(lines) + b"\n"
     found = [dialect for dialect in _DIALECTS if decimal in (None, dialect.decimal) and mark in ("", dialect.delimiter)]
     # A delimiter stands in most lines behind the header.
-    held = [one for one in found if np.mean([one.delimiter.encode() in _bare(line, one) for line in lines[1:] or lines]) > 0.5]
+    held = [
+        one
+        for one in found
+        if np.mean([one.delimiter.encode() in _bare(line, one) for line in lines[1:] or lines]) > 0.5
+    ]
     if not held:
         return found[0] if found else Dialect(mark or ",", decimal or ".")
     dialect = max(held, key=lambda one: _share_understood(sample, one))  # of equals the first

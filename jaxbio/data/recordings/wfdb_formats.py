@@ -1,7 +1,7 @@
 """The storage formats of WFDB signal files, as signal(5) defines them: from bytes to integers.
 
-    storage = STORAGES["212"]
-    digital = storage.unpack(byte_N)[:count]
+storage = STORAGES["212"]
+digital = storage.unpack(byte_N)[:count]
 """
 
 from collections.abc import Callable

@@ -181,9 +181,7 @@ def _read_flac(path: str, members: Sequence[Signal], first: int, stop: int) -> d
         flac.seek(begin)
         # libsndfile fails on blocks of more than 2**24 values.
         at_once = max(1, 2**22 // len(members))
-        blocks = [
-            flac.read(min(at_once, end - at), dtype="int32", always_2d=True) for at in range(begin, end, at_once)
-        ]
+        blocks = [flac.read(min(at_once, end - at), dtype="int32", always_2d=True) for at in range(begin, end, at_once)]
     digital_TC = np.concatenate([np.zeros((0, len(members)), np.int32), *blocks]) >> 32 - bits
     return {signal.index: digital_TC[:, channel] for channel, signal in enumerate(members)}
 

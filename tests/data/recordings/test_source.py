@@ -28,8 +28,15 @@ def test_source_line_with_every_option(tmp_path):
     assert parse_source(text) == Source(
         "csv",
         str(tmp_path),
-        Options(rate_hz=62.5, time=("Time [s]", "ms"), columns={"ppg": "G", "ecg": "Lead,II"}, glob="*/PPG*.csv",
-            missing=("-999", "lead, off"), decimal=",", assume_unit={"ecg": "uV"}),
+        Options(
+            rate_hz=62.5,
+            time=("Time [s]", "ms"),
+            columns={"ppg": "G", "ecg": "Lead,II"},
+            glob="*/PPG*.csv",
+            missing=("-999", "lead, off"),
+            decimal=",",
+            assume_unit={"ecg": "uV"},
+        ),
     )
     assert parse_source(text).name == f"csv:{tmp_path.name}"
 

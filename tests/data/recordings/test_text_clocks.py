@@ -115,7 +115,9 @@ def test_two_equal_stamps_among_many_are_one_sample_their_mean(tmp_path):
 def test_two_rates_in_one_table_are_read_each_on_its_own_stamps(tmp_path, query):
     ecg_s, ppg_s = np.arange(3100) / 100, np.arange(992) / 32 + 0.0013
     ecg, ppg = np.sin(2 * np.pi * 3 * ecg_s), np.sin(2 * np.pi * 1.2 * ppg_s)
-    lines = [(t, f"{t:.4f},{v:.5f},") for t, v in zip(ecg_s, ecg)] + [(t, f"{t:.4f},,{v:.5f}") for t, v in zip(ppg_s, ppg)]
+    lines = [(t, f"{t:.4f},{v:.5f},") for t, v in zip(ecg_s, ecg)] + [
+        (t, f"{t:.4f},,{v:.5f}") for t, v in zip(ppg_s, ppg)
+    ]
     (tmp_path / "t.csv").write_text("t,ECG,PPG\n" + "\n".join(line for _, line in sorted(lines)) + "\n")
     recording = one(tmp_path, query)
     rates = {role: channel.rate_hz for role, channel in recording.channels.items()}

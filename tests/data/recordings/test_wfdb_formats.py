@@ -66,7 +66,9 @@ def write_by_hand(folder, fmt, frames=1501, per_frame=(1, 2), offset=0, gains=(2
         data = encode(np.concatenate(signals, axis=1), fmt)
     (folder / "r.dat").write_bytes(bytes(offset) + data)
     lines = [f"r 2 125 {frames}"]
-    for name, unit, count, gain, baseline, first in zip(("II", "PLETH"), ("mV", "NU"), per_frame, gains, baselines, initial):
+    for name, unit, count, gain, baseline, first in zip(
+        ("II", "PLETH"), ("mV", "NU"), per_frame, gains, baselines, initial
+    ):
         lines.append(f"r.dat {fmt}x{count}+{offset} {gain}({baseline})/{unit} 16 0 {first} 0 0 {name}")
     (folder / "r.hea").write_text("\n".join(lines) + "\n")
     return [signal.reshape(-1) for signal in signals]
@@ -80,7 +82,9 @@ def test_every_format_gives_what_was_packed_and_what_wfdb_gives(tmp_path, fmt, o
     theirs = wfdb.rdrecord(str(tmp_path / "r"), smooth_frames=False).e_p_signal
     for signal, (role, gain, baseline) in enumerate((("ecg", 200.0, 7), ("ppg", -12.5, -3))):
         ours = recording.read(0.0, recording.duration_s, [role])[role]
-        packed = np.where(digital[signal] == -LIMITS[fmt] - 1, np.nan, digital[signal]) if fmt != "8" else digital[signal]
+        packed = (
+            np.where(digital[signal] == -LIMITS[fmt] - 1, np.nan, digital[signal]) if fmt != "8" else digital[signal]
+        )
         np.testing.assert_allclose(ours, ((packed - baseline) / gain).astype(np.float32), rtol=1e-6, atol=1e-6)
         np.testing.assert_allclose(ours, theirs[signal].astype(np.float32), rtol=1e-6, atol=1e-6)
         for start_s, stop_s in ((1.0, 2.0), (3.96, 5.008), (11.0, 12.008)):  # groups cut at either end
@@ -144,7 +148,9 @@ def test_unused_bits_of_format_311_say_nothing(tmp_path):
 def test_format_8_keeps_its_sum_from_the_beginning_of_a_long_file(tmp_path):
     difference = np.random.default_rng(2).integers(-9, 10, 3_000_000).astype("i1")
     difference.tofile(tmp_path / "r.dat")
-    (tmp_path / "r.hea").write_text("r 2 500 1500000\n" + "".join(f"r.dat 8 1/mV 12 0 5 0 0 {n}\n" for n in ("II", "V")))
+    (tmp_path / "r.hea").write_text(
+        "r 2 500 1500000\n" + "".join(f"r.dat 8 1/mV 12 0 5 0 0 {n}\n" for n in ("II", "V"))
+    )
     (recording,) = list_recordings(parse_source(f"wfdb:{tmp_path}"), NAMES)
     ecg = recording.read(2990.0, 3000.0, ["ecg"])["ecg"]
     np.testing.assert_array_equal(ecg, 5 + np.cumsum(difference[0::2].astype(int))[-5000:])

@@ -86,9 +86,15 @@ def test_records_of_any_name_read(tmp_path, name, fmt):
 
 
 SIGNAL_LINES = {
-    "a comma behind the name (BIDMC)": ("r.dat {fmt} 200/mV 16 0 0 0 0 II,", "r.dat {fmt} 50(-30)/NU 16 0 0 0 0 PLETH,"),
+    "a comma behind the name (BIDMC)": (
+        "r.dat {fmt} 200/mV 16 0 0 0 0 II,",
+        "r.dat {fmt} 50(-30)/NU 16 0 0 0 0 PLETH,",
+    ),
     "a negative block size": ("r.dat {fmt} 200/mV 16 0 0 0 -512 II", "r.dat {fmt} 50(-30)/NU 16 0 0 0 -512 PLETH"),
-    "checksums, blanks and tabs": ("r.dat  {fmt} 200/mV 12 0 -5 -22131 0   II ", "r.dat\t{fmt} 50(-30)/NU 16 0 0 7 0\tPLETH"),
+    "checksums, blanks and tabs": (
+        "r.dat  {fmt} 200/mV 12 0 -5 -22131 0   II ",
+        "r.dat\t{fmt} 50(-30)/NU 16 0 0 7 0\tPLETH",
+    ),
     "every modifier": ("r.dat {fmt}x1:0+0 200.0/mV 16 0 0 0 0 II", "r.dat {fmt}x1:0+0 5e1(-30)/NU 16 0 0 0 0 PLETH"),
     "the baseline is the ADC's zero": ("r.dat {fmt} 0 16 0 0 0 0 II", "r.dat {fmt} 50/NU 16 -30 0 0 0 PLETH"),
 }
@@ -129,7 +135,9 @@ def test_headers_in_other_encodings_read_alike(tmp_path, case):
     check(one(tmp_path), digital)
 
 
-@pytest.mark.parametrize("null", ["~ 0 200/mmHg 12 0 0 0 0 ABP", "r.dat 0 200/mmHg 12 0 0 0 0 ABP", "~ 16 1/mmHg 12 0 0 0 0 ABP"])
+@pytest.mark.parametrize(
+    "null", ["~ 0 200/mmHg 12 0 0 0 0 ABP", "r.dat 0 200/mmHg 12 0 0 0 0 ABP", "~ 16 1/mmHg 12 0 0 0 0 ABP"]
+)
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_null_signals_are_not_there_and_cost_no_other(tmp_path, null, place):
     lines = [ECG, PPG]
