@@ -252,4 +252,5 @@ def _why_nothing(plan: Plan, parts: Sequence[Part]) -> str:
     for outcome in outcomes:
         seconds[outcome.outcome] = seconds.get(outcome.outcome, 0.0) + outcome.seconds
     listed = ", ".join(f"{name} {spent:.0f} s" for name, spent in sorted(seconds.items()) if name != KEPT)
-    return f"look at one recording with tools/look.py; rejected: {listed or 'nothing was found'}"
+    example = next((f"; for example {outcome.detail}" for outcome in outcomes if outcome.detail), "")
+    return f"look at one recording with tools/look.py; rejected: {listed or 'nothing was found'}{example}"

@@ -26,8 +26,8 @@ from jaxbio.data.recordings.text_table import Scan, Table, scan_table
 _SUFFIXES = tuple(suffix + packed for suffix in (".csv", ".txt", ".tsv") for packed in ("", ".gz"))
 _NO_CLOCK = "text states no sampling rate: add ?rate_hz=125, or ?time=NAME:s (or ms, datetime)"
 _WRONG_FRAC = 0.1  # of the first cells of a column: more that are no numbers make it no signal
-_OWN_FRAC = 0.1  # of the first rows: a column that lacks so many while another has them has a rate of its own
-_COUNTED_ROWS = 16  # so many rows that count up by one are row numbers
+_OWN_FRAC = 0.1  # of the first rows: a column that lacks more may have a rate of its own
+_COUNTED_ROWS = 16  # so many rows show a rule: that they count up by one, or that a column fills every fourth
 
 
 def list_files(source: Source, channel_names: Mapping[str, Sequence[str]]) -> Iterator[Recording | Refused]:
@@ -51,47 +51,49 @@ def _recording(source: Source, path: str, channel_names: Mapping[str, Sequence[s
     options = source.options
     scan = scan_table(path, options.decimal, options.missing)
     table = scan.table
-    time = _time_column(source, table, path)
-    rate_hz = options.rate_hz or table.rate_hz
-    if time is None and rate_hz is None:
-        raise RecordingError("bad_rate", path, _NO_CLOCK)
     values = [scan.head.numbers(column)[0] for column in range(len(table.names))]
     if not any(np.isfinite(value_R).any() for value_R in values):
         raise RecordingError("not_a_recording", path, "no column holds numbers")
-    labels = [split_unit(label) for label in table.names]
-    units = [unit or below for (_, unit), below in zip(labels, table.units)]
-    rates_hz, stamps, start_time = [rate_hz or 0.0] * len(labels), None, table.start_time
-    if time is None:
-        duration_s = check_clock(rates_hz[0], table.rows, path)
+    stamps, rate_hz = _time_column(source, table, path), options.rate_hz or table.rate_hz
+    if stamps is not None:
+        clock, own, span_s, start_time = _clock_of_stamps(scan, stamps, values, path)
+    elif rate_hz is not None:
+        clock, own, span_s, start_time = Clock(rate_hz), _clocks_among_rows(values, rate_hz), 0.0, table.start_time
     else:
-        rates_hz, stamps, span_s, start_time = _stamps(scan, time, values, rate_hz, path)
-        duration_s = 0.0
-    stated = [Stated(name, unit, rate) for (name, _), unit, rate in zip(labels, units, rates_hz)]
+        raise RecordingError("bad_rate", path, _NO_CLOCK)
+    labels = [split_unit(label) for label in table.names]
+    # On stamps a given rate is that of every signal's grid.
+    given_hz = rate_hz if stamps is not None else None
+    stated = [
+        Stated(name, unit or below, given_hz or own.get(column, clock).rate_hz)
+        for column, ((name, unit), below) in enumerate(zip(labels, table.units, strict=True))
+    ]
     channels, faults = make_channels(stated, channel_names, path, options.assume_unit)
     for role in list(channels):
         if fault := _column_fault(scan, channels[role], role, path):
             faults[role] = fault
             del channels[role]
+    duration_s = check_clock(clock.rate_hz, table.rows, path)
     if stamps is not None:
-        fastest_hz = max([channel.rate_hz for channel in channels.values()], default=stamps.clock.rate_hz)
+        fastest_hz = max([channel.rate_hz for channel in channels.values()], default=clock.rate_hz)
         duration_s = check_clock(fastest_hz, int(span_s * fastest_hz + 1e-6) + 1, path)
     name = recording_name(source, path, _SUFFIXES)
     subject, known = subject_of(source.folder, name)
-    reader = TextReader(path, table, stamps, duration_s)
+    reader = TextReader(path, table, clock, tuple(own.items()), stamps, duration_s)
     signals = tuple(label for (label, _), value_R in zip(labels, values) if label and np.isfinite(value_R).any())
     return Recording(
         source.name, subject, known, name, duration_s, start_time, channels, reader, faults, signals=signals
     )
 
 
-def _time_column(source: Source, table: Table, path: str) -> tuple[int, str] | None:
+def _time_column(source: Source, table: Table, path: str) -> Stamps | None:
     if source.options.time is None:
         return None
     name, unit = source.options.time
     column = next((column for column, found in enumerate(table.names) if same_name(found) == same_name(name)), None)
     if column is None:
         raise RecordingError("bad_time", path, f"has no column {name!r}; it has {', '.join(map(repr, table.names))}")
-    return column, unit
+    return Stamps(column, unit)
 
 
 def _column_fault(scan: Scan, channel: Channel, role: str, path: str) -> tuple[str, str] | None:
@@ -109,11 +111,11 @@ def _column_fault(scan: Scan, channel: Channel, role: str, path: str) -> tuple[s
     return None
 
 
-def _stamps(
-    scan: Scan, time: tuple[int, str], values: Sequence[np.ndarray], rate_hz: float | None, path: str
-) -> tuple[list[float], Stamps, float, float | None]:
-    """Return rates by column, how stamps are read, the seconds from first row to last, and the POSIX start."""
-    column, unit = time
+def _clock_of_stamps(
+    scan: Scan, stamps: Stamps, values: Sequence[np.ndarray], path: str
+) -> tuple[Clock, dict[int, Clock], float, float | None]:
+    """Return the rows' clock, those of columns in rows of their own, seconds from first row to last, POSIX start."""
+    column, unit = stamps
     head_s, tail_s = scan.head.times(column, unit)[0], scan.tail.times(column, unit)[0]
     right_R = ~find_wrong_stamps(head_s)
     wrong_R = ~right_R & scan.head.filled_R
@@ -123,27 +125,36 @@ def _stamps(
         raise RecordingError("bad_time", path, f"line {scan.table.skipped + scan.head.line_R[row] + 1}: {detail}")
     clock = find_clock(head_s[right_R]) if right_R.any() else None
     tail_s = tail_s[~find_wrong_stamps(tail_s)]
-    if clock is None or not len(tail_s):
+    span_s = span_of(head_s[right_R], tail_s, clock) if clock is not None and len(tail_s) else 0.0
+    if clock is None or not 0.0 < span_s < np.inf:
         raise RecordingError("bad_time", path, "the time stamps do not advance")
-    span_s = span_of(head_s[right_R], tail_s, clock)
-    if not 0.0 < span_s < np.inf:
-        raise RecordingError("bad_time", path, "the time stamps do not advance")
-    own = _clocks_of_own(values, column, head_s, right_R)
-    rates_hz = [rate_hz or own.get(number, clock).rate_hz for number in range(len(values))]
-    start_time = float(head_s[right_R][0]) if unit == "datetime" else None
-    return rates_hz, Stamps(column, unit, clock, tuple(own.items())), span_s, start_time
+    own = {}
+    for number in _columns_of_own(values, column):
+        found = find_clock(head_s[right_R & np.isfinite(values[number])])
+        if found is not None:
+            own[number] = found
+    return clock, own, span_s, float(head_s[right_R][0]) if unit == "datetime" else None
 
 
-def _clocks_of_own(
-    values: Sequence[np.ndarray], time_column: int, head_s: np.ndarray, right_R: np.ndarray
-) -> dict[int, Clock]:
-    """Return column -> clock of the signals that lie in rows of their own, as where two rates share a table."""
+def _columns_of_own(values: Sequence[np.ndarray], time_column: int) -> list[int]:
+    """Return the columns whose signals lie in rows of their own, as where two rates share a table.
+
+    Those lack most rows; or many, and stand where the others of the kind do not.
+    """
     there = {number: np.isfinite(value_R) for number, value_R in enumerate(values) if number != time_column}
-    there = {number: there_R for number, there_R in there.items() if there_R.any()}
-    held_R = np.sum(list(there.values()), axis=0) if there else np.zeros(len(head_s))
+    lacking = {number: there_R for number, there_R in there.items() if _OWN_FRAC < 1.0 - there_R.mean() < 1.0}
+    held_R = np.sum(list(lacking.values()), axis=0)
+    alone = {number: (held_R[there_R] == 1).mean() for number, there_R in lacking.items()}
+    together = len(lacking) > 1
+    return [n for n, there_R in lacking.items() if there_R.mean() < 0.5 or (together and alone[n] > 0.5)]
+
+
+def _clocks_among_rows(values: Sequence[np.ndarray], rate_hz: float) -> dict[int, Clock]:
+    """Return column -> clock of the signals that stand in every second, third ... row of a table without stamps."""
     clocks = {}
-    for number, there_R in there.items():
-        # Lacking where another signal has a value, in many rows.
-        if ((held_R > 0) & ~there_R).mean() > _OWN_FRAC and (clock := find_clock(head_s[right_R & there_R])):
-            clocks[number] = clock
+    for number, value_R in enumerate(values):
+        steps = np.diff(np.flatnonzero(np.isfinite(value_R)))
+        every = int(np.median(steps)) if len(steps) >= _COUNTED_ROWS else 1
+        if every > 1 and (steps == every).mean() > 1.0 - _WRONG_FRAC:
+            clocks[number] = Clock(rate_hz / every)
     return clocks

@@ -184,6 +184,8 @@ def _read_clocks(cells: pa.StringArray) -> np.ndarray:
     """Return seconds of cells written as [hours:]minutes:seconds, NaN of others."""
     text = pc.replace_substring(cells, ",", ".")
     is_clock = pc.match_substring_regex(text, _CLOCK)
+    if not pc.any(is_clock).as_py():
+        return np.full(len(cells), np.nan)
     parts = pc.split_pattern(pc.if_else(is_clock, text, "nan"), ":")
     seconds_R = np.zeros(len(cells))
     for place in range(3):  # hours, minutes, seconds, from the right
@@ -202,6 +204,8 @@ def _read_datetimes(cells: pa.StringArray) -> np.ndarray:
         with contextlib.suppress(pa.ArrowInvalid):
             stamps = pc.cast(pc.cast(cells, kind), pa.int64())
             return np.asarray(stamps.to_numpy(zero_copy_only=False), np.float64) * 1e-6
+    if not pc.any(pc.match_substring_regex(cells, r"^\d{4}[-/]\d")).as_py():
+        return np.full(len(cells), np.nan)
     found = pc.extract_regex(pc.replace_substring(cells, ",", "."), _DATETIME)
     part = {field.name: _part(found, field.name) for field in found.type}
     month = (part["year"] - 1970).astype("M8[Y]").astype("M8[M]") + (part["month"] - 1).astype("m8[M]")

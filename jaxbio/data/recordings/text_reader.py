@@ -7,6 +7,7 @@ import functools
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,22 +19,24 @@ from jaxbio.data.recordings.text_table import Table, read_rows
 _MOST_QUOTED = 1000  # wrong cells whose text is kept, a column
 
 
-@dataclass(frozen=True)
-class Stamps:
-    """The column of time stamps, its unit, the clock of its rows, and columns in rows of their own (column, clock)."""
+class Stamps(NamedTuple):
+    """The column of time stamps, and its unit (one of `source.TIME_UNITS`)."""
 
     column: int
     unit: str
-    clock: Clock
-    own: tuple[tuple[int, Clock], ...] = ()
 
 
 @dataclass(frozen=True)
 class TextReader:
-    """Reads one text file; text cannot be sought, so the file last read is kept."""
+    """Reads one text file; text cannot be sought, so the file last read is kept.
+
+    Rows follow each other by `clock` or by `stamps`; `own` has (column, its clock) of signals in rows of their own.
+    """
 
     path: str
     table: Table
+    clock: Clock
+    own: tuple[tuple[int, Clock], ...]
     stamps: Stamps | None
     duration_s: float
 
@@ -82,12 +85,9 @@ def _load(
     """Return column -> its signal, whole, at its rate, and what is wrong in it; or why the file cannot be read."""
     try:
         columns = _parse(reader, sorted({column for column, _ in wanted}))
-        if reader.stamps is not None:
-            return _on_grid(reader, reader.stamps, columns, wanted)
-        rows = np.arange(reader.table.rows)
-        return {
-            column: (columns.values[column], _wrong(reader, columns, column, rows / rate)) for column, rate in wanted
-        }
+        right_R, place_R = _place_rows(reader, columns)
+        signals = {column: _on_grid(reader, columns, column, rate_hz, right_R, place_R) for column, rate_hz in wanted}
+        return {column: (signal, _wrong(reader, columns, column, place_R)) for column, signal in signals.items()}
     except RecordingError as error:
         return error
 
@@ -159,29 +159,33 @@ def _wrong(reader: TextReader, columns: _Columns, column: int, place_R: np.ndarr
     return Wrong(place_R[[row for row, _ in cells]], tuple(faults))
 
 
-def _on_grid(reader: TextReader, stamps: Stamps, columns: _Columns, wanted: Sequence[tuple[int, float]]) -> Loaded:
-    """Return column -> its signal on the regular grid that begins with the first stamp, and what is wrong in it."""
+def _place_rows(reader: TextReader, columns: _Columns) -> tuple[np.ndarray, np.ndarray]:
+    """Return which rows have a right time (bool), and where all lie, in s from the first.
+
+    A row without a right stamp lies where the one before it does, and is noted as wrong.
+    """
+    if reader.stamps is None:
+        return np.ones(reader.table.rows, bool), np.arange(reader.table.rows) / reader.clock.rate_hz
     right_R = ~find_wrong_stamps(columns.time_s)
     if not right_R.any():
         raise RecordingError("bad_time", reader.path, "no row has a time stamp")
     outliers = np.flatnonzero(~right_R & np.isfinite(columns.time_s))
-    columns.wrong[stamps.column] = np.union1d(columns.wrong[stamps.column], outliers)
-    first_s = columns.time_s[right_R][0]
-    time_s = columns.time_s[right_R] - first_s
-    if stamps.clock.tick_s:
-        time_s = spread_rows(time_s, stamps.clock)
-        time_s -= time_s[0]
-    # A row without a stamp lies where the one before it does.
+    columns.wrong[reader.stamps.column] = np.union1d(columns.wrong[reader.stamps.column], outliers)
+    time_s = columns.time_s[right_R]
+    if reader.clock.tick_s:
+        time_s = spread_rows(time_s, reader.clock)
     place_R = np.zeros(len(right_R))
-    place_R[right_R] = time_s
-    np.maximum.accumulate(place_R, out=place_R)
-    own = dict(stamps.own)
-    loaded = {}
-    for column, rate_hz in wanted:
-        at_s, values, clock = time_s, columns.values[column][right_R], stamps.clock
-        if column in own:
-            there_R = right_R & np.isfinite(columns.values[column])
-            at_s, values, clock = columns.time_s[there_R] - first_s, columns.values[column][there_R], own[column]
-        signal = resample_stamps(at_s, values, rate_hz, round(reader.duration_s * rate_hz), clock.gap_s)
-        loaded[column] = signal, _wrong(reader, columns, column, place_R)
-    return loaded
+    place_R[right_R] = time_s - time_s[0]
+    return right_R, np.maximum.accumulate(place_R)
+
+
+def _on_grid(
+    reader: TextReader, columns: _Columns, column: int, rate_hz: float, right_R: np.ndarray, place_R: np.ndarray
+) -> np.ndarray:
+    """Return a column's signal on the regular grid of rate_hz that begins with the first row."""
+    own, values = dict(reader.own), columns.values[column]
+    if column not in own and reader.stamps is None:
+        return values  # the rows are the grid
+    there_R = right_R & np.isfinite(values) if column in own else right_R
+    samples, clock = round(reader.duration_s * rate_hz), own.get(column, reader.clock)
+    return resample_stamps(place_R[there_R], values[there_R], rate_hz, samples, clock.gap_s)

@@ -17,7 +17,9 @@ from jaxbio.data.recordings.text_cells import Dialect, Rows
 from jaxbio.data.recordings.text_lines import read_blocks
 
 _SEEN = 64  # lines that decide how a table is written
+_HEAD = 2**18  # bytes whose cells decide what a column is, and the rate that stamps show: several whole seconds
 _TAIL = 2**16  # bytes at the end that are looked at for the last time stamp
+_EMPTY = re.compile(rb"\n[ \t\r,;\"']*\n")  # lines that may be no rows
 _MOST_ROWS = 2**27  # 12 days at 125 Hz: text cannot be sought, so its columns are held whole
 _WRONG_FRAC = 0.1  # of the first rows: more wrong cells make it another kind of file
 # Tried in this order, the first of the best counts: a comma is a delimiter before it is a decimal mark, and both only
@@ -26,6 +28,7 @@ _DIALECTS = (
     *(Dialect(mark, ".") for mark in (",", ";", "\t", " ", "")),
     *(Dialect(mark, ",") for mark in (";", "\t", " ", "", ",")),
 )
+_PAIRS = re.compile(rb"[-+]?\d+,\d+(?:,[-+]?\d+,\d+)*")
 _POSIX_S = (9e8, 4.2e9)  # 1998 to 2103: what begins a file of the Empatica kind
 
 
@@ -70,12 +73,12 @@ def scan_table(path: str, decimal: str | None = None, missing: Sequence[str] = (
     body = _without_lines(first, preface)
     dialect = _choose_dialect(body, mark, decimal, path)._replace(missing=tuple(missing))
     header = _read_header(body, dialect)
-    preamble = None if header.named else _read_preamble(Rows(body, dialect, len(header.names)))
+    preamble = None if header.named else _read_preamble(_first_lines(body, _SEEN), dialect, len(header.names))
     start_time, rate_hz, header_lines = preamble or (None, None, header.lines)
     columns = len(header.names)
     rest = _without_lines(body, header_lines)
-    head = Rows(rest, dialect, columns)
-    rows, tail = _count_rows(itertools.chain([head], (Rows(block, dialect, columns) for block in blocks)))
+    head = Rows(rest[: rest.rfind(b"\n", 0, _HEAD) + 1] or rest, dialect, columns)
+    rows, tail = _count_rows(itertools.chain([rest], blocks), dialect, columns)
     if rows < 2:
         raise RecordingError("not_a_recording", path, "the lines are no table of two rows or more")
     if rows > _MOST_ROWS:
@@ -103,6 +106,11 @@ def read_rows(path: str, table: Table) -> Iterator[tuple[int, int, Rows]]:
         raise RecordingError("truncated_file", path, f"has {row} of the {table.rows} rows it was listed with")
 
 
+def _first_lines(block: bytes, count: int) -> bytes:
+    """Return the first lines of a block of whole lines, at most so many."""
+    return b"\n".join(block.split(b"\n", count)[:count]).rstrip(b"\n") + b"\n"
+
+
 def _without_lines(block: bytes, count: int) -> bytes:
     """Return what follows the first `count` lines of a block of whole lines."""
     parts = block.split(b"\n", count)
@@ -123,7 +131,7 @@ def _skip_preface(block: bytes) -> tuple[int, str] | None:
 
 def _choose_dialect(body: bytes, mark: str, decimal: str | None, path: str) -> Dialect:
     """Return how a table is written: the dialect in which most cells are numbers, times or missing."""
-    lines = [line for line in body.split(b"\n", _SEEN)[:_SEEN] if line.strip()]
+    lines = [line for line in _first_lines(body, _SEEN).split(b"\n") if line.strip()]
     sample = b"\n".join(lines) + b"\n"
     found = [dialect for dialect in _DIALECTS if decimal in (None, dialect.decimal) and mark in ("", dialect.delimiter)]
     # A delimiter stands in most lines behind the header.
@@ -134,8 +142,18 @@ def _choose_dialect(body: bytes, mark: str, decimal: str | None, path: str) -> D
     ]
     if not held:
         return found[0] if found else Dialect(mark or ",", decimal or ".")
-    dialect = max(held, key=lambda one: _share_understood(sample, one))  # of equals the first
+    dialect = _best(sample, held)
     return _question_commas(sample, path) if dialect == Dialect(",") and decimal is None else dialect
+
+
+def _best(sample: bytes, dialects: Sequence[Dialect]) -> Dialect:
+    """Return the dialect in which most is understood, of equals the first."""
+    shares: list[float] = []
+    for dialect in dialects:
+        shares.append(_share_understood(sample, dialect))
+        if shares[-1] == 1.0:
+            break
+    return dialects[int(np.argmax(shares))]
 
 
 def _bare(line: bytes, dialect: Dialect) -> bytes:
@@ -144,11 +162,13 @@ def _bare(line: bytes, dialect: Dialect) -> bytes:
 
 
 def _share_understood(sample: bytes, dialect: Dialect) -> float:
-    """Return the share of cells that are numbers, times or missing, in lines as long as the first."""
-    columns = int(Rows(sample, dialect).cells_R[0])
-    rows = Rows(sample, dialect, columns)
-    if not dialect.delimiter and set(",;\t") & set(rows.texts(0)[0]) and _is_word(rows, 0)[1][0]:
+    """Return the share of cells that are numbers, times or missing, behind the first line and in lines as long."""
+    first, _, rest = sample.partition(b"\n")
+    top = Rows(first + b"\n", dialect)
+    if not dialect.delimiter and set(b",;\t") & set(first) and _is_word(top, 0)[1][0]:
         return 0.0  # the header names several columns
+    columns = int(top.cells_R[0])
+    rows = Rows(rest or sample, dialect, columns)
     return float(np.mean([~_is_word(rows, column)[1] for column in range(min(columns, _SEEN))]))
 
 
@@ -166,23 +186,22 @@ def _question_commas(sample: bytes, path: str) -> Dialect:
 
     Whole numbers have no zero in front, and there is no -0. Raises RecordingError where commas are both.
     """
-    rows = Rows(sample, Dialect(","))
-    texts = [rows.texts(row) for row in range(len(rows))]
-    wholes = [text for cells in texts for text in cells[0::2]]
-    decimals = list(zip(*(cells[1::2] for cells in texts)))
-    paired = rows.columns % 2 == 0 and (rows.cells_R == rows.columns).all()
-    if not paired or not all(re.fullmatch(r"[-+]?\d+", text) for text in wholes):
+    lines = [line.strip() for line in sample.split(b"\n")[:-1]]
+    cells = [line.decode().split(",") for line in lines if _PAIRS.fullmatch(line)]
+    if len(cells) < len(lines) or len({len(line) for line in cells}) > 1:
         return Dialect(",")
-    if not all(text.isdigit() and len(text) == len(column[0]) for column in decimals for text in column):
+    decimals = list(zip(*(line[1::2] for line in cells), strict=True))
+    if any(len({len(digits) for digits in column}) > 1 for column in decimals):
         return Dialect(",")
-    if not ("-0" in wholes or all(any(len(text) > 1 and text[0] == "0" for text in column) for column in decimals)):
-        single_digits = rows.columns == 2 and len(set(decimals[0])) == 10
-        if not single_digits:
-            return Dialect(",")
-    elif rows.columns == 2:
-        return Dialect("", ",")
-    detail = "decimal commas, or a delimiter? Say so with decimal=comma or decimal=point"
-    raise RecordingError("unreadable_file", path, detail if rows.columns == 2 else "decimal commas between commas")
+    padded = all(any(digits[0] == "0" for digits in column if len(digits) > 1) for column in decimals)
+    if padded or any("-0" in line for line in cells):
+        if len(decimals) == 1:
+            return Dialect("", ",")
+        raise RecordingError("unreadable_file", path, "decimal commas between commas")
+    if len(decimals) == 1 and len(set(decimals[0])) == 10:  # of one digit each: too many for a label
+        detail = "decimal commas, or a delimiter? Say so with decimal=comma or decimal=point"
+        raise RecordingError("unreadable_file", path, detail)
+    return Dialect(",")
 
 
 class _Header(NamedTuple):
@@ -195,7 +214,7 @@ class _Header(NamedTuple):
 
 
 def _read_header(body: bytes, dialect: Dialect) -> _Header:
-    sample = b"\n".join(body.split(b"\n", 2 * _SEEN)[: 2 * _SEEN]) + b"\n"
+    sample = _first_lines(body, _SEEN)
     rows = Rows(sample, dialect)
     names = rows.texts(0)
     if dialect.delimiter == " " and len(names) != rows.columns:
@@ -236,8 +255,9 @@ def _counts(value_R: np.ndarray) -> bool:
     return len(value_R) > 1 and bool((np.diff(value_R) == 1.0).all())
 
 
-def _read_preamble(rows: Rows) -> tuple[float, float, int] | None:
+def _read_preamble(top: bytes, dialect: Dialect, columns: int) -> tuple[float, float, int] | None:
     """Return POSIX start, rate and lines of a preamble of the Empatica kind: both in each column, above its samples."""
+    rows = Rows(top, dialect, columns)
     if len(rows) < 4:
         return None
     top_C2 = np.array([rows.numbers(column)[0][:2] for column in range(rows.columns)])
@@ -247,15 +267,21 @@ def _read_preamble(rows: Rows) -> tuple[float, float, int] | None:
     return float(start_s), float(rate_hz), int(rows.line_R[1]) + 1
 
 
-def _count_rows(parts: Iterable[Rows]) -> tuple[int, bytes]:
+def _count_rows(blocks: Iterable[bytes], dialect: Dialect, columns: int) -> tuple[int, bytes]:
     """Return the number of rows up to the last that holds something, and the last lines of the table."""
     total, count, tail = 0, 0, b""
-    for rows in parts:
-        filled = np.flatnonzero(rows.filled_R)
-        if filled.size:
-            count = total + int(filled[-1]) + 1
-            tail = (tail + rows.until(int(filled[-1]), _TAIL))[-_TAIL:]
-        total += len(rows)
+    for block in blocks:
+        if _EMPTY.search(b"\n" + block):
+            rows = Rows(block, dialect, columns)
+            filled = np.flatnonzero(rows.filled_R).tolist()
+            found, until = len(rows), filled[-1] + 1 if filled else 0
+            last = rows.until(filled[-1], _TAIL) if filled else b""
+        else:
+            found = until = block.count(b"\n")
+            last = block[-_TAIL:]
+        if until:
+            count, tail = total + until, (tail + last)[-_TAIL:]
+        total += found
     return count, tail if len(tail) < _TAIL else _without_lines(tail, 1)
 
 

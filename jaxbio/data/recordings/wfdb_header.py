@@ -22,7 +22,7 @@ _LARGEST_HEADER = 64 * 2**20  # bytes: a hundred thousand segments; more is no h
 _RECORD = re.compile(
     r"(?P<name>[^\s/]+)(?:/(?P<segments>\d+))?\s+(?P<signals>\d+)"
     r"(?:\s+(?P<rate>[-\d.eE+]+)(?:/[-\d.eE+]+(?:\([-\d.eE+]+\))?)?"
-    r"(?:\s+(?P<frames>\d+)(?:\s+(?P<clock>.*))?)?)?"
+    r"(?:\s+(?P<frames>\d+)(?:\.0*)?(?:\s+(?P<clock>.*))?)?)?"
 )
 _SIGNAL = re.compile(
     r"(?P<file>\S+)\s+(?P<format>\d+)(?:x(?P<per_frame>\d+))?(?::(?P<skew>\d+))?(?:\+(?P<offset>\d+))?"

@@ -72,7 +72,7 @@ def read_frames(root: str, header: Header, signals: Sequence[Signal], first: int
     Each array has per_frame * (last - first) samples. Raises RecordingError for files worse than the header.
     """
     frames = check_signals(root, header)
-    if frames < last:
+    if frames < last - _forgiven(header):
         raise RecordingError("truncated_file", header.path, f"frame {last} of a segment of {frames}")
     samples = {
         signal.index: np.full(signal.per_frame * (last - first), np.nan, np.float32)
@@ -91,7 +91,7 @@ def _read_file(
 ) -> dict[int, np.ndarray]:
     """Return by number the `wanted` of the signals that file `path` holds, in their units."""
     # A skewed signal's samples lie further on.
-    stop = min(last + max(-(-signal.skew // signal.per_frame) for signal in wanted), frames)
+    stop = max(first, min(last + max(-(-signal.skew // signal.per_frame) for signal in wanted), frames))
     read = _read_flac if members[0].format in FLAC_BITS else _read_packed
     digital = read(path, members, first, stop)
     lacking = stop - first - len(digital[wanted[0].index]) // wanted[0].per_frame

@@ -186,3 +186,30 @@ def test_a_clock_that_is_set_back_keeps_what_came_before(tmp_path):
     np.testing.assert_allclose(recording.read(0.0, 19.0, ["ppg"])["ppg"], np.arange(950))
     with pytest.raises(RecordingError, match="earlier than the one before"):
         recording.read(19.0, 21.0, ["ppg"])
+
+
+@pytest.mark.parametrize("query", ["rate_hz=100", "time=t:s", "time=t:s&rate_hz=100"])
+def test_a_slow_signal_in_every_fourth_row_of_a_fast_one_is_read_at_its_own_rate(tmp_path, query):
+    t = np.arange(3100) / 100
+    ppg = [f"{np.sin(2 * np.pi * 1.2 * at):.5f}" if n % 4 == 1 else "" for n, at in enumerate(t)]
+    write_csv(tmp_path / "a.csv", {"t": t, "II": np.cos(t).round(5), "PPG": ppg})
+    recording = one(tmp_path, query)
+    rates = {role: channel.rate_hz for role, channel in recording.channels.items()}
+    assert rates == {"ecg": 100.0, "ppg": 100.0 if query == "time=t:s&rate_hz=100" else 25.0}
+    read = recording.read(0.0, 31.0, ["ecg", "ppg"])
+    np.testing.assert_allclose(read["ecg"], np.cos(t), atol=1e-5)
+    grid_s = np.arange(len(read["ppg"])) / rates["ppg"]
+    assert np.isnan(read["ppg"]).sum() <= 4
+    np.testing.assert_allclose(np.nan_to_num(read["ppg"])[2:-4], np.sin(2 * np.pi * 1.2 * grid_s)[2:-4], atol=0.03)
+
+
+@pytest.mark.parametrize("other", ["there", "lost too"])
+def test_samples_lost_at_random_are_no_other_rate(tmp_path, other):
+    rng = np.random.default_rng(0)
+    lost, also_lost = rng.random((2, 3100)) < 0.2
+    ppg = ["" if gone else f"{n}" for n, gone in enumerate(lost)]
+    ecg = ["" if gone and other != "there" else "1" for gone in also_lost]
+    write_csv(tmp_path / "a.csv", {"t": np.arange(3100) / 100, "II": ecg, "PPG": ppg})
+    recording = one(tmp_path, "time=t:s")
+    assert recording.channels["ppg"].rate_hz == 100.0
+    np.testing.assert_array_equal(np.isnan(recording.read(0.0, 31.0, ["ppg"])["ppg"]), lost)

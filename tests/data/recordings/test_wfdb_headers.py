@@ -234,3 +234,12 @@ def test_no_segment_at_all_is_refused_as_missing(tmp_path):
     (tmp_path / "r.hea").write_text("r/2 2 125 5000\na 2500\nb 2500\n")
     (entry,) = listed(tmp_path)
     assert (entry.reason, entry.duration_s) == ("missing_file", 40.0)
+
+
+def test_a_segment_one_sample_shorter_than_its_master_says_ends_in_nan(tmp_path):
+    digital = write_record(tmp_path, "r_1", seconds=20.0)
+    (tmp_path / "r.hea").write_text("r/2 2 125 5001\nr_1 2501\nr_1 2500\n")
+    ecg = one(tmp_path).read(0.0, 40.008, ["ecg"])["ecg"]
+    assert np.flatnonzero(np.isnan(ecg)).tolist() == [2500]
+    np.testing.assert_allclose(ecg[:2500], physical(digital, 0), rtol=1e-6)
+    np.testing.assert_allclose(ecg[2501:], physical(digital, 0), rtol=1e-6)
