@@ -52,9 +52,13 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     assert config is not None
     workdir = flags.workdir or Path("runs") / recipe_name(arguments)
     check_store_named(config, arguments)
-    log.info("settings: %s", environment.configure(deterministic=config.precision.deterministic))
+    settings = environment.configure(
+        deterministic=config.precision.deterministic, compile_cache=config.train.compile_cache
+    )
+    log.info("settings: %s", settings)
     # JAX from here on, after its settings; and no device before everything has been checked.
     from jaxbio.evaluation.in_run import choose_questions
+    from jaxbio.export.frozen import check_same_networks, read_networks, recall_networks
     from jaxbio.training import run_data
     from jaxbio.training import workdir as folders
     from jaxbio.training.distributed import join_cluster
@@ -63,18 +67,21 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     folders.check_writable(workdir)
     folders.check_free(workdir)
     resume = find_resume(workdir, config, flags.allow_change, flags.from_step)
-    synthetic = config.data.store.startswith(SYNTHETIC)
-    data = None if synthetic else run_data.open_run_data(config, Path(config.data.store))
+    if resume is not None:
+        check_same_networks(resume.frozen, config)
+    networks = read_networks(config) if resume is None else recall_networks(resume.frozen)
+    data = None if is_synthetic(config.data.store) else run_data.open_run_data(config, config.data.store)
     process = join_cluster(flags.coordinator, flags.processes, flags.process)
     with folders.hold(workdir) if process == 0 else contextlib.nullcontext(), logging_redirect_tqdm():
         if data is None:
             data = run_data.open_run_data(config, make_synthetic_store(config, workdir, process))
         if resume is not None:
-            check_same_data(resume, data.store_hash, data.index_hash, flags.allow_change)
+            check_same_data(resume, data.store_hash, data.index_hash, data.label_hashes, flags.allow_change)
         log.info("%s", data.summary())
-        questions = choose_questions(data.store, config)
+        questions = choose_questions(data.store, config, data.left_out_R)
         if process == 0:
             write_config(workdir, config)
+            write_seen(workdir, config, data, resume)
         if resume is not None and resume.step >= config.train.steps:
             log.info(
                 "all %d steps were done before; more with --config.train.steps=%d --allow_change=train.steps",
@@ -83,15 +90,17 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
             )
             result = {"workdir": str(workdir), "step": resume.step, "resumed_from": resume.step}
         else:
-            result = start(config, data, workdir, resume, process, questions)
+            result = start(config, data, workdir, resume, process, questions, networks)
     announce(workdir, result)
     return result
 
 
-def start(config: ConfigDict, data: Any, workdir: Path, resume: Any, process: int, questions: Any) -> dict[str, Any]:
+def start(
+    config: ConfigDict, data: Any, workdir: Path, resume: Any, process: int, questions: Any, networks: Any
+) -> dict[str, Any]:
     """Compile the program and train; the first to touch a device."""
     from jaxbio.evaluation.in_run import make_probe
-    from jaxbio.export.initial import start_from
+    from jaxbio.export.initial import check_start, start_from
     from jaxbio.objectives import make_objective
     from jaxbio.planning import flops
     from jaxbio.report.run import write_run_report
@@ -102,9 +111,11 @@ def start(config: ConfigDict, data: Any, workdir: Path, resume: Any, process: in
 
     # A signal from here on ends in a saved state and exit 75, also one that comes while the step is compiled.
     with listen() as stop:
-        objective = make_objective(config)
-        step_flops = flops.model_flops(config, config.train.batch).total
-        program = build_program(config, objective, flops=step_flops)
+        objective = make_objective(config, networks)
+        step_flops = flops.model_flops(config, config.train.batch, networks).total
+        if resume is None and config.train.init_from is not None:
+            check_start(config, objective)  # before minutes of compiling
+        program = build_program(config, objective, networks=networks, flops=step_flops)
         initial = None
         if resume is not None:
             log.info("resuming from %s", workdir / "checkpoints" / str(resume.step))
@@ -134,24 +145,31 @@ def recipe_name(arguments: Sequence[str]) -> str:
     return Path(words[-1].partition(":")[0]).stem
 
 
+def is_synthetic(store: Any) -> bool:
+    """Whether `data.store` asks for a synthetic store in the workdir."""
+    return isinstance(store, str) and store.startswith(SYNTHETIC)
+
+
 def check_store_named(config: ConfigDict, arguments: Sequence[str]) -> None:
-    """Raise UserError, with the command that makes a store, when none is named or the named one is not there."""
+    """Raise UserError, with the command that makes a store, when none is named or a named one is not there."""
     store = config.data.store
-    if store is not None and (store.startswith(SYNTHETIC) or Path(store).exists()):
+    if is_synthetic(store):
         return
     recipe = (
         next(word for word in (*arguments, "configs/X.py") if ".py" in word).removeprefix("--config=").partition(":")[0]
     )
-    out = store or "STORE"
-    raise UserError(
-        Fault(
-            "data.store",
-            store,
-            f"{'no store is named' if store is None else 'no such folder'}; make one with\n"
-            f"    python tools/prepare_store.py --config {recipe} --source 'FORMAT:PATH' --out {out}\n"
-            f"and add --config.data.store={out}; or train on synthetic signals with --config.data.store=synthetic:400",
+    make = f"python tools/prepare_store.py --config {recipe} --source 'FORMAT:PATH' --out"
+    if store is None:
+        remedy = (
+            f"no store is named; make one with\n    {make} STORE\nand add --config.data.store=STORE; or train on "
+            "synthetic signals with --config.data.store=synthetic:400"
         )
-    )
+        raise UserError(Fault("data.store", store, remedy))
+    folders = [store] if isinstance(store, str) else [folder for folder, _ in store]
+    missing = [folder for folder in folders if not Path(folder).exists()]
+    if missing:
+        remedy = f"no such folder; make it with\n    {make} "
+        raise UserError(*(Fault("data.store", folder, remedy + folder) for folder in missing))
 
 
 def make_synthetic_store(config: ConfigDict, workdir: Path, process: int) -> Path:
@@ -169,6 +187,17 @@ def make_synthetic_store(config: ConfigDict, workdir: Path, process: int) -> Pat
     if jax.distributed.is_initialized():
         multihost_utils.sync_global_devices("synthetic store")
     return folder
+
+
+def write_seen(workdir: Path, config: ConfigDict, data: Any, resume: Any) -> None:
+    """Write the workdir's seen.npz, which an export takes along: what this run trains on, and what it started from had
+    seen. A resumed run adds to what the file holds: its data may have changed since, by --allow_change.
+    """
+    from jaxbio.data.seen import SEEN, read_seen
+    from jaxbio.export.initial import seen_before
+
+    before = seen_before(config) if resume is None else read_seen(workdir / SEEN)
+    data.seen().unite(before).write(workdir / SEEN)
 
 
 def write_config(workdir: Path, config: ConfigDict) -> None:

@@ -14,8 +14,10 @@ from pathlib import Path
 from jaxbio.config import fields
 from jaxbio.config.command_line import parse_command
 from jaxbio.config.faults import Fault, UserError, run_command
+from jaxbio.config.roles import UNITS
 from jaxbio.data.recordings import Recording, Refused, list_recordings, parse_assumed, parse_source
 from jaxbio.data.recordings.channels import name_missing
+from jaxbio.data.recordings.missing import roles_read
 from jaxbio.report.recording import write_recording_report
 
 
@@ -31,7 +33,9 @@ def main(arguments: Sequence[str]) -> dict:
     if out.suffix not in (".html", ".png") or not out.parent.is_dir():
         raise UserError(Fault("--out", flags.out, "a file .html or .png in a folder that exists"))
     config = config or fields.defaults()
-    names = config.prepare.channel_names.to_dict()
+    # The recipe's roles, and ECG, PPG and pressure in any case: what a recording has shows which recipe suits it.
+    wanted = roles_read((*UNITS, *config.data.channels), config.prepare.missing_channel)
+    names = {role: config.prepare.channel_names[role] for role in wanted}
     recording = choose_recording(flags.source, flags.recording, names, parse_assumed(flags.assume_unit))
     missing = [role for role in config.data.channels if role not in recording.channels]
     if missing:

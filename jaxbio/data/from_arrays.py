@@ -6,7 +6,7 @@ store = jaxbio.store_from_arrays("store", rate_hz=125.0, ppg=ppg_recordings, ecg
 import numbers
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,14 @@ from ml_collections import ConfigDict
 
 from jaxbio.config import fields
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.roles import ROLES, unit_of
 from jaxbio.data.prepare import prepare_recordings
 from jaxbio.data.recordings import Channel, Recording
+from jaxbio.data.recordings.missing import complete
 from jaxbio.data.recordings.recording import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
 from jaxbio.data.store import Store, open_store
 
 SOURCE = "arrays"
-_UNITS = {"ecg": "mV", "abp": "mmHg"}  # what the readers of files give; a PPG's unit is arbitrary
 
 
 def store_from_arrays(
@@ -34,22 +35,22 @@ def store_from_arrays(
     subjects: Sequence[str | None] | None = None,
     start_times: Sequence[float] | None = None,
     workers: int = 1,
-    **signals: Sequence[np.ndarray] | np.ndarray,
+    **signals: Sequence[np.ndarray | None] | np.ndarray,
 ) -> Store:
     """Write a segment store of recordings in memory into the new folder `out`, and return it opened.
 
-    `signals` are by role (`ppg=`, `ecg=`, `abp=`): for each recording one array (samples,) in mV, mmHg or any unit
-    (PPG), NaN or masked where missing; `rate_hz` is one for all or by role. `names`, `subjects` (patients: they decide
-    the split; None or NaN where not known) and `start_times` (POSIX s, NaN where not known) have one entry a recording.
-    `config` defaults to the default fields with these roles as its channels, in the order given.
+    `signals` are by role (`ppg=`, `ecg=`, `abp=`, or a lead: `ii=`, `v1=`): for each recording one array (samples,) in
+    mV, mmHg or any unit (PPG), NaN or masked where missing, or None where the recording lacks the channel: then
+    `prepare.missing_channel` derives, masks or refuses it. `rate_hz` is one for all or by role. `names`, `subjects`
+    (patients: they decide the split; None or NaN where not known) and `start_times` (POSIX s, NaN where not known) have
+    one entry a recording. `config` defaults to the default fields with these roles as its channels, in the order given.
 
     Raises UserError with every fault, a line for each kind: of the arrays, their rates and numbers, the folder; and
     where no segment is kept. The folder is then as it was before.
     """
     lists = {"names": names, "subjects": subjects, "start_times": start_times}
     faults = _Faults()
-    roles = config or fields.defaults()
-    faults.extend(_role_faults(signals, roles, required=config is not None))
+    _check_roles(signals, config, faults)
     counts = _count_recordings(signals, lists, faults)
     rates = _check_rates(signals, rate_hz, faults)
     if Path(out).exists() and (not Path(out).is_dir() or any(Path(out).iterdir())):
@@ -58,12 +59,24 @@ def store_from_arrays(
         faults.raise_all()
     _check_lists(lists, faults)
     arrays = [
-        {role: _as_signal(role, number, signals[role][number], faults) for role in signals} for number in range(counts)
+        {
+            role: _as_signal(role, number, of_role[number], faults)
+            for role, of_role in signals.items()
+            if of_role[number] is not None
+        }
+        for number in range(counts)
     ]
+    for number, x in enumerate(arrays):
+        if not x:
+            faults.add(f"recording {number}", None, "give at least one signal", of="recording")
     _check_durations(arrays, rates, faults)
     faults.raise_all()
     config = config or fields.change(fields.defaults(), {"data.channels": tuple(signals)})
-    recordings = [_as_recording(number, x, rates, lists) for number, x in enumerate(arrays)]
+    channels, policy = tuple(config.data.channels), config.prepare.missing_channel
+    recordings = [complete(_as_recording(number, x, rates, lists), channels, policy) for number, x in enumerate(arrays)]
+    for recording in recordings:
+        _check_channels(recording, channels, policy, faults)
+    faults.raise_all()
     longest_s = max(recording.duration_s for recording in recordings)
     if longest_s < config.data.segment_s:
         raise UserError(Fault("signals", f"at most {longest_s:g} s", f"a segment takes {config.data.segment_s:g} s"))
@@ -111,10 +124,6 @@ class _Faults:
         """Add a fault of the argument `name`; of several with one remedy `of` ppg the first and how many."""
         self.found.setdefault((of or name, remedy), []).append((name, value))
 
-    def extend(self, faults: Iterator[Fault]) -> None:
-        for fault in faults:
-            self.add(fault.field, fault.value, fault.remedy)
-
     def raise_all(self) -> None:
         """Raise UserError where there are any."""
         lines = []
@@ -126,14 +135,14 @@ class _Faults:
             raise UserError(*lines)
 
 
-def _role_faults(signals: Mapping[str, Any], config: ConfigDict, *, required: bool) -> Iterator[Fault]:
-    roles = tuple(config.prepare.channel_names)
+def _check_roles(signals: Mapping[str, Any], config: ConfigDict | None, faults: _Faults) -> None:
     for role in signals:
-        if role not in roles:
-            yield Fault(role, "is no role", f"signals are by role: {', '.join(f'{known}=' for known in roles)}")
-    for role in config.data.channels if required else ():
-        if role not in signals:
-            yield Fault(role, None, "the recipe's data.channels names it: give its signals")
+        if role not in ROLES:
+            faults.add(role, "unknown role", f"one of {', '.join(ROLES)}")
+    if config is not None and config.prepare.missing_channel == "refuse":
+        for role in config.data.channels:
+            if role not in signals:
+                faults.add(role, None, "the recipe's data.channels names it: give its signals")
 
 
 def _count_recordings(signals: Mapping[str, Any], lists: Mapping[str, Any], faults: _Faults) -> int:
@@ -154,6 +163,14 @@ def _count_recordings(signals: Mapping[str, Any], lists: Mapping[str, Any], faul
     elif len(faults.found) == before:
         return next(iter(counts.values()))
     return 0
+
+
+def _check_channels(recording: Recording, channels: Sequence[str], policy: str, faults: _Faults) -> None:
+    """Find a recording that lacks channels which the policy could not make."""
+    missing = [role for role in channels if role not in recording.channels]
+    remedy = f"prepare.missing_channel = {policy} does not give them: give their signals, or leave the recording out"
+    if missing:
+        faults.add(f"recording {recording.recording}", f"no signal for {', '.join(missing)}", remedy, of="recording")
 
 
 def _check_rates(signals: Mapping[str, Any], rate_hz: Any, faults: _Faults) -> dict[str, Any]:
@@ -224,6 +241,6 @@ def _as_recording(
         recording=name,
         duration_s=min(signal.size / rates[role] for role, signal in signals.items()),
         start_time=start_s if np.isfinite(start_s) else None,
-        channels={role: Channel(role, _UNITS.get(role, "NU"), rates[role]) for role in signals},
+        channels={role: Channel(role, unit_of(role), rates[role]) for role in signals},
         reader=ArraysReader(signals),
     )

@@ -33,6 +33,7 @@ class Settings:
     length: int
     channels: tuple[str, ...]
     max_missing_frac: float
+    missing_channel: str
     author_rate_bpm: tuple[float, float]
 
     @property
@@ -122,6 +123,7 @@ def settings_of(config: ConfigDict) -> Settings:
         length=round(data.rate_hz * data.segment_s),
         channels=tuple(data.channels),
         max_missing_frac=config.prepare.max_missing_frac,
+        missing_channel=config.prepare.missing_channel,
         author_rate_bpm=tuple(config.quality.author_rate_bpm),
     )
 

@@ -22,6 +22,7 @@ CARD = "card.json"
 WEIGHTS = "params.safetensors"
 PROGRAM = "encoder.stablehlo"
 EXAMPLE = "example.npz"
+_LATER = {"seen"}  # fields that cards of before do not have
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Card:
     `encoder` and `encoder_fields` are the registry name and constructor fields of the module, `length` is in samples,
     `token_s` the seconds one token stands for, `width` the numbers in a token. `pooling` says how tokens become one
     vector a segment ("mean"), `missing_channel` what a channel that is not given gets ("zeros", in scaled units).
+    `seen` says in words how many subjects and segments it has learnt from, which seen.npz knows one by one.
     """
 
     encoder: str
@@ -52,6 +54,7 @@ class Card:
     source: str
     licence: str
     versions: dict[str, str]
+    seen: str = "not known"
     files: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     schema: int = SCHEMA
 
@@ -82,7 +85,7 @@ def read_card(folder: epath.PathLike) -> Card:
     if schema > SCHEMA:
         raise UserError(Fault(f"{path}: schema", schema, f"this jaxbio reads up to {SCHEMA}; install a newer jaxbio"))
     names = {field.name for field in dataclasses.fields(Card)}
-    wrong = sorted(names ^ stored.keys())
+    wrong = sorted((names ^ stored.keys()) - _LATER)
     if wrong:
         raise UserError(Fault(str(path), f"fields {', '.join(wrong)}", "missing or unknown in a card; export again"))
     return Card(**{**stored, "channels": tuple(stored["channels"])})

@@ -17,11 +17,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from clu import parameter_overview
 from etils import epath
 
 import jaxbio
 from jaxbio import models
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.data.seen import SEEN, UNKNOWN, Seen
+from jaxbio.data.seen import read_seen as read_seen_file
 from jaxbio.export import card as cards
 from jaxbio.export import stablehlo, weights
 from jaxbio.export.card import Card
@@ -55,12 +58,18 @@ class Origin:
 
 
 def write_export(
-    folder: epath.PathLike, module: nn.Module, variables: Mapping[str, Any], *, wants: Wants, origin: Origin
+    folder: epath.PathLike,
+    module: nn.Module,
+    variables: Mapping[str, Any],
+    *,
+    wants: Wants,
+    origin: Origin,
+    seen: Seen = UNKNOWN,
 ) -> Card:
     """Write weights, program, example and card of an encoder into `folder`, the card last; return the card.
 
-    An earlier export there is replaced. Raises UserError where the folder holds anything else, or where names or
-    shapes of `variables` are not the module's.
+    What it has `seen` goes along as seen.npz, where that is known. An earlier export there is replaced. Raises
+    UserError where the folder holds anything else, or where names or shapes of `variables` are not the module's.
     """
     folder = _clear_folder(folder)
     module = portable(module)
@@ -74,19 +83,24 @@ def write_export(
     weights.write_weights(folder / cards.WEIGHTS, variables)
     (folder / cards.PROGRAM).write_bytes(stablehlo.serialise_encoder(module, variables, len(wants.channels)))
     (folder / cards.EXAMPLE).write_bytes(example.getvalue())
+    files = [cards.WEIGHTS, cards.PROGRAM, cards.EXAMPLE]
+    if seen.segment_N.size:
+        (folder / SEEN).write_bytes(seen.to_bytes())
+        files.append(SEEN)
     card = Card(
         encoder=name,
         encoder_fields=fields,
-        parameters=sum(int(np.prod(leaf.shape)) for path, leaf in flat.items() if path.startswith("params/")),
+        parameters=int(parameter_overview.count_parameters(variables["params"])),
         token_s=wants.length / tok_BLD.shape[1] / wants.rate_hz,
         width=tok_BLD.shape[2],
         pooling="mean",
         missing_channel="zeros",
         versions={"jaxbio": jaxbio.__version__, **{name: importlib.metadata.version(name) for name in _VERSIONS_OF}},
+        seen=str(seen),
         **dataclasses.asdict(wants),
         **dataclasses.asdict(origin),
     )
-    return cards.write_card(folder, card, (cards.WEIGHTS, cards.PROGRAM, cards.EXAMPLE))
+    return cards.write_card(folder, card, files)
 
 
 def read_export(folder: epath.PathLike) -> tuple[Card, nn.Module, dict[str, Any]]:
@@ -100,8 +114,7 @@ def read_export(folder: epath.PathLike) -> tuple[Card, nn.Module, dict[str, Any]
     cards.check_files(folder, card)
     module = make_encoder(card, folder)
     flat = weights.read_flat_weights(folder / cards.WEIGHTS)
-    wants = Wants(card.rate_hz, card.length, card.channels, card.scaling)
-    weights.match_weights(flat, expected_weights(module, wants), str(folder / cards.WEIGHTS))
+    weights.match_weights(flat, expected_weights(module, wants_of_card(card)), str(folder / cards.WEIGHTS))
     return card, module, weights.unflatten_tree(flat)
 
 
@@ -111,32 +124,71 @@ def read_example(folder: epath.PathLike) -> tuple[np.ndarray, np.ndarray]:
         return stored["x_BCT"], stored["tok_BLD"]
 
 
+def read_seen(folder: epath.PathLike) -> Seen:
+    """Return what the encoder of an export has seen; UNKNOWN where the export does not say.
+
+    Raises UserError for a file that is damaged.
+    """
+    return read_seen_file(epath.Path(folder) / SEEN)
+
+
+def wants_of_card(card: Card) -> Wants:
+    """Return what a card says that its encoder wants."""
+    return Wants(card.rate_hz, card.length, card.channels, card.scaling)
+
+
 def make_encoder(card: Card, folder: epath.PathLike = "card") -> nn.Module:
     """Return the module that a card describes; raises UserError for an unregistered family or unknown fields."""
     if card.encoder not in models.ENCODERS:
         known = ", ".join(sorted(models.ENCODERS))
         raise UserError(Fault(f"{folder}: encoder", card.encoder, f"no registered family; known are {known}"))
-    fields = {name: tuple(value) if isinstance(value, list) else value for name, value in card.encoder_fields.items()}
     try:
-        return models.ENCODERS[card.encoder](**fields)
-    except TypeError as error:
+        return _build(card.encoder, card.encoder_fields)
+    except (TypeError, KeyError) as error:
         raise UserError(
             Fault(f"{folder}: encoder_fields", str(card.encoder_fields), f"{error}; export again")
         ) from error
 
 
 def describe_encoder(module: nn.Module) -> tuple[str, dict[str, Any]]:
-    """Return the registry name and the constructor fields of an encoder; raises ValueError where it has no name."""
+    """Return the registry name and the constructor fields of an encoder, as JSON has them.
+
+    A module among the fields is {"encoder": its name, "fields": its fields}. Raises ValueError where one has no name.
+    """
     names = [name for name, family in models.ENCODERS.items() if type(module) is family]
     if not names:
         raise ValueError(f"{type(module).__name__} is not in models.ENCODERS; register it")
-    fields = dataclasses.fields(module)
-    return names[0], {f.name: getattr(module, f.name) for f in fields if f.init and f.name not in _LINEN_FIELDS}
+    own = [field.name for field in dataclasses.fields(module) if field.init and field.name not in _LINEN_FIELDS]
+    return names[0], {name: _describe_value(getattr(module, name)) for name in own}
+
+
+def _describe_value(value: Any) -> Any:
+    if isinstance(value, nn.Module):
+        name, fields = describe_encoder(value)
+        return {"encoder": name, "fields": fields}
+    return value
+
+
+def _build(encoder: str, fields: Mapping[str, Any]) -> nn.Module:
+    return models.ENCODERS[encoder](**{name: _build_value(value) for name, value in fields.items()})
+
+
+def _build_value(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return _build(value["encoder"], value["fields"])
+    return tuple(value) if isinstance(value, list) else value
 
 
 def portable(module: nn.Module) -> nn.Module:
     """Return the module computing in float32, whatever type it was trained in (its weights are float32)."""
-    return module.clone(dtype="float32") if hasattr(module, "dtype") else module
+    changes: dict[str, Any] = {
+        field.name: portable(getattr(module, field.name))
+        for field in dataclasses.fields(module)
+        if field.name not in _LINEN_FIELDS and isinstance(getattr(module, field.name), nn.Module)
+    }
+    if hasattr(module, "dtype"):
+        changes["dtype"] = "float32"
+    return module.clone(**changes)
 
 
 def expected_weights(module: nn.Module, wants: Wants) -> dict[str, jax.ShapeDtypeStruct]:
@@ -148,7 +200,7 @@ def expected_weights(module: nn.Module, wants: Wants) -> dict[str, jax.ShapeDtyp
 def _clear_folder(folder: epath.PathLike) -> epath.Path:
     """Make `folder`, or empty it of an earlier export; the card goes first, so that a killed export is none."""
     folder = epath.Path(folder)
-    files = {cards.CARD, cards.WEIGHTS, cards.PROGRAM, cards.EXAMPLE}
+    files = {cards.CARD, cards.WEIGHTS, cards.PROGRAM, cards.EXAMPLE, SEEN}
     if folder.exists() and not folder.is_dir():
         raise UserError(Fault("--out", str(folder), "is a file; name a folder"))
     foreign = sorted({path.name for path in folder.iterdir()} - files) if folder.is_dir() else []

@@ -12,8 +12,10 @@ from ml_collections import ConfigDict
 
 from jaxbio.config import changes
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.data.seen import SEEN, read_seen
 from jaxbio.export import folder as folders
 from jaxbio.export.card import Card
+from jaxbio.export.frozen import recall_networks
 from jaxbio.objectives import make_objective
 from jaxbio.training import checkpoint
 
@@ -30,10 +32,14 @@ def export_run(
 ) -> Card:
     """Write encoder `which` (None: the objective's default) of a run's checkpoint (None: the newest) into `out`.
 
+    What the run has trained on goes along as the workdir's seen.npz tells it; without that file the card says that it
+    is not known.
+
     Raises UserError where the folder holds no run or no checkpoint, or where the objective has no such encoder.
     """
     encoder, variables, wants, origin = load_encoder(workdir, which=which, step=step, licence=licence)
-    return folders.write_export(out, encoder, variables, wants=wants, origin=origin)
+    seen = read_seen(Path(workdir) / SEEN)
+    return folders.write_export(out, encoder, variables, wants=wants, origin=origin, seen=seen)
 
 
 def load_encoder(
@@ -42,7 +48,7 @@ def load_encoder(
     """Return encoder, variables, wants and origin of a run's checkpoint; arguments and errors as `export_run`."""
     step, items, meta = checkpoint.restore_items(Path(workdir), ("params", "objective"), step)
     config = changes.from_plain(meta.config)
-    objective = make_objective(config)
+    objective = make_objective(config, recall_networks(meta.frozen))
     name = which or next(iter(objective.encoders))
     if name not in objective.encoders:
         known = ", ".join(objective.encoders)

@@ -17,6 +17,7 @@ from jaxbio.export import folder as folders
 from jaxbio.export import torch_import
 from jaxbio.export.card import Card
 from jaxbio.export.from_run import wants_of
+from jaxbio.export.frozen import read_networks
 from jaxbio.objectives import make_objective
 
 REFERENCE = "reference.safetensors"
@@ -38,7 +39,7 @@ def import_reference(
     """
     if torch_import.family_of(config.model.name) != family:
         raise UserError(Fault("--family", family, f"the recipe's encoder is {config.model.name}"))
-    module, _ = next(iter(make_objective(config).encoders.values()))
+    module, _ = next(iter(make_objective(config, read_networks(config)).encoders.values()))
     _, fields = folders.describe_encoder(module)
     variables = torch_import.from_reference(family, torch_import.read_reference(path, prefix), fields)
     origin = folders.Origin(source=f"reference weights {epath.Path(path).name}", which="imported", licence=licence)

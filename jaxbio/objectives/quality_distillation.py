@@ -17,7 +17,7 @@ import optax
 
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.models.qualityfm import QualityFMEncoder, SpectrumHead
-from jaxbio.objectives.objective import Batch, Objective, Tree
+from jaxbio.objectives.objective import Aux, Batch, Objective, Tree
 from jaxbio.objectives.schedule import cosine
 from jaxbio.transforms.augment import augment, row_keys
 from jaxbio.transforms.scaling import scale
@@ -39,7 +39,7 @@ def quality_distillation(
     ema_end: float,
     teacher_dropout: bool,
 ) -> Objective:
-    """Return the objective for `encoder`; the arguments are the fields of the same names in jaxbio/config/fields.py.
+    """Return the objective for `encoder`; the arguments are the fields of the same names in jaxbio/config/families/.
 
     It reads `segment_BMCT`, `scale_BMC2` and `row_BM` of a batch of pairs (M = 2, the better member first), and gives
     the metrics distill, amplitude, phase, teacher_entropy (nats a token) and ema_momentum. `loss` raises UserError for
@@ -54,7 +54,7 @@ def quality_distillation(
             raise UserError(Fault("pairs.rule", f"an index of {members} members", "an index of pairs, better first"))
         return scale(batch["segment_BMCT"], batch["scale_BMC2"], scaling)
 
-    def init(key: jax.Array, batch: Batch) -> tuple[Tree, Tree]:
+    def init(key: jax.Array, batch: Batch, frozen: Mapping[str, Tree]) -> tuple[Tree, Tree]:
         x_BCT = jnp.zeros((1, *batch["segment_BMCT"].shape[2:]))
         encoder_key, decoder_key, amplitude_key, phase_key = jax.random.split(key, 4)
         tok_BLD, encoder_variables = encoder.init_with_output(encoder_key, x_BCT)
@@ -80,7 +80,7 @@ def quality_distillation(
 
     def loss(
         params: Tree, state: Tree, batch: Batch, keys: Mapping[str, jax.Array], progress: jax.Array, train: bool
-    ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]:
+    ) -> tuple[jax.Array, tuple[Aux, dict[str, jax.Array]]]:
         x_BMCT = scale_pairs(batch)
         if train:
             augment_row = jax.vmap(jax.vmap(lambda key, x_CT: augment(key, x_CT, **augmentation)))
@@ -103,16 +103,18 @@ def quality_distillation(
         metrics = {
             **terms,
             "teacher_entropy": jax.scipy.special.entr(target_BLD).sum(-1).mean(),
-            "ema_momentum": cosine(ema_start, ema_end, progress),
         }
-        return total, ({"centre": teacher_BLD.mean(0, keepdims=True)}, metrics)
+        return total, (Aux({"centre": teacher_BLD.mean(0, keepdims=True)}), metrics)
 
-    def update(params: Tree, state: Tree, aux: Tree, progress: jax.Array) -> Tree:
-        teacher_step = 1 - cosine(ema_start, ema_end, progress)
-        return {
-            "teacher": optax.incremental_update({"encoder": params["encoder"]}, state["teacher"], teacher_step),
-            "centre": optax.incremental_update(aux["centre"], state["centre"], 1 - centre_momentum),
+    def update(
+        params: Tree, state: Tree, aux: Aux, key: jax.Array, progress: jax.Array
+    ) -> tuple[Tree, dict[str, jax.Array]]:
+        momentum = cosine(ema_start, ema_end, progress)
+        moved = {
+            "teacher": optax.incremental_update({"encoder": params["encoder"]}, state["teacher"], 1 - momentum),
+            "centre": optax.incremental_update(aux.means["centre"], state["centre"], 1 - centre_momentum),
         }
+        return moved, {"ema_momentum": momentum}
 
     def show(params: Tree, state: Tree, batch: Batch) -> dict[str, Any]:
         x_BMCT = scale_pairs(batch)

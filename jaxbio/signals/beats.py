@@ -105,10 +105,10 @@ def rate_bpm(beats: Beats, duration_s: float, valid_J: np.ndarray | None = None)
     sum_BS = total_BJ[row_B1, seen_BS] - total_BJ[row_B1, seen_BS - used_BS]
     with np.errstate(divide="ignore", invalid="ignore"):
         rate_BS = np.where(used_BS >= 4, 60.0 * used_BS / sum_BS, np.inf)
-    return _finite_median(rate_BS)
+    return finite_median(rate_BS)
 
 
-def _finite_median(x_BS: np.ndarray) -> np.ndarray:
+def finite_median(x_BS: np.ndarray) -> np.ndarray:
     """Return the median of each row's finite values, NaN where there are none."""
     sorted_BS = np.sort(x_BS, axis=1)
     count_B = np.isfinite(x_BS).sum(axis=1)
@@ -121,7 +121,7 @@ def _finite_median(x_BS: np.ndarray) -> np.ndarray:
 def row_medians(value_J: np.ndarray, row_J: np.ndarray, rows: int) -> np.ndarray:
     """Return the median (B,) of the values of each row, given row by row; 0 where a row has none."""
     beats = beats_of(row_J, value_J, rows)
-    return np.nan_to_num(_finite_median(beats.table(beats.time_J, np.inf)))
+    return np.nan_to_num(finite_median(beats.table(beats.time_J, np.inf)))
 
 
 def row_means(value_J: np.ndarray, row_J: np.ndarray, rows: int) -> np.ndarray:

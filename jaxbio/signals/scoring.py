@@ -12,37 +12,32 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.roles import ROLES
 from jaxbio.signals.segments import ANALYSIS_HZ, MIN_S, REASONS, measure
 
 WINDOW_S = 30.0
 
 
-def score(
-    ppg: ArrayLike | None = None,
-    ecg: ArrayLike | None = None,
-    abp: ArrayLike | None = None,
-    *,
-    rate_hz: float | Mapping[str, float],
-) -> dict[str, Any]:
+def score(*, rate_hz: float | Mapping[str, float], **signals: ArrayLike | None) -> dict[str, Any]:
     """Return the quality of signals and every term of it, by both variants: floats, or arrays (B,) for (B, T) input.
 
-    Each signal is (T,) or (B, T), any unit, NaN or masked where missing, from 5 s up, at rate_hz (one number, or one by
-    name); all span the same time. Signals longer than 30 s are scored in whole windows of 30 s, shorter ones whole,
-    and the mean over windows is returned; what remains behind the last window is not looked at. Keys are the columns of
-    `segments.measure`; `kept_frac` is the share of windows preparation would keep.
+    `signals` are by role (`ppg=`, `ecg=`, `abp=`, or a lead: `ii=`, `v1=`): (T,) or (B, T), any unit, NaN or masked
+    where missing, from 5 s up, at rate_hz (one number, or one by role); all span the same time. Signals longer than
+    30 s are scored in whole windows of 30 s, shorter ones whole, and the mean over windows is returned; what remains
+    behind the last window is not looked at. Keys are the columns of `segments.measure`; `kept_frac` is the share of
+    windows preparation would keep.
 
-    Raises UserError for no signal, unlike durations or rows, less than 5 s, or a rate that is not positive.
+    Raises UserError for an unknown role, no signal, unlike durations or rows, less than 5 s, or a rate not above 0.
     """
-    given = {"ppg": ppg, "ecg": ecg, "abp": abp}
-    signals = {role: _as_float(x) for role, x in given.items() if x is not None}
-    rates_hz = {role: rate_hz.get(role, math.nan) if isinstance(rate_hz, Mapping) else rate_hz for role in signals}
-    _check(signals, rates_hz)
-    single = all(x.ndim == 1 for x in signals.values())
-    duration_s = min(x.shape[-1] / rates_hz[role] for role, x in signals.items())
+    given = {role: _as_float(x) for role, x in signals.items() if x is not None}
+    rates_hz = {role: rate_hz.get(role, math.nan) if isinstance(rate_hz, Mapping) else rate_hz for role in given}
+    _check(given, rates_hz)
+    single = all(x.ndim == 1 for x in given.values())
+    duration_s = min(x.shape[-1] / rates_hz[role] for role, x in given.items())
     windows = max(1, int(duration_s / WINDOW_S + 1e-9))
     span_s = WINDOW_S if duration_s >= WINDOW_S else duration_s
     raw = {}
-    for role, x in signals.items():
+    for role, x in given.items():
         x_BN = np.atleast_2d(x)
         samples = round(span_s * rates_hz[role])
         starts = [round(number * span_s * rates_hz[role]) for number in range(windows)]
@@ -63,10 +58,12 @@ def _as_float(x: ArrayLike) -> np.ndarray:
 def _check(signals: Mapping[str, np.ndarray], rates_hz: Mapping[str, float]) -> None:
     """Raise UserError with every fault of the signals and rates."""
     if not signals:
-        raise UserError(Fault("score", "no signal", "give ppg=, ecg= or abp="))
+        raise UserError(Fault("score", "no signal", f"give one by its role: {', '.join(ROLES)}"))
     faults = []
     for role, x in signals.items():
-        if not (isinstance(rates_hz[role], numbers.Real) and 0 < rates_hz[role] < math.inf):
+        if role not in ROLES:
+            faults.append(Fault(role, "unknown role", f"one of {', '.join(ROLES)}"))
+        elif not (isinstance(rates_hz[role], numbers.Real) and 0 < rates_hz[role] < math.inf):
             faults.append(Fault("rate_hz", rates_hz[role], f"give the sampling rate of {role} in Hz, above 0"))
         elif x.ndim not in (1, 2):
             faults.append(Fault(role, x.shape, "give (samples,) or (recordings, samples)"))

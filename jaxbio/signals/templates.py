@@ -3,8 +3,8 @@
 Three templates, because bigeminy and runs of ventricular beats are clean signals of more than one shape. Nothing here
 looks at the time between beats.
 
-    fit = fit_templates(x_BT, beats, usable_J, rate_hz=300.0, before_s=0.25, after_s=0.4, step_s=0.005)
-    template_B = template_score(fit, beats)
+    fit_J = fit_templates(x_BT, beats, usable_J, rate_hz=300.0, before_s=0.25, after_s=0.4, step_s=0.005)
+    rho_B = mean_fit(fit_J, beats)
 """
 
 import numpy as np

@@ -130,6 +130,35 @@ def test_a_corrected_call_writes_where_a_wrong_one_was_refused(tmp_path):
     assert jaxbio.store_from_arrays(tmp_path / "s", rate_hz=125.0, ecg=[GOOD]).rows == 1
 
 
+def test_a_recording_without_a_lead_is_derived_masked_or_a_fault(tmp_path):
+    leads = {"i": beating_signals(0, 20)["II"], "ii": beating_signals(1, 20)["II"]}
+    iii = leads["ii"] - leads["i"]
+    signals = {"i": [leads["i"]] * 2, "ii": [leads["ii"]] * 2, "iii": [iii, None]}
+    ten_s = {"data.rate_hz": 100.0, "data.segment_s": 10.0, "data.channels": ("i", "ii", "iii")}
+
+    def store(policy: str, **given):
+        config = fields.change(fields.defaults(), {**ten_s, "prepare.missing_channel": policy})
+        return jaxbio.store_from_arrays(tmp_path / policy, rate_hz=100.0, config=config, **given)
+
+    with pytest.raises(UserError, match="recording 000001 = 'no signal for iii'"):
+        store("refuse", **signals)
+    derived = store("derive", **signals)
+    assert derived.column("iii_name").tolist() == ["iii"] * 2 + ["derived from i, ii"] * 2
+    x_NCT = dequantise(derived.read(np.arange(4)), derived.scale_NC2)
+    np.testing.assert_allclose(x_NCT[2:, 2], iii.reshape(2, 1000), atol=np.ptp(iii) / 60_000)
+    masked = store("mask", **signals)
+    assert masked.present_NC.tolist() == [[True] * 3] * 2 + [[True, True, False]] * 2
+    assert not masked.read([2, 3])[:, 2].any()
+    config = fields.change(
+        fields.defaults(), {**ten_s, "data.channels": ("i", "v1"), "prepare.missing_channel": "derive"}
+    )
+    with pytest.raises(UserError, match="no signal for v1") as caught:
+        jaxbio.store_from_arrays(tmp_path / "s", rate_hz=100.0, config=config, i=[leads["i"]])
+    assert caught.value.faults[0].field == "recording 000000"
+    with pytest.raises(UserError, match="eeg = 'unknown role'"):
+        jaxbio.store_from_arrays(tmp_path / "s", rate_hz=100.0, i=[leads["i"]], eeg=[leads["i"]])
+
+
 def loud_motion(length: int, rate_hz: float, rng: np.random.Generator) -> np.ndarray:
     """1/f noise of 0.3-10 Hz and unit variance over the whole length (the generator's own comes in bursts)."""
     frequency_hz = np.fft.rfftfreq(length, 1 / rate_hz)

@@ -105,7 +105,99 @@ def test_streams_are_the_largest_power_of_two_with_16_pairs_each(pairs, streams,
     assert make_order(pairs, 512, streams=200, seed=0).streams == min(expected, 128)
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    pairs_of=st.lists(st.integers(40, 3_000), min_size=2, max_size=4),
+    parts=st.lists(st.integers(3, 9), min_size=4, max_size=4),
+    log_batch=st.integers(0, 8),
+    seed=st.integers(0, 2**40),
+)
+def test_of_several_stores_each_stream_is_of_one_and_its_pairs_come_once_before_any_comes_twice(
+    pairs_of, parts, log_batch, seed
+):
+    weights = [part / sum(parts[: len(pairs_of)]) for part in parts[: len(pairs_of)]]
+    order = make_order(pairs_of, 2**log_batch, streams=64, seed=seed, weights=weights)
+    assert sum(order.streams_of) == order.streams
+    assert max(abs(n - w * order.streams) for n, w in zip(order.streams_of, weights)) < 1
+    edges = np.append(order.first_V, order.pairs)
+    assert set(np.cumsum(pairs_of)) <= set(edges.tolist())  # no stream lies in two stores
+    np.testing.assert_array_equal(np.diff(edges), order.size_EV[0])
+    per_stream, turns = max(order.batch // order.streams, 1), max(order.streams // order.batch, 1)
+    steps = 2 * int(order.size_EV.max()) * turns // per_stream + turns
+    for stream, pair_K in enumerate(by_stream(order, range(steps))):
+        size = int(order.size_EV[0, stream])
+        epochs = pair_K[: pair_K.size // size * size].reshape(-1, size)
+        assert len(epochs) >= 1
+        expected = np.broadcast_to(order.first_V[stream] + np.arange(size), epochs.shape)
+        np.testing.assert_array_equal(np.sort(epochs, axis=1), expected)
+
+
+@pytest.mark.parametrize("batch", [8, 64, 512, 2048])
+@pytest.mark.parametrize("pairs_of", [(50_000, 900), (700, 700)])
+def test_shares_of_ten_thousand_draws_are_the_weights_within_one_per_cent(batch, pairs_of):
+    order = make_order(pairs_of, batch, streams=256, seed=3, weights=(0.7, 0.3))
+    pair_K = draws(order, range(-(-10_000 // batch))).reshape(-1)[:10_240]
+    share = float(np.mean(pair_K < pairs_of[0]))
+    assert share == pytest.approx(0.7, rel=0.01)
+    assert 1 - share == pytest.approx(0.3, rel=0.01)
+
+
+def test_numpy_equals_jax_numpy_over_several_stores_and_a_curriculum():
+    difficulty_N = np.random.default_rng(5).random(3_100, dtype=np.float32)
+    settings = {"streams": 64, "seed": 9, "weights": (0.5, 0.2, 0.3), "difficulty": difficulty_N}
+    for stages in ((), ((10, 0.3), (30, 1.0))):
+        order = make_order((2_000, 100, 1_000), 64, stages=stages, **settings)
+        compiled = jax.jit(lambda step, order=order: order.draw(step, jnp, jax.lax.while_loop))
+        for step in (0, 9, 10, 29, 30, 70_000):
+            np.testing.assert_array_equal(compiled(np.uint32(step)), order.draw(step))
+            np.testing.assert_array_equal(order.draw(step, jnp), order.draw(step))
+
+
+def test_one_store_with_the_whole_weight_is_drawn_as_without_a_weight():
+    whole, plain = (
+        make_order((5_000,), 64, streams=256, seed=1, weights=(1.0,)),
+        make_order(5_000, 64, streams=256, seed=1),
+    )
+    np.testing.assert_array_equal(draws(whole, range(9)), draws(plain, range(9)))
+
+
+def test_a_stage_draws_from_every_store_what_is_easy_enough_in_its_share():
+    pairs_of = (3_000, 500)
+    difficulty_N = np.random.default_rng(5).random(sum(pairs_of), dtype=np.float32)
+    settings = {"streams": 256, "seed": 0, "weights": (0.7, 0.3), "difficulty": difficulty_N}
+    order = make_order(pairs_of, 64, stages=((40, 0.25), (80, 1.0)), **settings)
+    for steps, level in ((range(40), 0.25), (range(40, 80), 1.0)):
+        pair_K = draws(order, steps).reshape(-1)
+        assert difficulty_N[pair_K].max() <= level
+        assert np.mean(pair_K < pairs_of[0]) == pytest.approx(0.7, abs=1 / order.streams)
+
+
+@pytest.mark.parametrize(
+    ("level", "hard", "remedy"),
+    [(0.1, 0.5, "no pair of store 2 .* at least 0.5"), (0.1, None, "fewer pairs than its share")],
+)
+def test_a_stage_that_a_store_cannot_fill_is_refused(level, hard, remedy):
+    difficulty_N = np.full(1_100, 0.05, np.float32)
+    difficulty_N[1_000:] = hard or 0.9
+    if hard is None:
+        difficulty_N[1_000] = 0.05  # one pair, where a batch takes about 19
+    settings = {"streams": 64, "seed": 0, "weights": (0.7, 0.3), "difficulty": difficulty_N}
+    with pytest.raises(UserError, match=remedy) as refused:
+        make_order((1_000, 100), 64, stages=((10, level), (20, 1.0)), **settings)
+    assert refused.value.faults[0].field == "data.curriculum"
+
+
+def test_a_weight_that_rounds_to_no_stream_is_refused_and_one_that_rounds_far_is_said(caplog):
+    with pytest.raises(UserError, match="none of the 64 streams") as refused:
+        make_order((9_000, 9_000), 64, streams=64, seed=0, weights=(0.995, 0.005))
+    assert refused.value.faults[0].field == "data.store"
+    make_order((9_000, 9_000), 64, streams=8, seed=0, weights=(0.7, 0.3))
+    assert "round the weights 0.7, 0.3 to 0.75, 0.25" in caplog.text
+
+
 def test_an_empty_index_is_refused():
+    with pytest.raises(UserError, match="pairs"):
+        make_order((100, 0), 64, streams=256, seed=0, weights=(0.5, 0.5))
     with pytest.raises(UserError, match="pairs = 0"):
         make_order(0, 64, streams=256, seed=0)
 

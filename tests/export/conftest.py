@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from jaxbio.config import changes, fields
 from jaxbio.config.resolve import resolve
+from jaxbio.data.batch import random_batch
 from jaxbio.export import folder
 from jaxbio.objectives import make_objective
 from jaxbio.training.checkpoint import Checkpoints, Meta
@@ -34,12 +35,8 @@ def wants() -> folder.Wants:
 def small_objective(small_config):
     """The objective of the small recipe with parameters and a state whose teacher differs from the student."""
     objective = make_objective(small_config)
-    batch = {
-        "segment_BMCT": jnp.zeros((2, 2, 2, 9000), jnp.int16),
-        "scale_BMC2": jnp.ones((2, 2, 2, 2), jnp.float32),
-        "row_BM": jnp.zeros((2, 2), jnp.uint32),
-    }
-    params, state = jax.jit(objective.init)(jax.random.key(0), batch)
+    batch = random_batch(small_config, np.random.default_rng(0))
+    params, state = jax.jit(objective.init)(jax.random.key(0), batch, {})
     state["teacher"] = jax.tree.map(lambda leaf: leaf * 1.01, state["teacher"])
     return objective, jax.tree.map(np.asarray, params), jax.tree.map(np.asarray, state)
 

@@ -30,6 +30,15 @@ def test_one_channel_is_enough():
     assert "ppg_waveform" not in scores
 
 
+def test_leads_are_given_by_their_names():
+    made = recording(2, duration_s=10.0)
+    scores = jaxbio.signals.score(ii=made.ecg, avr=-0.5 * made.ecg, v1=None, rate_hz=300)
+    ecg = jaxbio.signals.score(ecg=made.ecg, rate_hz=300)
+    assert scores["ii_waveform"] == ecg["ecg_waveform"]
+    assert scores["quality_waveform"] == pytest.approx((scores["ii_waveform"] + scores["avr_waveform"]) / 2, abs=1e-6)
+    assert scores["heart_rate_bpm"] == pytest.approx(ecg["heart_rate_bpm"], rel=1e-3)
+
+
 def test_rows_score_as_they_do_alone():
     made = [recording(seed, duration_s=60.0) for seed in range(3)]
     together = jaxbio.signals.score(ppg=np.stack([one.ppg for one in made]), rate_hz=300)
@@ -67,6 +76,7 @@ def test_missing_samples_are_counted():
     ("given", "field"),
     [
         ({"rate_hz": 100}, "score"),
+        ({"II": np.ones(3000), "rate_hz": 100}, "II"),
         ({"ppg": np.ones(300), "rate_hz": 100}, "ppg"),
         ({"ppg": np.ones(3000), "rate_hz": 0}, "rate_hz"),
         ({"ppg": np.ones(3000), "rate_hz": float("nan")}, "rate_hz"),

@@ -220,6 +220,65 @@ def test_unknown_role_and_unlike_rows_are_refused():
         measured({"ppg": x_BN[:, :900]}, ("ppg",), length=900)
 
 
+@pytest.fixture(scope="module")
+def leads():
+    """Four ten-second segments of lead II and of two leads that follow from it, at 250 Hz."""
+    made = [recording(seed, duration_s=10.0, rate_hz=250.0, heart_rate_bpm=50.0 + 30 * seed).ecg for seed in range(4)]
+    x_BN = np.stack(made)
+    return {"ii": x_BN, "avr": -0.5 * x_BN, "v1": 0.2 * x_BN}
+
+
+def test_leads_are_scored_as_ecg_and_the_heart_rate_is_their_median(leads):
+    roles = ("ii", "avr", "v1")
+    result = measured(leads, roles, rate_hz=250.0, length=2500)
+    for role in roles:
+        alone = measured({"ecg": leads[role]}, ("ecg",), rate_hz=250.0, length=2500).columns
+        for term in ("waveform", "template", "band", "author", "beats", "artefact_frac"):
+            np.testing.assert_array_equal(result.columns[f"{role}_{term}"], alone[f"ecg_{term}"])
+    rates = [measured({"ecg": leads[role]}, ("ecg",), rate_hz=250.0, length=2500).columns for role in roles]
+    expected_B = np.median([columns["heart_rate_bpm"] for columns in rates], axis=0)
+    np.testing.assert_allclose(result.columns["heart_rate_bpm"], expected_B, rtol=1e-6)
+    np.testing.assert_allclose(expected_B, [50, 80, 110, 140], rtol=0.06)
+    assert {name for name in result.columns if name.endswith("bpm")} == {"heart_rate_bpm"}
+    assert result.columns["quality_waveform"].min() > 0.9
+    assert result.present_BC.all()
+
+
+@pytest.mark.parametrize("loss", [np.nan, 2.5, np.inf])
+def test_a_lost_channel_is_masked_and_left_out_of_every_mean(leads, loss):
+    raw = {role: x_BN.copy() for role, x_BN in leads.items()}
+    raw["v1"][1] = loss
+    raw["avr"][2, :501] = np.nan  # just more than a fifth
+    roles = ("ii", "avr", "v1")
+    whole = measured(raw, roles, rate_hz=250.0, length=2500)
+    assert (whole.reason_B > 0).tolist() == [False, True, True, False]
+    assert whole.present_BC.all()
+    result = measured(raw, roles, rate_hz=250.0, length=2500, missing_channel="mask")
+    assert not result.reason_B.any()
+    lost = [[1, 1, 1], [1, 1, 0], [1, 0, 1], [1, 1, 1]]
+    np.testing.assert_array_equal(result.present_BC, np.array(lost, bool))
+    assert not result.x_BCT[~result.present_BC].any()
+    kept = {role: x_BN[1:2] for role, x_BN in raw.items() if role != "v1"}
+    alone = measured(kept, ("ii", "avr"), rate_hz=250.0, length=2500)
+    np.testing.assert_array_equal(result.x_BCT[1:2, :2], alone.x_BCT)
+    for name, column in alone.columns.items():
+        np.testing.assert_array_equal(result.columns[name][1:2], column, err_msg=name)
+    terms = {name for name in result.columns if name.startswith("v1_")}
+    assert {name for name in terms if np.isnan(result.columns[name][1])} == terms - {"v1_missing_frac"}
+    assert result.columns["avr_missing_frac"][2] == pytest.approx(0.2, abs=1e-3)
+    assert result.columns["missing_frac"][2] == 0
+
+
+def test_a_segment_without_any_channel_is_rejected_under_mask_too(leads):
+    raw = {role: x_BN.copy() for role, x_BN in leads.items()}
+    for x_BN in raw.values():
+        x_BN[0], x_BN[3] = np.nan, 1.0
+    result = measured(raw, tuple(raw), rate_hz=250.0, length=2500, missing_channel="mask")
+    assert [reason_of(result, row) for row in range(4)] == ["missing", "kept", "kept", "constant"]
+    part = measured({role: x_BN[1:3] for role, x_BN in raw.items()}, tuple(raw), rate_hz=250.0, length=2500)
+    np.testing.assert_array_equal(part.x_BCT, result.x_BCT[1:3])
+
+
 def test_noise_lowers_every_synthetic_rhythm():
     rng = np.random.default_rng(2)
     for rhythm in RHYTHMS:

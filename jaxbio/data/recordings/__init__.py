@@ -12,8 +12,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.roles import LIMB_LEADS
 from jaxbio.data.recordings import numpy_files, synthetic, text, wfdb_records
 from jaxbio.data.recordings.channels import name_missing
+from jaxbio.data.recordings.missing import complete
 from jaxbio.data.recordings.recording import REASONS, Channel, Recording, RecordingError, Refused
 from jaxbio.data.recordings.source import Options, Source, parse_assumed, parse_options, split_source
 from jaxbio.data.recordings.subjects import assign_subjects
@@ -79,14 +81,19 @@ def parse_source(text: str, assumed: Mapping[str, str] | None = None) -> Source:
 
 
 def list_recordings(
-    source: Source, channel_names: ChannelNames, *, required: Collection[str] = (), min_duration_s: float = 0.0
+    source: Source,
+    channel_names: ChannelNames,
+    *,
+    required: Collection[str] = (),
+    missing_channel: str = "refuse",
+    min_duration_s: float = 0.0,
 ) -> list[Recording | Refused]:
     """Return what the source holds, sorted by name, read from headers alone (text without a length is scanned).
 
-    A recording without one of the `required` roles (or without any role at all) is refused as `missing_channel`, or for
-    what is wrong with that role's signal; a role that is not required and cannot be used is absent. One
-    shorter than `min_duration_s` as `too_short`, the second of a name as `duplicate_name`. Raises UserError where the
-    source holds nothing of its format.
+    A recording without one of the `required` roles is completed as `missing_channel` says. What still lacks one (or has
+    no role at all) is refused as `missing_channel`, or for what is wrong with that role's signal; a role that is not
+    required and cannot be used is absent. One shorter than `min_duration_s` is refused as `too_short`, the second of a
+    name as `duplicate_name`. Raises UserError where the source holds nothing of its format.
     """
     names = {**channel_names, **{role: (name,) for role, name in source.options.columns.items()}}
     found = sorted(FORMATS[source.format].list_files(source, names), key=lambda entry: entry.recording)
@@ -96,14 +103,20 @@ def list_recordings(
     seen: set[str] = set()
     for entry in found:
         if isinstance(entry, Recording):
-            entry = _check(replace(entry, reading=source.reading), names, seen, required, min_duration_s)
+            entry = complete(replace(entry, reading=source.reading), required, missing_channel)
+            entry = _check(entry, names, seen, required, missing_channel, min_duration_s)
             seen.add(entry.recording)
         entries.append(entry)
     return entries
 
 
 def _check(
-    entry: Recording, names: ChannelNames, seen: Collection[str], required: Collection[str], min_duration_s: float
+    entry: Recording,
+    names: ChannelNames,
+    seen: Collection[str],
+    required: Collection[str],
+    policy: str,
+    min_duration_s: float,
 ) -> Recording | Refused:
     def refuse(reason: str, detail: str) -> Refused:
         return Refused(entry.source, entry.recording, reason, f"{entry.recording!r}: {detail}", entry.duration_s)
@@ -116,7 +129,16 @@ def _check(
             reason, detail = entry.faults[role]
             return Refused(entry.source, entry.recording, reason, detail, entry.duration_s)
     if missing or not entry.channels:
-        return refuse("missing_channel", name_missing(missing, entry.signals, names))
+        return refuse("missing_channel", name_missing(missing, entry.signals, names) + _why(missing, policy))
     if entry.duration_s < min_duration_s:
         return refuse("too_short", f"{entry.duration_s:g} s; a segment takes {min_duration_s:g} s")
     return entry
+
+
+def _why(missing: Collection[str], policy: str) -> str:
+    """Return why a policy did not help, as the end of a sentence."""
+    if policy != "derive" or not missing:
+        return ""
+    if all(role in LIMB_LEADS for role in missing):
+        return "; deriving a limb lead takes two others of one rate and unit"
+    return "; only limb leads can be derived"

@@ -1,8 +1,8 @@
 """Which signal plays which role, and in which unit it is read.
 
-A role's signal is the first of its configured names that the source has, blanks and case ignored. ECG is read in mV
-and ABP in mmHg; a PPG's unit is arbitrary. A unit that is not stated, or says "arbitrary", is kept as NU, unless the
-user says what to assume (`assume_unit`).
+A role's signal is the first of its configured names that the source has, blanks, case and what vendors put before a
+lead's name ignored. ECG is read in mV and ABP in mmHg; a PPG's unit is arbitrary. A unit that is not stated, or says
+"arbitrary", is kept as NU, unless the user says what to assume (`assume_unit`).
 """
 
 import difflib
@@ -10,9 +10,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from jaxbio.config.roles import ROLES, UNITS, lead_of
 from jaxbio.data.recordings.recording import Channel, RecordingError, check_rate
 
-ARBITRARY = "NU"
+ARBITRARY = UNITS["ppg"]
 # What files write where they state no unit. Compared without case, blanks and brackets.
 _ARBITRARY_NAMES = frozenset(
     (
@@ -47,8 +48,7 @@ _MMHG = _aliases(
         "cmh2o": 0.7355592,
     }
 )
-# role -> (unit that is read, factor of each unit that the source may state)
-_UNITS = {"ecg": ("mV", _MILLIVOLT), "abp": ("mmHg", _MMHG)}
+_FACTORS = {"ecg": _MILLIVOLT, "abp": _MMHG}  # kind -> factor to its unit of each unit that the source may state
 # What converters write for a photoplethysmogram: any of these is one arbitrary unit.
 _PPG_NAMES = _ARBITRARY_NAMES | set(_MILLIVOLT) | {"na", "ua", "µa", "μa", "ma", "a", "nw", "uw", "mw", "w", "lux"}
 _MOST_NAMES_SAID = 24
@@ -81,6 +81,9 @@ def find_roles(found: Sequence[str], channel_names: Mapping[str, Sequence[str]])
     for index, name in enumerate(found):
         if name:
             positions.setdefault(same_name(name), index)
+    for index, name in enumerate(found):  # after all exact names, which win
+        if lead := lead_of(split_unit(name)[0].rstrip(",;:")):
+            positions.setdefault(lead, index)
     candidates = {role: [same_name(name) for name in names] for role, names in channel_names.items()}
     best = {role: next((name for name in names if name in positions), None) for role, names in candidates.items()}
     return {role: positions[name] for role, name in best.items() if name is not None}
@@ -108,20 +111,19 @@ def make_channels(
 def unit_of(role: str, unit: str, file: str, assumed: Mapping[str, str]) -> tuple[str, float]:
     """Return (the unit that is read, the factor to it) for a signal of `role` stated in `unit`.
 
-    Where that is none of the known ones, the role's unit in `assumed` counts. Raises RecordingError `unknown_unit` for
-    a unit that the role cannot have; a role without a table keeps its unit.
+    Where that is none of the known ones, the role's unit in `assumed`, or its kind's, counts. Raises RecordingError
+    `unknown_unit` for a unit that the role's kind cannot have.
     """
-    stated = _normalised(unit)
-    if role == "ppg" and stated in _PPG_NAMES:
+    stated, kind = _normalised(unit), ROLES[role].kind
+    if kind == "ppg" and stated in _PPG_NAMES:
         return ARBITRARY, 1.0
-    if role in _UNITS and stated in _UNITS[role][1]:
-        return _UNITS[role][0], _UNITS[role][1][stated]
-    if role in assumed and not any(stated in factors for _, factors in _UNITS.values()):
-        return unit_of(role, assumed[role], file, {})
-    if role in _UNITS and stated in _ARBITRARY_NAMES:
+    if kind in _FACTORS and stated in _FACTORS[kind]:
+        return UNITS[kind], _FACTORS[kind][stated]
+    said = assumed.get(role, assumed.get(kind))
+    if said is not None and not any(stated in factors for factors in _FACTORS.values()):
+        return unit_of(role, said, file, {})
+    if kind in _FACTORS and stated in _ARBITRARY_NAMES:
         return ARBITRARY, 1.0
-    if role not in _UNITS and role != "ppg":
-        return unit, 1.0
     raise RecordingError(
         "unknown_unit", file, f"{role} in {unit!r}; if that is a known unit, say assume_unit={role}:UNIT"
     )
@@ -129,10 +131,9 @@ def unit_of(role: str, unit: str, file: str, assumed: Mapping[str, str]) -> tupl
 
 def check_assumed(role: str, unit: str) -> None:
     """Raise ValueError where `unit` is none that signals of `role` may be assumed to have."""
-    known = {"ppg": sorted(_PPG_NAMES - {""}), **{name: list(factors) for name, (_, factors) in _UNITS.items()}}
-    if role not in known or _normalised(unit) not in known[role]:
-        units = ", ".join(known.get(role, ()))
-        raise ValueError(f"{role}: {units}" if units else f"{role!r} is none of the roles {', '.join(known)}")
+    known = _FACTORS.get(ROLES[role].kind, _PPG_NAMES)
+    if _normalised(unit) not in known:
+        raise ValueError(f"{role}: {', '.join(sorted(filter(None, known)))}")
 
 
 def _normalised(unit: str) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.roles import ROLES
 from jaxbio.data.recordings.channels import check_assumed
 
 TIME_UNITS = ("s", "ms", "datetime")
@@ -113,6 +114,8 @@ def _columns(value: str) -> dict[str, str]:
     pairs = [column.partition(":") for column in value.split(",")]
     if not all(role and name for role, _, name in pairs):
         raise ValueError("write ROLE:NAME,ROLE:NAME, with %2C for a comma within a name")
+    if unknown := [role for role, _, _ in pairs if role not in ROLES]:
+        raise ValueError(f"{unknown[0]!r} is no role; roles: {', '.join(ROLES)}")
     return {role: unquote(name) for role, _, name in pairs}
 
 
