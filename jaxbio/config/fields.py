@@ -41,6 +41,33 @@ COMMON: dict[str, Field] = {
         "per_channel: each to [-1, 1], because units differ; joint: the author's, over both; unit: [0, 1]; physical",
         choices=("per_channel", "joint", "unit", "physical"),
     ),
+    "data.crop_s": science(
+        None,
+        "length of what the encoder sees of a segment, s, cut at random in training (ST-MEM: 9 of 10); None: all of it",
+        float,
+        optional=True,
+        low=0.1,
+    ),
+    "data.crops": science(
+        1, "fixed crops that probes and embed average over; 1: the middle one (ST-MEM, downstream: 3)", low=1, high=100
+    ),
+    "data.band_hz": science(
+        None,
+        "edges of a zero-phase Butterworth band-pass, Hz (SIGMA-PPG: 0.5, 8; ST-MEM: 0.67, 40); None: no filter",
+        tuple,
+        optional=True,
+    ),
+    "data.band_order": science(2, "order of that filter at each edge (SIGMA-PPG: 2; ST-MEM: 5)", low=1, high=10),
+    "data.band_design": science(
+        "band_pass",
+        "band_pass: one filter (SIGMA-PPG); high_pass_low_pass: one after the other (ST-MEM)",
+        choices=("band_pass", "high_pass_low_pass"),
+    ),
+    "data.standardise": science(
+        "none",
+        "last step; z_score: mean 0, deviation 1 over all channels together (ST-MEM); unit: each to [0, 1] (SIGMA-PPG)",
+        choices=("none", "z_score", "unit"),
+    ),
     "data.streams": science(256, "streams the pairs are cut into; bounds mixing and locality", low=1),
     "data.curriculum": science(
         (), "(end of the stage as a share of the steps, largest difficulty drawn) for each stage; (): all pairs always"

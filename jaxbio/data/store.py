@@ -62,7 +62,7 @@ def open_store(path: str | Path) -> "Store":
     return Store(path, manifest)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Store:
     """A finished segment store: `path` and `manifest`; row k of the table is record k, counted through the shards."""
 
@@ -186,6 +186,10 @@ class Store:
             for position, record in zip(place.tolist(), found, strict=True):
                 segment_NCT[position] = np.frombuffer(record, "<i2").reshape(shape[1:])
         return segment_NCT
+
+    def __repr__(self) -> str:
+        segments = f"{self.rows:,} segments of {self.segment_s:g} s at {self.rate_hz:g} Hz"
+        return f"Store({str(self.path)!r}: {segments}, {', '.join(self.channels)})"
 
     def check(self, config: ConfigDict) -> None:
         """Refuse a store that was prepared for another model: rate, length and channels must be the recipe's.
