@@ -127,8 +127,8 @@ COMMON: dict[str, Field] = {
     "pairs.class_edges": science((0.3, 0.5, 0.7, 0.9), "lower edges of Poor, Acceptable, Good, Excellent"),
     "pairs.class_edges_as": science(
         "values",
-        "values: the edges are scores; quantiles: they are quantiles of the store's scores, for a store in which nearly "
-        "all segments are excellent",
+        "values: the edges are scores; quantiles: they are quantiles of the store's scores, for a store in which "
+        "nearly all segments are excellent",
         choices=("values", "quantiles"),
     ),
     # ---- train
@@ -158,8 +158,8 @@ COMMON: dict[str, Field] = {
     # ---- optimizer
     "optimizer.name": science(
         "adamw",
-        "adamw: weight decay beside the gradient, stable in deep post-norm networks; adam_l2: decay within the gradient, "
-        "as QualityFM's author has it; sgd",
+        "adamw: weight decay beside the gradient, stable in deep post-norm networks; adam_l2: decay inside the "
+        "gradient, as QualityFM's author has it; sgd",
         choices=("adamw", "adam_l2", "sgd"),
     ),
     "optimizer.learning_rate": science(2e-4, "peak learning rate (QualityFM: 1e-4 x batch / 256)", low=0.0),
