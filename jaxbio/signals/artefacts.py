@@ -11,6 +11,8 @@ import numpy as np
 from jaxbio.signals import filters
 
 FLAT_S = 0.5  # a signal that does not move for so long is held, not measured
+# A gap up to here is bridged by its straight line: beats are wider, so it costs its own time and no beat.
+BRIDGED_S = 0.04
 CLIPPED_S = 0.04  # rests at the segment's extreme for so long
 # Clipped for a while, at limits of its own: rests for so long at the extreme of so many seconds on either side. Of the
 # segments of CinC 2015 one in 60 holds such a rest; every clipped beat does.
@@ -21,11 +23,13 @@ PINNED_S, PINNED_REACH_S = 0.06, 1.5
 class Gaps:
     """Faults of B segments: `missing_BN` NaN, infinite or flat, `clipped_BN`, `nan_frac_B`, `filled_BN` without NaN.
 
+    `broken_BN` is missing for longer than 40 ms, so that no line stands for it.
     `pinned_BN` rests for 60 ms at the largest or smallest value of the 1.5 s on either side. `offset_B` and `scale_B`
     are the middle and half of each row's range (float32); `constant_B`, `infinite_B` bool.
     """
 
     missing_BN: np.ndarray
+    broken_BN: np.ndarray
     clipped_BN: np.ndarray
     pinned_BN: np.ndarray
     nan_frac_B: np.ndarray
@@ -62,8 +66,10 @@ def find_gaps(x_BN: np.ndarray, rate_hz: float) -> Gaps:
         pinned_BN[resting_R] &= finite_BN[resting_R] & _at_limits(filled_BN[resting_R], rate_hz)
     extreme_BN = (filled_BN == low_B[:, None]) | (filled_BN == high_B[:, None])
     clipped_BN = filters.in_runs(extreme_BN, max(3, round(CLIPPED_S * rate_hz))) & finite_BN
+    missing_BN = flat_BN | ~finite_BN
     return Gaps(
-        missing_BN=flat_BN | ~finite_BN,
+        missing_BN=missing_BN,
+        broken_BN=filters.in_runs(missing_BN, int(BRIDGED_S * rate_hz) + 1),
         clipped_BN=clipped_BN,
         pinned_BN=pinned_BN,
         nan_frac_B=filters.share(~finite_BN),

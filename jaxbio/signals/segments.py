@@ -198,16 +198,18 @@ def _score_channel(
     before_s, after_s, step_s = _WINDOWS[kind]
     bad_BN = gaps.missing_BN | gaps.clipped_BN
     row_J, time_J, raw_hz = beats.row_J, beats.time_J, samples / duration_s
-    usable_J = _is_whole(gaps.missing_BN, raw_hz, row_J, time_J - before_s, time_J + after_s)
+    usable_J = _is_whole(gaps.broken_BN, raw_hz, row_J, time_J - before_s, time_J + after_s)
     # no interval across a gap counts for the rate
-    counts_J = _is_whole(gaps.missing_BN, raw_hz, row_J, np.concatenate([time_J[:1], time_J[:-1]]), time_J)
+    counts_J = _is_whole(gaps.broken_BN, raw_hz, row_J, np.concatenate([time_J[:1], time_J[:-1]]), time_J)
     fit_J = templates.fit_templates(
         analysed_BT, beats, usable_J, rate_hz=ANALYSIS_HZ, before_s=before_s, after_s=after_s, step_s=step_s
     )
     rho_B = templates.mean_fit(fit_J, beats)
     lost_frac_B = filters.share(bad_BN)
     cells = disturbances.count_cells(duration_s)
-    lost_BK, pinned_BK = (disturbances.cells_of(flag_BN, cells) for flag_BN in (bad_BN, gaps.pinned_BN))
+    lost_BK, pinned_BK = (
+        disturbances.cells_of(flag_BN, cells) for flag_BN in (gaps.broken_BN | gaps.clipped_BN, gaps.pinned_BN)
+    )
     artefact_BK = disturbances.find_artefacts(analysed_BT, lost_BK, pinned_BK, beats, fit_J, duration_s)
     terms = {
         "missing_frac": filters.share(gaps.missing_BN),

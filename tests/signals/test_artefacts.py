@@ -75,3 +75,11 @@ def test_huge_numbers_do_not_overflow():
     gaps = find_gaps(x_BN, RATE_HZ)
     assert np.isfinite(gaps.scale_B).all()
     assert np.isfinite(gaps.offset_B).all()
+
+
+@pytest.mark.parametrize(("lost", "broken"), [(1, 0), (4, 0), (5, 5), (50, 50)])
+def test_a_gap_of_up_to_40_ms_is_bridged_and_still_missing(lost, broken):
+    x_N = wave()
+    x_N[1000 : 1000 + lost] = np.nan
+    gaps = find_gaps(x_N[None], RATE_HZ)
+    assert (gaps.missing_BN.sum(), gaps.broken_BN.sum()) == (lost, broken)

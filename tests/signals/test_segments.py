@@ -289,3 +289,20 @@ def test_noise_lowers_every_synthetic_rhythm():
             scores.append(measured({"ppg": noisy_BN}, ("ppg",)).columns["ppg_waveform"].mean())
         assert scores[0] > 0.9
         assert scores[0] > scores[1] > scores[2]
+
+
+@pytest.mark.parametrize("every", [150, 50, 20])
+@pytest.mark.parametrize("rate_hz", [125.0, 300.0])
+def test_single_lost_samples_cost_their_own_share_of_the_score(rate_hz, every):
+    made = recording(3, duration_s=30.0, rate_hz=rate_hz)
+    clean, lossy = ({"ppg": made.ppg.copy()[None], "ecg": made.ecg.copy()[None]} for _ in range(2))
+    lossy["ppg"][0, 7::every] = lossy["ecg"][0, 11::every] = np.nan
+    before, after = (measured(raw, rate_hz=rate_hz, length=round(30 * rate_hz)) for raw in (clean, lossy))
+    share = 1 / every
+    assert after.columns["missing_frac"][0] == pytest.approx(share, rel=0.05)
+    assert after.columns["quality_waveform"][0] == pytest.approx(
+        before.columns["quality_waveform"][0] - share, abs=0.02
+    )
+    assert after.columns["artefact_frac"][0] <= before.columns["artefact_frac"][0] + 0.02
+    for name in ("heart_rate_bpm", "pulse_rate_bpm"):
+        assert after.columns[name][0] == pytest.approx(before.columns[name][0], rel=0.01)
