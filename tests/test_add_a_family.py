@@ -48,7 +48,7 @@ with open("labels.csv", "w", newline="") as file:
     )
 module = ENCODERS["toy"](16)
 inputs = Input.of(config)
-variables = jax.jit(module.init)(jax.random.key(7), np.zeros((1, {len(LEADS)}, inputs.length), np.float32))
+variables = jax.jit(module.init)(jax.random.key(7), np.zeros((1, *inputs.shape), np.float32))
 folder.write_export("tokenizer", module, variables, inputs=inputs, origin=folder.Origin("a test", "tokenizer"))
 """
 TRAIN = [
