@@ -7,6 +7,7 @@ that learns it, with the same kind of error.
 """
 
 import difflib
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -103,6 +104,7 @@ def _wrong(value: Any, field: Field) -> str | None:
 def _between_fields(values: dict[str, Any]) -> Iterator[Fault]:
     """Yield the faults of fields that are right alone and wrong together."""
     yield from _data_faults(values)
+    yield from _input_faults(values)
     yield from _train_faults(values)
     yield from _mesh_faults(values)
     yield from _optimizer_faults(values)
@@ -166,6 +168,27 @@ def _store_faults(store: Any) -> Iterator[Fault]:
     if not wrong and abs(sum(weights) - 1) > 1e-6:
         scaled = ", ".join(f"{weight / sum(weights):.4g}" for weight in weights)
         yield Fault(name, weights, f"the weights sum to {sum(weights):.6g}, not 1: in the same proportion {scaled}")
+
+
+def _input_faults(values: dict[str, Any]) -> Iterator[Fault]:
+    rate_hz, segment_s, crop_s = values["data.rate_hz"], values["data.segment_s"], values["data.crop_s"]
+    if crop_s is None and values["data.crops"] != 1:
+        yield Fault("data.crops", values["data.crops"], "1, or set data.crop_s: a whole segment is one crop")
+    if crop_s is not None and crop_s > segment_s:
+        yield Fault("data.crop_s", crop_s, f"at most data.segment_s = {segment_s:g}")
+    if crop_s is not None and abs(crop_s * rate_hz - round(crop_s * rate_hz)) > 1e-6:
+        near = f"{math.floor(crop_s * rate_hz) / rate_hz:g} or {math.ceil(crop_s * rate_hz) / rate_hz:g}"
+        yield Fault("data.crop_s", crop_s, f"make rate_hz x crop_s a whole number of samples: {near}")
+    band_hz = values["data.band_hz"]
+    if band_hz is None:
+        return
+    if len(band_hz) != 2 or not all(type(edge_hz) in (int, float) for edge_hz in band_hz):
+        yield Fault("data.band_hz", band_hz, "two numbers, the edges of the band in Hz")
+    elif not 0 < band_hz[0] < band_hz[1]:
+        yield Fault("data.band_hz", band_hz, "two edges above 0 Hz, the lower one first")
+    elif band_hz[1] >= rate_hz / 2:
+        remedy = f"below {rate_hz / 2:g} Hz, half of data.rate_hz: a segment holds nothing above it"
+        yield Fault("data.band_hz", band_hz, remedy)
 
 
 def _curriculum_faults(stages: Any) -> Iterator[Fault]:

@@ -257,9 +257,7 @@ def _example_sections(examples: Examples) -> list[str]:
     """Draw pairs, and the curves the network made of the worse member beside those of the better one."""
     pairs = min(_PAIRS, len(examples.segment_BMCT))
     blocks = [_pair_figure(examples, pair) for pair in range(pairs)]
-    note = (
-        "As the network sees them, after scaling. It is trained to find in the worse member what the better one shows."
-    )
+    note = "As the network sees them, prepared. It is trained to find in the worse member what the better one shows."
     sections = [page.section("Pairs", *blocks, note=note)]
     blocks = [
         _curve_figure(examples, name, pair, place)

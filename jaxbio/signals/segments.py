@@ -86,6 +86,28 @@ def measure(
     )
 
 
+def resample_segments(x_BN: np.ndarray, rate_hz: float, length: int) -> np.ndarray:
+    """Return raw segments (B, N) float32 at rate_hz, NaN where missing, as `measure` makes them `length` samples.
+
+    To the last bit, so that an encoder in use sees what it saw in training; nothing is scored.
+    """
+    gaps = find_gaps(x_BN, rate_hz)
+    return _from_unit(filters.resample(_to_unit(gaps), length), gaps)
+
+
+def _to_unit(gaps: Gaps) -> np.ndarray:
+    """Return each row taken to [-1, 1], so that its offset costs no digits; a constant row as zeros."""
+    return (gaps.filled_BN - gaps.offset_B[:, None]) / _half_range(gaps)
+
+
+def _from_unit(unit_BT: np.ndarray, gaps: Gaps) -> np.ndarray:
+    return unit_BT * _half_range(gaps) + gaps.offset_B[:, None]
+
+
+def _half_range(gaps: Gaps) -> np.ndarray:
+    return np.where(gaps.constant_B, np.float32(1), gaps.scale_B)[:, None]
+
+
 def _measure_block(
     raw: Mapping[str, np.ndarray],
     rate_hz: float,
@@ -159,8 +181,7 @@ def _score_channel(
     kind: str, gaps: Gaps, duration_s: float, length: int, author_rate_bpm: tuple[float, float]
 ) -> _Scored:
     """Return one channel's signal at the target length and everything known of it, from one FFT of the raw signal."""
-    scale_B = np.where(gaps.constant_B, np.float32(1), gaps.scale_B)
-    unit_BN = (gaps.filled_BN - gaps.offset_B[:, None]) / scale_B[:, None]
+    unit_BN = _to_unit(gaps)
     samples = unit_BN.shape[-1]
     spectrum_BS = filters.spectrum(unit_BN)
 
@@ -202,8 +223,7 @@ def _score_channel(
     else:
         terms |= quality.pulse_waveform(lost_frac_B, rho_B, power_BS, duration_s)
         terms |= author.ppg_score(analysed_BT, ANALYSIS_HZ)
-    x_BT = target_BT * scale_B[:, None] + gaps.offset_B[:, None]
-    return _Scored(x_BT, artefact_BK, rate_bpm(beats, duration_s, counts_J), terms)
+    return _Scored(_from_unit(target_BT, gaps), artefact_BK, rate_bpm(beats, duration_s, counts_J), terms)
 
 
 def _is_whole(

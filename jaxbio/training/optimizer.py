@@ -28,7 +28,7 @@ PLAIN, FROZEN = "plain", "frozen"
 class Optimizer(NamedTuple):
     """The rules of all groups as one.
 
-    moving(tree) -> of a tree in the shape of the parameters what is not frozen: None, which holds no leaf, elsewhere
+    moving(tree) -> `tree`, in the shape of the parameters, with None (no leaf) in the place of what is frozen
     init(params) -> opt_state; raises UserError when a group is left no parameter, or nothing moves.
     update(grads, opt_state, params, step, accept, measured) -> params, opt_state, update_norm: `grads` are those of
         `moving(params)`. Where `accept` is false, parameters and moments stay. The norm of the update costs as much as
@@ -55,6 +55,9 @@ def make_optimizer(settings: Any, steps: int) -> Optimizer:
     def assign(tree: PyTree) -> PyTree:
         return assign_owners(tree, patterns, owners)
 
+    def moving(tree: PyTree) -> PyTree:
+        return jax.tree.map(lambda owner, leaf: None if owner == FROZEN else leaf, assign(tree), tree)
+
     def init(params: PyTree) -> PyTree:
         owner_of = assign(params)
         if all(owner == FROZEN for owner in jax.tree.leaves(owner_of)):
@@ -76,16 +79,12 @@ def make_optimizer(settings: Any, steps: int) -> Optimizer:
         )
         return moved, _join(kept), update_norm
 
-    return Optimizer(
-        lambda tree: jax.tree.map(lambda owner, leaf: None if owner == FROZEN else leaf, assign(tree), tree),
-        init,
-        update,
-        {
-            name if owner == PLAIN else f"{name}_{owner}": schedule
-            for owner, rule in rules.items()
-            for name, schedule in rule.schedules.items()
-        },
-    )
+    schedules = {
+        name if owner == PLAIN else f"{name}_{owner}": schedule
+        for owner, rule in rules.items()
+        for name, schedule in rule.schedules.items()
+    }
+    return Optimizer(moving, init, update, schedules)
 
 
 def put_back(moving: PyTree, params: PyTree) -> PyTree:

@@ -23,7 +23,7 @@ from jaxbio.training import sharding
 from jaxbio.training.optimizer import Optimizer, put_back
 from jaxbio.training.state import PyTree, State, new_state, stream_key
 from jaxbio.transforms.per_row import rows_on
-from jaxbio.transforms.scaling import scale
+from jaxbio.transforms.prepare_input import Input, join_crops, prepare_crops
 
 Batch = Mapping[str, jax.Array]
 
@@ -123,11 +123,11 @@ def make_eval_step(config: ConfigDict, objective: Objective, mesh: Mesh, shardin
     """Return the jitted `evaluate(state, batch) -> (metrics, features, outputs)` of one held-out batch.
 
     Metrics are the loss and its terms without dropout and under keys that no step changes, so that two evaluations
-    differ by the state alone. Features are, for each of the objective's encoders, float32 (B, D): the mean over tokens
-    of the better member, unaugmented; outputs are the objective's own, by row. All are replicated, so that every host
-    can read them.
+    differ by the state alone; of cropped segments it is the loss of the middle. Features are, for each of the
+    objective's encoders, float32 (B, D): the mean over tokens and crops of the better member, unaugmented; outputs are
+    the objective's own, by row. All are replicated, so that every host can read them.
     """
-    seed, steps, scaling = config.train.seed, config.train.steps, config.data.scaling
+    seed, steps, inputs = config.train.seed, config.train.steps, Input.of(config)
 
     def evaluate(state: State, batch: Batch) -> tuple[dict[str, jax.Array], ...]:
         progress = state.step.astype(jnp.float32) / steps
@@ -135,9 +135,9 @@ def make_eval_step(config: ConfigDict, objective: Objective, mesh: Mesh, shardin
         keys = {name: stream_key(seed, f"eval_{name}") for name in ("augment", "dropout")}
         with rows_on(mesh):
             loss, (_, terms) = objective.loss(state.params, state.objective_state, batch, keys, progress, False)
-            x_BCT = scale(batch["segment_BMCT"][:, 0], batch["scale_BMC2"][:, 0], scaling)
+            x_BCT = prepare_crops(batch["segment_BMCT"][:, 0], batch["scale_BMC2"][:, 0], inputs)
             features = {
-                name: pool(module, variables(state.params, state.objective_state), x_BCT)
+                name: pool(module, variables(state.params, state.objective_state), x_BCT, inputs.crops)
                 for name, (module, variables) in objective.encoders.items()
             }
             outputs = {} if objective.outputs is None else objective.outputs(state.params, state.objective_state, batch)
@@ -150,10 +150,13 @@ def make_eval_step(config: ConfigDict, objective: Objective, mesh: Mesh, shardin
     )
 
 
-def pool(module: nn.Module, variables: PyTree, x_BCT: jax.Array) -> jax.Array:
-    """Return the mean over tokens of an encoder's output, float32 (B, D)."""
+def pool(module: nn.Module, variables: PyTree, x_BCT: jax.Array, crops: int) -> jax.Array:
+    """Return the mean over tokens and crops of an encoder's output, float32 (segments, D).
+
+    `x_BCT` are the crops of the segments as `prepare_crops` gives them.
+    """
     tok_BLD: Any = module.apply(variables, x_BCT)
-    return tok_BLD.astype(jnp.float32).mean(axis=1)
+    return join_crops(tok_BLD.astype(jnp.float32), crops).mean(axis=1)
 
 
 def step_keys(seed: int, step: jax.Array, microbatch: jax.Array) -> dict[str, jax.Array]:
