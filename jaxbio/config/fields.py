@@ -104,8 +104,15 @@ COMMON: dict[str, Field] = {
     # ---- quality and pairs: rules over the store's table
     "quality.variant": science(
         "waveform",
-        "waveform: template fit x band power x artefact-free share, blind to rhythm; author: the published score",
+        "waveform: share of the time with usable beats x band power, blind to rhythm; author: the published score, "
+        "which runs against what eyes see in a PPG",
         choices=("waveform", "author"),
+    ),
+    "quality.cross_channel": science(
+        "off",
+        "on: with an ECG, pulses that follow none of its R peaks lower the waveform score of a PPG or a pressure; "
+        "off, because it adds little to the pulses' own shape, and a PPG's score would depend on what lies beside it",
+        choices=("off", "on"),
     ),
     "quality.author_rate_bpm": science((40.0, 120.0), "heart rates the published ECG score accepts, 1/min"),
     "pairs.rule": science(
