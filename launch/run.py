@@ -52,7 +52,10 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     assert config is not None
     workdir = flags.workdir or Path("runs") / recipe_name(arguments)
     check_store_named(config, arguments)
-    log.info("settings: %s", environment.configure(deterministic=config.precision.deterministic))
+    settings = environment.configure(
+        deterministic=config.precision.deterministic, compile_cache=config.train.compile_cache
+    )
+    log.info("settings: %s", settings)
     # JAX from here on, after its settings; and no device before everything has been checked.
     from jaxbio.evaluation.in_run import choose_questions
     from jaxbio.export.frozen import check_same_networks, read_networks, recall_networks
@@ -97,7 +100,7 @@ def start(
 ) -> dict[str, Any]:
     """Compile the program and train; the first to touch a device."""
     from jaxbio.evaluation.in_run import make_probe
-    from jaxbio.export.initial import start_from
+    from jaxbio.export.initial import check_start, start_from
     from jaxbio.objectives import make_objective
     from jaxbio.planning import flops
     from jaxbio.report.run import write_run_report
@@ -110,6 +113,8 @@ def start(
     with listen() as stop:
         objective = make_objective(config, networks)
         step_flops = flops.model_flops(config, config.train.batch, networks).total
+        if resume is None and config.train.init_from is not None:
+            check_start(config, objective)  # before minutes of compiling
         program = build_program(config, objective, networks=networks, flops=step_flops)
         initial = None
         if resume is not None:

@@ -3,8 +3,9 @@
 python tools/bench_step.py --config configs/qualityfm_base.py --config.train.batch=128
 python tools/bench_step.py --config configs/qualityfm_large.py:gpu --config.train.batch=256 --repeats 20
 
-The step is the one that `launch/run.py` runs, under the same settings; nothing is read from storage, and the arrays
-lie on the device before the clock starts. Any field can be changed: train.batch, precision.compute, model.tokenizer,
+The step is the one that `launch/run.py` runs, under the same settings, without the norms that a logged step adds;
+nothing is read from storage, nothing taken from the cache of compiled programs, and the arrays lie on the device before
+the clock starts. Any field can be changed: train.batch, precision.compute, model.tokenizer,
 precision.dropout_bits, train.microbatches, train.steps_per_dispatch, mesh.*.
 """
 
@@ -56,7 +57,7 @@ def bench(config, repeats: int, warmup: int) -> dict:
     state = jax.block_until_ready(init_state(config, objective, layout.optimizer, shardings, first, frozen))
     batches = jax.device_put(batches, sharding.dispatch_sharding(mesh))
     started = time.perf_counter()
-    compiled = lower_train_step(config, objective, layout).compile()
+    compiled = lower_train_step(config, objective, layout, logged=False).compile()
     compile_s = time.perf_counter() - started
     log.info("compiled in %.1f s", compile_s)
 

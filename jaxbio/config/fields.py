@@ -41,7 +41,38 @@ COMMON: dict[str, Field] = {
         "per_channel: each to [-1, 1], because units differ; joint: the author's, over both; unit: [0, 1]; physical",
         choices=("per_channel", "joint", "unit", "physical"),
     ),
-    "data.streams": science(256, "streams the pairs are cut into; bounds mixing and locality", low=1),
+    "data.crop_s": science(
+        None,
+        "length of what the encoder sees of a segment, s, cut at random in training (ST-MEM: 9 of 10); None: all of it",
+        float,
+        optional=True,
+        low=0.1,
+    ),
+    "data.crops": science(
+        1, "fixed crops that probes and embed average over; 1: the middle one (ST-MEM, downstream: 3)", low=1, high=100
+    ),
+    "data.band_hz": science(
+        None,
+        "edges of a zero-phase Butterworth band-pass, Hz (SIGMA-PPG: 0.5, 8; ST-MEM: 0.67, 40); None: no filter",
+        tuple,
+        optional=True,
+    ),
+    "data.band_order": science(2, "order of that filter at each edge (SIGMA-PPG: 2; ST-MEM: 5)", low=1, high=10),
+    "data.band_design": science(
+        "band_pass",
+        "band_pass: one filter (SIGMA-PPG); high_pass_low_pass: one after the other (ST-MEM)",
+        choices=("band_pass", "high_pass_low_pass"),
+    ),
+    "data.standardise": science(
+        "none",
+        "last step; z_score: mean 0, deviation 1 over all channels together (ST-MEM); unit: each to [0, 1] (SIGMA-PPG)",
+        choices=("none", "z_score", "unit"),
+    ),
+    "data.streams": science(
+        256,
+        "streams that the pairs are cut into: a step draws from all of them, a device reads only those of its rows",
+        low=1,
+    ),
     "data.curriculum": science(
         (), "(end of the stage as a share of the steps, largest difficulty drawn) for each stage; (): all pairs always"
     ),
@@ -94,7 +125,8 @@ COMMON: dict[str, Field] = {
     "pairs.max_gap_s": science(300.0, "largest gap between the members' starts, s (QualityFM: five minutes)", low=0.0),
     "pairs.max_per_segment": science(
         4,
-        "pairs a segment may be in, nearest first, against near-duplicates; None: all, as published",
+        "pairs a segment may be in, its nearest partners first, so that near-duplicates do not fill the index; None: "
+        "no limit, as published",
         int,
         optional=True,
         low=1,
@@ -102,22 +134,39 @@ COMMON: dict[str, Field] = {
     "pairs.class_edges": science((0.3, 0.5, 0.7, 0.9), "lower edges of Poor, Acceptable, Good, Excellent"),
     "pairs.class_edges_as": science(
         "values",
-        "values: scores; quantiles: of the store's scores, where a score calls most segments excellent",
+        "values: the edges are scores; quantiles: they are quantiles of the store's scores, for a store in which "
+        "nearly all segments are excellent",
         choices=("values", "quantiles"),
     ),
     # ---- train
     "train.steps": science(42_000, "optimiser steps; one epoch of the published corpus", low=1),
     "train.batch": science(512, "pairs a step over all devices (QualityFM: 512)", low=1),
-    "train.microbatches": machine(1, "parts a batch is accumulated in; equals the large batch", low=1),
+    "train.microbatches": machine(
+        1, "parts of a batch that are computed one after another; the update is that of the whole batch", low=1
+    ),
     "train.seed": science(0, "seed of initialisation, order, augmentation and dropout", low=0, high=2**31 - 1),
-    "train.steps_per_dispatch": machine(1, "steps in one call of the device; divides every every_steps", low=1),
+    "train.steps_per_dispatch": machine(
+        1, "steps in one call of the device; it must divide train.steps and every field *.every_steps", low=1
+    ),
     "train.max_nonfinite": machine(0, "refused non-finite updates before the run stops", low=0),
-    "train.init_from": science(None, "export folder whose weights start the run", str, optional=True),
+    "train.init_from": science(
+        None,
+        "export folder whose weights start every encoder of the run, or ((encoder, folder), ...) for some of them",
+        str | tuple,
+        optional=True,
+    ),
     "train.stall_s": machine(600.0, "a step that takes longer gets the stacks of all threads dumped, s", low=1.0),
+    "train.compile_cache": machine(
+        "~/.cache/jaxbio/compiled",
+        "folder of compiled programs, so that a second start compiles nothing; several hosts share it; None: none",
+        str,
+        optional=True,
+    ),
     # ---- optimizer
     "optimizer.name": science(
         "adamw",
-        "adamw: decoupled decay, stable in deep post-norm; adam_l2: the author's, decay in the gradient; sgd",
+        "adamw: weight decay beside the gradient, stable in deep post-norm networks; adam_l2: decay inside the "
+        "gradient, as QualityFM's author has it; sgd",
         choices=("adamw", "adam_l2", "sgd"),
     ),
     "optimizer.learning_rate": science(2e-4, "peak learning rate (QualityFM: 1e-4 x batch / 256)", low=0.0),
@@ -142,12 +191,12 @@ COMMON: dict[str, Field] = {
         "matrices", "matrices: kernels only, biases and norms never; all: every parameter", choices=("matrices", "all")
     ),
     "optimizer.clip_norm": science(
-        1.0, "largest global gradient norm; None: no clipping, as published", float, optional=True, low=0.0
+        1.0, "largest gradient norm, a group's own; None: none, as published", float, optional=True, low=0.0
     ),
     "optimizer.clip_value": science(None, "largest gradient entry; None: no clipping", float, optional=True, low=0.0),
     "optimizer.groups": science(
         (),
-        "(regex, settings) pairs, first match wins; settings: learning_rate, weight_decay (factors), clip_norm, frozen",
+        "(regex, changes of this section) pairs, each a whole optimiser, first match wins; {'frozen': True} freezes",
     ),
     # ---- mesh and precision
     "mesh.data": machine(-1, "devices along the batch; -1: the rest", low=-1),
@@ -158,7 +207,7 @@ COMMON: dict[str, Field] = {
     ),
     "mesh.moments": machine(
         "zero",
-        "zero: optimiser moments split over data; like_params: as their parameter",
+        "zero: optimiser moments are also split over the axis data; like_params: they lie as their parameter does",
         choices=("zero", "like_params"),
     ),
     "precision.compute": machine(
@@ -178,7 +227,8 @@ COMMON: dict[str, Field] = {
     ),
     "checkpoint.best_metric": machine(
         None,
-        "key of metrics.jsonl whose smallest value is kept too; a self-distillation loss says nothing",
+        "key of metrics.jsonl; the checkpoint where it is smallest is kept too. No loss of a self-distillation: that "
+        "is smallest when the network has collapsed",
         str,
         optional=True,
     ),

@@ -7,8 +7,9 @@ that learns it, with the same kind of error.
 """
 
 import difflib
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -26,7 +27,6 @@ _KINDS: dict[type, tuple[type, ...]] = {
     bool: (bool,),
     tuple: (tuple, list),
 }
-_GROUP_SETTINGS = {"learning_rate", "weight_decay", "clip_norm", "frozen"}
 _EVERY_STEPS = ("checkpoint.every_steps", "checkpoint.keep_every_steps", "eval.every_steps", "log.every_steps")
 
 
@@ -77,6 +77,8 @@ def find_faults(config: ConfigDict) -> list[Fault]:
         for name, field in table.items()
         if name in values and (remedy := _wrong(values[name], field))
     ]
+    if isinstance(values.get("optimizer.groups"), (tuple, list)):
+        faults += _group_faults(values["optimizer.groups"], table)
     faulty = {fault.field for fault in faults}
     if not faulty:
         faults += _between_fields(values)
@@ -102,6 +104,7 @@ def _wrong(value: Any, field: Field) -> str | None:
 def _between_fields(values: dict[str, Any]) -> Iterator[Fault]:
     """Yield the faults of fields that are right alone and wrong together."""
     yield from _data_faults(values)
+    yield from _input_faults(values)
     yield from _train_faults(values)
     yield from _mesh_faults(values)
     yield from _optimizer_faults(values)
@@ -167,6 +170,27 @@ def _store_faults(store: Any) -> Iterator[Fault]:
         yield Fault(name, weights, f"the weights sum to {sum(weights):.6g}, not 1: in the same proportion {scaled}")
 
 
+def _input_faults(values: dict[str, Any]) -> Iterator[Fault]:
+    rate_hz, segment_s, crop_s = values["data.rate_hz"], values["data.segment_s"], values["data.crop_s"]
+    if crop_s is None and values["data.crops"] != 1:
+        yield Fault("data.crops", values["data.crops"], "1, or set data.crop_s: a whole segment is one crop")
+    if crop_s is not None and crop_s > segment_s:
+        yield Fault("data.crop_s", crop_s, f"at most data.segment_s = {segment_s:g}")
+    if crop_s is not None and abs(crop_s * rate_hz - round(crop_s * rate_hz)) > 1e-6:
+        near = f"{math.floor(crop_s * rate_hz) / rate_hz:g} or {math.ceil(crop_s * rate_hz) / rate_hz:g}"
+        yield Fault("data.crop_s", crop_s, f"make rate_hz x crop_s a whole number of samples: {near}")
+    band_hz = values["data.band_hz"]
+    if band_hz is None:
+        return
+    if len(band_hz) != 2 or not all(type(edge_hz) in (int, float) for edge_hz in band_hz):
+        yield Fault("data.band_hz", band_hz, "two numbers, the edges of the band in Hz")
+    elif not 0 < band_hz[0] < band_hz[1]:
+        yield Fault("data.band_hz", band_hz, "two edges above 0 Hz, the lower one first")
+    elif band_hz[1] >= rate_hz / 2:
+        remedy = f"below {rate_hz / 2:g} Hz, half of data.rate_hz: a segment holds nothing above it"
+        yield Fault("data.band_hz", band_hz, remedy)
+
+
 def _curriculum_faults(stages: Any) -> Iterator[Fault]:
     name = "data.curriculum"
     if not all(isinstance(stage, (tuple, list)) and len(stage) == 2 for stage in stages):
@@ -187,11 +211,26 @@ def _train_faults(values: dict[str, Any]) -> Iterator[Fault]:
     for name in ("train.steps", *_EVERY_STEPS):
         if values[name] is not None and values[name] % dispatch:
             yield Fault(name, values[name], f"make it a multiple of train.steps_per_dispatch = {dispatch}")
+    yield from _init_faults(values["train.init_from"])
     every, keep_every = values["checkpoint.every_steps"], values["checkpoint.keep_every_steps"]
     if keep_every is not None and keep_every % every:
         yield Fault(
             "checkpoint.keep_every_steps", keep_every, f"make it a multiple of checkpoint.every_steps = {every}"
         )
+
+
+def _init_faults(named: Any) -> Iterator[Fault]:
+    if not isinstance(named, (tuple, list)):
+        return
+    shaped = [isinstance(part, (tuple, list)) and len(part) == 2 and all(map(_is_text, part)) for part in named]
+    if not named or not all(shaped):
+        yield Fault("train.init_from", named, "pairs (encoder, folder), for example (('student', 'EXPORT'),)")
+    elif len({name for name, _ in named}) < len(named):
+        yield Fault("train.init_from", named, "name each encoder once")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
 
 
 def _mesh_faults(values: dict[str, Any]) -> Iterator[Fault]:
@@ -207,8 +246,7 @@ def _mesh_faults(values: dict[str, Any]) -> Iterator[Fault]:
         yield Fault(
             "train.batch", values["train.batch"], f"a microbatch of {part} does not divide over data x fsdp = {ways}"
         )
-    for name in ("mesh.rules", "optimizer.groups"):
-        yield from _rule_faults(name, values[name])
+    yield from _rule_faults("mesh.rules", values["mesh.rules"])
 
 
 def _rule_faults(name: str, rules: Any) -> Iterator[Fault]:
@@ -222,19 +260,43 @@ def _rule_faults(name: str, rules: Any) -> Iterator[Fault]:
             yield Fault(name, rule[0], f"not a regular expression: {error}")
 
 
+def _group_faults(groups: Sequence[Any], table: Mapping[str, fields.Field]) -> Iterator[Fault]:
+    """Yield what is wrong with each group alone; its settings are checked as if they stood in the section itself."""
+    faults = list(_rule_faults("optimizer.groups", groups))
+    yield from faults
+    if faults:
+        return
+    section = {name: field for name, field in table.items() if name.startswith("optimizer.")}
+    del section["optimizer.groups"]
+    for place, (_, changes) in enumerate(groups):
+        group = f"optimizer.groups[{place}]"
+        if not isinstance(changes, (dict, ConfigDict)):
+            yield Fault(group, changes, 'changes of this section, {"learning_rate": 1e-5}, or {"frozen": True}')
+        elif "frozen" in changes:
+            if dict(changes) != {"frozen": True}:
+                yield Fault(group, dict(changes), 'make it {"frozen": True}: what is frozen has no other settings')
+        else:
+            for key, value in changes.items():
+                name = f"optimizer.{key}"
+                if name not in section:
+                    yield Fault(f"{group}.{key}", value, f"unknown; did you mean {nearest(name, section)}?")
+                elif remedy := _wrong(value, section[name]):
+                    yield Fault(f"{group}.{key}", value, remedy)
+
+
 def _optimizer_faults(values: dict[str, Any]) -> Iterator[Fault]:
-    if values["optimizer.learning_rate_end"] > values["optimizer.learning_rate"]:
-        yield Fault(
-            "optimizer.learning_rate_end",
-            values["optimizer.learning_rate_end"],
-            f"at most optimizer.learning_rate = {values['optimizer.learning_rate']}",
-        )
-    for rule in values["optimizer.groups"]:
-        if not isinstance(rule, (tuple, list)) or len(rule) != 2:
-            continue  # reported with the rules of the mesh
-        unknown = set(dict(rule[1])) - _GROUP_SETTINGS
-        if unknown:
-            yield Fault("optimizer.groups", sorted(unknown), f"settings are {', '.join(sorted(_GROUP_SETTINGS))}")
+    section = {name: value for name, value in values.items() if name.startswith("optimizer.")}
+    yield from _schedule_faults("optimizer", section)
+    for place, (_, changes) in enumerate(values["optimizer.groups"]):
+        if "frozen" not in changes:
+            changed = {f"optimizer.{key}": value for key, value in changes.items()}
+            yield from _schedule_faults(f"optimizer.groups[{place}]", {**section, **changed})
+
+
+def _schedule_faults(where: str, section: Mapping[str, Any]) -> Iterator[Fault]:
+    start, end = section["optimizer.learning_rate"], section["optimizer.learning_rate_end"]
+    if end > start:
+        yield Fault(f"{where}.learning_rate_end", end, f"at most {where}.learning_rate = {start}")
 
 
 def _as_tuple(value: Any) -> Any:

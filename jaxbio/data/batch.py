@@ -77,7 +77,8 @@ def arrays_by_row(store: Store | Stores, config: ConfigDict, labels: Sequence[La
 def random_batch(config: ConfigDict, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Return a batch of noise over the whole range of int16, scaled to [-1, 1], for benches and tests.
 
-    Labels are 0 or 1, and every channel is present."""
+    Labels are 0 or 1, and every channel is present.
+    """
     spec = batch_spec(config)
     batch = {name: np.zeros(array.shape, array.dtype) for name, array in spec.items()}
     batch["segment_BMCT"] = rng.integers(-32767, 32768, spec["segment_BMCT"].shape, np.int16)

@@ -21,6 +21,7 @@ import numpy as np
 
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.data.pairs import split_codes
+from jaxbio.data.seen import are_among
 from jaxbio.data.several import Stores
 from jaxbio.data.splits import SPLITS
 from jaxbio.data.store import subject_codes
@@ -105,7 +106,8 @@ def find_leaks(stores: Stores, excluded_R: np.ndarray) -> np.ndarray:
     split_R, fingerprint_R = split_codes(stores), stores.column("fingerprint")
     train_R, held_R = ((split_R == SPLITS.index(split)) & ~excluded_R for split in ("train", "validation"))
     held = np.flatnonzero(held_R)
-    learnt = np.isin(code_R[held], code_R[train_R]) | np.isin(fingerprint_R[held], fingerprint_R[train_R])
+    learnt = np.isin(code_R[held], code_R[train_R])
+    learnt |= are_among(np.sort(fingerprint_R[train_R]), fingerprint_R[held])
     return held_R & np.isin(code_R, code_R[held[learnt]])
 
 

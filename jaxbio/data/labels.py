@@ -58,7 +58,7 @@ def open_label(store: Store, name: str) -> Label:
     Raises UserError where there is neither, and for a file that is another store's or was changed since.
     """
     path = store.path / FOLDER / f"{name}.parquet"
-    if path.is_file():
+    if NAME.fullmatch(name) and path.is_file():
         return _read(path, store)
     if store.has_column(name) and store.column(name).dtype.kind in "fiub":
         return Label(name, store.column(name).astype(np.float32))

@@ -179,5 +179,6 @@ def _hash_plan(shards: Sequence[Sequence[Block]], outcomes: Sequence[Outcome], p
         for recording, first, windows in shard:
             channels = {role: asdict(channel) for role, channel in sorted(recording.channels.items())}
             identity = [recording.source, recording.subject, recording.subject_known, recording.recording]
+            identity += [recording.reading] if recording.reading else []
             digest.update(json.dumps([number, *identity, recording.start_time, channels, first, windows]).encode())
     return digest.hexdigest()[:32]

@@ -19,6 +19,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 
 from jaxbio.data.quantise import fingerprint, quantise
 from jaxbio.data.recordings import Recording, RecordingError
+from jaxbio.data.recordings.missing import MASKED
 from jaxbio.data.shard_plan import KEPT, Block, Outcome, Settings
 from jaxbio.data.store import sha256_of
 from jaxbio.data.whole_files import whole_file
@@ -183,7 +184,10 @@ def measure_windows(windows: Windows, settings: Settings) -> Measured:
 def _read_span(
     recording: Recording, number: int, first: int, last: int, settings: Settings, seconds: Seconds
 ) -> Iterator[Windows]:
-    """Yield windows first..last of a recording; where they cannot be read together, halves down to single ones."""
+    """Yield windows first..last of a recording; where they cannot be read together, halves down to single ones.
+
+    A window of which a file lacks no more than a segment may lack is kept, NaN there.
+    """
     span_s = settings.segment_s * first, min(settings.segment_s * last, recording.duration_s)
     try:
         signals = recording.read(*span_s, settings.channels)
@@ -192,9 +196,13 @@ def _read_span(
             middle = (first + last) // 2
             yield from _read_span(recording, number, first, middle, settings, seconds)
             yield from _read_span(recording, number, middle, last, settings, seconds)
-        else:
+            return
+        rest = error.rest or {}
+        lost = [np.isnan(x_N).mean() for role, x_N in rest.items() if recording.channels[role].name != MASKED]
+        if not lost or max(lost) > settings.max_missing_frac:
             seconds[number, error.reason, str(error)] += settings.segment_s
-        return
+            return
+        signals = rest
     raw = {
         role: _cut(signals[role], recording.channels[role].rate_hz, first, last, settings.segment_s)
         for role in settings.channels

@@ -62,7 +62,7 @@ def open_store(path: str | Path) -> "Store":
     return Store(path, manifest)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Store:
     """A finished segment store: `path` and `manifest`; row k of the table is record k, counted through the shards."""
 
@@ -187,6 +187,10 @@ class Store:
                 segment_NCT[position] = np.frombuffer(record, "<i2").reshape(shape[1:])
         return segment_NCT
 
+    def __repr__(self) -> str:
+        segments = f"{self.rows:,} segments of {self.segment_s:g} s at {self.rate_hz:g} Hz"
+        return f"Store({str(self.path)!r}: {segments}, {', '.join(self.channels)})"
+
     def check(self, config: ConfigDict) -> None:
         """Refuse a store that was prepared for another model: rate, length and channels must be the recipe's.
 
@@ -257,13 +261,16 @@ class Store:
 
 
 def subject_codes(store: StoreView) -> tuple[np.ndarray, list[tuple[str, str]]]:
-    """Return whose each row is, (rows,) int64 codes, and the (source, subject) that each stands for.
+    """Return whose each row is, (rows,) int32 codes, and the (source, subject) that each stands for.
 
     Sources may call different subjects by one name.
     """
     (source_R, sources), (subject_R, subjects) = store.codes("source"), store.codes("subject")
-    pairs, code_R = np.unique(source_R.astype(np.int64) * len(subjects) + subject_R, return_inverse=True)
-    return code_R, [(sources[pair // len(subjects)], subjects[pair % len(subjects)]) for pair in pairs.tolist()]
+    pair_R = source_R.astype(np.int64) * len(subjects) + subject_R
+    present = np.zeros(len(sources) * len(subjects), bool)  # far fewer than rows to sort
+    present[pair_R] = True
+    names = [(sources[pair // len(subjects)], subjects[pair % len(subjects)]) for pair in np.flatnonzero(present)]
+    return (np.cumsum(present, dtype=np.int32) - 1)[pair_R], names
 
 
 def sha256_of(path: Path) -> str:

@@ -23,7 +23,8 @@ from jaxbio.training.program import Program
 from jaxbio.training.sharding import batch_sharding, replicated
 from jaxbio.training.state import State
 from jaxbio.training.step import gather_fsdp, pool
-from jaxbio.transforms.scaling import scale
+from jaxbio.transforms.per_row import rows_on
+from jaxbio.transforms.prepare_input import Input, prepare_crops
 
 FIT_ROWS, TEST_ROWS = 512, 256  # segments at most: three seconds for base on two cores
 CONSTANT = "constant"
@@ -125,15 +126,16 @@ def make_probe(program: Program, store: StoreView, questions: Questions) -> Call
 def _make_extractor(program: Program, store: StoreView) -> Callable[[State, np.ndarray], dict[str, np.ndarray]]:
     """Return `extract(state, row_N)`: each encoder's features (N, D), unaugmented, computed a batch at a time."""
     config, mesh, shardings = program.config, program.mesh, program.placement.shardings
-    encoders, placed = program.objective.encoders, batch_sharding(mesh)
+    encoders, placed, inputs = program.objective.encoders, batch_sharding(mesh), Input.of(config)
 
     def features_of(state: State, segment_BCT: jax.Array, scale_BC2: jax.Array) -> dict[str, jax.Array]:
         state = gather_fsdp(state, shardings)
-        x_BCT = scale(segment_BCT, scale_BC2, config.data.scaling)
-        return {
-            name: pool(module, variables(state.params, state.objective_state), x_BCT)
-            for name, (module, variables) in encoders.items()
-        }
+        with rows_on(mesh):
+            x_BCT = prepare_crops(segment_BCT, scale_BC2, inputs)
+            return {
+                name: pool(module, variables(state.params, state.objective_state), x_BCT, inputs.crops)
+                for name, (module, variables) in encoders.items()
+            }
 
     compiled = jax.jit(features_of, in_shardings=(shardings, placed, placed), out_shardings=replicated(mesh))
 

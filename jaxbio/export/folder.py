@@ -1,6 +1,7 @@
 """An export folder: written from an encoder and its weights, read back whole or refused.
 
-    write_export(folder, module, variables, wants=Wants(300.0, 9000, ("ppg", "ecg"), "per_channel"), origin=Origin(...))
+    inputs = Input(300.0, 9000, ("ppg", "ecg"), "per_channel")
+    write_export(folder, module, variables, inputs=inputs, origin=Origin(...))
     card, module, variables = read_export(folder)
 
 Families are known only by the registry `models.ENCODERS`: a card holds a name of it and constructor fields.
@@ -28,20 +29,11 @@ from jaxbio.data.seen import read_seen as read_seen_file
 from jaxbio.export import card as cards
 from jaxbio.export import stablehlo, weights
 from jaxbio.export.card import Card
+from jaxbio.transforms.prepare_input import Input
 
 _EXAMPLE_SEGMENTS = 2
 _VERSIONS_OF = ("jax", "flax", "numpy", "safetensors")
 _LINEN_FIELDS = {"parent", "name"}
-
-
-@dataclass(frozen=True)
-class Wants:
-    """What the encoder wants: Hz, samples of a segment, channel roles in order, and how they are scaled."""
-
-    rate_hz: float
-    length: int
-    channels: tuple[str, ...]
-    scaling: str
 
 
 @dataclass(frozen=True)
@@ -62,7 +54,7 @@ def write_export(
     module: nn.Module,
     variables: Mapping[str, Any],
     *,
-    wants: Wants,
+    inputs: Input,
     origin: Origin,
     seen: Seen = UNKNOWN,
 ) -> Card:
@@ -75,13 +67,13 @@ def write_export(
     module = portable(module)
     name, fields = describe_encoder(module)
     flat = weights.flatten_tree(variables)
-    weights.match_weights(flat, expected_weights(module, wants), str(folder))
-    x_BCT = _example_input(wants)
-    tok_BLD = np.asarray(jax.jit(stablehlo.make_encode(module))(dict(variables), x_BCT))
+    weights.match_weights(flat, expected_weights(module, inputs), str(folder))
+    x_BCT = _example_input(inputs)
+    tok_BLD = np.asarray(jax.jit(stablehlo.make_program(module, inputs))(dict(variables), x_BCT))
     example = io.BytesIO()
     np.savez(example, x_BCT=x_BCT, tok_BLD=tok_BLD)
     weights.write_weights(folder / cards.WEIGHTS, variables)
-    (folder / cards.PROGRAM).write_bytes(stablehlo.serialise_encoder(module, variables, len(wants.channels)))
+    (folder / cards.PROGRAM).write_bytes(stablehlo.serialise_program(module, variables, inputs))
     (folder / cards.EXAMPLE).write_bytes(example.getvalue())
     files = [cards.WEIGHTS, cards.PROGRAM, cards.EXAMPLE]
     if seen.segment_N.size:
@@ -91,13 +83,13 @@ def write_export(
         encoder=name,
         encoder_fields=fields,
         parameters=int(parameter_overview.count_parameters(variables["params"])),
-        token_s=wants.length / tok_BLD.shape[1] / wants.rate_hz,
+        token_s=inputs.samples / (tok_BLD.shape[1] // inputs.crops) / inputs.rate_hz,
         width=tok_BLD.shape[2],
         pooling="mean",
         missing_channel="zeros",
         versions={"jaxbio": jaxbio.__version__, **{name: importlib.metadata.version(name) for name in _VERSIONS_OF}},
         seen=str(seen),
-        **dataclasses.asdict(wants),
+        **dataclasses.asdict(inputs),
         **dataclasses.asdict(origin),
     )
     return cards.write_card(folder, card, files)
@@ -114,12 +106,12 @@ def read_export(folder: epath.PathLike) -> tuple[Card, nn.Module, dict[str, Any]
     cards.check_files(folder, card)
     module = make_encoder(card, folder)
     flat = weights.read_flat_weights(folder / cards.WEIGHTS)
-    weights.match_weights(flat, expected_weights(module, wants_of_card(card)), str(folder / cards.WEIGHTS))
+    weights.match_weights(flat, expected_weights(module, card.inputs), str(folder / cards.WEIGHTS))
     return card, module, weights.unflatten_tree(flat)
 
 
 def read_example(folder: epath.PathLike) -> tuple[np.ndarray, np.ndarray]:
-    """Return x_BCT and tok_BLD (float32) of the export's example."""
+    """Return x_BCT and tok_BLD (float32) of the export's example: what its program takes, and what it gives."""
     with np.load(io.BytesIO((epath.Path(folder) / cards.EXAMPLE).read_bytes()), allow_pickle=False) as stored:
         return stored["x_BCT"], stored["tok_BLD"]
 
@@ -130,11 +122,6 @@ def read_seen(folder: epath.PathLike) -> Seen:
     Raises UserError for a file that is damaged.
     """
     return read_seen_file(epath.Path(folder) / SEEN)
-
-
-def wants_of_card(card: Card) -> Wants:
-    """Return what a card says that its encoder wants."""
-    return Wants(card.rate_hz, card.length, card.channels, card.scaling)
 
 
 def make_encoder(card: Card, folder: epath.PathLike = "card") -> nn.Module:
@@ -191,10 +178,10 @@ def portable(module: nn.Module) -> nn.Module:
     return module.clone(**changes)
 
 
-def expected_weights(module: nn.Module, wants: Wants) -> dict[str, jax.ShapeDtypeStruct]:
+def expected_weights(module: nn.Module, inputs: Input) -> dict[str, jax.ShapeDtypeStruct]:
     """Return the shapes of an encoder's variables by "/"-joined path, without computing any."""
-    x_BCT = jax.ShapeDtypeStruct((1, len(wants.channels), wants.length), jnp.float32)
-    return weights.flatten_tree(jax.eval_shape(module.init, jax.random.key(0), x_BCT))
+    x_BCT = jax.ShapeDtypeStruct((1, *inputs.shape), jnp.float32)
+    return weights.flatten_tree(jax.eval_shape(lambda x_BCT: module.init(jax.random.key(0), x_BCT), x_BCT))
 
 
 def _clear_folder(folder: epath.PathLike) -> epath.Path:
@@ -213,11 +200,11 @@ def _clear_folder(folder: epath.PathLike) -> epath.Path:
     return folder
 
 
-def _example_input(wants: Wants) -> np.ndarray:
-    """Return two seeded segments of slow waves within [-1, 1], x_BCT float32."""
+def _example_input(inputs: Input) -> np.ndarray:
+    """Return two seeded segments of slow waves, x_BCT float32, which stand for signals in physical units."""
     rng = np.random.default_rng(0)
-    shape = (_EXAMPLE_SEGMENTS, len(wants.channels), 1, 5)
+    shape = (_EXAMPLE_SEGMENTS, len(inputs.channels), 1, 5)
     wave_hz = rng.uniform(0.8, 1.5, shape) * np.arange(1, 6)
     phase = rng.uniform(0, 2 * np.pi, shape)
-    t_T1 = np.arange(wants.length)[:, None] / wants.rate_hz
+    t_T1 = np.arange(inputs.length)[:, None] / inputs.rate_hz
     return np.sin(2 * np.pi * wave_hz * t_T1 + phase).mean(axis=-1).astype(np.float32)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from etils import epath
-from ml_collections import ConfigDict
 
 from jaxbio.config import changes
 from jaxbio.config.faults import Fault, UserError
@@ -18,6 +17,7 @@ from jaxbio.export.card import Card
 from jaxbio.export.frozen import recall_networks
 from jaxbio.objectives import make_objective
 from jaxbio.training import checkpoint
+from jaxbio.transforms.prepare_input import Input
 
 _METRIC_AREAS = ("eval/", "train/loss")
 
@@ -37,15 +37,15 @@ def export_run(
 
     Raises UserError where the folder holds no run or no checkpoint, or where the objective has no such encoder.
     """
-    encoder, variables, wants, origin = load_encoder(workdir, which=which, step=step, licence=licence)
+    encoder, variables, inputs, origin = load_encoder(workdir, which=which, step=step, licence=licence)
     seen = read_seen(Path(workdir) / SEEN)
-    return folders.write_export(out, encoder, variables, wants=wants, origin=origin, seen=seen)
+    return folders.write_export(out, encoder, variables, inputs=inputs, origin=origin, seen=seen)
 
 
 def load_encoder(
     workdir: epath.PathLike, *, which: str | None = None, step: int | None = None, licence: str = "not stated"
-) -> tuple[Any, dict[str, Any], folders.Wants, folders.Origin]:
-    """Return encoder, variables, wants and origin of a run's checkpoint; arguments and errors as `export_run`."""
+) -> tuple[Any, dict[str, Any], Input, folders.Origin]:
+    """Return encoder, variables, input and origin of a run's checkpoint; arguments and errors as `export_run`."""
     step, items, meta = checkpoint.restore_items(Path(workdir), ("params", "objective"), step)
     config = changes.from_plain(meta.config)
     objective = make_objective(config, recall_networks(meta.frozen))
@@ -64,13 +64,7 @@ def load_encoder(
         metrics=_last_metrics(Path(workdir), step),
         licence=licence,
     )
-    return encoder, variables, wants_of(config), origin
-
-
-def wants_of(config: ConfigDict) -> folders.Wants:
-    """Return what an encoder of this configuration wants as input."""
-    data = config.data
-    return folders.Wants(data.rate_hz, round(data.rate_hz * data.segment_s), tuple(data.channels), data.scaling)
+    return encoder, variables, Input.of(config), origin
 
 
 def _last_metrics(workdir: Path, step: int) -> dict[str, float]:

@@ -16,9 +16,12 @@ from ml_collections import ConfigDict
 from jaxbio.config import families
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.export import folder as folders
-from jaxbio.export.card import WEIGHTS, Card, read_card
+from jaxbio.export.card import WEIGHTS, Card, card_from_plain, read_card
 from jaxbio.export.weights import unflatten_tree
 from jaxbio.objectives import Network
+from jaxbio.transforms.prepare_input import Input
+
+_FREE = ("length", "crops")  # a network takes segments of any length, and one crop of them is like another
 
 
 def read_networks(config: ConfigDict) -> dict[str, Network]:
@@ -45,9 +48,9 @@ def recall_networks(cards: Mapping[str, Mapping[str, Any]]) -> dict[str, Network
     """Return the networks that a checkpoint holds, from their cards: shapes in the place of weights."""
     networks = {}
     for name, stored in cards.items():
-        card = Card(**{**stored, "channels": tuple(stored["channels"])})
+        card = card_from_plain(stored, f"the checkpoint's objective.{name}")
         module = folders.make_encoder(card, f"the checkpoint's objective.{name}")
-        shapes = unflatten_tree(folders.expected_weights(module, folders.wants_of_card(card)))
+        shapes = unflatten_tree(folders.expected_weights(module, card.inputs))
         networks[name] = Network(module, stored, shapes)
     return networks
 
@@ -73,11 +76,9 @@ def _wanted(config: ConfigDict) -> tuple[str, ...]:
 
 def _input_faults(field: str, card: Card, config: ConfigDict) -> list[Fault]:
     """Return where a network's input is not the run's, which it is going to get."""
-    data = config.data
-    wanted = {"data.rate_hz": data.rate_hz, "data.channels": tuple(data.channels), "data.scaling": data.scaling}
-    found = {"data.rate_hz": card.rate_hz, "data.channels": card.channels, "data.scaling": card.scaling}
+    wanted, found = dataclasses.asdict(Input.of(config)), dataclasses.asdict(card.inputs)
     return [
-        Fault(field, f"an export with {name} = {found[name]}", f"the run has {wanted[name]}: make them the same")
+        Fault(field, f"an export with data.{name} = {found[name]}", f"the run has {wanted[name]}: make them the same")
         for name in wanted
-        if wanted[name] != found[name]
+        if wanted[name] != found[name] and name not in _FREE
     ]

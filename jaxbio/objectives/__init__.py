@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from jaxbio.config import families
 from jaxbio.models import ENCODERS
 from jaxbio.objectives.objective import Aux, Batch, Network, Objective, Tree
+from jaxbio.transforms.prepare_input import Input
 
 __all__ = ["OBJECTIVES", "Aux", "Batch", "Network", "Objective", "Tree", "make_objective"]
 
@@ -24,16 +25,16 @@ OBJECTIVES: dict[str, Callable[..., Objective]] = {
 def make_objective(config: ConfigDict, networks: Mapping[str, Network] = {}) -> Objective:
     """Return the objective of `config`: its fields become plain arguments of the same names.
 
-    Reads the sections model, objective, augment, and data.scaling, precision.compute. `networks` are those that the
-    objective uses and does not train, by the name of the field that holds their export; the objective's function gets
-    each without its weights, which `init` puts into the state. Raises UserError for a model that cannot be built and
-    for a network that does not suit the objective.
+    Reads the sections model, objective, augment, what `Input.of` reads of data, and precision.compute. `networks` are
+    those that the objective uses and does not train, by the name of the field that holds their export; the objective's
+    function gets each without its weights, which `init` puts into the state. Raises UserError for a model that cannot
+    be built and for a network that does not suit the objective.
     """
     model, settings = dict(config.model), dict(config.objective)
     encoder = ENCODERS[model.pop("name")](**model, dtype=config.precision.compute)
     name = settings.pop("name")
     settings |= {wanted: networks[wanted].without_weights() for wanted in families.OBJECTIVES[name].frozen}
-    objective = OBJECTIVES[name](encoder, scaling=config.data.scaling, augmentation=dict(config.augment), **settings)
+    objective = OBJECTIVES[name](encoder, inputs=Input.of(config), augmentation=dict(config.augment), **settings)
     return dataclasses.replace(objective, frozen={name: _shapes(network) for name, network in networks.items()})
 
 

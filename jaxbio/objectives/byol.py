@@ -26,6 +26,7 @@ from jaxbio.objectives.siamese import (
     output_spread,
     two_views,
 )
+from jaxbio.transforms.prepare_input import Input
 
 _TARGET = ("encoder", "projector")
 
@@ -33,7 +34,7 @@ _TARGET = ("encoder", "projector")
 def byol(
     encoder: nn.Module,
     *,
-    scaling: str,
+    inputs: Input,
     augmentation: Mapping[str, Any],
     projector_width: int,
     projector_layers: int,
@@ -42,7 +43,7 @@ def byol(
     ema_end: float,
 ) -> Objective:
     """Return the objective for `encoder`; the arguments are the fields of the same names in jaxbio/config/families/."""
-    network = make_network(encoder, projector_width, projector_layers, predictor_hidden)
+    network = make_network(encoder, inputs, projector_width, projector_layers, predictor_hidden)
 
     def init(key: jax.Array, batch: Batch, frozen: Mapping[str, Tree]) -> tuple[Tree, Tree]:
         params, stats = network.init(key, batch)
@@ -54,7 +55,7 @@ def byol(
         params: Tree, state: Tree, batch: Batch, keys: Mapping[str, jax.Array], progress: jax.Array, train: bool
     ) -> tuple[jax.Array, tuple[Aux, dict[str, jax.Array]]]:
         stats = state["batch_stats"]
-        views = dict(zip(("first", "second"), two_views(batch, keys["augment"], scaling, augmentation, train)))
+        views = dict(zip(("first", "second"), two_views(batch, keys["augment"], inputs, augmentation, train)))
         online: dict[str, Tree] = {}
         target: dict[str, Tree] = {}
         p, z = {}, {}

@@ -16,24 +16,25 @@ from flax import linen as nn
 
 from jaxbio.objectives.objective import Aux, Batch, Objective, Tree
 from jaxbio.objectives.siamese import dropout_key, make_network, normalise, output_spread, two_views, update_stats
+from jaxbio.transforms.prepare_input import Input
 
 
 def contrastive(
     encoder: nn.Module,
     *,
-    scaling: str,
+    inputs: Input,
     augmentation: Mapping[str, Any],
     projector_width: int,
     projector_layers: int,
     temperature: float,
 ) -> Objective:
     """Return the objective for `encoder`; the arguments are the fields of the same names in jaxbio/config/families/."""
-    network = make_network(encoder, projector_width, projector_layers)
+    network = make_network(encoder, inputs, projector_width, projector_layers)
 
     def loss(
         params: Tree, state: Tree, batch: Batch, keys: Mapping[str, jax.Array], progress: jax.Array, train: bool
     ) -> tuple[jax.Array, tuple[Aux, dict[str, jax.Array]]]:
-        first_BCT, second_BCT = two_views(batch, keys["augment"], scaling, augmentation, train)
+        first_BCT, second_BCT = two_views(batch, keys["augment"], inputs, augmentation, train)
         stats, first_key, second_key = state["batch_stats"], dropout_key(keys, "first"), dropout_key(keys, "second")
         first_BD, first_moments = network.project(params, stats, first_BCT, first_key, train)
         second_BD, second_moments = network.project(params, stats, second_BCT, second_key, train)

@@ -59,7 +59,7 @@ class Objective:
     encoders: name -> (module, variables(params, state)), the first the default; module.apply(variables, x_BCT).
     frozen: name -> shapes of the variables that `init` wants; `make_objective` fills it in.
     coupled: the loss of a pair depends on the others of its batch, so that accumulation would change it.
-    show(params, state, batch) -> what a report draws, or None: "segment" x_BMCT float32, scaled and not augmented, and
+    show(params, state, batch) -> what a report draws, or None: "segment" x_BMCT float32, prepared, not augmented, and
         curves by name, each (target, output), such as "amplitude": two arrays (B, C, S).
     outputs(params, state, batch) -> arrays by name that lead with the rows of the batch, or None; an evaluation gathers
         them over all its batches and calls

@@ -20,14 +20,14 @@ from jaxbio.models.qualityfm import QualityFMEncoder, SpectrumHead
 from jaxbio.objectives.objective import Aux, Batch, Objective, Tree
 from jaxbio.objectives.schedule import cosine
 from jaxbio.transforms.augment import augment, row_keys
-from jaxbio.transforms.scaling import scale
+from jaxbio.transforms.prepare_input import Input, prepare_batch
 from jaxbio.transforms.spectra import targets
 
 
 def quality_distillation(
     encoder: QualityFMEncoder,
     *,
-    scaling: str,
+    inputs: Input,
     augmentation: Mapping[str, Any],
     teacher_temperature: float,
     student_temperature: float,
@@ -48,14 +48,14 @@ def quality_distillation(
     """
     head = SpectrumHead(encoder.width, encoder.dtype)
 
-    def scale_pairs(batch: Batch) -> jax.Array:
+    def prepare_pairs(batch: Batch, key: jax.Array | None = None) -> jax.Array:
         members = batch["segment_BMCT"].shape[1]
         if members != 2:
             raise UserError(Fault("pairs.rule", f"an index of {members} members", "an index of pairs, better first"))
-        return scale(batch["segment_BMCT"], batch["scale_BMC2"], scaling)
+        return prepare_batch(batch, inputs, key)
 
     def init(key: jax.Array, batch: Batch, frozen: Mapping[str, Tree]) -> tuple[Tree, Tree]:
-        x_BCT = jnp.zeros((1, *batch["segment_BMCT"].shape[2:]))
+        x_BCT = jnp.zeros((1, *inputs.shape_of(batch["segment_BMCT"])))
         encoder_key, decoder_key, amplitude_key, phase_key = jax.random.split(key, 4)
         tok_BLD, encoder_variables = encoder.init_with_output(encoder_key, x_BCT)
         tok_BCD, decoder_variables = encoder.init_with_output(decoder_key, tok_BLD)
@@ -81,7 +81,7 @@ def quality_distillation(
     def loss(
         params: Tree, state: Tree, batch: Batch, keys: Mapping[str, jax.Array], progress: jax.Array, train: bool
     ) -> tuple[jax.Array, tuple[Aux, dict[str, jax.Array]]]:
-        x_BMCT = scale_pairs(batch)
+        x_BMCT = prepare_pairs(batch, keys["augment"] if train else None)
         if train:
             augment_row = jax.vmap(jax.vmap(lambda key, x_CT: augment(key, x_CT, **augmentation)))
             x_BMCT = augment_row(row_keys(keys["augment"], batch["row_BM"]), x_BMCT)
@@ -117,7 +117,7 @@ def quality_distillation(
         return moved, {"ema_momentum": momentum}
 
     def show(params: Tree, state: Tree, batch: Batch) -> dict[str, Any]:
-        x_BMCT = scale_pairs(batch)
+        x_BMCT = prepare_pairs(batch)
         _, *outputs = student(params, x_BMCT[:, 1], jax.random.key(0), train=False)
         spectra = zip(("amplitude", "phase"), zip(targets(x_BMCT[:, 0], head.bins, spectrum), outputs))
         return {"segment": x_BMCT, **dict(spectra)}

@@ -21,12 +21,13 @@ from jaxbio.objectives.siamese import (
     two_views,
     update_stats,
 )
+from jaxbio.transforms.prepare_input import Input
 
 
 def quality_siamese(
     encoder: nn.Module,
     *,
-    scaling: str,
+    inputs: Input,
     augmentation: Mapping[str, Any],
     projector_width: int,
     projector_layers: int,
@@ -37,13 +38,13 @@ def quality_siamese(
     The metric output_spread watches for collapse. Batch statistics couple the pairs of a batch, so that accumulation is
     refused.
     """
-    network = make_network(encoder, projector_width, projector_layers, predictor_hidden)
+    network = make_network(encoder, inputs, projector_width, projector_layers, predictor_hidden)
 
     def loss(
         params: Tree, state: Tree, batch: Batch, keys: Mapping[str, jax.Array], progress: jax.Array, train: bool
     ) -> tuple[jax.Array, tuple[Aux, dict[str, jax.Array]]]:
         stats, z, p, moved = state["batch_stats"], {}, {}, {}
-        views = zip(("first", "second"), two_views(batch, keys["augment"], scaling, augmentation, train))
+        views = zip(("first", "second"), two_views(batch, keys["augment"], inputs, augmentation, train))
         for view, x_BCT in views:
             z[view], moments = network.project(params, stats, x_BCT, dropout_key(keys, view), train)
             p[view], more = network.predict(params, stats, z[view], train)

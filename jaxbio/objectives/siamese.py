@@ -16,7 +16,7 @@ from jaxbio.models.batch_norm import move
 from jaxbio.models.projection import Predictor, Projected
 from jaxbio.objectives.objective import Aux, Batch, Tree
 from jaxbio.transforms.augment import augment, row_keys
-from jaxbio.transforms.scaling import scale
+from jaxbio.transforms.prepare_input import Input, prepare_batch
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,13 @@ class SiameseNetwork:
     """Encoder, projector and, where there is one, predictor as functions of (params, batch statistics, input)."""
 
     encoder: nn.Module
+    inputs: Input
     projected: Projected
     predictor: Predictor | None
 
     def init(self, key: jax.Array, batch: Batch) -> tuple[Tree, Tree]:
         """Return params and batch statistics, each {"encoder", "projector"} and "predictor" where there is one."""
-        x_BCT = jnp.zeros((2, *batch["segment_BMCT"].shape[2:]))
+        x_BCT = jnp.zeros((2, *self.inputs.shape_of(batch["segment_BMCT"])))
         network_key, predictor_key = jax.random.split(key)
         tok_BLD, network = self.projected.init_with_output(network_key, x_BCT)
         params, stats = dict(network["params"]), dict(network.get("batch_stats", {}))
@@ -75,11 +76,16 @@ class SiameseNetwork:
 
 
 def make_network(
-    encoder: nn.Module, projector_width: int, projector_layers: int, predictor_hidden: int | None = None
+    encoder: nn.Module,
+    inputs: Input,
+    projector_width: int,
+    projector_layers: int,
+    predictor_hidden: int | None = None,
 ) -> SiameseNetwork:
     """Return the network around `encoder`; without `predictor_hidden` it has no predictor."""
     return SiameseNetwork(
         encoder,
+        inputs,
         Projected(encoder, projector_width, projector_layers, encoder.dtype),
         None if predictor_hidden is None else Predictor(predictor_hidden, projector_width, encoder.dtype),
     )
@@ -91,16 +97,15 @@ def dropout_key(keys: Mapping[str, jax.Array], view: str) -> jax.Array:
 
 
 def two_views(
-    batch: Batch, key: jax.Array, scaling: str, augmentation: Mapping[str, Any], train: bool
+    batch: Batch, key: jax.Array, inputs: Input, augmentation: Mapping[str, Any], train: bool
 ) -> tuple[jax.Array, jax.Array]:
-    """Return two views x_BCT of each element: the members of a pair, or a single segment augmented twice."""
-    x_BMCT = scale(batch["segment_BMCT"], batch["scale_BMC2"], scaling)
-    row_BM = batch["row_BM"]
-    if x_BMCT.shape[1] == 1:
-        x_BMCT, row_BM = jnp.repeat(x_BMCT, 2, axis=1), jnp.repeat(row_BM, 2, axis=1)
+    """Return two views x_BCT of each element: the members of a pair, or one segment cropped and augmented twice."""
+    if batch["segment_BMCT"].shape[1] == 1:
+        batch = {name: jnp.repeat(batch[name], 2, axis=1) for name in ("segment_BMCT", "scale_BMC2", "row_BM")}
+    x_BMCT = prepare_batch(batch, inputs, key if train else None)
     if train:
         augment_row = jax.vmap(jax.vmap(lambda key, x_CT: augment(key, x_CT, **augmentation)))
-        x_BMCT = augment_row(row_keys(key, row_BM), x_BMCT)
+        x_BMCT = augment_row(row_keys(key, batch["row_BM"]), x_BMCT)
     return x_BMCT[:, 0], x_BMCT[:, 1]
 
 

@@ -115,6 +115,7 @@ def summarise(recording: Recording, examined: Examined, required: Sequence[str])
             role: {"name": channel.name, "unit": channel.unit, "rate_hz": channel.rate_hz}
             for role, channel in recording.channels.items()
         },
+        "signals": list(recording.signals),
         "missing_channels": [role for role in required if role not in recording.channels],
         "segments": len(examined.outcome_N),
         "kept": outcomes.pop(KEPT, 0),

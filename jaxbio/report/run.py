@@ -87,7 +87,7 @@ def write_run_report(workdir: os.PathLike | str) -> Path:
             "A linear model on the frozen features, fitted on segments of the train split and tested on validation, by "
             "the store's own labels; the constant sees no segment.",
         ),
-        _curves_section("Schedules", _SCHEDULES, series, "As the run used them, step by step."),
+        _curves_section("Schedules", _schedules(series), series, "As the run used them, step by step."),
         _curves_section(
             "Norms",
             {key: _label(key) for key in series if key.endswith(_NORMS)},
@@ -190,7 +190,7 @@ def _time_parts(series: Series) -> dict[str, float]:
 
 def _loss_section(series: Series) -> str:
     """Draw the loss and each of its terms, training and held-out together."""
-    skipped = {"train/nonfinite", *_SCHEDULES, *(key for key in series if key.endswith((*_MONITORS, *_NORMS)))}
+    skipped = {"train/nonfinite", *_schedules(series), *(key for key in series if key.endswith((*_MONITORS, *_NORMS)))}
     terms = [key.removeprefix("train/") for key in series if key.startswith("train/") and key not in skipped]
     terms.sort(key=lambda term: term != "loss")  # the sum first, then its terms
     blocks = []
@@ -210,6 +210,16 @@ def _loss_section(series: Series) -> str:
         "so it may rise above step 0 without harm. Look at its other terms and at the collapse monitors."
     )
     return page.section("Losses", *blocks, note=note)
+
+
+def _schedules(series: Series) -> dict[str, str]:
+    """Return the label of every schedule that the run logged; those of `optimizer.groups[1]` end in `_group_1`."""
+    return {
+        key: label + key.removeprefix(plain_key).replace("_", " ")
+        for plain_key, label in _SCHEDULES.items()
+        for key in series
+        if key == plain_key or key.startswith(f"{plain_key}_group_")
+    }
 
 
 def _curves_section(heading: str, labels: Mapping[str, str], series: Series, note: str) -> str:
@@ -247,9 +257,7 @@ def _example_sections(examples: Examples) -> list[str]:
     """Draw pairs, and the curves the network made of the worse member beside those of the better one."""
     pairs = min(_PAIRS, len(examples.segment_BMCT))
     blocks = [_pair_figure(examples, pair) for pair in range(pairs)]
-    note = (
-        "As the network sees them, after scaling. It is trained to find in the worse member what the better one shows."
-    )
+    note = "As the network sees them, prepared. It is trained to find in the worse member what the better one shows."
     sections = [page.section("Pairs", *blocks, note=note)]
     blocks = [
         _curve_figure(examples, name, pair, place)

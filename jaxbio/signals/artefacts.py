@@ -99,3 +99,17 @@ def _runs_of_equal(still_BN: np.ndarray, least: int) -> np.ndarray:
         held_BN = held_BN.copy()
         held_BN[:, :-1] |= held_BN[:, 1:]
     return held_BN
+
+
+def to_unit(gaps: Gaps) -> np.ndarray:
+    """Return each row, without its gaps, taken to [-1, 1], so that its offset costs no digits; a constant one zeros."""
+    return (gaps.filled_BN - gaps.offset_B[:, None]) / _half_range(gaps)
+
+
+def from_unit(unit_BT: np.ndarray, gaps: Gaps) -> np.ndarray:
+    """Return what `to_unit` made, at any number of samples, in the rows' own units."""
+    return unit_BT * _half_range(gaps) + gaps.offset_B[:, None]
+
+
+def _half_range(gaps: Gaps) -> np.ndarray:
+    return np.where(gaps.constant_B, np.float32(1), gaps.scale_B)[:, None]

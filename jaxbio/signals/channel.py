@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 
 from jaxbio.signals import author, disturbances, filters, quality
-from jaxbio.signals.artefacts import Gaps
+from jaxbio.signals.artefacts import Gaps, from_unit, to_unit
 from jaxbio.signals.beats import DETECTION_HZ, Beats, Read, find_r_peaks, neighbour_means, rate_bpm
 from jaxbio.signals.likeness import find_likeness
 from jaxbio.signals.pulses import read_pulses
@@ -44,8 +44,7 @@ def score_channel(
 
     `kind` is a kind of `config.roles`: ecg, ppg or abp.
     """
-    scale_B = np.where(gaps.constant_B, np.float32(1), gaps.scale_B)
-    unit_BN = (gaps.filled_BN - gaps.offset_B[:, None]) / scale_B[:, None]
+    unit_BN = to_unit(gaps)
     samples = unit_BN.shape[-1]
     spectrum_BS = filters.spectrum(unit_BN)
 
@@ -90,8 +89,7 @@ def score_channel(
     else:
         terms |= {"inverted": found.inverted_B} | quality.pulse_waveform(usable_B, power_BS, duration_s)
         terms |= author.ppg_score(analysed_BT, ANALYSIS_HZ)
-    x_BT = target_BT * scale_B[:, None] + gaps.offset_B[:, None]
-    return Scored(x_BT, beats, artefact_BK, np.where(doubt_B, np.nan, rate_bpm_B), terms)
+    return Scored(from_unit(target_BT, gaps), beats, artefact_BK, np.where(doubt_B, np.nan, rate_bpm_B), terms)
 
 
 def _read_ecg(analysed_BT: np.ndarray, beats: Beats, is_whole: partial) -> Read:

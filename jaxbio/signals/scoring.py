@@ -4,6 +4,7 @@ jaxbio.signals.score(ppg=x, ecg=y, rate_hz=125)["quality_waveform"]
 """
 
 import math
+import numbers
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,16 +24,16 @@ def score(
 ) -> dict[str, Any]:
     """Return the quality of signals and every term of it, by both variants: floats, or arrays (B,) for (B, T) input.
 
-    `signals` are by role (`ppg=`, `ecg=`, `abp=`, or a lead: `ii=`, `v1=`): (T,) or (B, T), any unit, NaN where
-    missing, from 5 s up, at rate_hz (one number, or one by role); all span the same time. Signals longer than 30 s are
-    scored in whole windows of 30 s, shorter ones whole, and the mean over windows is returned; what remains behind the
-    last window is not looked at. Keys are the columns of `segments.measure`, with `cross_channel` as there; rates are
-    means over the windows whose rate is not in doubt, and `<role>_rate_doubt` is the share of the others (1: NaN).
-    `kept_frac` is the share of windows preparation would keep.
+    `signals` are by role (`ppg=`, `ecg=`, `abp=`, or a lead: `ii=`, `v1=`): (T,) or (B, T), any unit, NaN or masked
+    where missing, from 5 s up, at rate_hz (one number, or one by role); all span the same time. Signals longer than
+    30 s are scored in whole windows of 30 s, shorter ones whole, and the mean over windows is returned; what remains
+    behind the last window is not looked at. Keys are the columns of `segments.measure`, with `cross_channel` as there;
+    rates are means over the windows whose rate is not in doubt, and `<role>_rate_doubt` is the share of the others (1:
+    NaN). `kept_frac` is the share of windows preparation would keep.
 
     Raises UserError for an unknown role, no signal, unlike durations or rows, less than 5 s, or a rate not above 0.
     """
-    given = {role: np.asarray(x, np.float32) for role, x in signals.items() if x is not None}
+    given = {role: _as_float(x) for role, x in signals.items() if x is not None}
     rates_hz = {role: rate_hz.get(role, math.nan) if isinstance(rate_hz, Mapping) else rate_hz for role in given}
     if cross_channel not in ("off", "on"):
         raise UserError(Fault("cross_channel", cross_channel, "choose of off, on"))
@@ -56,6 +57,10 @@ def score(
     return {name: float(mean_B[0]) if single else mean_B for name, mean_B in means.items()}
 
 
+def _as_float(x: ArrayLike) -> np.ndarray:
+    return np.ma.filled(np.ma.asanyarray(x).astype(np.float32), np.nan)
+
+
 def _mean_known(x_BW: np.ndarray) -> np.ndarray:
     """Return the mean (B,) float64 of each row's values that are known, NaN where none is."""
     known_BW = ~np.isnan(x_BW)
@@ -71,7 +76,7 @@ def _check(signals: Mapping[str, np.ndarray], rates_hz: Mapping[str, float]) -> 
     for role, x in signals.items():
         if role not in ROLES:
             faults.append(Fault(role, "unknown role", f"one of {', '.join(ROLES)}"))
-        elif not (np.isfinite(rates_hz[role]) and rates_hz[role] > 0):
+        elif not (isinstance(rates_hz[role], numbers.Real) and 0 < rates_hz[role] < math.inf):
             faults.append(Fault("rate_hz", rates_hz[role], f"give the sampling rate of {role} in Hz, above 0"))
         elif x.ndim not in (1, 2):
             faults.append(Fault(role, x.shape, "give (samples,) or (recordings, samples)"))

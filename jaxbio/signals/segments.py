@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxbio.config.roles import ROLES, kind_of
-from jaxbio.signals import disturbances
-from jaxbio.signals.artefacts import find_gaps
+from jaxbio.signals import disturbances, filters
+from jaxbio.signals.artefacts import find_gaps, from_unit, to_unit
 from jaxbio.signals.beats import finite_median
 from jaxbio.signals.channel import Scored, score_channel
 from jaxbio.signals.cross_channel import follow_frac
@@ -89,6 +89,15 @@ def measure(
         present_BC=np.concatenate([part.present_BC for part in parts]),
         columns={name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns},
     )
+
+
+def resample_segments(x_BN: np.ndarray, rate_hz: float, length: int) -> np.ndarray:
+    """Return raw segments (B, N) float32 at rate_hz, NaN where missing, as `measure` makes them `length` samples.
+
+    To the last bit, so that an encoder in use sees what it saw in training; nothing is scored.
+    """
+    gaps = find_gaps(x_BN, rate_hz)
+    return from_unit(filters.resample(to_unit(gaps), length), gaps)
 
 
 def _measure_block(

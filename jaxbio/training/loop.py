@@ -213,8 +213,10 @@ class _Run:
             batch = next(self.batches)
         if batch.step != self.done:
             raise RuntimeError(f"the stream of batches is at step {batch.step}, the run at {self.done}")
+        logged = self._is_logged(self.done + len(batch.rows_crc32))
+        train_step = self.program.train_step if logged else self.program.unlogged_step
         with self.clock.part("step") as step:
-            self.state, metrics = self.program.train_step(self.state, dict(batch.arrays))
+            self.state, metrics = train_step(self.state, dict(batch.arrays))
         self.done += len(batch.rows_crc32)
         earlier, self.pending = (
             self.pending,
@@ -236,11 +238,14 @@ class _Run:
             step = first + place + 1
             if values.pop("nonfinite"):
                 self._refused(step, rows_crc32, values)
-            if step % self.config.log.every_steps == 0 or step == self.config.train.steps:
+            if self._is_logged(step):
                 self.write(step, values | {"train/nonfinite": self.nonfinite, "data/rows_crc32": rows_crc32})
         for writer in self.writers:
             if isinstance(writer, writers.Console):
                 writer.advance(dispatched.step)
+
+    def _is_logged(self, step: int) -> bool:
+        return step % self.config.log.every_steps == 0 or step == self.config.train.steps
 
     def settle_all(self) -> None:
         """Read the metrics of every dispatch so far."""

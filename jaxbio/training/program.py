@@ -1,7 +1,7 @@
 """A run's compiled program: mesh, placement, training and evaluation step, built and compiled before the first batch.
 
 program = build_program(config, make_objective(config))
-state, metrics = program.train_step(state, batches)
+state, metrics = program.train_step(state, batches)            # a dispatch that ends in a logged step
 """
 
 import logging
@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from jaxbio.data.batch import batch_spec
 from jaxbio.objectives import Network, Objective
 from jaxbio.training import sharding
+from jaxbio.training.compile_cache import CacheUse
 from jaxbio.training.optimizer import Optimizer, make_optimizer
 from jaxbio.training.sharding import Placement, place_state
 from jaxbio.training.state import State, abstract_state
@@ -27,10 +28,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Program:
-    """What runs on the devices: `abstract` is the state as shapes with shardings, the two steps are compiled.
+    """What runs on the devices: `abstract` is the state as shapes with shardings, the steps are compiled.
 
-    `networks` are those that the objective uses and does not train, by name. `flops` are those of the model for one
-    step (None: unknown), `compile_s` the seconds that compilation took.
+    `train_step` is for dispatches that end in a logged step; `unlogged_step` is the same without the norms that only a
+    log line has, and the same program where every dispatch is logged. `networks` are those that the
+    objective uses and does not train, by name. `flops` are those of the model for one step (None: unknown), `compile_s`
+    the seconds that compilation took.
     """
 
     config: ConfigDict
@@ -41,6 +44,7 @@ class Program:
     placement: Placement
     abstract: State
     train_step: Any
+    unlogged_step: Any
     eval_step: Any
     flops: float | None
     compile_s: float
@@ -79,22 +83,24 @@ def build_program(
     """
     layout = lay_out(config, objective, devices)
     started = time.monotonic()
-    train_step = lower_train_step(config, objective, layout).compile()
-    mesh, shardings = layout.mesh, layout.placement.shardings
-    batch = abstract_batch(config, sharding.batch_sharding(mesh))
-    eval_step = make_eval_step(config, objective, mesh, shardings).lower(layout.abstract, batch).compile()
+    with CacheUse() as use:
+        train_step = unlogged_step = lower_train_step(config, objective, layout).compile()
+        if config.log.every_steps > config.train.steps_per_dispatch:
+            unlogged_step = lower_train_step(config, objective, layout, logged=False).compile()
+        eval_step = lower_eval_step(config, objective, layout).compile()
     compile_s = time.monotonic() - started
     planned = "unknown" if flops is None else f"{flops / 1e9:.2f} GFLOP"
-    log.info("compiled in %.1f s; a step of %d pairs: %s", compile_s, config.train.batch, planned)
+    log.info("compiled in %.1f s (%s); a step of %d pairs: %s", compile_s, use.summary(), config.train.batch, planned)
     return Program(
         config,
         objective,
         networks,
         layout.optimizer,
-        mesh,
+        layout.mesh,
         layout.placement,
         layout.abstract,
         train_step,
+        unlogged_step,
         eval_step,
         flops,
         compile_s,
@@ -121,12 +127,18 @@ def lay_out(config: ConfigDict, objective: Objective, devices: Sequence[jax.Devi
     return Layout(mesh, optimizer, placement, abstract)
 
 
-def lower_train_step(config: ConfigDict, objective: Objective, layout: Layout) -> Any:
-    """Return the training step lowered for the devices of `layout`, to be compiled."""
+def lower_train_step(config: ConfigDict, objective: Objective, layout: Layout, *, logged: bool = True) -> Any:
+    """Return the training step lowered for the devices of `layout`, to be compiled; see `make_train_step`."""
     mesh = layout.mesh
     dispatch = abstract_batch(config, sharding.dispatch_sharding(mesh), (config.train.steps_per_dispatch,))
-    step = make_train_step(config, objective, layout.optimizer, mesh, layout.placement.shardings)
+    step = make_train_step(config, objective, layout.optimizer, mesh, layout.placement.shardings, logged=logged)
     return step.lower(layout.abstract, dispatch)
+
+
+def lower_eval_step(config: ConfigDict, objective: Objective, layout: Layout) -> Any:
+    """Return the evaluation step lowered for the devices of `layout`, to be compiled."""
+    batch = abstract_batch(config, sharding.batch_sharding(layout.mesh))
+    return make_eval_step(config, objective, layout.mesh, layout.placement.shardings).lower(layout.abstract, batch)
 
 
 def abstract_batch(

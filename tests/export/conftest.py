@@ -16,6 +16,7 @@ from jaxbio.export import folder
 from jaxbio.objectives import make_objective
 from jaxbio.training.checkpoint import Checkpoints, Meta
 from jaxbio.training.state import State
+from jaxbio.transforms.prepare_input import Input
 
 SMALL = {"model.width": 502, "model.layers": 1, "model.heads": 2, "model.feedforward": 16, "train.batch": 2}
 STEP = 3
@@ -27,8 +28,8 @@ def small_config() -> ConfigDict:
 
 
 @pytest.fixture(scope="session")
-def wants() -> folder.Wants:
-    return folder.Wants(300.0, 9000, ("ppg", "ecg"), "per_channel")
+def small_input() -> Input:
+    return Input(300.0, 9000, ("ppg", "ecg"), "per_channel")
 
 
 @pytest.fixture(scope="session")
@@ -50,10 +51,10 @@ def encoder(small_objective):
 
 
 @pytest.fixture(scope="session")
-def export_folder(encoder, wants, tmp_path_factory) -> Path:
+def export_folder(encoder, small_input, tmp_path_factory) -> Path:
     """An export of the small teacher; tests that change one copy it first."""
     out = tmp_path_factory.mktemp("export") / "small"
-    folder.write_export(out, *encoder, wants=wants, origin=folder.Origin("a test", "teacher"))
+    folder.write_export(out, *encoder, inputs=small_input, origin=folder.Origin("a test", "teacher"))
     return out
 
 

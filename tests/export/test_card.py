@@ -35,7 +35,7 @@ def test_a_whole_export_passes(export_folder):
 def test_a_card_of_before_seen_npz_still_loads(copy):
     stored = json.loads((copy / cards.CARD).read_text())
     del stored["seen"]
-    (copy / cards.CARD).write_text(json.dumps(stored))
+    (copy / cards.CARD).write_text(json.dumps({**stored, "schema": 1}))
     assert cards.read_card(copy).seen == "not known"
     folder.read_export(copy)
 

@@ -14,6 +14,7 @@ from jaxbio.export.torch_import import to_reference, trees_from_reference
 from jaxbio.objectives import make_objective
 from jaxbio.objectives.siamese import make_network
 from jaxbio.training.optimizer import make_optimizer
+from jaxbio.transforms.prepare_input import Input
 
 GROUPS = {
     "basic": {"model.depth": 18},
@@ -47,9 +48,8 @@ class Reference:
         trees = trees_from_reference("siamquality", weights, {"depth": module.depth, "blocks": module.blocks})
         self.params, self.stats = trees["params"], trees["batch_stats"]
         settings = self.config.objective
-        self.network = make_network(
-            module, settings.projector_width, settings.projector_layers, settings.predictor_hidden
-        )
+        widths = settings.projector_width, settings.projector_layers, settings.predictor_hidden
+        self.network = make_network(module, Input.of(self.config), *widths)
         # The input to its last bit: the reference in float64 gives gradients two thousandths apart for q / 32767
         # and for the same rounded to float32, which switches a ReLU that lies 4e-6 above zero.
         pair = [arrays[f"x_{view}_BCT"].astype(np.float32) / np.float32(32767) for view in ("good", "bad")]

@@ -133,3 +133,16 @@ def test_faults_name_the_field(given, field):
 def test_signals_do_not_import_jax(repository):
     code = "import sys, jaxbio; jaxbio.signals.score; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=repository, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("rate_hz", ["125", None, {"ppg": "125"}, {"ecg": 125}])
+def test_a_rate_that_is_no_number_is_a_fault(rate_hz):
+    with pytest.raises(UserError) as caught:
+        jaxbio.signals.score(ppg=np.zeros(5000), rate_hz=rate_hz)
+    assert caught.value.faults[0].field == "rate_hz"
+
+
+def test_masked_samples_are_missing():
+    ppg = np.ma.masked_array(np.sin(np.arange(3750) / 20), mask=np.zeros(3750, bool))
+    ppg[100:475] = np.ma.masked
+    assert jaxbio.signals.score(ppg=ppg, rate_hz=125.0)["missing_frac"] == pytest.approx(0.1)

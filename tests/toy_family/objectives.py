@@ -17,13 +17,13 @@ from flax import linen as nn
 
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.objectives.objective import Aux, Network, Objective
-from jaxbio.transforms.scaling import scale
+from jaxbio.transforms.prepare_input import Input, prepare_batch
 
 
 def toy_codes(
     encoder: nn.Module,
     *,
-    scaling: str,
+    inputs: Input,
     augmentation: Mapping[str, Any],
     codes: int,
     momentum: float,
@@ -36,8 +36,8 @@ def toy_codes(
         )
         raise UserError(Fault("objective.tokenizer", tokenizer.card["encoder"], remedy))
 
-    def single(batch):
-        return scale(batch["segment_BMCT"][:, 0], batch["scale_BMC2"][:, 0], scaling)
+    def single(batch, key=None):
+        return prepare_batch(batch, inputs, key)[:, 0]
 
     def init(key, batch, frozen):
         x_BCT = single(batch)
@@ -55,7 +55,7 @@ def toy_codes(
         return jnp.argmin(distance_BLK, axis=-1)
 
     def loss(params, state, batch, keys, progress, train):
-        x_BCT = single(batch)
+        x_BCT = single(batch, keys["augment"] if train else None)
         tok_BLD = encoder.apply({"params": params["encoder"]}, x_BCT, train=train)
         target_BLD = tokenizer.module.apply(state["tokenizer"], x_BCT)
         label_BK, guess_BK = batch["label_BMK"][:, 0], tok_BLD.mean(1) @ params["head"]

@@ -118,10 +118,10 @@ def start(config: ConfigDict, objective: Objective, devices=None, frozen=None):
     )
 
 
-def walk(config: ConfigDict, objective: Objective, steps: int, devices=None):
+def walk(config: ConfigDict, objective: Objective, steps: int, devices=None, logged: bool = True):
     """Yield (state, metrics) after each of `steps` dispatches of one step; states are copies on the host."""
     mesh, optimizer, placement, state = start(config, objective, devices)
-    step = make_train_step(config, objective, optimizer, mesh, placement.shardings)
+    step = make_train_step(config, objective, optimizer, mesh, placement.shardings, logged=logged)
     yield from walk_with(step, state, jax.device_put(make_batches(config, steps), dispatch_sharding(mesh)))
 
 

@@ -68,9 +68,10 @@ def _model_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
         yield Fault("model.depth", depth, "one of 18, 34, 50, 101, 152")
     if blocks and (len(blocks) != 4 or min(blocks) < 1):
         yield Fault("model.blocks", blocks, "four numbers of blocks, or () for the depth's own")
-    samples = values["data.rate_hz"] * values["data.segment_s"]
+    seen = "data.segment_s" if values["data.crop_s"] is None else "data.crop_s"
+    samples = values["data.rate_hz"] * values[seen]
     if samples < 80:
-        yield Fault("data.segment_s", values["data.segment_s"], f"the stem has 80 taps, a segment {samples:g} samples")
+        yield Fault(seen, values[seen], f"the stem has 80 taps, what it sees {samples:g} samples")
 
 
 def _objective_faults(values: Mapping[str, Any]) -> Iterator[Fault]:

@@ -13,7 +13,7 @@ from itertools import combinations
 import numpy as np
 
 from jaxbio.config.roles import LIMB_LEADS, unit_of
-from jaxbio.data.recordings.recording import Channel, Reader, Recording, sample_span
+from jaxbio.data.recordings.recording import Channel, Reader, Recording, RecordingError, sample_span
 
 MASKED = "masked"  # the name in the source of a channel that has none
 
@@ -87,7 +87,17 @@ class CompletingReader:
         wanted = {role: channel for role, channel in channels.items() if role not in self.weights}
         for role in channels:
             wanted |= {source: self.sources[source] for source in self.weights.get(role, ())}
-        signals = self.reader.read(wanted, start_s, stop_s) if wanted else {}
+        try:
+            signals = self.reader.read(wanted, start_s, stop_s) if wanted else {}
+        except RecordingError as error:
+            if error.rest is not None:
+                error.rest = self._complete(channels, error.rest, start_s, stop_s)
+            raise
+        return self._complete(channels, signals, start_s, stop_s)
+
+    def _complete(
+        self, channels: Mapping[str, Channel], signals: Mapping[str, np.ndarray], start_s: float, stop_s: float
+    ) -> dict[str, np.ndarray]:
         return {
             role: self._make(role, channel, signals, start_s, stop_s) if role in self.weights else signals[role]
             for role, channel in channels.items()
