@@ -56,7 +56,7 @@ def _snr(power_BS: np.ndarray, low_hz: float, high_hz: float, duration_s: float)
     tiny = np.finfo(power_BS.dtype).tiny
     inside_B = band_sum(power_BS, low_hz, high_hz, duration_s)
     above_B = band_sum(power_BS, high_hz, _HIGHEST_HZ, duration_s)
-    return sigmoid(0.5 * 10 * np.log10((inside_B + tiny) / (above_B + tiny)))
+    return sigmoid(0.5 * 10 * (np.log10(inside_B + tiny) - np.log10(above_B + tiny)))
 
 
 def _band_share(power_BS: np.ndarray, low_hz: float, high_hz: float, duration_s: float) -> np.ndarray:

@@ -62,6 +62,7 @@ def test_columns_are_float32_of_every_channel(mixed):
         "rate_doubt",
         "usable",
         "band",
+        "snr",
         "waveform",
         "author",
     )
