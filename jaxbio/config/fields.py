@@ -104,8 +104,15 @@ COMMON: dict[str, Field] = {
     # ---- quality and pairs: rules over the store's table
     "quality.variant": science(
         "waveform",
-        "waveform: template fit x band power x artefact-free share, blind to rhythm; author: the published score",
+        "waveform: share of the time with usable beats x band power, blind to rhythm; author: the published score, "
+        "which runs against what eyes see in a PPG",
         choices=("waveform", "author"),
+    ),
+    "quality.cross_channel": science(
+        "off",
+        "on: with an ECG, pulses that follow none of its R peaks lower the waveform score of a PPG or a pressure; "
+        "off, because it adds little to the pulses' own shape, and a PPG's score would depend on what lies beside it",
+        choices=("off", "on"),
     ),
     "quality.author_rate_bpm": science((40.0, 120.0), "heart rates the published ECG score accepts, 1/min"),
     "pairs.rule": science(
@@ -118,8 +125,8 @@ COMMON: dict[str, Field] = {
     "pairs.max_gap_s": science(300.0, "largest gap between the members' starts, s (QualityFM: five minutes)", low=0.0),
     "pairs.max_per_segment": science(
         4,
-        "pairs a segment may be in, its nearest partners first, so that near-duplicates do not fill the index; None: no "
-        "limit, as published",
+        "pairs a segment may be in, its nearest partners first, so that near-duplicates do not fill the index; None: "
+        "no limit, as published",
         int,
         optional=True,
         low=1,
@@ -127,8 +134,8 @@ COMMON: dict[str, Field] = {
     "pairs.class_edges": science((0.3, 0.5, 0.7, 0.9), "lower edges of Poor, Acceptable, Good, Excellent"),
     "pairs.class_edges_as": science(
         "values",
-        "values: the edges are scores; quantiles: they are quantiles of the store's scores, for a store in which nearly all "
-        "segments are excellent",
+        "values: the edges are scores; quantiles: they are quantiles of the store's scores, for a store in which "
+        "nearly all segments are excellent",
         choices=("values", "quantiles"),
     ),
     # ---- train
@@ -158,8 +165,8 @@ COMMON: dict[str, Field] = {
     # ---- optimizer
     "optimizer.name": science(
         "adamw",
-        "adamw: weight decay beside the gradient, stable in deep post-norm networks; adam_l2: decay within the gradient, as "
-        "QualityFM's author has it; sgd",
+        "adamw: weight decay beside the gradient, stable in deep post-norm networks; adam_l2: decay inside the "
+        "gradient, as QualityFM's author has it; sgd",
         choices=("adamw", "adam_l2", "sgd"),
     ),
     "optimizer.learning_rate": science(2e-4, "peak learning rate (QualityFM: 1e-4 x batch / 256)", low=0.0),
@@ -220,8 +227,8 @@ COMMON: dict[str, Field] = {
     ),
     "checkpoint.best_metric": machine(
         None,
-        "key of metrics.jsonl; the checkpoint where it is smallest is kept too. No loss of a self-distillation: that is "
-        "smallest when the network has collapsed",
+        "key of metrics.jsonl; the checkpoint where it is smallest is kept too. No loss of a self-distillation: that "
+        "is smallest when the network has collapsed",
         str,
         optional=True,
     ),
