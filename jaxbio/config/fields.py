@@ -68,7 +68,11 @@ COMMON: dict[str, Field] = {
         "last step; z_score: mean 0, deviation 1 over all channels together (ST-MEM); unit: each to [0, 1] (SIGMA-PPG)",
         choices=("none", "z_score", "unit"),
     ),
-    "data.streams": science(256, "streams the pairs are cut into; bounds mixing and locality", low=1),
+    "data.streams": science(
+        256,
+        "streams that the pairs are cut into: a step draws from all of them, a device reads only those of its rows",
+        low=1,
+    ),
     "data.curriculum": science(
         (), "(end of the stage as a share of the steps, largest difficulty drawn) for each stage; (): all pairs always"
     ),
@@ -100,8 +104,15 @@ COMMON: dict[str, Field] = {
     # ---- quality and pairs: rules over the store's table
     "quality.variant": science(
         "waveform",
-        "waveform: template fit x band power x artefact-free share, blind to rhythm; author: the published score",
+        "waveform: share of the time with usable beats x band power, blind to rhythm; author: the published score, "
+        "which runs against what eyes see in a PPG",
         choices=("waveform", "author"),
+    ),
+    "quality.cross_channel": science(
+        "off",
+        "on: with an ECG, pulses that follow none of its R peaks lower the waveform score of a PPG or a pressure; "
+        "off, because it adds little to the pulses' own shape, and a PPG's score would depend on what lies beside it",
+        choices=("off", "on"),
     ),
     "quality.author_rate_bpm": science((40.0, 120.0), "heart rates the published ECG score accepts, 1/min"),
     "pairs.rule": science(
@@ -114,7 +125,8 @@ COMMON: dict[str, Field] = {
     "pairs.max_gap_s": science(300.0, "largest gap between the members' starts, s (QualityFM: five minutes)", low=0.0),
     "pairs.max_per_segment": science(
         4,
-        "pairs a segment may be in, nearest first, against near-duplicates; None: all, as published",
+        "pairs a segment may be in, its nearest partners first, so that near-duplicates do not fill the index; None: "
+        "no limit, as published",
         int,
         optional=True,
         low=1,
@@ -122,15 +134,20 @@ COMMON: dict[str, Field] = {
     "pairs.class_edges": science((0.3, 0.5, 0.7, 0.9), "lower edges of Poor, Acceptable, Good, Excellent"),
     "pairs.class_edges_as": science(
         "values",
-        "values: scores; quantiles: of the store's scores, where a score calls most segments excellent",
+        "values: the edges are scores; quantiles: they are quantiles of the store's scores, for a store in which "
+        "nearly all segments are excellent",
         choices=("values", "quantiles"),
     ),
     # ---- train
     "train.steps": science(42_000, "optimiser steps; one epoch of the published corpus", low=1),
     "train.batch": science(512, "pairs a step over all devices (QualityFM: 512)", low=1),
-    "train.microbatches": machine(1, "parts a batch is accumulated in; equals the large batch", low=1),
+    "train.microbatches": machine(
+        1, "parts of a batch that are computed one after another; the update is that of the whole batch", low=1
+    ),
     "train.seed": science(0, "seed of initialisation, order, augmentation and dropout", low=0, high=2**31 - 1),
-    "train.steps_per_dispatch": machine(1, "steps in one call of the device; divides every every_steps", low=1),
+    "train.steps_per_dispatch": machine(
+        1, "steps in one call of the device; it must divide train.steps and every field *.every_steps", low=1
+    ),
     "train.max_nonfinite": machine(0, "refused non-finite updates before the run stops", low=0),
     "train.init_from": science(
         None,
@@ -148,7 +165,8 @@ COMMON: dict[str, Field] = {
     # ---- optimizer
     "optimizer.name": science(
         "adamw",
-        "adamw: decoupled decay, stable in deep post-norm; adam_l2: the author's, decay in the gradient; sgd",
+        "adamw: weight decay beside the gradient, stable in deep post-norm networks; adam_l2: decay inside the "
+        "gradient, as QualityFM's author has it; sgd",
         choices=("adamw", "adam_l2", "sgd"),
     ),
     "optimizer.learning_rate": science(2e-4, "peak learning rate (QualityFM: 1e-4 x batch / 256)", low=0.0),
@@ -189,7 +207,7 @@ COMMON: dict[str, Field] = {
     ),
     "mesh.moments": machine(
         "zero",
-        "zero: optimiser moments split over data; like_params: as their parameter",
+        "zero: optimiser moments are also split over the axis data; like_params: they lie as their parameter does",
         choices=("zero", "like_params"),
     ),
     "precision.compute": machine(
@@ -209,7 +227,8 @@ COMMON: dict[str, Field] = {
     ),
     "checkpoint.best_metric": machine(
         None,
-        "key of metrics.jsonl whose smallest value is kept too; a self-distillation loss says nothing",
+        "key of metrics.jsonl; the checkpoint where it is smallest is kept too. No loss of a self-distillation: that "
+        "is smallest when the network has collapsed",
         str,
         optional=True,
     ),

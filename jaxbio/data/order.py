@@ -135,6 +135,11 @@ def make_order(
     size_EV = size_EP[:, cut.part_V]
     lanes_V, lane_V = _take_turns(cut.part_V, max(cut.count // batch, 1))
     if int((size_EV * lanes_V).max()) * max(batch // cut.count, 1) >= _WORD:
+        if lanes_V.max() > 1:
+            remedy = (
+                "the first stage leaves a stream of a large store too few pairs: a larger difficulty, or no curriculum"
+            )
+            raise UserError(Fault("data.curriculum", tuple(stages), remedy))
         remedy = f"{total} pairs at train.batch = {batch} need more streams: 256"
         raise UserError(Fault("data.streams", streams, remedy))
     outer_EV, inner_EV = _rectangles(size_EV)

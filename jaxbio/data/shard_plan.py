@@ -34,6 +34,7 @@ class Settings:
     channels: tuple[str, ...]
     max_missing_frac: float
     missing_channel: str
+    cross_channel: str
     author_rate_bpm: tuple[float, float]
 
     @property
@@ -124,13 +125,14 @@ def settings_of(config: ConfigDict) -> Settings:
         channels=tuple(data.channels),
         max_missing_frac=config.prepare.max_missing_frac,
         missing_channel=config.prepare.missing_channel,
+        cross_channel=config.quality.cross_channel,
         author_rate_bpm=tuple(config.quality.author_rate_bpm),
     )
 
 
 def preparation_config(config: ConfigDict) -> dict[str, object]:
     """Return the fields that decide what a store holds, by dotted name."""
-    decisive = ("data.rate_hz", "data.segment_s", "data.channels", "quality.author_rate_bpm", "prepare.")
+    decisive = ("data.rate_hz", "data.segment_s", "data.channels", "quality.author_", "quality.cross_", "prepare.")
     return {name: value for name, value in fields.flatten(config).items() if name.startswith(decisive)}
 
 

@@ -177,6 +177,7 @@ def measure_windows(windows: Windows, settings: Settings) -> Measured:
         author_rate_bpm=settings.author_rate_bpm,
         max_missing_frac=settings.max_missing_frac,
         missing_channel=settings.missing_channel,
+        cross_channel=settings.cross_channel,
     )
 
 

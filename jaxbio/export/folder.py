@@ -181,7 +181,7 @@ def portable(module: nn.Module) -> nn.Module:
 def expected_weights(module: nn.Module, inputs: Input) -> dict[str, jax.ShapeDtypeStruct]:
     """Return the shapes of an encoder's variables by "/"-joined path, without computing any."""
     x_BCT = jax.ShapeDtypeStruct((1, *inputs.shape), jnp.float32)
-    return weights.flatten_tree(jax.eval_shape(module.init, jax.random.key(0), x_BCT))
+    return weights.flatten_tree(jax.eval_shape(lambda x_BCT: module.init(jax.random.key(0), x_BCT), x_BCT))
 
 
 def _clear_folder(folder: epath.PathLike) -> epath.Path:

@@ -19,14 +19,14 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from jaxbio.config.faults import Fault, UserError
-from jaxbio.config.roles import ROLES, printed
+from jaxbio.config.roles import ROLES, kind_of, printed
 from jaxbio.data.recordings import Recording
 from jaxbio.data.recordings.missing import MASKED, complete
 from jaxbio.data.shard_plan import KEPT, Block, Settings, settings_of
 from jaxbio.data.shards import Seconds, measure_windows, read_windows
 from jaxbio.report.figures import COLOURS, WIDTH_IN, add_legend, colour_of, new_figure, stack_height_in, to_svg
 from jaxbio.report.page import facts, figure, page, section, table, write_page
-from jaxbio.signals.segments import REASONS
+from jaxbio.signals.segments import RATE_COLUMNS, REASONS
 
 _FRAMES = 800  # lowest and highest value of so many frames draw a whole recording
 _VARIANTS = {"waveform": "waveform (blind to rhythm)", "author": "author's"}
@@ -120,6 +120,9 @@ def summarise(recording: Recording, examined: Examined, required: Sequence[str])
         "segments": len(examined.outcome_N),
         "kept": outcomes.pop(KEPT, 0),
         "rejected": dict(outcomes),
+        "rate_in_doubt": {
+            role: int(np.nansum(examined.columns[f"{role}_rate_doubt"])) for role in examined.settings.channels
+        },
         **medians,
     }
 
@@ -221,14 +224,29 @@ def _mark_time(axis: Axes, examined: Examined) -> None:
 def _channel_table(recording: Recording, examined: Examined) -> str:
     rows = []
     for role, channel in recording.channels.items():
-        missing, score = "not scored", ""
+        missing, score, beats = "not scored", "", ""
         if role in examined.settings.channels:
             score_N = examined.columns[f"{role}_waveform"]
             known_N = score_N[~np.isnan(score_N)]  # of windows that were read, in which the channel is not masked
             missing = f"{np.nanmean(examined.columns[f'{role}_missing_frac']):.1%}"
             score = f"{np.median(known_N):.3f}" if known_N.size else MASKED
-        rows.append((role, channel.name, channel.unit, f"{channel.rate_hz:g}", missing, score))
-    return table(rows, ("role", "name in the source", "unit", "rate, Hz", "missing", "median score"))
+            beats = _say_rate(role, examined) if known_N.size else ""
+        rows.append((role, channel.name, channel.unit, f"{channel.rate_hz:g}", missing, score, beats))
+    heads = ("role", "name in the source", "unit", "rate, Hz", "missing", "median score", "beats a minute")
+    return table(rows, heads)
+
+
+def _say_rate(role: str, examined: Examined) -> str:
+    """Return a channel's median rate in words, in how many segments it is in doubt, and whether it is upside down."""
+    rate_N = examined.columns[RATE_COLUMNS[kind_of(role)]]
+    sure_N = rate_N[np.isfinite(rate_N)]
+    said = [f"{np.median(sure_N):.0f}"] if sure_N.size else []
+    doubt_N = examined.columns[f"{role}_rate_doubt"] == 1
+    if doubt_N.any():
+        said.append(f"in doubt in {doubt_N.sum()} of {len(doubt_N)} segments")
+    if (upside_down := np.nansum(examined.columns.get(f"{role}_inverted", np.zeros(1)))) > 0:
+        said.append(f"upside down in {upside_down:.0f}")
+    return ", ".join(said)
 
 
 def _examples(recording: Recording, examined: Examined) -> list[str]:

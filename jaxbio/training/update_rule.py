@@ -136,7 +136,7 @@ def _after_warmup(settings: Any, steps: int) -> Schedule:
 
 
 def half_cosine(steps: int, start: float, end: float) -> Schedule:
-    """Return the half cosine from `start` at step 0 to `end` at step `steps` (DINO's schedule)."""
+    """Return the half cosine from `start` at step 0 to `end` at step `steps`."""
     return lambda step: cosine(start, end, jnp.clip(step / steps, 0.0, 1.0))
 
 

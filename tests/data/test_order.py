@@ -191,6 +191,16 @@ def test_a_stage_without_a_pair_of_some_store_is_refused():
     assert refused.value.faults[0].field == "data.curriculum"
 
 
+def test_a_stage_that_would_join_the_streams_of_too_large_a_store_is_refused(monkeypatch):
+    monkeypatch.setattr("jaxbio.data.order._WORD", 2**20)  # in the place of 100 million pairs
+    difficulty_N = np.zeros(50_000, np.float32)
+    difficulty_N[20_000:40_000] = 1.0  # the easy pairs of the first store lie together
+    settings = {"streams": 64, "seed": 0, "weights": (0.7, 0.3), "difficulty": difficulty_N}
+    with pytest.raises(UserError, match="too few pairs") as refused:
+        make_order((40_000, 10_000), 64, stages=((10, 0.9), (20, 1.0)), **settings)
+    assert refused.value.faults[0].field == "data.curriculum"
+
+
 def test_a_weight_that_rounds_to_no_stream_is_refused_and_one_that_rounds_far_is_said(caplog):
     with pytest.raises(UserError, match="none of 4096 streams") as refused:
         make_order((9_000, 9_000), 64, streams=64, seed=0, weights=(0.9999, 0.0001))

@@ -42,6 +42,20 @@ def test_page_and_line_say_what_preparation_would_do(csv_file, tmp_path):
     assert "http" not in html.replace("http://www.w3.org", "")  # nothing is fetched
 
 
+def test_rates_in_doubt_and_signals_upside_down_are_said(tmp_path):
+    made = recording(0, duration_s=90.0, rate_hz=125.0, heart_rate_bpm=72.0)
+    rows = np.stack([-made.ppg, made.ecg], axis=1)
+    rows[3750:7500] = np.random.default_rng(0).standard_normal((3750, 2))
+    path = tmp_path / "bed 8.csv"
+    np.savetxt(path, rows, fmt="%.5f", delimiter=",", header="PLETH,II", comments="")
+    out = tmp_path / "look.html"
+    line = look.main([f"csv:{path}?rate_hz=125", "--out", str(out)])
+    assert line["rate_in_doubt"] == {"ppg": 1, "ecg": 1}
+    html = out.read_text()
+    assert "in doubt in 1 of 3 segments, upside down in 2" in html
+    assert html.count("in doubt in 1 of 3 segments") == 2
+
+
 def test_examined_windows_are_those_that_preparation_keeps(csv_file):
     config = fields.defaults()
     (found,) = find_recordings([parse_source(f"csv:{csv_file}?rate_hz=125")], config)

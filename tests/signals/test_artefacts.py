@@ -77,9 +77,9 @@ def test_huge_numbers_do_not_overflow():
     assert np.isfinite(gaps.offset_B).all()
 
 
-@pytest.mark.parametrize(("lost", "broken"), [(1, 0), (4, 0), (5, 5), (50, 50)])
-def test_a_gap_of_up_to_40_ms_is_bridged_and_still_missing(lost, broken):
+@pytest.mark.parametrize(("missing", "lost"), [(1, 0), (4, 0), (5, 5), (50, 50)])
+def test_a_hole_shorter_than_50_ms_is_read_across_and_still_missing(missing, lost):
     x_N = wave()
-    x_N[1000 : 1000 + lost] = np.nan
+    x_N[1000 : 1000 + missing] = np.nan
     gaps = find_gaps(x_N[None], RATE_HZ)
-    assert (gaps.missing_BN.sum(), gaps.broken_BN.sum()) == (lost, broken)
+    assert (gaps.missing_BN.sum(), gaps.lost_BN.sum()) == (missing, lost)

@@ -10,6 +10,7 @@ import jaxbio
 from jaxbio.config.faults import UserError
 from jaxbio.signals.segments import measure
 from jaxbio.signals.synthetic import recording
+from tools.rated_scores import RATES_BPM, ecg_train, pulse_train
 
 
 @pytest.mark.parametrize("duration_s", [5.0, 7.77, 29.9, 30.0, 95.0])
@@ -72,10 +73,47 @@ def test_missing_samples_are_counted():
     assert 0.3 < scores["ppg_waveform"] < 0.55
 
 
+@pytest.mark.parametrize("bpm", RATES_BPM)
+def test_rates_are_right_from_25_to_300(bpm):
+    for sign in (1, -1):
+        pulse = jaxbio.signals.score(ppg=pulse_train(bpm, 0.35, sign), rate_hz=125)
+        heart = jaxbio.signals.score(ecg=ecg_train(bpm, 0.1, sign), rate_hz=250)
+        assert pulse["pulse_rate_bpm"] == pytest.approx(bpm, abs=2)
+        assert heart["heart_rate_bpm"] == pytest.approx(bpm, abs=2)
+        assert pulse["ppg_rate_doubt"] == heart["ecg_rate_doubt"] == 0
+
+
+@pytest.mark.parametrize("t_wave", [0.35, 0.7])
+@pytest.mark.parametrize("bpm", [25, 60, 150, 220, 240, 300])
+def test_tall_t_waves_are_no_beats(bpm, t_wave):
+    assert jaxbio.signals.score(ecg=ecg_train(bpm, t_wave), rate_hz=250)["heart_rate_bpm"] == pytest.approx(bpm, abs=2)
+
+
+def test_the_score_of_clean_pulses_hardly_depends_on_their_rate():
+    found = [jaxbio.signals.score(ppg=pulse_train(bpm, 0.35), rate_hz=125)["ppg_waveform"] for bpm in range(40, 205, 5)]
+    assert max(found) - min(found) < 0.1
+    assert min(found) > 0.9
+
+
+def test_a_rate_in_doubt_is_said():
+    made = recording(2, duration_s=90.0, heart_rate_bpm=80.0)
+    noise_N = np.random.default_rng(0).standard_normal(9000).astype(np.float32)
+    one = jaxbio.signals.score(ppg=noise_N, ecg=noise_N[::-1], rate_hz=300)
+    assert one["ppg_rate_doubt"] == one["ecg_rate_doubt"] == 1
+    assert np.isnan(one["pulse_rate_bpm"])
+    assert np.isnan(one["heart_rate_bpm"])
+    ppg_N = made.ppg.copy()
+    ppg_N[9000:18000] = noise_N
+    third = jaxbio.signals.score(ppg=ppg_N, rate_hz=300)
+    assert third["ppg_rate_doubt"] == pytest.approx(1 / 3)
+    assert third["pulse_rate_bpm"] == pytest.approx(80, abs=2)
+
+
 @pytest.mark.parametrize(
     ("given", "field"),
     [
         ({"rate_hz": 100}, "score"),
+        ({"ppg": np.ones(3000), "rate_hz": 100, "cross_channel": "yes"}, "cross_channel"),
         ({"II": np.ones(3000), "rate_hz": 100}, "II"),
         ({"ppg": np.ones(300), "rate_hz": 100}, "ppg"),
         ({"ppg": np.ones(3000), "rate_hz": 0}, "rate_hz"),

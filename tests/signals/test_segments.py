@@ -54,9 +54,19 @@ def test_bulk_equals_single_bit_for_bit(mixed, batch):
 
 def test_columns_are_float32_of_every_channel(mixed):
     result = measured(mixed, ("ppg", "ecg", "abp"))
-    terms = ("missing_frac", "clipped_frac", "artefact_frac", "beats", "template", "band", "waveform", "author")
+    terms = (
+        "missing_frac",
+        "clipped_frac",
+        "artefact_frac",
+        "beats",
+        "rate_doubt",
+        "usable",
+        "band",
+        "waveform",
+        "author",
+    )
     expected = {f"{role}_{term}" for role in ("ppg", "ecg", "abp") for term in terms}
-    pulse = ("snr", "author_snr", "author_perf", "author_skew", "author_rel", "author_ent")
+    pulse = ("inverted", "snr", "author_snr", "author_perf", "author_skew", "author_rel", "author_ent")
     expected |= {f"{role}_{term}" for role in ("ppg", "abp") for term in pulse}
     expected |= {"missing_frac", "artefact_frac", "quality_waveform", "quality_author"}
     expected |= {"heart_rate_bpm", "pulse_rate_bpm", "abp_rate_bpm"}
@@ -85,6 +95,44 @@ def test_scores_do_not_depend_on_unit_or_stored_rate(mixed):
     for name in ("ppg_waveform", "ecg_waveform", "heart_rate_bpm", "ecg_author"):
         np.testing.assert_array_equal(slow.columns[name], result.columns[name])
         np.testing.assert_allclose(scaled.columns[name], result.columns[name], atol=2e-2)
+
+
+@pytest.mark.parametrize("role", ["ppg", "ecg", "abp"])
+def test_a_score_never_exceeds_the_time_without_artefacts(mixed, role):
+    columns = measured(mixed, ("ppg", "ecg", "abp")).columns
+    clean_B = 1 - columns[f"{role}_artefact_frac"]
+    assert (columns[f"{role}_waveform"] <= clean_B + 1e-6).all()
+    assert columns[f"{role}_waveform"].std() > 0.2
+
+
+@pytest.mark.parametrize("variant", ["waveform", "author"])
+@pytest.mark.parametrize("role", CHANNELS)
+def test_a_segment_read_back_from_a_store_scores_the_same(mixed, role, variant):
+    whole = {name: x_BN[[np.isfinite(x_BN).all() for x_BN in x_BN]] for name, x_BN in mixed.items()}
+    raw_BN = whole[role]
+    entered = measured({role: raw_BN}, (role,))
+    # as a store keeps it: 300 Hz, int16 over its range
+    low_B1, high_B1 = entered.x_BCT[:, 0].min(axis=1)[:, None], entered.x_BCT[:, 0].max(axis=1)[:, None]
+    step_B1 = (high_B1 - low_B1) / 65534
+    stored_BT = low_B1 + step_B1 * np.rint((entered.x_BCT[:, 0] - low_B1) / step_B1)
+    read_back = measured({role: stored_BT.astype(np.float32)}, (role,))
+    clean_B = entered.columns["artefact_frac"] < 0.05
+    assert clean_B.sum() >= 8
+    name = f"{role}_{variant}"
+    np.testing.assert_allclose(read_back.columns[name][clean_B], entered.columns[name][clean_B], atol=0.02)
+
+
+def test_single_lost_samples_cost_their_own_share():
+    made = recording(2, duration_s=30.0, rate_hz=125.0)
+    for role in CHANNELS:
+        x_N = getattr(made, role).copy()
+        clean = measured({role: x_N[None]}, (role,)).columns
+        x_N[::150] = np.nan
+        holed = measured({role: x_N[None]}, (role,)).columns
+        assert holed["missing_frac"][0] == pytest.approx(1 / 150, abs=1e-4)
+        assert holed["artefact_frac"][0] == clean["artefact_frac"][0] == 0
+        share = holed[f"{role}_waveform"][0] / clean[f"{role}_waveform"][0]
+        assert share == pytest.approx(1 - 1 / 150, abs=0.01)
 
 
 def test_gaps_are_filled_with_straight_lines():
@@ -233,7 +281,7 @@ def test_leads_are_scored_as_ecg_and_the_heart_rate_is_their_median(leads):
     result = measured(leads, roles, rate_hz=250.0, length=2500)
     for role in roles:
         alone = measured({"ecg": leads[role]}, ("ecg",), rate_hz=250.0, length=2500).columns
-        for term in ("waveform", "template", "band", "author", "beats", "artefact_frac"):
+        for term in ("waveform", "usable", "band", "author", "beats", "artefact_frac"):
             np.testing.assert_array_equal(result.columns[f"{role}_{term}"], alone[f"ecg_{term}"])
     rates = [measured({"ecg": leads[role]}, ("ecg",), rate_hz=250.0, length=2500).columns for role in roles]
     expected_B = np.median([columns["heart_rate_bpm"] for columns in rates], axis=0)

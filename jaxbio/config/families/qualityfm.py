@@ -16,7 +16,8 @@ _MODEL: dict[str, Field] = {
     "model.dropout": science(0.1, "dropout everywhere, attention weights included", low=0.0, high=0.99),
     "model.dropout_bits": science(
         "counter_hash",
-        "counter_hash: hashed counter that fuses, a sixth faster on CPU; threefry: JAX's vetted generator",
+        "counter_hash: a hashed counter, which the compiler fuses: a step is a sixth faster on a CPU; threefry: JAX's "
+        "vetted generator",
         choices=("counter_hash", "threefry"),
     ),
     "model.tokenizer": machine(
@@ -31,7 +32,7 @@ _MODEL: dict[str, Field] = {
     ),
     "model.unroll": machine(
         1,
-        "blocks unrolled in the scan over layers; some of many make XLA copy the stacked parameters, so all or one",
+        "blocks unrolled in the scan over layers: 1, or all; any number between makes XLA copy the stacked parameters",
         low=1,
     ),
 }

@@ -129,7 +129,7 @@ def _check(
             reason, detail = entry.faults[role]
             return Refused(entry.source, entry.recording, reason, detail, entry.duration_s)
     if missing or not entry.channels:
-        return refuse("missing_channel", name_missing(missing, entry.signals, names) + _why(missing, policy))
+        return refuse("missing_channel", name_missing(missing, entry.signals, names, _why(missing, policy)))
     if entry.duration_s < min_duration_s:
         return refuse("too_short", f"{entry.duration_s:g} s; a segment takes {min_duration_s:g} s")
     return entry

@@ -141,8 +141,10 @@ def _normalised(unit: str) -> str:
     return re.sub(r"[\s\[\](){}'\"_]", "", unit).casefold()
 
 
-def name_missing(missing: Iterable[str], found: Sequence[str], channel_names: Mapping[str, Sequence[str]]) -> str:
-    """Say which roles no signal plays, which signals the file has, and the nearest of them to each role's names."""
+def name_missing(
+    missing: Iterable[str], found: Sequence[str], channel_names: Mapping[str, Sequence[str]], why: str = ""
+) -> str:
+    """Say which roles no signal plays (and `why`), which signals the file has, and the nearest to each role's names."""
     named = [name for name in found if name]
     shown = ", ".join(map(repr, named[:_MOST_NAMES_SAID])) or "no named signal"
     if len(named) > _MOST_NAMES_SAID:
@@ -154,4 +156,4 @@ def name_missing(missing: Iterable[str], found: Sequence[str], channel_names: Ma
         close = [match for name in wanted for match in difflib.get_close_matches(name, compared, n=1, cutoff=0.6)]
         near += [f"columns={role}:{compared[close[0]]}"] if close else []
     meant = f"; nearest: {', '.join(near)}" if near else ""
-    return f"no signal for {', '.join(missing) or 'any role'}; the file has {shown}{meant}"
+    return f"no signal for {', '.join(missing) or 'any role'}{why}; the file has {shown}{meant}"

@@ -106,6 +106,12 @@ class Rows:
         """Return one cell as text, empty where the row lacks it."""
         return dict(enumerate(self.texts(row))).get(column, "")
 
+    def fault(self, row: int, column: int, kind: str) -> str:
+        """Say why a cell is no `kind`."""
+        if not self.has_cell(column)[row]:
+            return f"{self.cells_R[row]} cells in the place of {self.columns}"
+        return f"{self.cell(row, column)[:40]!r} is no {kind}"
+
     def until(self, row: int, nbytes: int) -> bytes:
         """Return at most the last `nbytes` bytes of the block's lines up to a row, that one included."""
         stop = int(self._stop_R[row]) + 1

@@ -1,6 +1,6 @@
 """The lines of a text file, block by block: gzip unpacked, UTF-16 turned into UTF-8, and nothing but text.
 
-A file of any length is read in blocks of some megabytes. One that is no text, or unpacks into far more than its bytes,
+A file of any length is read in blocks of a megabyte. One that is no text, or unpacks into far more than its bytes,
 is a RecordingError.
 """
 
@@ -10,8 +10,6 @@ import gzip
 import zlib
 from collections.abc import Callable, Iterator
 from typing import IO, BinaryIO, cast
-
-import pyarrow as pa
 
 from jaxbio.data.recordings.recording import RecordingError
 from jaxbio.data.recordings.regular_files import check_written, open_regular, size_of
@@ -27,7 +25,7 @@ def read_blocks(path: str) -> Iterator[bytes]:
 
     Raises RecordingError for bytes that no text has, for a damaged file, and for gzip that is a bomb.
     """
-    with faults_named(path), open_regular(path) as raw:
+    with _faults_named(path), open_regular(path) as raw:
         check_written(raw, path)
         decode, rest = None, b""
         for block in _unpack(raw, path):
@@ -72,11 +70,9 @@ def _decoder_of(block: bytes) -> Callable[[bytes], bytes]:
 
 
 @contextlib.contextmanager
-def faults_named(path: str) -> Iterator[None]:
+def _faults_named(path: str) -> Iterator[None]:
     """Turn what damaged files raise into a RecordingError that names the file."""
     try:
         yield
-    except (OSError, EOFError, zlib.error, pa.ArrowInvalid) as error:
-        raise RecordingError(
-            "unreadable_file", path, (str(error) or type(error).__name__).splitlines()[0][:200]
-        ) from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise RecordingError("unreadable_file", path, f"{type(error).__name__}: {str(error)[:200]}") from error

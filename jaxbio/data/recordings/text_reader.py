@@ -97,7 +97,7 @@ class _Columns:
     """A file's columns as they were parsed.
 
     `values` (rows,) float32 by column and `time_s` (rows,) float64, NaN where missing or wrong; `wrong` the rows of
-    wrong cells by column, the time stamps' too; `said` what such cells say, by (row, column), of the first ones;
+    wrong cells by column, the time stamps' too; `said` why, by (row, column), of the first ones;
     `lines` where rows stand in the file, for each block as (first row, lines before the block, lines within it).
     """
 
@@ -136,27 +136,27 @@ def _parse(reader: TextReader, wanted: Sequence[int]) -> _Columns:
             found[stamps.column].append(np.flatnonzero((wrong_R & rows.filled_R)[:count]) + first)
         for column, parts in found.items():
             for row in parts[-1][: max(0, _MOST_QUOTED - len(columns.said))].tolist():
-                columns.said[row, column] = rows.cell(row - first, column)
+                kind = "time" if stamps is not None and column == stamps.column else "number"
+                columns.said[row, column] = rows.fault(row - first, column, kind)
     columns.wrong = {column: np.concatenate(parts) for column, parts in found.items()}
     return columns
 
 
 def _wrong(reader: TextReader, columns: _Columns, column: int, place_R: np.ndarray) -> Wrong:
     """Return what is wrong in a column, whose rows lie at `place_R` (s), and in its stamps, in words."""
-    cells = [(row, column) for row in columns.wrong[column].tolist()]
-    if reader.stamps is not None and reader.stamps.column != column:
-        cells += [(row, reader.stamps.column) for row in columns.wrong[reader.stamps.column].tolist()]
-    cells.sort()
+    stamps = columns.wrong[reader.stamps.column] if reader.stamps is not None else np.zeros(0, np.int64)
+    row_K = np.concatenate([columns.wrong[column], stamps])
+    order_K = np.argsort(row_K, kind="stable")
     faults = []
-    for row, at in cells[:_MOST_QUOTED]:
-        cell, line = repr(columns.said.get((row, at), "")[:40]), columns.line_of(row)
-        if at == column:
-            name = reader.table.names[column]
-            faults.append(("unreadable_file", f"line {line}, column {name!r}: {cell} is no number"))
-        else:
-            detail = f"line {line}: the time stamp {cell} is missing, wrong, or earlier than the one before"
-            faults.append(("bad_time", detail))
-    return Wrong(place_R[[row for row, _ in cells]], tuple(faults))
+    for number in order_K[:_MOST_QUOTED].tolist():
+        row, is_cell = int(row_K[number]), number < len(columns.wrong[column])
+        at = column if is_cell or reader.stamps is None else reader.stamps.column
+        said = columns.said.get(
+            (row, at), "wrong" if is_cell else "the stamp is earlier than the one before, or far off"
+        )
+        detail = f"line {columns.line_of(row)}, column {reader.table.names[at]!r}: {said}"
+        faults.append(("unreadable_file" if is_cell else "bad_time", detail))
+    return Wrong(place_R[row_K[order_K]], tuple(faults))
 
 
 def _place_rows(reader: TextReader, columns: _Columns) -> tuple[np.ndarray, np.ndarray]:

@@ -165,14 +165,14 @@ def _share_understood(sample: bytes, dialect: Dialect) -> float:
     """Return the share of cells that are numbers, times or missing, behind the first line and in lines as long."""
     first, _, rest = sample.partition(b"\n")
     top = Rows(first + b"\n", dialect)
-    if not dialect.delimiter and set(b",;\t") & set(first) and _is_word(top, 0)[1][0]:
+    if not dialect.delimiter and set(b",;\t") & set(first) and _numbers_and_words(top, 0)[1][0]:
         return 0.0  # the header names several columns
     columns = int(top.cells_R[0])
     rows = Rows(rest or sample, dialect, columns)
-    return float(np.mean([~_is_word(rows, column)[1] for column in range(min(columns, _SEEN))]))
+    return float(np.mean([~_numbers_and_words(rows, column)[1] for column in range(min(columns, _SEEN))]))
 
 
-def _is_word(rows: Rows, column: int) -> tuple[np.ndarray, np.ndarray]:
+def _numbers_and_words(rows: Rows, column: int) -> tuple[np.ndarray, np.ndarray]:
     """Return (bool, R) which cells of a column are numbers, and which are neither number, nor time, nor missing."""
     value_R, word_R = rows.numbers(column)
     for unit in ("s", "datetime"):
@@ -224,7 +224,7 @@ def _read_header(body: bytes, dialect: Dialect) -> _Header:
     if rows.columns == len(names) + 1 and _counts(rows.numbers(0)[0][1:]):
         names = ["", *names]  # R gives row numbers no name
     width = len(names)
-    found = [_is_word(Rows(sample, dialect, width), column) for column in range(width)]
+    found = [_numbers_and_words(Rows(sample, dialect, width), column) for column in range(width)]
     numbers_RC, words_RC = (np.stack(parts, axis=1) for parts in zip(*found))
     over_numbers_C = numbers_RC[1:].mean(axis=0) > 0.5 if len(rows) > 1 else np.zeros(width, bool)
     named = words_RC[0].any() and (not numbers_RC[0].any() or (words_RC[0] & over_numbers_C).any())

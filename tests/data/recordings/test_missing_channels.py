@@ -9,7 +9,7 @@ from small_files import write_csv, write_frames
 
 from jaxbio.config.faults import UserError
 from jaxbio.config.roles import LEADS, LIMB_LEADS, ROLES
-from jaxbio.data.recordings import Recording, Refused, list_recordings, parse_source
+from jaxbio.data.recordings import Recording, RecordingError, Refused, list_recordings, parse_source
 
 NAMES = {role: entry.names for role, entry in ROLES.items()}
 RATE_HZ = 100.0
@@ -130,3 +130,19 @@ def test_an_exact_name_wins_over_a_vendors_spelling(tmp_path):
 def test_a_source_line_gives_roles_that_exist():
     with pytest.raises(UserError, match="'II' is no role; roles: ppg, ecg, abp, i, ii"):
         parse_source("csv:.?columns=II:MLII")
+
+
+@pytest.mark.parametrize("policy", ["derive", "mask"])
+def test_a_completed_recording_keeps_what_can_be_read_beside_a_segment_that_is_not_there(tmp_path, policy):
+    leads = np.random.default_rng(0).integers(-99, 99, (2, 1000))
+    lines = [f"s.dat 16 1/mV 16 0 0 0 0 {name}" for name in ("I", "II")]
+    write_frames(tmp_path, "s", lines, list(leads), "s 2 100 1000")
+    (tmp_path / "r.hea").write_text("r/2 2 100 2000\ngone 1000\ns 1000\n")
+    recording = listed(f"wfdb:{tmp_path}", ("i", "ii", "iii"), policy)
+    with pytest.raises(RecordingError) as caught:
+        recording.read(5.0, 20.0, ["i", "iii"])
+    rest = caught.value.rest
+    np.testing.assert_array_equal(rest["i"][500:], leads[0])
+    iii = leads[1] - leads[0] if policy == "derive" else np.full(1000, np.nan)
+    np.testing.assert_allclose(rest["iii"][500:], iii)
+    assert np.isnan(rest["iii"][:500]).all()

@@ -57,7 +57,7 @@ def test_source_line_with_every_option(tmp_path):
         ("wfdb:.?rate_hz=125", "unknown option 'rate_hz'"),
         ("csv:.?decimal=dot", "comma or point"),
         ("csv:.?assume_unit=ecg:furlong", "millivolt"),
-        ("csv:.?assume_unit=foot:mV", "none of the roles"),
+        ("csv:.?assume_unit=foot:mV", "is no role"),
     ],
 )
 def test_wrong_source_lines_are_faults_that_say_what_to_write(text, said):
@@ -284,3 +284,8 @@ def test_flags_of_assumed_units_are_checked():
     assert parse_assumed("ecg:uV,abp:kPa") == {"ecg": "uV", "abp": "kPa"}
     with pytest.raises(UserError, match="millivolt"):
         parse_assumed("ecg:miles")
+
+
+def test_a_unit_assumed_for_ecg_is_that_of_every_lead():
+    assert unit_of("v1", "", "file", {"ecg": "uV"}) == ("mV", 1e-3)
+    assert unit_of("v1", "", "file", {"ecg": "uV", "v1": "V"}) == ("mV", 1e3)
