@@ -47,6 +47,17 @@ class Beats:
         return second_I, self.time_J[second_I] - self.time_J[second_I - 1]
 
 
+@dataclass(frozen=True)
+class Read:
+    """Beats of B segments, what each is worth (J,) in [0, 1], which segments' rate is in doubt (B,) since waves may be
+    no beats, and which are upside down (B,)."""
+
+    beats: Beats
+    worth_J: np.ndarray
+    doubt_B: np.ndarray
+    inverted_B: np.ndarray
+
+
 def beats_of(row_J: np.ndarray, time_J: np.ndarray, rows: int) -> Beats:
     """Return Beats of `rows` segments from segment numbers in rising order and times in seconds."""
     return Beats(row_J, np.asarray(time_J, np.float64), np.bincount(row_J, minlength=rows))
@@ -130,28 +141,6 @@ def rate_bpm(beats: Beats, duration_s: float, valid_J: np.ndarray | None = None)
     with np.errstate(divide="ignore", invalid="ignore"):
         rate_BS = np.where(used_BS >= 4, 60.0 * used_BS / sum_BS, np.inf)
     return finite_median(rate_BS)
-
-
-def waves_alternate(beats: Beats, steepness_J: np.ndarray) -> np.ndarray:
-    """Return the rows (bool, B) in which every second wave may be no beat of its own.
-
-    More than a tenth of the waves rise half as steeply as those on either side, or intervals differ from the next by a
-    quarter but hardly from the one after it: dicrotic waves do that, and so do the weak pulses of bigeminy, which a
-    pulse alone cannot tell apart.
-    """
-    rows, same_J = len(beats.count_B), beats.row_J[2:] == beats.row_J[:-2]
-    beside_J = np.minimum(steepness_J[:-2], steepness_J[2:])
-    weak_J = same_J & (steepness_J[1:-1] < 0.5 * beside_J)
-    weak_B = np.bincount(beats.row_J[1:-1][weak_J], minlength=rows)
-    second_I, interval_I = beats.intervals_s()
-    row_I = beats.row_J[second_I]
-    usual_B = row_medians(interval_I, row_I, rows)
-
-    def change(lag: int) -> np.ndarray:
-        same_I = row_I[lag:] == row_I[:-lag]
-        return row_medians(np.abs(interval_I[lag:] - interval_I[:-lag])[same_I], row_I[lag:][same_I], rows)
-
-    return (weak_B > 0.1 * beats.count_B) | ((change(1) > 0.25 * usual_B) & (change(2) < 0.1 * usual_B))
 
 
 def finite_median(x_BS: np.ndarray) -> np.ndarray:

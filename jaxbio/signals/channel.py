@@ -11,15 +11,15 @@ import numpy as np
 
 from jaxbio.signals import author, disturbances, filters, quality
 from jaxbio.signals.artefacts import Gaps, from_unit, to_unit
-from jaxbio.signals.beats import DETECTION_HZ, Beats, find_r_peaks, neighbour_means, rate_bpm, waves_alternate
+from jaxbio.signals.beats import DETECTION_HZ, Beats, Read, find_r_peaks, neighbour_means, rate_bpm
 from jaxbio.signals.likeness import find_likeness
 from jaxbio.signals.pulses import read_pulses
 
 ANALYSIS_HZ = 300.0  # scores are those of this rate, whatever rate a store has (QualityFM: 300)
 # Of an ECG: wider windows hold the next beat of fast fibrillation
 _ECG_BEFORE_S, _ECG_AFTER_S, _ECG_STEP_S = 0.06, 0.26, 1 / 150
-# How far beyond its own quiet half a baseline may sway: an ECG is read on one that always does
-_SWAY_QUIET = {"ecg": 10.0, "ppg": 4.0, "abp": 4.0}
+# How far beyond its own quietest part a baseline may sway: an ECG is read on one that always does
+_SWAY_QUIET = {"ecg": 8.0, "ppg": 4.0, "abp": 4.0}
 LEAST_USABLE = 0.3  # of a segment: a rate from less is in doubt
 
 
@@ -57,27 +57,24 @@ def score_channel(
     target_BT = analysed_BT if analysed_BT.shape[-1] == length else at(length)
     detected_BT = at(round(duration_s * DETECTION_HZ))
     is_whole = partial(_is_whole, gaps.lost_BN, samples / duration_s)
-    inverted_B = doubt_B = np.zeros(len(unit_BN), bool)
     if kind == "ecg":
-        beats = find_r_peaks(detected_BT, DETECTION_HZ)
-        worth_J = _ecg_worth(analysed_BT, beats, is_whole)
+        found = _read_ecg(analysed_BT, find_r_peaks(detected_BT, DETECTION_HZ), is_whole)
     else:
-        pulses = read_pulses(detected_BT, is_whole, DETECTION_HZ)
-        beats, worth_J, inverted_B = pulses.beats, pulses.worth_J, pulses.inverted_B
-        doubt_B = waves_alternate(beats, pulses.steepness_J)
+        found = read_pulses(detected_BT, is_whole, DETECTION_HZ)
+    beats = found.beats
 
     cells = disturbances.count_cells(duration_s)
     lost_BK, pinned_BK = (
         disturbances.cells_of(flag_BN, cells) for flag_BN in (gaps.lost_BN | gaps.clipped_BN, gaps.pinned_BN)
     )
-    worth_BK = disturbances.spread(beats, worth_J, cells, duration_s)
+    worth_BK = disturbances.spread(beats, found.worth_J, cells, duration_s)
     artefact_BK = disturbances.find_artefacts(analysed_BT, lost_BK, pinned_BK, worth_BK, sway_quiet=_SWAY_QUIET[kind])
     holes_B = filters.share(gaps.missing_BN & ~gaps.lost_BN)
     usable_B = np.where(artefact_BK, 0, worth_BK).mean(axis=-1) * (1 - holes_B)
     # no interval across a gap counts for the rate
     before_J = np.concatenate([beats.time_J[:1], beats.time_J[:-1]])
     rate_bpm_B = rate_bpm(beats, duration_s, is_whole(beats.row_J, before_J, beats.time_J))
-    doubt_B = doubt_B | (usable_B < LEAST_USABLE) | np.isnan(rate_bpm_B)
+    doubt_B = found.doubt_B | (usable_B < LEAST_USABLE) | np.isnan(rate_bpm_B)
     terms = {
         "missing_frac": filters.share(gaps.missing_BN),
         "clipped_frac": filters.share(gaps.clipped_BN),
@@ -90,13 +87,13 @@ def score_channel(
         terms |= quality.ecg_waveform(usable_B, power_BS, duration_s)
         terms["author"] = author.ecg_score(beats, author_rate_bpm)
     else:
-        terms |= {"inverted": inverted_B} | quality.pulse_waveform(usable_B, power_BS, duration_s)
+        terms |= {"inverted": found.inverted_B} | quality.pulse_waveform(usable_B, power_BS, duration_s)
         terms |= author.ppg_score(analysed_BT, ANALYSIS_HZ)
     return Scored(from_unit(target_BT, gaps), beats, artefact_BK, np.where(doubt_B, np.nan, rate_bpm_B), terms)
 
 
-def _ecg_worth(analysed_BT: np.ndarray, beats: Beats, is_whole: partial) -> np.ndarray:
-    """Return what each beat of an ECG is worth (J,); one cut off is worth what its neighbours are."""
+def _read_ecg(analysed_BT: np.ndarray, beats: Beats, is_whole: partial) -> Read:
+    """Return the beats of an ECG and what each is worth (J,); one cut off is worth what its neighbours are."""
     whole_J = is_whole(beats.row_J, beats.time_J - _ECG_BEFORE_S, beats.time_J + _ECG_AFTER_S)
     best_J, _ = find_likeness(
         analysed_BT,
@@ -109,7 +106,8 @@ def _ecg_worth(analysed_BT: np.ndarray, beats: Beats, is_whole: partial) -> np.n
     )
     worth_J = quality.ecg_worth(best_J, beats.row_J)
     beside_J = neighbour_means(worth_J, beats.row_J, 2)
-    return np.nan_to_num(np.where(np.isnan(worth_J), beside_J, worth_J))
+    worth_J = np.nan_to_num(np.where(np.isnan(worth_J), beside_J, worth_J))
+    return Read(beats, worth_J, doubt_B=np.zeros(len(analysed_BT), bool), inverted_B=np.zeros(len(analysed_BT), bool))
 
 
 def _is_whole(

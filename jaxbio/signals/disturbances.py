@@ -1,6 +1,6 @@
 """Which 0.1-s cells of a segment are artefact: lost, pinned at a limit, disturbed, or of beats that are worth little.
 
-What sways, swells or trembles far beyond the quiet half of its own segment is artefact even where beats look like
+What sways, swells or trembles far beyond the quiet part of its own segment is artefact even where beats look like
 beats. Rhythm is none: windows hold a beat or two and are compared by size, never by when the beats come; and a swell
 is none where every beat in it is one, as when a pulse comes back after ventricular tachycardia.
 
@@ -8,7 +8,7 @@ The constants were chosen on artefacts planted on synthetic segments of even see
 BIDMC and CinC 2015; tests/signals/test_disturbances.py holds them to others.
 
     worth_BK = spread(beats, worth_J, cells=300, duration_s=30.0)
-    artefact_BK = find_artefacts(x_BT, lost_BK, pinned_BK, worth_BK, sway_quiet=2.0)
+    artefact_BK = find_artefacts(x_BT, lost_BK, pinned_BK, worth_BK, sway_quiet=4.0)
 """
 
 import numpy as np
@@ -21,11 +21,11 @@ BEAT_REACH_S = 1.5  # farther from a beat than this, a signal without beats is a
 LEAST_WORTH = 0.5  # of a beat in [0, 1]: with less it is artefact
 SURE_WORTH = 0.9  # with so much it is a beat, however large
 
-# The measure of a segment is its quiet half: the median of the quieter half of its cells, of those whose beats count.
-QUIET = 0.2
+# The measure of a segment is its quiet part: this quantile of its cells, of those whose beats count.
+QUIET = 0.15
 MIN_QUIET_S = 5.0  # of less than this all that was not lost is taken
 
-# Limits, as multiples of the quiet RMS of the signal and of the quiet half's own value of the same quantity.
+# Limits, as multiples of the quiet RMS of the signal and of the quiet part's own value of the same quantity.
 # Range of the baseline within 2.1 s. Of clean synthetic segments and clean leads it stays below 1.6 and 1.9 RMS in
 # breathing, fibrillation and ectopy; planted wander or motion of -5 dB has a median of 2.8, of -10 dB of 4.8.
 SWAY_RMS = 2.2
@@ -69,7 +69,8 @@ def find_artefacts(
     """Return which cells (B, K) are artefact.
 
     x_BT: the signal at 300 Hz, in any unit. lost_BK: cells with a lost sample; pinned_BK: with one that rests at a
-    limit. worth_BK: what the nearest beat is worth. sway_quiet: how far beyond its own quiet half a baseline may sway.
+    limit. worth_BK: what the nearest beat is worth. sway_quiet: a baseline may sway so many times what it
+    does in its quietest part.
     """
     pinned_BK = filters.grown(_bridged(pinned_BK, _PIN_GAP), _PIN_REACH)
     disturbed_BK = _disturbed(x_BT, lost_BK, worth_BK, pinned_BK, sway_quiet)
@@ -93,7 +94,7 @@ def cells_of(flag_BN: np.ndarray, cells: int) -> np.ndarray:
 def _disturbed(
     x_BT: np.ndarray, lost_BK: np.ndarray, worth_BK: np.ndarray, pinned_BK: np.ndarray, sway_quiet: float
 ) -> np.ndarray:
-    """Return which cells sway, swell or tremble beyond the limits, against the quiet half of the cells that count."""
+    """Return which cells sway, swell or tremble beyond the limits, against the quiet part of the cells that count."""
     mean_BK, power_BK, step_BK = _moments(x_BT, lost_BK)
     quiet_BK = (worth_BK >= LEAST_WORTH) & ~pinned_BK & ~lost_BK
     few_B = quiet_BK.sum(axis=-1) < MIN_QUIET_S / CELL_S

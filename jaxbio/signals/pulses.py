@@ -12,12 +12,11 @@ which and what they reach.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
 from jaxbio.signals import filters
-from jaxbio.signals.beats import Beats, find_waves, neighbour_means, pulse_band, row_means
+from jaxbio.signals.beats import Beats, Read, find_waves, neighbour_means, pulse_band, row_means, row_medians
 from jaxbio.signals.likeness import find_likeness
 
 # Window about the steepest upslope: wider ones hold the next pulse of tachycardia, narrower ones fit rubbish
@@ -38,31 +37,21 @@ _RISE_S, _RISE_SHARE, _RISE, _STEP_LIKE_S = 0.2, 1 / 6, (1.5, 1.0), (0.03, 0.05)
 # rubbish is chance.
 _TOGETHER, _JUDGED = 2, (0.25, 0.65)
 
-INVERTED_FRAC = 0.8  # turned over, so much of the time must have the shape of pulses; rubbish reaches 0.75
-
-
-@dataclass(frozen=True)
-class Pulses:
-    """Pulses of B segments: where they are, how steeply each rises (J,), what each is worth (J,) in [0, 1], and which
-    segments are upside down (B,)."""
-
-    beats: Beats
-    steepness_J: np.ndarray
-    worth_J: np.ndarray
-    inverted_B: np.ndarray
+INVERTED_FRAC = 0.8  # the mean worth that a segment's waves must reach turned over; rubbish does not
 
 
 # Says of spans in seconds (row_J, start_J, stop_J) which have no sample missing.
 IsWhole = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
-def read_pulses(x_BT: np.ndarray, is_whole: IsWhole, rate_hz: float) -> Pulses:
+def read_pulses(x_BT: np.ndarray, is_whole: IsWhole, rate_hz: float) -> Read:
     """Return the pulses of segments (B, T) float32 at about 100 Hz, whether they stand upright or upside down."""
     band_BT, pad = pulse_band(x_BT, rate_hz)
     inverted_B = _find_inverted(band_BT, pad, is_whole, rate_hz)
     band_BT[inverted_B] *= -1
     beats, steepness_J = find_waves(band_BT, pad, rate_hz)
-    return Pulses(beats, steepness_J, _judge(band_BT[:, pad:-pad], beats, is_whole, rate_hz), inverted_B)
+    worth_J = _judge(band_BT[:, pad:-pad], beats, is_whole, rate_hz)
+    return Read(beats, worth_J, _alternate(beats, steepness_J), inverted_B)
 
 
 def _find_inverted(band_BT: np.ndarray, pad: int, is_whole: IsWhole, rate_hz: float) -> np.ndarray:
@@ -83,6 +72,28 @@ def _find_inverted(band_BT: np.ndarray, pad: int, is_whole: IsWhole, rate_hz: fl
         worth_R.append(row_means(worth_J, beats.row_J, len(falling_R)))
     inverted_B[falling_R] = (worth_R[1] >= INVERTED_FRAC) & (worth_R[1] > worth_R[0])
     return inverted_B
+
+
+def _alternate(beats: Beats, steepness_J: np.ndarray) -> np.ndarray:
+    """Return the rows (bool, B) in which every second wave may be no beat of its own.
+
+    More than a tenth of the waves rise half as steeply as those on either side, or intervals differ from the next by a
+    quarter but hardly from the one after it: dicrotic waves do that, and so do the weak pulses of bigeminy, which a
+    pulse alone cannot tell apart.
+    """
+    rows, same_J = len(beats.count_B), beats.row_J[2:] == beats.row_J[:-2]
+    beside_J = np.minimum(steepness_J[:-2], steepness_J[2:])
+    weak_J = same_J & (steepness_J[1:-1] < 0.5 * beside_J)
+    weak_B = np.bincount(beats.row_J[1:-1][weak_J], minlength=rows)
+    second_I, interval_I = beats.intervals_s()
+    row_I = beats.row_J[second_I]
+    usual_B = row_medians(interval_I, row_I, rows)
+
+    def change(lag: int) -> np.ndarray:
+        same_I = row_I[lag:] == row_I[:-lag]
+        return row_medians(np.abs(interval_I[lag:] - interval_I[:-lag])[same_I], row_I[lag:][same_I], rows)
+
+    return (weak_B > 0.1 * beats.count_B) | ((change(1) > 0.25 * usual_B) & (change(2) < 0.1 * usual_B))
 
 
 def _judge(band_BT: np.ndarray, beats: Beats, is_whole: IsWhole, rate_hz: float) -> np.ndarray:

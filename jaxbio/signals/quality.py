@@ -12,9 +12,9 @@ import numpy as np
 from jaxbio.signals import filters
 from jaxbio.signals.filters import band_sum
 
-_ECG_BEST = (0.78, 0.985)  # correlation of a beat of an ECG with the neighbour most like it: worth nothing, worth all
-# Pulses: 0.3 Hz is 20 a minute, 8 Hz the second harmonic of 240
-_PULSE_HZ, _POWER_HZ = (0.3, 8.0), 150.0
+_ECG_BEST = (0.78, 0.986)  # correlation of a beat of an ECG with the neighbour most like it: worth nothing, worth all
+# Bands, Hz. Of pulses: 0.3 Hz is 20 a minute, 8 Hz the second harmonic of 240
+_ECG_HZ, _PULSE_HZ, _HIGHEST_HZ = (0.5, 40.0), (0.3, 8.0), 150.0
 
 
 def ecg_worth(best_J: np.ndarray, row_J: np.ndarray) -> np.ndarray:
@@ -32,27 +32,31 @@ def ecg_worth(best_J: np.ndarray, row_J: np.ndarray) -> np.ndarray:
 
 
 def ecg_waveform(usable_B: np.ndarray, power_BS: np.ndarray, duration_s: float) -> dict[str, np.ndarray]:
-    """Return the terms `usable`, `band` and the score `waveform` of ECG segments, each (B,) in [0, 1].
+    """Return the terms `usable`, `band`, `snr` and the score `waveform` of ECG segments, each (B,) in [0, 1].
 
     `usable_B` is the mean worth of the beats over the time that is no artefact; `power_BS` is `filters.hann_power` of
     the raw segment from bin 1 to 150 Hz. The band counts by height, not by power: QRS complexes are read on a baseline
     that sways by several times their size.
     """
-    band_B = np.sqrt(_band_share(power_BS, 0.5, 40.0, duration_s))
-    return {"usable": usable_B, "band": band_B, "waveform": usable_B * band_B}
+    band_B, snr_B = np.sqrt(_band_share(power_BS, *_ECG_HZ, duration_s)), _snr(power_BS, *_ECG_HZ, duration_s)
+    return {"usable": usable_B, "band": band_B, "snr": snr_B, "waveform": usable_B * band_B * snr_B}
 
 
 def pulse_waveform(usable_B: np.ndarray, power_BS: np.ndarray, duration_s: float) -> dict[str, np.ndarray]:
-    """Return the terms `usable`, `band`, `snr` and the score `waveform` of PPG or pressure segments, each (B,).
+    """Return the terms `usable`, `band`, `snr` and the score `waveform` of PPG or pressure segments, each (B,)."""
+    band_B, snr_B = _band_share(power_BS, *_PULSE_HZ, duration_s), _snr(power_BS, *_PULSE_HZ, duration_s)
+    return {"usable": usable_B, "band": band_B, "snr": snr_B, "waveform": usable_B * band_B * snr_B}
 
-    The band that pulses are found in leaves noise above it out: `snr` sees it, and is a half where it has their power.
+
+def _snr(power_BS: np.ndarray, low_hz: float, high_hz: float, duration_s: float) -> np.ndarray:
+    """Return sigmoid(dB / 2) of the power in the band over that above it, up to 150 Hz: a half where they are equal.
+
+    Beats are looked for within the band, or between them: mains and muscle noise would go unseen.
     """
-    band_B = _band_share(power_BS, *_PULSE_HZ, duration_s)
-    low_B = band_sum(power_BS, *_PULSE_HZ, duration_s)
-    high_B = band_sum(power_BS, _PULSE_HZ[1], _POWER_HZ, duration_s)
     tiny = np.finfo(power_BS.dtype).tiny
-    snr_B = sigmoid(0.5 * 10 * np.log10((low_B + tiny) / (high_B + tiny)))
-    return {"usable": usable_B, "band": band_B, "snr": snr_B, "waveform": usable_B * snr_B * band_B}
+    inside_B = band_sum(power_BS, low_hz, high_hz, duration_s)
+    above_B = band_sum(power_BS, high_hz, _HIGHEST_HZ, duration_s)
+    return sigmoid(0.5 * 10 * (np.log10(inside_B + tiny) - np.log10(above_B + tiny)))
 
 
 def _band_share(power_BS: np.ndarray, low_hz: float, high_hz: float, duration_s: float) -> np.ndarray:

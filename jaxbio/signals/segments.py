@@ -61,7 +61,7 @@ def measure(
     where some channel is artefact, see `disturbances`), quality_waveform, quality_author (means over channels),
     heart_rate_bpm, pulse_rate_bpm, abp_rate_bpm (by kind: the median over its channels; NaN where unknown or in
     doubt); and by channel, prefixed by its role: missing_frac, clipped_frac, artefact_frac, beats, rate_doubt (1 where
-    there is no rate to rely on), usable, band, waveform, author, for pulses also inverted (1 where upside down), snr,
+    there is no rate to rely on), usable, band, snr, waveform, author, for pulses also inverted (1 where upside down),
     follows (with `cross_channel`) and author_snr, author_perf, author_skew, author_rel, author_ent. A waveform score
     never exceeds 1 - artefact_frac. Of a masked channel all but missing_frac are NaN, and what is formed over channels
     leaves it out.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxbio.signals import filters
-from jaxbio.signals.beats import rate_bpm, row_means, waves_alternate
+from jaxbio.signals.beats import rate_bpm, row_means
 from jaxbio.signals.pulses import read_pulses
 from jaxbio.signals.synthetic import RHYTHMS, recording
 from tools.rated_scores import NOTCHES, RATES_BPM, pulse_train
@@ -85,13 +85,13 @@ def test_waves_that_alternate_are_doubted():
     strong, weak = pulse_train(40, 0.0), np.roll(pulse_train(40, 0.0), 75)
     for ratio, doubted in ((0.0, False), (0.6, True), (1.0, True)):  # a second wave 0.6 s behind each of 1.5 s
         found = read(strong + np.float32(ratio) * weak)
-        assert waves_alternate(found.beats, found.steepness_J).tolist() == [doubted], ratio
+        assert found.doubt_B.tolist() == [doubted], ratio
 
 
 @pytest.mark.parametrize("rhythm", ["sinus", "af", "vt", "tachycardia"])
 def test_other_rhythms_are_not_doubted(rhythm):
     found = read(np.stack([recording(seed, duration_s=30.0, rhythm=rhythm).ppg for seed in range(8)]))
-    assert not waves_alternate(found.beats, found.steepness_J).any()
+    assert not found.doubt_B.any()
 
 
 def test_no_pulses_at_all():
