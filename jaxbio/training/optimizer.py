@@ -5,7 +5,7 @@ optimiser: the section `optimizer` with its changes, its own moments, schedules 
 follow the section as it stands. What is frozen has no moments, and no gradient is computed for it.
 
     optimizer = make_optimizer(config.optimizer, config.train.steps)
-    grads = jax.grad(lambda moving: loss(put_back(moving, params)))(optimizer.moving(params))
+    grads = jax.grad(lambda moving: objective.loss(put_back(moving, params), ...))(optimizer.moving(params))
     params, opt_state, update_norm = optimizer.update(grads, opt_state, params, step, accept, measured=True)
 """
 

@@ -33,7 +33,7 @@ def band_pass(x_BCT: jax.Array, rate_hz: float, band_hz: tuple[float, float], or
     neighbours, and SciPy's default continues it by its point reflection over a few samples, then holds the last value.
     So the ends are not those of a longer recording filtered whole, and the longer the steeper the filter: one of order
     2 is right to 2e-4 from two cycles of the lower edge on; ST-MEM's of order 5 (0.67 Hz) rings through its nine
-    seconds, and is off by 1 % of the deviation even in their middle.
+    seconds, and is off by up to 1 % of the deviation even in their middle.
 
     The length is a constant of the compiled program. Raises UserError for a design that is none, and for segments not
     longer than the reflection.

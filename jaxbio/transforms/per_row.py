@@ -5,7 +5,7 @@ device the whole batch. Pure functions know no mesh, so whoever compiles a step 
 
     spectrum_BCS = per_row(jnp.fft.rfft)(x_BCT)     # in a loss
     with rows_on(mesh):                             # in the function that is compiled
-        loss(params, state, batch, ...)
+        objective.loss(params, state, batch, ...)
 """
 
 import math

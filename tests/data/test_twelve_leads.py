@@ -141,7 +141,11 @@ def test_refuse_names_the_lead_that_a_record_lacks(stores):
     assert check_account(store, 44.0) == {"missing_channel": 20.0, "constant": 10.0, "too_short": 4.0}
     lines = pq.read_table(store.path / RECORDINGS).to_pylist()
     said = {line["recording"]: line["detail"] for line in lines if line["outcome"] == "missing_channel"}
-    assert said == {"no_III": "'no_III': no signal for iii", "no_V1": "'no_V1': no signal for v1"}
+    augmented, chest = "'aVR', 'aVL', 'aVF'", "'V2', 'V3', 'V4', 'V5', 'V6'"
+    assert said == {
+        "no_III": f"'no_III': no signal for iii; the file has 'I', 'II', {augmented}, 'V1', {chest}",
+        "no_V1": f"'no_V1': no signal for v1; the file has 'I', 'II', 'III', {augmented}, {chest}",
+    }
 
 
 def test_derive_makes_the_limb_lead_that_was_taken_away_and_refuses_the_rest(stores):

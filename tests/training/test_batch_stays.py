@@ -13,7 +13,10 @@ PAIRS = 176  # eight devices' worth of 22: a number of rows that is no other axi
 SMALL = {
     "data.channels": ("ppg",),
     "data.rate_hz": 100.0,
-    "data.segment_s": 15.0,
+    "data.segment_s": 20.0,
+    "data.crop_s": 15.0,
+    "data.crops": 2,
+    "data.band_hz": (0.5, 8.0),
     "model.width": 100,
     "model.layers": 1,
     "model.feedforward": 64,

@@ -188,7 +188,7 @@ def test_store_without_difficulty_is_refused_with_the_command_that_makes_one(sto
         open_run_data(small_config(), folder)
     for split in ("train", "validation", "test"):
         np.save(index / f"{split}.difficulty.npy", np.full(len(np.load(index / f"{split}.npy")), np.nan, np.float32))
-    assert open_index(data.store, small_config(), "train").difficulty_N.size
+    assert open_index(data.store.stores[0], small_config(), "train").difficulty_N.size
     with pytest.raises(UserError, match="no difficulty for every pair") as refused:
         open_run_data(small_config(), folder)
     assert {fault.field for fault in refused.value.faults} == {"data.curriculum"}

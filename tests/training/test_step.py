@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from linear_run import linear_config, linear_objective, make_batches, run, start, walk, walk_with
 
-from jaxbio.config import fields
+from jaxbio.config import families, fields
 from jaxbio.config.faults import UserError
 from jaxbio.config.machines import MACHINES
 from jaxbio.objectives import make_objective
@@ -296,7 +296,8 @@ def small_qualityfm(**changes):
 
 
 def preset(name):
-    return {field.replace(".", "__"): value for field, value in MACHINES[name].items()}
+    known = {**MACHINES, **families.MODELS["qualityfm"].presets}
+    return {field.replace(".", "__"): value for field, value in known[name].items()}
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from jaxbio.transforms.per_row import rows_on
 from jaxbio.transforms.prepare_input import (
     Input,
     fixed_starts,
+    join_crops,
     prepare_batch,
     prepare_crops,
     prepare_input,
@@ -192,6 +193,12 @@ def test_without_a_key_the_crop_lies_in_the_middle(stored):
 )
 def test_fixed_crops_are_spread_from_start_to_end(length, samples, crops, expected):
     assert fixed_starts(length, samples, crops) == expected
+
+
+def test_tokens_of_the_crops_of_a_segment_come_one_after_the_other():
+    tok_BLD = np.arange(2 * 3 * 4).reshape(6, 4, 1)  # two segments, three crops, four tokens
+    np.testing.assert_array_equal(join_crops(tok_BLD, 3)[..., 0], [np.arange(12), np.arange(12, 24)])
+    np.testing.assert_array_equal(join_crops(tok_BLD, 1), tok_BLD)
 
 
 def test_cropping_and_filtering_on_eight_devices_move_no_segment():

@@ -144,12 +144,16 @@ def _normalised(unit: str) -> str:
 def name_missing(
     missing: Iterable[str], found: Sequence[str], channel_names: Mapping[str, Sequence[str]], why: str = ""
 ) -> str:
-    """Say which roles no signal plays (and `why`), which signals the file has, and the nearest to each role's names."""
+    """Say which roles no signal plays (and `why`), which signals the file has, and the nearest to each role's names.
+
+    A signal that is known as something else (lead II, where III is missing) is near to nothing.
+    """
     named = [name for name in found if name]
     shown = ", ".join(map(repr, named[:_MOST_NAMES_SAID])) or "no named signal"
     if len(named) > _MOST_NAMES_SAID:
         shown += f" and {len(named) - _MOST_NAMES_SAID} more"
-    compared = {same_name(name): name for name in reversed(named)}
+    known = {same_name(name) for role in ROLES.values() for name in role.names}
+    compared = {same_name(name): name for name in reversed(named) if same_name(name) not in known and not lead_of(name)}
     near = []
     for role in missing:
         wanted = [same_name(name) for name in channel_names.get(role, ())]
