@@ -4,8 +4,8 @@ A pulse rises faster than it falls, in one wave that takes its time, and is like
 is a limit that clean pulses of sinus rhythm, ectopy, tachycardia and fibrillation meet: where it is met it costs
 nothing, and it grows with the interval where the pulse has longer to run off. No limit asks for regular intervals.
 
-The limits were chosen on the clean pulses of a set of six rhythms and on segments rated by eye; docs/data.md says
-which and what they reach.
+The limits were searched for on the clean pulses of a set of six rhythms and on segments rated by eye; docs/data.md says
+what they reach there, and what such a choice reaches on records that had no part in it.
 
     found = read_pulses(x_BT, is_whole, rate_hz=100.0)
     found.beats, found.worth_J, found.inverted_B
