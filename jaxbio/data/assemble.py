@@ -146,7 +146,7 @@ def _manifest(
         "shards": shards,
         "tables": tables[:1],  # what is learnt from; the account names files by their path
     }
-    packages = ("numpy", "scipy", "pyarrow", "array_record", "wfdb")
+    packages = ("numpy", "scipy", "pyarrow", "array_record", "soundfile")
     return {
         **content,
         "tables": tables,
