@@ -1,47 +1,69 @@
-"""Several processes as one run: joining a cluster, and agreeing at a step boundary.
+"""Several processes as one run: joining a cluster, leaving it, and agreeing at a step boundary.
 
-processes = join_cluster()
-agreement = Agreement(mesh)
-decision = agreement.at_boundary(dispatches, save=clock_says_so, stop=signal_came)
+with join() as peers:
+    agreement = Agreement(mesh)
+    decision = agreement.at_boundary(dispatches, save=clock_says_so, stop=signal_came)
 """
 
-import logging
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.faults import EndedByPeer, Fault, Preempted, UserError
+from jaxbio.training import service
+from jaxbio.training.abort import answer_abort, stop_answering
+from jaxbio.training.peers import ALONE, Peers
 
-log = logging.getLogger(__name__)
 
+@contextlib.contextmanager
+def join(
+    coordinator: str | None = None, processes: int | None = None, process: int | None = None, limit_s: float = 300
+) -> Iterator[Peers]:
+    """Be one process of the cluster that is named, or that JAX finds (TPU pod, Slurm, Open MPI, Kubernetes).
 
-def join_cluster(
-    coordinator: str | None = None, processes: int | None = None, process: int | None = None, timeout_s: int = 300
-) -> int:
-    """Join the cluster that JAX finds (TPU pod, Slurm, Open MPI, Kubernetes) or that is named; return our number in it.
-
-    `coordinator` is HOST:PORT of process 0. Without a cluster nothing is started and 0 returned. Must run before any
-    device is used. Raises UserError when only a part of a named cluster is given; a process that does not come within
-    `timeout_s` ends the others with an error of JAX that counts who is missing.
+    `coordinator` is HOST:PORT of process 0. Without a cluster nothing is started and `peers.ALONE` returned. Must be
+    entered before any device is used; starts none itself. All processes leave together: an error in the with block of
+    one ends all of them with its words and its exit code, and does not come out of it. Raises UserError when only a
+    part of a named cluster is given. Processes that do not come within `limit_s` end the others, who say so.
     """
     named = {"--coordinator": coordinator, "--processes": processes, "--process": process}
-    if any(value is not None for value in named.values()):
-        missing = [Fault(flag, None, "name it too: a cluster is all three") for flag, v in named.items() if v is None]
-        if missing:
-            raise UserError(*missing)
-        jax.distributed.initialize(coordinator, processes, process, initialization_timeout=timeout_s)
-        return jax.process_index()
+    missing = [Fault(flag, None, "name it too: a cluster is all three") for flag, v in named.items() if v is None]
+    if 0 < len(missing) < len(named):
+        raise UserError(*missing)
+    if missing and not service.finds_cluster():
+        yield ALONE
+        return
+    peers = Peers(*service.connect(coordinator, processes, process, limit_s))
+    if peers.alone:
+        yield peers
+        return
+    answer_abort(lambda: _why_aborted(peers))
+    preempted = None
     try:
-        jax.distributed.initialize(initialization_timeout=timeout_s)
-    except ValueError as error:
-        if "coordinator_address should be defined" not in str(error):
-            raise
-        return 0
-    return jax.process_index()
+        with peers.telling():
+            try:
+                yield peers
+            except Preempted as stop:
+                preempted = stop
+            peers.leave()
+    except BaseException as error:
+        peers.end(error)
+    stop_answering()
+    jax.distributed.shutdown()
+    if preempted is not None:
+        raise preempted
+
+
+def _why_aborted(peers: Peers) -> EndedByPeer | None:
+    """Return the failure that made JAX abort this process; None where it was not the end of process 0."""
+    if peers.failure is None and peers.hears_process_0() and service.is_reachable():
+        return None
+    return peers.lose_process_0().error()
 
 
 @dataclass(frozen=True)
@@ -79,12 +101,3 @@ class Agreement:
         self._pending = self._any(wish_N2)
         preempted = multihost_utils.reached_preemption_sync_point(boundary)
         return Decision(save=bool(agreed[0]), stop=bool(agreed[1]) or preempted)
-
-
-def same_everywhere(number: int, meaning: str) -> None:
-    """Check that all processes hold the same `number` (a hash of what they read). Raises RuntimeError otherwise."""
-    if jax.process_count() == 1:
-        return
-    found = np.asarray(multihost_utils.process_allgather(jnp.uint32(number & 0xFFFFFFFF))).tolist()
-    if len(set(found)) > 1:
-        raise RuntimeError(f"{meaning} differs between processes: {found}")

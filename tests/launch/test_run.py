@@ -22,7 +22,7 @@ from jaxbio.config.faults import EXIT_USER_FAULT, Preempted, UserError
 from jaxbio.data.prepare import prepare_store
 from jaxbio.data.recordings import parse_source
 from jaxbio.data.store import open_store
-from jaxbio.training import distributed, program
+from jaxbio.training import program
 from jaxbio.training.checkpoint import Checkpoints, Meta, list_steps
 from jaxbio.training.held_out import make_held_out_order
 from jaxbio.training.run_data import open_run_data
@@ -44,9 +44,8 @@ def store(tmp_path_factory):
 
 @pytest.fixture
 def launch(monkeypatch, tmp_path, store):
-    """Call main with the tiny recipe and store; JAX runs here already, too late for its settings and a cluster."""
+    """Call main with the tiny recipe and store; JAX runs here already, too late for its settings."""
     monkeypatch.setattr(environment, "configure", lambda **_: {})
-    monkeypatch.setattr(distributed, "join_cluster", lambda *_: 0)
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments, store=store):
@@ -61,7 +60,7 @@ def untrained(monkeypatch):
     """Stop where the first device would be touched."""
     started = []
 
-    def start(config, data, workdir, resume, process, questions):
+    def start(config, data, workdir, resume, peers, questions, checks):
         started.append(resume)
         return {"step": 0}
 

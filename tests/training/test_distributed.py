@@ -12,7 +12,7 @@ from array_data import array_program, exact_values, run
 
 from jaxbio.config.faults import EXIT_PREEMPTED, UserError
 from jaxbio.training.checkpoint import list_steps
-from jaxbio.training.distributed import Agreement, Decision, join_cluster
+from jaxbio.training.distributed import Agreement, Decision, join
 from jaxbio.training.sharding import make_mesh
 
 
@@ -23,8 +23,8 @@ def test_one_process_decides_at_once():
 
 
 def test_half_a_cluster_names_what_is_missing():
-    with pytest.raises(UserError) as error:
-        join_cluster(coordinator="localhost:1", process=0)
+    with pytest.raises(UserError) as error, join(coordinator="localhost:1", process=0):
+        pass
     assert [fault.field for fault in error.value.faults] == ["--processes"]
 
 
