@@ -25,9 +25,9 @@ from jax.sharding import Mesh
 from jaxbio.config import changes
 from jaxbio.config.faults import Preempted
 from jaxbio.training import performance, writers
+from jaxbio.training.agreement import Agreement
 from jaxbio.training.checkpoint import Checkpoints, Meta
 from jaxbio.training.clock import PARTS, Clock, Lap
-from jaxbio.training.distributed import Agreement
 from jaxbio.training.held_out import evaluate
 from jaxbio.training.peers import ALONE, Peers
 from jaxbio.training.profiler import Profiler
@@ -115,8 +115,7 @@ def train(
     """
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(listen()) if stop is None else stop
-        run = _Run(stack, program, data, workdir, resume, probes, report, stop)
-        run.checks = (peers.check, *checks)
+        run = _Run(stack, program, data, workdir, resume, probes, report, stop, peers, checks)
         with peers.telling():
             run.start(resume, initial)
             run.loop()
@@ -141,11 +140,13 @@ class _Run:
         probes: Sequence[Probe],
         report: Report | None,
         stop: StopRequest,
+        peers: Peers,
+        checks: Sequence[Check],
     ):
         config = program.config
         self.config, self.program, self.data, self.workdir = config, program, data, workdir
         self.probes, self.done = probes, resume.step if resume else 0
-        self.checks: Sequence[Check] = ()
+        self.checks = (peers.check, *checks)
         self.clock = Clock(resume.clock if resume else None)
         self.clock.add("compile", program.compile_s)
         self.nonfinite = resume.nonfinite if resume else 0
@@ -156,7 +157,7 @@ class _Run:
         self.pending: Dispatched | None = None
         self.lap = Lap()
         self.main = jax.process_index() == 0
-        self.agreement = Agreement(program.mesh)
+        self.agreement = Agreement(peers)
         self.checkpoints = Checkpoints(
             workdir / "checkpoints",
             keep=config.checkpoint.keep,

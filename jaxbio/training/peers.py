@@ -12,12 +12,12 @@ blocked perhaps in a collective, has not left by itself. The first failure is ev
 import contextlib
 import json
 import logging
+import math
 import os
 import socket
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
@@ -72,7 +72,7 @@ class Peers:
         self._learning, self._ending, self._closed = threading.Lock(), threading.Lock(), threading.Event()
         if not self.alone:
             assert board is not None
-            self._board = board
+            self.board = board
             self._post_life(0)
             for name, target in (("signs of life", self._exchange), ("end of the run", self._guard)):
                 threading.Thread(target=target, name=name, daemon=True).start()
@@ -101,18 +101,33 @@ class Peers:
         """
         if self.alone:
             return
-        self._board.post(f"{topic}/said/{self.process}", json.dumps(values))
+        self.board.post(f"{topic}/said/{self.process}", json.dumps(values))
         until = time.monotonic() + limit_s
         if self.process != 0:
-            self._wait_for(f"{topic}/agreed", 0, topic, until)
+            self.wait_for(f"{topic}/agreed", 0, topic, until)
             return
         keys = [f"{topic}/said/{process}" for process in range(self.processes)]
-        said = [json.loads(self._wait_for(key, process, topic, until)) for process, key in enumerate(keys)]
+        said = [json.loads(self.wait_for(key, process, topic, until)) for process, key in enumerate(keys)]
         faults = find_differences(said, remedies or {})
         if faults:
             words = tuple(f"error: {fault}" for fault in faults)
             raise self._fail(Failure, words, EXIT_USER_FAULT).error()
-        self._board.post(f"{topic}/agreed", "")
+        self.board.post(f"{topic}/agreed", "")
+
+    def wait_for(self, key: str, process: int, topic: str | None = None, until: float = math.inf) -> str:
+        """Return what `process` posts at `key` as soon as it does.
+
+        Raises EndedByPeer when the run fails instead; also when nothing has come `until` then (time.monotonic), with
+        the words that the process did not come to `topic`.
+        """
+        while True:
+            words = self.board.wait(key, BEAT_S)
+            if words is not None:
+                return words
+            self.check()
+            if time.monotonic() > until:
+                late = f"error: process {process} has not come in time to where all meet: {topic}; look at its log"
+                raise self._fail(Failure, (late,), EXIT_PEER_GONE).error()
 
     @contextlib.contextmanager
     def telling(self) -> Iterator[None]:
@@ -127,15 +142,15 @@ class Peers:
             failure = self._fail(self._explain, error)
             if failure.process == self.process:
                 raise
-            log.warning("here the end of the run showed as %s", _last_line(error))
+            log.warning("here the end of the run showed as %s", _one_line(error))
             raise failure.error() from error
 
     def leave(self) -> None:
         """Wait until every process is done. Raises EndedByPeer when one fails instead."""
         if self.alone:
             return
-        self._board.post(f"left/{self.process}", "")
-        while len(self._board.read("left")) < self.processes:
+        self.board.post(f"left/{self.process}", "")
+        while len(self.board.read("left")) < self.processes:
             self.check()
             time.sleep(BEAT_S / 10)
         self._closed.set()
@@ -167,14 +182,14 @@ class Peers:
             known = self._read_failure()
             if known is None:
                 failure = explain(*arguments)
-                self._board.post_first("failed/first", json.dumps(asdict(failure)))
+                self.board.post_first("failed/first", json.dumps(asdict(failure)))
                 known = self._read_failure() or failure
         except jax.errors.JaxRuntimeError:
             return self.lose_process_0()
         return self._learn(known)
 
     def _read_failure(self) -> Failure | None:
-        posted = self._board.read("failed").get("first")
+        posted = self.board.read("failed").get("first")
         if posted is None:
             return None
         content = json.loads(posted)
@@ -184,25 +199,25 @@ class Peers:
         """Return the failure behind `error`: processes that are gone, else this one's own error."""
         gone = self._find_silent()
         if gone:
-            return _silence_of(gone, self._board.read("alive"))
+            return _silence_of(gone, self.board.read("alive"))
         who = f"process {self.process} on {self._host}"
         if isinstance(error, UserError):
             return Failure(tuple(f"error: {who}: {fault}" for fault in error.faults), EXIT_USER_FAULT, self.process)
-        return Failure((f"error: {who} failed: {_last_line(error)}",), EXIT_FAILURE, self.process)
+        return Failure((f"error: {who} failed: {_one_line(error)}",), EXIT_FAILURE, self.process)
 
     def _find_silent(self) -> list[int]:
         """Return the others that give no sign of life for SUSPECT_S; none, soon, when all have given one."""
-        before, until = self._board.read("alive"), time.monotonic() + SUSPECT_S
+        before, until = self.board.read("alive"), time.monotonic() + SUSPECT_S
         others = [str(process) for process in range(self.processes) if process != self.process]
         while True:
             time.sleep(BEAT_S / 4)
-            now, left = self._board.read("alive"), self._board.read("left")
+            now, left = self.board.read("alive"), self.board.read("left")
             silent = [int(other) for other in others if other not in left and now.get(other) == before.get(other)]
             if not silent or time.monotonic() > until or self._read_failure() is not None:
                 return silent
 
     def _post_life(self, count: int) -> None:
-        self._board.post(f"alive/{self.process}", f"{count} {self._host}")
+        self.board.post(f"alive/{self.process}", f"{count} {self._host}")
 
     def _exchange(self) -> None:
         """Post signs of life and look for a failure; in process 0 look also for processes that give no sign."""
@@ -215,7 +230,7 @@ class Peers:
                 if failure is not None:
                     self._learn(failure)
                 elif self.process == 0:
-                    self._judge(self._board.read("alive"), self._board.read("left"))
+                    self._judge(self.board.read("alive"), self.board.read("left"))
             except jax.errors.JaxRuntimeError as error:
                 log.debug("process 0 does not answer: %s", error)
                 continue
@@ -243,29 +258,17 @@ class Peers:
             os._exit(self._failure.exit_code)
 
     def _end(self, error: BaseException) -> NoReturn:
-        code = report(error)
-        _within(TIDY_S / 4, *self._tidy, lambda: self._board.post(f"left/{self.process}", ""))
+        _within(TIDY_S / 4, lambda: report(error), sys.stdout.flush, sys.stderr.flush)
+        _within(TIDY_S / 4, *self._tidy, lambda: self.board.post(f"left/{self.process}", ""))
         if self.process == 0:
             _within(1.5 * TIDY_S, self._linger)
-        _within(1.0, sys.stdout.flush, sys.stderr.flush)
-        os._exit(code if self._failure is None else self._failure.exit_code)
+        os._exit(EXIT_FAILURE if self._failure is None else self._failure.exit_code)
 
     def _linger(self) -> None:
         """Stay until the others have left, who read here why the run ends: the board goes with this process."""
         gone = {process for process, (_, since) in self._seen.items() if time.monotonic() - since > SUSPECT_S}
-        while len({int(process) for process in self._board.read("left")} | gone) < self.processes:
+        while len({int(process) for process in self.board.read("left")} | gone) < self.processes:
             time.sleep(BEAT_S / 10)
-
-    def _wait_for(self, key: str, process: int, topic: str, until: float) -> str:
-        """Return what `process` posts at `key` as soon as it does."""
-        while True:
-            words = self._board.wait(key, BEAT_S)
-            if words is not None:
-                return words
-            self.check()
-            if time.monotonic() > until:
-                late = f"error: process {process} has not come in time to where all meet: {topic}; look at its log"
-                raise self._fail(Failure, (late,), EXIT_PEER_GONE).error()
 
 
 ALONE = Peers()
@@ -303,8 +306,8 @@ def _name_all(processes: Sequence[int]) -> str:
     return f"{'process' if len(processes) == 1 else 'processes'} {shown}"
 
 
-def _last_line(error: BaseException) -> str:
-    return " ".join(traceback.format_exception_only(error)[-1].split())[:1000]
+def _one_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:1000]
 
 
 def _within(limit_s: float, *calls: Callable[[], object]) -> None:

@@ -9,7 +9,6 @@ of a process (`jax.process_index` would start the devices).
         board.post(f"alive/{process}", "17")
 """
 
-import logging
 import os
 import socket
 import threading
@@ -27,23 +26,28 @@ _PREFIX = "jaxbio/"
 _HEARTBEAT_S = 50
 # By the time a process shuts down, all have said that they are done.
 _SHUTDOWN_S = 30
-log = logging.getLogger(__name__)
 
 
 class Board(Protocol):
-    """Where the processes of a run post words for each other: keys are paths."""
+    """Where the processes of a run post words for each other; keys are paths.
+
+    Every call raises JaxRuntimeError when process 0 cannot be reached.
+    """
 
     def post(self, key: str, words: str) -> None:
-        """Post `words` in the place of what stood there. Raises JaxRuntimeError when process 0 cannot be reached."""
+        """Post `words` in the place of what stood there."""
 
     def post_first(self, key: str, words: str) -> None:
-        """Post `words` unless something stands there; whoever needs to know which, reads."""
+        """Post `words` unless something stands there."""
 
     def read(self, folder: str) -> dict[str, str]:
-        """Return everything under `folder`, by the rest of its key. Raises JaxRuntimeError as `post` does."""
+        """Return everything under `folder`, by the rest of its key."""
 
     def wait(self, key: str, limit_s: float) -> str | None:
-        """Return what stands at `key` as soon as something does; None after `limit_s`, or when nobody answers."""
+        """Return what stands at `key` as soon as something does; None after `limit_s`."""
+
+    def delete(self, key: str) -> None:
+        """Take away what stands at `key`, if anything does."""
 
 
 class JaxBoard:
@@ -58,8 +62,9 @@ class JaxBoard:
     def post_first(self, key: str, words: str) -> None:
         try:
             self._client.key_value_set(_PREFIX + key, words)
-        except jax.errors.JaxRuntimeError:
-            log.debug("%s stands already, or the service is gone: reading it tells which", key)
+        except jax.errors.JaxRuntimeError as error:
+            if error.error_code_string != "ALREADY_EXISTS":
+                raise
 
     def read(self, folder: str) -> dict[str, str]:
         prefix = f"{_PREFIX}{folder}/"
@@ -68,8 +73,13 @@ class JaxBoard:
     def wait(self, key: str, limit_s: float) -> str | None:
         try:
             return self._client.blocking_key_value_get(_PREFIX + key, int(1000 * limit_s))
-        except jax.errors.JaxRuntimeError:
+        except jax.errors.JaxRuntimeError as error:
+            if error.error_code_string != "DEADLINE_EXCEEDED":
+                raise
             return None
+
+    def delete(self, key: str) -> None:
+        self._client.key_value_delete(_PREFIX + key)
 
 
 def finds_cluster() -> bool:

@@ -34,14 +34,6 @@ from launch import environment, run
 RECIPE = str(Path(__file__).with_name("tiny_recipe.py"))
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """A synthetic store of the tiny recipe and its index."""
-    folder = tmp_path_factory.mktemp("store") / "store"
-    prepare_store([parse_source("synthetic:96")], load_recipe(RECIPE), folder, progress=False)
-    return folder
-
-
 @pytest.fixture
 def launch(monkeypatch, tmp_path, store):
     """Call main with the tiny recipe and store; JAX runs here already, too late for its settings."""

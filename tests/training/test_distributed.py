@@ -11,13 +11,14 @@ import pytest
 from array_data import array_program, exact_values, run
 
 from jaxbio.config.faults import EXIT_PREEMPTED, UserError
+from jaxbio.training.agreement import Agreement, Decision
 from jaxbio.training.checkpoint import list_steps
-from jaxbio.training.distributed import Agreement, Decision, join
-from jaxbio.training.sharding import make_mesh
+from jaxbio.training.distributed import join
+from jaxbio.training.peers import ALONE
 
 
 def test_one_process_decides_at_once():
-    agreement = Agreement(make_mesh(-1, 1, 1))
+    agreement = Agreement(ALONE)
     for boundary, (save, stop) in enumerate([(False, False), (True, False), (False, True)]):
         assert agreement.at_boundary(boundary, save=save, stop=stop) == Decision(save, stop)
 
@@ -40,6 +41,7 @@ def start(processes, devices, workdir, *stop_step):
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
     }
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)  # see tests/launch/test_hosts.py
     started = [
         subprocess.Popen(
             [sys.executable, str(script), address, str(processes), str(number), str(workdir), *stop_step],
