@@ -189,7 +189,7 @@ def test_shard_that_one_host_cannot_read(store, tmp_path):
     ("fault", "process", "processes", "code", "words"),
     [
         ("full_disk", 1, 2, EXIT_USER_FAULT, "not saved"),
-        ("full_disk", 0, 4, EXIT_USER_FAULT, "not saved"),
+        ("full_disk", 0, 4, EXIT_USER_FAULT, "= 'not "),
         ("lost_lock", 0, 2, EXIT_USER_FAULT, "taken over by process"),
         ("bug", 1, 2, EXIT_FAILURE, "ZeroDivisionError: integer division or modulo by zero"),
         ("bug", 0, 2, EXIT_FAILURE, "ZeroDivisionError: integer division or modulo by zero"),
@@ -232,7 +232,7 @@ def test_processes_that_never_come_are_counted(repository):
         port = free.getsockname()[1]
     start = [
         subprocess.Popen(
-            [sys.executable, "-c", code.format(port, number, 12 - 6 * number)],
+            [sys.executable, "-c", code.format(port, number, 8 + 8 * number)],
             stderr=subprocess.PIPE,
             text=True,
             cwd=repository,
@@ -242,7 +242,7 @@ def test_processes_that_never_come_are_counted(repository):
     said = [process.communicate(timeout=100)[1] for process in start]
     assert [process.returncode for process in start] == [EXIT_PEER_GONE] * 2
     assert "are 2 of 3, from 127.0.0.1, 127.0.0.1" in said[0]
-    assert "is there; its log says" in said[1]
+    assert "does not answer" in said[1]
 
 
 @pytest.mark.slow
