@@ -8,6 +8,7 @@ python launch/run.py --config configs/qualityfm_large.py:author    # the publish
 from ml_collections import ConfigDict
 
 from jaxbio.config import fields, presets
+from jaxbio.config.families import qualityfm
 
 CHANGES = {
     "model.layers": 50,
@@ -19,4 +20,4 @@ CHANGES = {
 def get_config(argument: str = "") -> ConfigDict:
     """Return the recipe's configuration; `argument` names presets."""
     config = fields.change(fields.defaults("qualityfm", "quality_distillation"), CHANGES)
-    return presets.apply(config, argument, {"smoke": presets.SMOKE, "author": presets.QUALITYFM_AUTHOR})
+    return presets.apply(config, argument, {"smoke": presets.SMOKE, "author": qualityfm.AUTHOR})

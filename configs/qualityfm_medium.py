@@ -8,6 +8,7 @@ python launch/run.py --config configs/qualityfm_medium.py:author    # the publis
 from ml_collections import ConfigDict
 
 from jaxbio.config import fields, presets
+from jaxbio.config.families import qualityfm
 
 CHANGES = {
     "model.layers": 21,
@@ -19,4 +20,4 @@ CHANGES = {
 def get_config(argument: str = "") -> ConfigDict:
     """Return the recipe's configuration; `argument` names presets."""
     config = fields.change(fields.defaults("qualityfm", "quality_distillation"), CHANGES)
-    return presets.apply(config, argument, {"smoke": presets.SMOKE, "author": presets.QUALITYFM_AUTHOR})
+    return presets.apply(config, argument, {"smoke": presets.SMOKE, "author": qualityfm.AUTHOR})

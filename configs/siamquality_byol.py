@@ -6,9 +6,13 @@ python launch/run.py --config configs/siamquality_byol.py:smoke     # two steps 
 
 from ml_collections import ConfigDict
 
-from jaxbio.config import presets
+from jaxbio.config import fields, presets
+from jaxbio.config.families import siamquality
+
+CHANGES = {**siamquality.PAIRS, "model.depth": 50}
 
 
 def get_config(argument: str = "") -> ConfigDict:
     """Return the recipe's configuration; `argument` names presets."""
-    return presets.siamquality("byol", 50, argument)
+    config = fields.change(fields.defaults("resnet1d", "byol"), CHANGES)
+    return presets.apply(config, argument, {"smoke": presets.SMOKE})

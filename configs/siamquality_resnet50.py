@@ -8,9 +8,13 @@ python launch/run.py --config configs/siamquality_resnet50.py:author    # the pu
 
 from ml_collections import ConfigDict
 
-from jaxbio.config import presets
+from jaxbio.config import fields, presets
+from jaxbio.config.families import siamquality
+
+CHANGES = {**siamquality.PAIRS, "model.depth": 50}
 
 
 def get_config(argument: str = "") -> ConfigDict:
     """Return the recipe's configuration; `argument` names presets."""
-    return presets.siamquality("quality_siamese", 50, argument, author=presets.SIAMQUALITY_AUTHOR)
+    config = fields.change(fields.defaults("resnet1d", "quality_siamese"), CHANGES)
+    return presets.apply(config, argument, {"smoke": presets.SMOKE, "author": siamquality.AUTHOR})

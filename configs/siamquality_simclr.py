@@ -7,7 +7,10 @@ python launch/run.py --config configs/siamquality_simclr.py:single    # single s
 
 from ml_collections import ConfigDict
 
-from jaxbio.config import presets
+from jaxbio.config import fields, presets
+from jaxbio.config.families import siamquality
+
+CHANGES = {**siamquality.PAIRS, "model.depth": 50}
 
 # The usual SimCLR: no pairs, each segment augmented twice.
 SINGLE = {
@@ -25,4 +28,5 @@ SINGLE = {
 
 def get_config(argument: str = "") -> ConfigDict:
     """Return the recipe's configuration; `argument` names presets."""
-    return presets.siamquality("contrastive", 50, argument, single=SINGLE)
+    config = fields.change(fields.defaults("resnet1d", "contrastive"), CHANGES)
+    return presets.apply(config, argument, {"smoke": presets.SMOKE, "single": SINGLE})

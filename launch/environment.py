@@ -1,4 +1,4 @@
-"""What must be in force before JAX is imported: the C library's allocator, XLA's flags, the noise of its logs.
+"""What must be in force before JAX is imported: the C library's allocator, XLA's flags, cache and logs.
 
     from launch import environment
     environment.configure()
@@ -17,7 +17,9 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
 # Eight simulated devices on two cores: XLA ends a process whose collective waits longer than this.
 _COLLECTIVE_TIMEOUT = "--xla_cpu_collective_call_terminate_timeout_seconds=600"
-_DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
+# Not --xla_gpu_deterministic_ops, which also ends the search for the fastest kernel.
+_DETERMINISTIC = "--xla_gpu_exclude_nondeterministic_ops=true"
+_CACHE = "JAX_COMPILATION_CACHE_DIR"
 
 # libtpu as a compiler alone: nobody is asked what this machine is, and a run that holds the TPU is not disturbed.
 _COMPILER_ONLY = {
@@ -29,11 +31,13 @@ _COMPILER_ONLY = {
 }
 
 
-def configure(*, deterministic: bool = False) -> dict[str, Any]:
-    """Put allocator and XLA settings in force for this process; return what was set, for the log.
+def configure(*, deterministic: bool = False, compile_cache: str | None = None) -> dict[str, Any]:
+    """Put allocator, XLA settings and cache in force for this process; return what was set, for the log.
 
-    `deterministic` asks XLA for run-to-run identical GPU kernels. Flags that the caller's XLA_FLAGS already names are
-    left as they are. Raises RuntimeError when JAX has been imported, because it would not read them any more.
+    `deterministic` asks XLA for run-to-run identical GPU kernels; `compile_cache` is the folder where JAX keeps
+    compiled programs, None for none. Flags that the caller's XLA_FLAGS already names are left as they are, and so is a
+    folder in JAX_COMPILATION_CACHE_DIR. Raises RuntimeError when JAX has been imported, because it would not read them
+    any more.
     """
     if "jax" in sys.modules:
         raise RuntimeError("launch.environment.configure() was called after JAX was imported")
@@ -41,8 +45,14 @@ def configure(*, deterministic: bool = False) -> dict[str, Any]:
     asked = os.environ.get("XLA_FLAGS", "")
     added = [flag for flag in flags if flag.partition("=")[0] not in asked]
     os.environ["XLA_FLAGS"] = " ".join(filter(None, [asked, *added]))
+    if compile_cache is not None:
+        os.environ.setdefault(_CACHE, os.path.expanduser(compile_cache))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # XLA's information lines; warnings stay
-    return {"allocator": keep_large_buffers(), "XLA_FLAGS": os.environ["XLA_FLAGS"]}
+    return {
+        "allocator": keep_large_buffers(),
+        "XLA_FLAGS": os.environ["XLA_FLAGS"],
+        "compile_cache": os.environ.get(_CACHE),
+    }
 
 
 def compile_only() -> None:

@@ -59,7 +59,10 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
         check_store_named(config, arguments)
     except UserError as error:
         fail_together(arguments, error)
-    log.info("settings: %s", environment.configure(deterministic=config.precision.deterministic))
+    settings = environment.configure(
+        deterministic=config.precision.deterministic, compile_cache=config.train.compile_cache
+    )
+    log.info("settings: %s", settings)
     # JAX from here on, after its settings; and no device before everything has been checked and agreed upon.
     from jaxbio.training.distributed import join
 
@@ -88,6 +91,8 @@ def fail_together(arguments: Sequence[str], error: UserError) -> NoReturn:
 def run(config: ConfigDict, flags: argparse.Namespace, workdir: Path, peers: Any) -> dict[str, Any]:
     """Hold the workdir, see that all processes start from the same, and train what is left of the run."""
     from jaxbio.evaluation.in_run import choose_questions
+    from jaxbio.export.frozen import check_same_networks, read_networks, recall_networks
+    from jaxbio.export.initial import weights_before
     from jaxbio.training import run_data
     from jaxbio.training import workdir as folders
     from jaxbio.training.resume import check_same_data, find_resume
@@ -99,16 +104,20 @@ def run(config: ConfigDict, flags: argparse.Namespace, workdir: Path, peers: Any
             peers.before_end(lock.release)
         peers.agree("the workdir is held", {})  # before that another run may still be saving in it
         resume = find_resume(workdir, config, flags.allow_change, flags.from_step)
-        synthetic = config.data.store.startswith(SYNTHETIC)
-        folder = make_synthetic_store(config, workdir, peers) if synthetic else Path(config.data.store)
-        data = run_data.open_run_data(config, folder)
         if resume is not None:
-            check_same_data(resume, data.store_hash, data.index_hash, flags.allow_change)
-        check_same_start(peers, config, workdir, resume, data.store_hash, data.index_hash)
+            check_same_networks(resume.frozen, config)
+        networks = read_networks(config) if resume is None else recall_networks(resume.frozen)
+        synthetic = is_synthetic(config.data.store)
+        store = make_synthetic_store(config, workdir, peers) if synthetic else config.data.store
+        data = run_data.open_run_data(config, store)
+        if resume is not None:
+            check_same_data(resume, data.store_hash, data.index_hash, data.label_hashes, flags.allow_change)
+        check_same_start(peers, config, workdir, resume, data, weights_before(config) if resume is None else [])
         log.info("%s", data.summary())
-        questions = choose_questions(data.store, config)
+        questions = choose_questions(data.store, config, data.left_out_R)
         if peers.process == 0:
             write_config(workdir, config)
+            write_seen(workdir, config, data, resume)
         if resume is not None and resume.step >= config.train.steps:
             log.info(
                 "all %d steps were done before; more with --config.train.steps=%d --allow_change=train.steps",
@@ -116,28 +125,39 @@ def run(config: ConfigDict, flags: argparse.Namespace, workdir: Path, peers: Any
                 2 * resume.step,
             )
             return {"workdir": str(workdir), "step": resume.step, "resumed_from": resume.step}
-        return start(config, data, workdir, resume, peers, questions, checks=[lock.check] if lock else [])
+        return start(config, data, workdir, resume, peers, questions, networks, checks=[lock.check] if lock else [])
 
 
 def start(
-    config: ConfigDict, data: Any, workdir: Path, resume: Any, peers: Any, questions: Any, checks: Sequence[Any]
+    config: ConfigDict,
+    data: Any,
+    workdir: Path,
+    resume: Any,
+    peers: Any,
+    questions: Any,
+    networks: Any,
+    checks: Sequence[Any] = (),
 ) -> dict[str, Any]:
     """Compile the program and train; the first to touch a device."""
     from jaxbio.evaluation.in_run import make_probe
-    from jaxbio.export.initial import start_from
+    from jaxbio.export.initial import check_start, start_from
     from jaxbio.objectives import make_objective
     from jaxbio.planning import flops
     from jaxbio.report.run import write_run_report
     from jaxbio.training import checkpoint
+    from jaxbio.training.compile_cache import use_cache_together
     from jaxbio.training.examples import make_examples_probe
     from jaxbio.training.loop import listen, train
     from jaxbio.training.program import build_program
 
+    use_cache_together(peers)
     # A signal from here on ends in a saved state and exit 75, also one that comes while the step is compiled.
     with listen() as stop:
-        objective = make_objective(config)
-        step_flops = flops.model_flops(config, config.train.batch).total
-        program = build_program(config, objective, flops=step_flops)
+        objective = make_objective(config, networks)
+        step_flops = flops.model_flops(config, config.train.batch, networks).total
+        if resume is None and config.train.init_from is not None:
+            check_start(config, objective)  # before minutes of compiling
+        program = build_program(config, objective, networks=networks, flops=step_flops)
         initial = None
         if resume is not None:
             log.info("resuming from %s", workdir / "checkpoints" / str(resume.step))
@@ -176,24 +196,31 @@ def recipe_name(arguments: Sequence[str]) -> str:
     return Path(words[-1].partition(":")[0]).stem
 
 
+def is_synthetic(store: Any) -> bool:
+    """Whether `data.store` asks for a synthetic store in the workdir."""
+    return isinstance(store, str) and store.startswith(SYNTHETIC)
+
+
 def check_store_named(config: ConfigDict, arguments: Sequence[str]) -> None:
-    """Raise UserError, with the command that makes a store, when none is named or the named one is not there."""
+    """Raise UserError, with the command that makes a store, when none is named or a named one is not there."""
     store = config.data.store
-    if store is not None and (store.startswith(SYNTHETIC) or Path(store).exists()):
+    if is_synthetic(store):
         return
     recipe = (
         next(word for word in (*arguments, "configs/X.py") if ".py" in word).removeprefix("--config=").partition(":")[0]
     )
-    out = store or "STORE"
-    raise UserError(
-        Fault(
-            "data.store",
-            store,
-            f"{'no store is named' if store is None else 'no such folder'}; make one with\n"
-            f"    python tools/prepare_store.py --config {recipe} --source 'FORMAT:PATH' --out {out}\n"
-            f"and add --config.data.store={out}; or train on synthetic signals with --config.data.store=synthetic:400",
+    make = f"python tools/prepare_store.py --config {recipe} --source 'FORMAT:PATH' --out"
+    if store is None:
+        remedy = (
+            f"no store is named; make one with\n    {make} STORE\nand add --config.data.store=STORE; or train on "
+            "synthetic signals with --config.data.store=synthetic:400"
         )
-    )
+        raise UserError(Fault("data.store", store, remedy))
+    folders = [store] if isinstance(store, str) else [folder for folder, _ in store]
+    missing = [folder for folder in folders if not Path(folder).exists()]
+    if missing:
+        remedy = f"no such folder; make it with\n    {make} "
+        raise UserError(*(Fault("data.store", folder, remedy + folder) for folder in missing))
 
 
 def make_synthetic_store(config: ConfigDict, workdir: Path, peers: Any) -> Path:
@@ -207,6 +234,17 @@ def make_synthetic_store(config: ConfigDict, workdir: Path, peers: Any) -> Path:
         prepare_store([parse_source(config.data.store)], config, folder)
     peers.agree("the synthetic store is made", {}, limit_s=3600)
     return folder
+
+
+def write_seen(workdir: Path, config: ConfigDict, data: Any, resume: Any) -> None:
+    """Write the workdir's seen.npz, which an export takes along: what this run trains on, and what it started from had
+    seen. A resumed run adds to what the file holds: its data may have changed since, by --allow_change.
+    """
+    from jaxbio.data.seen import SEEN, read_seen
+    from jaxbio.export.initial import seen_before
+
+    before = seen_before(config) if resume is None else read_seen(workdir / SEEN)
+    data.seen().unite(before).write(workdir / SEEN)
 
 
 def write_config(workdir: Path, config: ConfigDict) -> None:

@@ -21,6 +21,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
 
 ROOT = Path(__file__).resolve().parent.parent
+# For processes that tests start; this one has read its settings. Not the user's own cache.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "compiled"))
 sys.path[:0] = [str(ROOT), str(ROOT / "tests/data"), str(ROOT / "tests/training")]  # small stores, small runs
 
 

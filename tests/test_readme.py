@@ -23,6 +23,9 @@ INSTEAD = {
     "make test": "make --dry-run test",  # it is what runs this test
     "source .venv/bin/activate": None,
     "python tools/evaluate.py": None,  # needs labelled recordings; tests/evaluation has some
+    'python launch/run.py --config configs/qualityfm_base.py --config.data.store="((': (
+        "ln -sfn runs/quickstart/store STORE2 && {} --config.train.steps=2"
+    ),
     "python launch/run.py --config configs/qualityfm_base.py --config.data.store=STORE": "{} --config.train.steps=2",
     # libtpu is no part of the environment: the same command for simulated devices
     "python tools/plan.py": "python tools/plan.py --config configs/qualityfm_base.py --topology cpu:8",

@@ -46,18 +46,22 @@ def main(arguments: Sequence[str]) -> dict:
 def bench(config, folder: Path, repeats: int) -> dict:
     """Return what `repeats` checkpoints of the state of `config` in `folder` cost, and restoring each of them."""
     import jax
+    import numpy as np
 
     from jaxbio.config.changes import to_plain
+    from jaxbio.data.batch import random_batch
+    from jaxbio.export.frozen import read_networks
     from jaxbio.objectives import make_objective
     from jaxbio.training.checkpoint import Checkpoints, Meta
     from jaxbio.training.program import lay_out
-    from jaxbio.training.state import batch_shapes
     from jaxbio.training.step import init_state
 
-    objective = make_objective(config)
+    networks = read_networks(config)
+    objective = make_objective(config, networks)
     layout = lay_out(config, objective)
-    batch = {name: jax.numpy.zeros(shape.shape, shape.dtype) for name, shape in batch_shapes(config).items()}
-    state = init_state(config, objective, layout.optimizer, layout.placement.shardings, batch)
+    batch = random_batch(config, np.random.default_rng(0))
+    frozen = {name: network.variables for name, network in networks.items()}
+    state = init_state(config, objective, layout.optimizer, layout.placement.shardings, batch, frozen)
     state = jax.block_until_ready(fill_moments(state, layout.placement.shardings))
     checkpoints = Checkpoints(folder, keep=1)
     seconds: dict[str, list[float]] = {"blocked_s": [], "saved_s": [], "restored_s": []}

@@ -26,6 +26,8 @@ from ml_collections import ConfigDict
 
 from jaxbio.config.command_line import parse_command
 from jaxbio.config.faults import run_command
+from jaxbio.data.batch import arrays_by_row
+from jaxbio.data.labels import open_labels
 from jaxbio.data.loader import Loader, make_loader
 from jaxbio.data.order import Order, make_order
 from jaxbio.data.pairs import Index, make_pairs, open_index
@@ -69,11 +71,14 @@ def bench(
     index = open_index(store, config, "train")
     order = make_order(len(index.rows_NM), config.train.batch, streams=config.data.streams, seed=config.train.seed)
 
+    by_row = arrays_by_row(store, config, open_labels(store, config.data.labels))
+
     def loader() -> Loader:
         return make_loader(
             store,
             index,
             order,
+            by_row=by_row,
             cache=config.data.cache,
             cache_dir=cache_dir,
             read_threads=config.data.read_threads,

@@ -3,8 +3,9 @@
 python tools/bench_scores.py --data DIR
 python tools/bench_scores.py --data DIR --only beats,cinc2017
 
-DIR holds the folders wfdb_samples, cpsc2021_af, bidmc, cinc2017 and cinc2015_vt. The tables go to standard error, every
-record listed; the figures to one JSON line. docs/data.md says what they mean.
+DIR holds the folders wfdb_samples, cpsc2021_af, bidmc, cinc2017, cinc2015_vt, ratings and ppg_rhythm. The tables go to
+standard error, every record listed; the figures to one JSON line, `interval_*` with their bootstrap interval over
+records (value, 2.5 %, 97.5 %). docs/data.md says what they mean.
 """
 
 import argparse
@@ -24,9 +25,10 @@ from jaxbio.config.command_line import parse_command
 from jaxbio.config.faults import Fault, UserError, run_command
 from jaxbio.config.fields import COMMON
 from jaxbio.data.recordings import Recording, list_recordings, parse_source
-from jaxbio.signals import artefacts, beats, filters, noise, segments, synthetic
+from jaxbio.signals import artefacts, beats, filters, noise, synthetic
+from tools import rated_scores
+from tools.rated_scores import SEGMENT_S, auroc, interval, measure
 
-SEGMENT_S = 30.0
 LENGTH = 9000
 CLASS_EDGES = (0.3, 0.5, 0.7, 0.9)
 CLASSES = ("Bad", "Poor", "Acceptable", "Good", "Excellent")
@@ -54,6 +56,8 @@ def plain(figures: Any) -> Any:
     """Return figures with NumPy scalars as Python numbers of six digits."""
     if isinstance(figures, dict):
         return {name: plain(value) for name, value in figures.items()}
+    if isinstance(figures, tuple):
+        return [plain(value) for value in figures]
     return round(float(figures), 6) if isinstance(figures, (float, np.floating)) else figures
 
 
@@ -76,13 +80,6 @@ def load_recordings(folder: Path, roles: Sequence[str], pattern: str = "wfdb:{}"
     names = {key.removeprefix(prefix): field.default for key, field in COMMON.items() if key.startswith(prefix)}
     entries = list_recordings(parse_source(pattern.format(folder)), names, required=roles)
     return [entry for entry in entries if isinstance(entry, Recording)]
-
-
-def measure(raw: dict[str, np.ndarray], duration_s: float = SEGMENT_S) -> dict[str, np.ndarray]:
-    """Return the columns of raw windows, and `kept`."""
-    length = round(duration_s * segments.ANALYSIS_HZ)
-    measured = segments.measure(raw, rate_hz=length / duration_s, length=length, channels=tuple(raw))
-    return measured.columns | {"kept": measured.reason_B == 0}
 
 
 def stack(columns: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -199,12 +196,6 @@ def bench_bidmc(data: Path) -> dict:
 # ---- noise, not rhythm
 
 
-def auroc(positive: np.ndarray, negative: np.ndarray) -> float:
-    """Return the probability that a positive scores above a negative, ties half."""
-    above = (positive[:, None] > negative).mean() + 0.5 * (positive[:, None] == negative).mean()
-    return float(above)
-
-
 def bench_cinc2017(data: Path) -> dict:
     """Does the ECG score know the records that people called noisy, and is it blind to fibrillation?"""
     labels = labels_of(data / "cinc2017" / "REFERENCE.csv")
@@ -222,6 +213,18 @@ def bench_cinc2017(data: Path) -> dict:
         clean = np.concatenate([table[label][number] for label in table if label != "~"])
         figures[f"auroc_noisy_{variant}"] = auroc(clean, table["~"][number])
         figures[f"auroc_af_{variant}"] = auroc(table["A"][number], table["N"][number])
+    record_R = np.arange(sum(values.shape[1] for values in table.values()))
+    label_R = np.concatenate([[label] * values.shape[1] for label, values in table.items()])
+    score_R = np.concatenate([values[0] for values in table.values()])
+    for name, of, against in (("noisy", "NAO", "~"), ("af", "A", "N")):
+        figures[f"interval_auroc_{name}_waveform"] = interval(
+            lambda label, score, of=of, against=against: auroc(
+                score[np.isin(label, list(of))], score[np.isin(label, list(against))]
+            ),
+            record_R,
+            label_R,
+            score_R,
+        )
     show_figures("cinc2017", figures)
     return figures
 
@@ -241,6 +244,10 @@ def bench_cpsc2021(data: Path) -> dict:
     for is_af, name in ((True, "af"), (False, "non_af")):
         median = np.median(np.concatenate(scores[is_af], axis=1), axis=1)
         figures |= {f"median_{name}_waveform": median[0], f"median_{name}_author": median[1]}
+        record_R = np.repeat(np.arange(len(scores[is_af])), [pair.shape[1] for pair in scores[is_af]])
+        figures[f"interval_median_{name}_waveform"] = interval(
+            np.median, record_R, np.concatenate([pair[0] for pair in scores[is_af]])
+        )
     show_figures("cpsc2021_af", figures)
     return figures
 
@@ -259,14 +266,22 @@ def bench_cinc2015(data: Path) -> dict:
         if "ppg" in roles:
             pair = (columns["quality_waveform"][-1], columns["quality_author"][-1])
             last.setdefault(("both", kind), []).append(pair)
-            tables.append(columns)
+            tables.append(columns | {"record": np.full(len(columns["kept"]), recording.recording)})
     table = stack(tables)
     kept = {name: column[table["kept"]] for name, column in table.items()}
     figures: dict = {"segments": len(kept["kept"])}
     for (channels, kind), values in sorted(last.items()):
         median = np.median(np.array(values), axis=0)
         figures |= {f"last_{channels}_{kind}_waveform": median[0], f"last_{channels}_{kind}_author": median[1]}
+        last_R = np.array(values)[:, 0]
+        figures[f"interval_last_{channels}_{kind}_waveform"] = interval(np.median, np.arange(len(last_R)), last_R)
     figures |= {f"classes_{v}": class_shares(kept[f"quality_{v}"]) for v in ("waveform", "author")}
+    for number, name in enumerate(CLASSES):
+        figures[f"interval_class_{name}_waveform"] = interval(
+            lambda score, number=number: 100 * np.mean(np.digitize(score, CLASS_EDGES) == number),
+            kept["record"],
+            kept["quality_waveform"],
+        )
     show_figures("cinc2015_vt", figures)
     return figures
 
@@ -275,6 +290,31 @@ def class_shares(quality_R: np.ndarray) -> dict[str, float]:
     """Return the share of each class, per cent."""
     count = np.bincount(np.digitize(quality_R, CLASS_EDGES), minlength=len(CLASSES))
     return {name: round(100 * float(n) / len(quality_R), 1) for name, n in zip(CLASSES, count)}
+
+
+# ---- eyes, rhythms, rates
+
+
+def bench_ratings(data: Path) -> dict:
+    """PPG and ECG scores against what two people called usable."""
+    recordings = {r.recording: r for r in load_recordings(data / "cinc2015_vt", ["ppg", "ecg"])}
+    figures = rated_scores.bench_ratings(data, lambda name: load_windows(recordings[name], ["ppg", "ecg"]))
+    show_intervals("ratings", figures)
+    return figures
+
+
+def bench_ppg_rhythm(data: Path) -> dict:
+    """PPG scores by rhythm."""
+    figures = rated_scores.bench_ppg_rhythm(data)
+    show_intervals("ppg_rhythm", figures)
+    return figures
+
+
+def bench_rates(data: Path) -> dict:
+    """Rates of synthetic pulses and QRS complexes from 25 to 300 a minute."""
+    figures = rated_scores.bench_rates(data)
+    show_figures("rates", figures)
+    return figures
 
 
 # ---- falls as noise rises
@@ -360,12 +400,21 @@ def show_figures(title: str, figures: dict) -> None:
         show(f"{title}: {name} = {value:.4f}" if isinstance(value, float) else f"{title}: {name} = {value}")
 
 
+def show_intervals(title: str, figures: dict[str, tuple[float, float, float]]) -> None:
+    """Print figures below each other, each with its interval."""
+    for name, (value, low, high) in figures.items():
+        show(f"{title}: {name} = {value:.4f} ({low:.4f} to {high:.4f})")
+
+
 BENCHES: dict[str, Callable[[Path], dict]] = {
     "beats": bench_beats,
     "bidmc": bench_bidmc,
     "cinc2017": bench_cinc2017,
     "cpsc2021": bench_cpsc2021,
     "cinc2015": bench_cinc2015,
+    "ratings": bench_ratings,
+    "ppg_rhythm": bench_ppg_rhythm,
+    "rates": bench_rates,
     "noise": bench_noise,
     "synthetic": bench_synthetic,
     "speed": bench_speed,

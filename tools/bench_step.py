@@ -3,8 +3,9 @@
 python tools/bench_step.py --config configs/qualityfm_base.py --config.train.batch=128
 python tools/bench_step.py --config configs/qualityfm_large.py:gpu --config.train.batch=256 --repeats 20
 
-The step is the one that `launch/run.py` runs, under the same settings; nothing is read from storage, and the arrays
-lie on the device before the clock starts. Any field can be changed: train.batch, precision.compute, model.tokenizer,
+The step is the one that `launch/run.py` runs, under the same settings, without the norms that a logged step adds;
+nothing is read from storage, nothing taken from the cache of compiled programs, and the arrays lie on the device before
+the clock starts. Any field can be changed: train.batch, precision.compute, model.tokenizer,
 precision.dropout_bits, train.microbatches, train.steps_per_dispatch, mesh.*.
 """
 
@@ -39,21 +40,24 @@ def bench(config, repeats: int, warmup: int) -> dict:
     """Return what `repeats` dispatches of the step of `config` cost, after `warmup` that are not timed."""
     import jax
 
+    from jaxbio.export.frozen import read_networks
     from jaxbio.objectives import make_objective
     from jaxbio.planning.flops import model_flops
     from jaxbio.training import performance, sharding
     from jaxbio.training.program import lay_out, lower_train_step
     from jaxbio.training.step import init_state
 
-    objective = make_objective(config)
+    networks = read_networks(config)
+    objective = make_objective(config, networks)
     layout = lay_out(config, objective)
     mesh, shardings = layout.mesh, layout.placement.shardings
     batches = synthetic_batches(config)
     first = jax.device_put({name: array[0] for name, array in batches.items()}, sharding.batch_sharding(mesh))
-    state = jax.block_until_ready(init_state(config, objective, layout.optimizer, shardings, first))
+    frozen = {name: network.variables for name, network in networks.items()}
+    state = jax.block_until_ready(init_state(config, objective, layout.optimizer, shardings, first, frozen))
     batches = jax.device_put(batches, sharding.dispatch_sharding(mesh))
     started = time.perf_counter()
-    compiled = lower_train_step(config, objective, layout).compile()
+    compiled = lower_train_step(config, objective, layout, logged=False).compile()
     compile_s = time.perf_counter() - started
     log.info("compiled in %.1f s", compile_s)
 
@@ -68,7 +72,7 @@ def bench(config, repeats: int, warmup: int) -> dict:
         log.info("dispatch %d: %.3f s, loss %.4f", index, time.perf_counter() - started, loss)
 
     device, step_s = mesh.devices.flat[0], statistics.median(seconds)
-    flops = model_flops(config, config.train.batch).total
+    flops = model_flops(config, config.train.batch, networks).total
     return {
         "pairs_per_s": config.train.batch / step_s,
         "mfu": performance.mfu(flops / step_s, mesh.devices.size, device.device_kind, config.precision.compute),
@@ -89,19 +93,14 @@ def bench(config, repeats: int, warmup: int) -> dict:
 
 
 def synthetic_batches(config) -> dict:
-    """Return seeded int16 noise in the loader's shapes (steps_per_dispatch, B, ...)."""
+    """Return seeded batches of one dispatch, (steps_per_dispatch, B, ...)."""
     import numpy as np
 
-    from jaxbio.training.state import batch_shapes
+    from jaxbio.data.batch import random_batch
 
     rng = np.random.default_rng(0)
-    shapes = {name: (config.train.steps_per_dispatch, *shape.shape) for name, shape in batch_shapes(config).items()}
-    scale = np.broadcast_to(np.float32([0.0, 1 / 32767]), shapes["scale_BMC2"])
-    return {
-        "segment_BMCT": rng.integers(-32767, 32768, shapes["segment_BMCT"], dtype=np.int16),
-        "scale_BMC2": np.ascontiguousarray(scale),
-        "row_BM": rng.integers(0, 2**31, shapes["row_BM"], dtype=np.uint32),
-    }
+    batches = [random_batch(config, rng) for _ in range(config.train.steps_per_dispatch)]
+    return {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}
 
 
 if __name__ == "__main__":

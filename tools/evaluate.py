@@ -3,7 +3,8 @@
 python tools/evaluate.py --export runs/icu/export --task heart_rate --data 'csv:bidmc?rate_hz=125&glob=*_Signals.csv.gz'
     --subjects subjects.csv --train_subjects runs/icu_store --out runs/icu/heart_rate
 
---train_subjects names the store of the pretraining: whoever is in its train split is never tested.
+Whom the encoder has learnt from is never tested: the export's seen.npz tells, and so does the store of the pretraining
+where --train_subjects names it, as data.store did: a folder, or "(('A', 0.7), ('B', 0.3))".
 """
 
 import argparse
@@ -15,11 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxbio.config.command_line import parse_command
+from jaxbio.config import fields
+from jaxbio.config.command_line import parse_command, parse_value
 from jaxbio.config.faults import Fault, UserError, run_command
 from jaxbio.data.prepare import read_subjects
 from jaxbio.data.recordings import parse_source
-from jaxbio.data.store import open_store
+from jaxbio.data.seen import SEEN, Seen
+from jaxbio.data.several import Stores, open_stores
 from jaxbio.evaluation import probes, protocol, tasks
 
 
@@ -31,7 +34,9 @@ def main(arguments: Sequence[str]) -> dict:
     parser.add_argument("--data", action="append", required=True, metavar="FORMAT:PATH", help="may be repeated")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for metrics.json and report.html")
     parser.add_argument("--subjects", metavar="FILE.csv", help="source,recording,subject where paths do not say")
-    parser.add_argument("--train_subjects", metavar="STORE", help="the store that the encoder was pretrained on")
+    parser.add_argument(
+        "--train_subjects", metavar="STORE", help="the store that the encoder was pretrained on: fit there"
+    )
     parser.add_argument("--protocol", help="transfer: fit on the run's train subjects, the default with a store; or "
                         "cross_validate: fit and test by turns on the others")  # fmt: skip
     parser.add_argument("--folds", type=int, default=5, metavar="N", help="of cross_validate")
@@ -44,31 +49,31 @@ def main(arguments: Sequence[str]) -> dict:
     chosen = flags.protocol or ("transfer" if flags.train_subjects else "cross_validate")
     if chosen not in protocol.PROTOCOLS:
         raise UserError(Fault("--protocol", chosen, f"one of {', '.join(protocol.PROTOCOLS)}"))
-    if chosen == "transfer" and flags.train_subjects is None:
-        raise UserError(Fault("--train_subjects", None, "transfer needs it: the store the encoder was pretrained on"))
+    if chosen == "transfer" and flags.train_subjects is None and not (Path(flags.export) / SEEN).exists():
+        remedy = f"transfer needs it, the store the encoder was pretrained on: the export has no {SEEN}"
+        raise UserError(Fault("--train_subjects", None, remedy))
     if flags.folds < 2:
         raise UserError(Fault("--folds", flags.folds, "at least 2"))
     # JAX only after the flags are read: a wrong flag answers at once.
     from jaxbio.evaluation import comparison, probe_report
+    from jaxbio.export.folder import read_seen
     from jaxbio.export.pretrained import load_pretrained
 
     model = load_pretrained(flags.export)
-    card = model.card
+    card, seen = model.card, read_seen(flags.export)
     store = _open_training_store(flags.train_subjects, card.store_hash) if flags.train_subjects else None
     segments = tasks.read_segments(
         flags.task, sources, rate_hz=card.rate_hz, length=card.length, channels=card.channels, subjects=subjects
     )
-    seen_B = np.zeros(len(segments.label_B), bool)
-    if store is not None:
-        seen_B = protocol.find_seen(store, segments.source_B, segments.recording_B, segments.subject_B)
-        if not seen_B.any():
-            logging.warning("no recording of --data is in the train split of %s: right for other data", store.path)
+    seen_B = _find_seen(segments, seen, store)
     splits = protocol.make_splits(chosen, segments.subject_B, seen_B, folds=flags.folds, seed=flags.seed)
+    known = seen.complete or store is not None or bool(seen_B.any())
     counts = {
         "segments_tested": sum(len(test) for _, test in splits),
         "subjects_tested": len(np.unique(segments.subject_B[probes.tested_rows(splits)])),
         "subjects_fitted_on": len(np.unique(segments.subject_B[np.concatenate([fit for fit, _ in splits])])),
-        "subjects_seen_in_pretraining": len(np.unique(segments.subject_B[seen_B])) if store is not None else None,
+        "segments_seen_in_pretraining": int(seen_B.sum()) if known else None,
+        "subjects_seen_in_pretraining": len(np.unique(segments.subject_B[seen_B])) if known else None,
     }
     if task.classes:
         tested_N = segments.label_B[probes.tested_rows(splits)]
@@ -79,7 +84,7 @@ def main(arguments: Sequence[str]) -> dict:
         comparison.RANDOM: comparison.embed_segments(comparison.initialise_again(model, flags.seed), segments.x_BCT),
     }
     compared = comparison.compare(task, features, segments.label_B, segments.subject_B, splits)
-    said = _describe(chosen, flags.folds, store is not None)
+    said = _describe(chosen, flags.folds, seen.complete or store is not None)
     out = Path(flags.out)
     out.mkdir(parents=True, exist_ok=True)
     facts = {"encoder": card.encoder, "steps": card.steps, **_readable(counts)}
@@ -90,12 +95,24 @@ def main(arguments: Sequence[str]) -> dict:
     return result
 
 
-def _open_training_store(path: str, store_hash: str | None):
-    store = open_store(path)
+def _open_training_store(text: str, store_hash: str | None) -> Stores:
+    store = open_stores(parse_value(text, fields.COMMON["data.store"]))
     if store.hash != store_hash:
         remedy = f"is not the store {store_hash} that the export's card names: name the one it was pretrained on"
-        raise UserError(Fault("--train_subjects", path, remedy))
+        raise UserError(Fault("--train_subjects", text, remedy))
     return store
+
+
+def _find_seen(segments: tasks.Segments, seen: Seen, store: Stores | None) -> np.ndarray:
+    """Return which segments, bool (B,), are of subjects that pretraining has seen; say how many."""
+    seen_B = seen.find(segments.subject_B, segments.fingerprint_B)
+    if store is not None:
+        seen_B |= protocol.find_seen(store, segments.source_B, segments.recording_B, segments.subject_B)
+        if not seen_B.any():
+            logging.warning("no recording of --data is in the train split of the store: right for other data")
+    if seen_B.any():
+        logging.info("pretraining has seen %d of %d segments: they are not tested", seen_B.sum(), len(seen_B))
+    return seen_B
 
 
 def _readable(counts: dict) -> dict[str, object]:
@@ -113,8 +130,8 @@ def _describe(chosen: str, folds: int, known: bool) -> str:
             "The probe is fitted on subjects of the run's train split and tested on subjects that neither the encoder "
             "nor the probe has learnt from."
         )
-    whom = "subjects that are not in the run's train split" if known else "all subjects"
-    warning = "" if known else " The pretraining's store was not named: the encoder may have seen these subjects."
+    whom = "subjects that pretraining has not seen" if known else "subjects that pretraining is not known to have seen"
+    warning = "" if known else f" What it has seen is not known ({SEEN}): the encoder may have seen these subjects."
     return f"Cross-validated over {whom}: at most {folds} folds, every subject whole in one of them.{warning}"
 
 

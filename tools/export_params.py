@@ -48,6 +48,7 @@ def main(arguments: Sequence[str]) -> dict:
         "width": card.width,
         "rate_hz": card.rate_hz,
         "channels": list(card.channels),
+        "seen": card.seen,
     }
 
 

@@ -13,12 +13,14 @@ from pathlib import Path
 from jaxbio.config import fields
 from jaxbio.config.command_line import parse_command
 from jaxbio.config.faults import run_command
+from jaxbio.data.labels import count_values, list_labels, open_labels
+from jaxbio.data.pairs import split_codes
 from jaxbio.data.store import open_store
 from jaxbio.report.store import write_store_report
 
 
 def main(arguments: Sequence[str]) -> dict:
-    """Verify and draw the store; return its counts and where the report lies."""
+    """Verify and draw the store and its labels; return its counts and where the report lies."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store", metavar="DIR", help="a store that tools/prepare_store.py made")
     parser.add_argument("--out", metavar="FILE.html", help="the report; default: store_report.html in the store")
@@ -29,7 +31,13 @@ def main(arguments: Sequence[str]) -> dict:
     # Without a recipe: the classes and pairs of the default fields, at the store's own rate and length.
     report = write_store_report(store, config or fields.defaults(), out)
     account = {name: store.manifest["account"][name] for name in ("total_s", "kept_s", "rejected_s")}
-    return {"store": flags.store, "hash": store.hash, **store.manifest["counts"], **account, "report": str(report)}
+    split_R = split_codes(store)
+    labels = {
+        label.name: {value: sum(by_split) for value, by_split in count_values(label, split_R).items()}
+        for label in open_labels(store, list_labels(store))
+    }
+    counts = {**store.manifest["counts"], **account, "labels": labels}
+    return {"store": flags.store, "hash": store.hash, **counts, "report": str(report)}
 
 
 if __name__ == "__main__":

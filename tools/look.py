@@ -14,7 +14,10 @@ from pathlib import Path
 from jaxbio.config import fields
 from jaxbio.config.command_line import parse_command
 from jaxbio.config.faults import Fault, UserError, run_command
-from jaxbio.data.recordings import Recording, Refused, list_recordings, parse_source
+from jaxbio.config.roles import UNITS
+from jaxbio.data.recordings import Recording, Refused, list_recordings, parse_assumed, parse_source
+from jaxbio.data.recordings.channels import name_missing
+from jaxbio.data.recordings.missing import roles_read
 from jaxbio.report.recording import write_recording_report
 
 
@@ -23,20 +26,27 @@ def main(arguments: Sequence[str]) -> dict:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", metavar="FORMAT:FILE[?options]", help="a source line, as prepare_store.py takes it")
     parser.add_argument("--recording", metavar="NAME", help="which of the source's recordings; default: the first")
+    parser.add_argument("--assume_unit", metavar="ROLE:UNIT", help="unit of signals that state none: ecg:uV,ppg:NU")
     parser.add_argument("--out", metavar="FILE", default="look.html", help="a page (.html) or one picture (.png)")
     flags, config = parse_command(arguments, parser, needs_config=False)
     out = Path(flags.out)
     if out.suffix not in (".html", ".png") or not out.parent.is_dir():
         raise UserError(Fault("--out", flags.out, "a file .html or .png in a folder that exists"))
     config = config or fields.defaults()
-    recording = choose_recording(flags.source, flags.recording, config.prepare.channel_names.to_dict())
+    # The recipe's roles, and ECG, PPG and pressure in any case: what a recording has shows which recipe suits it.
+    wanted = roles_read((*UNITS, *config.data.channels), config.prepare.missing_channel)
+    names = {role: config.prepare.channel_names[role] for role in wanted}
+    recording = choose_recording(flags.source, flags.recording, names, parse_assumed(flags.assume_unit))
+    missing = [role for role in config.data.channels if role not in recording.channels]
+    if missing:
+        logging.warning(name_missing(missing, recording.signals, names))
     summary = write_recording_report(recording, config, out)
     return {**summary, "report": str(out)}
 
 
-def choose_recording(source: str, name: str | None, channel_names: dict) -> Recording:
+def choose_recording(source: str, name: str | None, channel_names: dict, assumed: dict[str, str]) -> Recording:
     """Return the source's recording `name`, or its first; raises UserError that says why there is none."""
-    entries = list_recordings(parse_source(source), channel_names)
+    entries = list_recordings(parse_source(source, assumed), channel_names)
     if name is not None:
         entries = [entry for entry in entries if entry.recording == name]
     recordings = [entry for entry in entries if isinstance(entry, Recording)]

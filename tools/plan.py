@@ -34,11 +34,12 @@ def main(arguments: Sequence[str]) -> dict:
     environment.compile_only()
     import jax
 
+    from jaxbio.export.frozen import read_networks
     from jaxbio.planning.plan import make_plan
     from jaxbio.planning.topology import libtpu_version, open_topology, parse_topology
 
     topology = parse_topology(flags.topology)
-    plan = make_plan(config, open_topology(topology))
+    plan = make_plan(config, open_topology(topology), read_networks(config))
     log.info("%s", plan.account())
     return plan.record() | {"topology": str(topology), "jax": jax.__version__, "libtpu": libtpu_version(topology)}
 

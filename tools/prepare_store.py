@@ -22,7 +22,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 from jaxbio.config.command_line import parse_command
 from jaxbio.config.faults import Fault, UserError, run_command
 from jaxbio.data.prepare import find_recordings, prepare_store, read_subjects
-from jaxbio.data.recordings import Refused, Source, parse_source
+from jaxbio.data.recordings import Refused, Source, parse_assumed, parse_source
 from jaxbio.data.shard_plan import Plan, plan_store
 from jaxbio.data.store import Store
 from jaxbio.report.store import write_store_report
@@ -36,9 +36,10 @@ def main(arguments: Sequence[str]) -> dict:
     parser.add_argument("--workers", type=_count, default=1, metavar="N", help="processes; one a core is right")
     parser.add_argument("--limit", type=_count, metavar="N", help="only the first N recordings of every source")
     parser.add_argument("--subjects", metavar="FILE.csv", help="source,recording,subject where paths do not say")
+    parser.add_argument("--assume_unit", metavar="ROLE:UNIT", help="unit of signals that state none: ecg:uV,ppg:NU")
     parser.add_argument("--dry_run", action="store_true", help="plan from headers, write nothing")
     flags, config = parse_command(arguments, parser)
-    sources = _parse_sources(flags.source)
+    sources = _parse_sources(flags.source, flags.assume_unit)
     subjects = read_subjects(flags.subjects) if flags.subjects else None
     if flags.dry_run:
         found = find_recordings(sources, config, limit=flags.limit, subjects=subjects)
@@ -59,12 +60,17 @@ def _count(text: str) -> int:
     return number
 
 
-def _parse_sources(texts: Sequence[str]) -> list[Source]:
+def _parse_sources(texts: Sequence[str], assume_unit: str | None) -> list[Source]:
     sources: list[Source] = []
     faults: list[Fault] = []
+    assumed: dict[str, str] = {}
+    try:
+        assumed = parse_assumed(assume_unit)
+    except UserError as error:
+        faults += error.faults
     for text in texts:
         try:
-            sources.append(parse_source(text))
+            sources.append(parse_source(text, assumed))
         except UserError as error:
             faults += error.faults
     if faults:

@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     parser.add_argument("--within_s", type=float, default=1.0, help="latest moment after the first new line of metrics")
     flags, config = parse_command(arguments, parser)
     assert config is not None
-    if config.data.store is None or config.data.store.startswith("synthetic:"):
+    if config.data.store is None or str(config.data.store).startswith("synthetic:"):
         raise UserError(Fault("data.store", config.data.store, "name a store, so that all runs read the same one"))
     if flags.out.exists():
         raise UserError(Fault("--out", str(flags.out), "exists; name a new folder"))

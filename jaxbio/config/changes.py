@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from jaxbio.config import fields
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.field import SCIENCE
 from jaxbio.config.resolve import resolve
 
 
@@ -40,9 +41,7 @@ def check_resume(saved: Mapping[str, Any], config: ConfigDict, allowed: Collecti
     table = fields.table(config.model.name, config.objective.name)
     now = to_plain(config)
     changed = [name for name in sorted({*saved, *now}) if saved.get(name, ...) != now.get(name, ...)]
-    refused = [
-        name for name in changed if (name not in table or table[name].tag == fields.SCIENCE) and name not in allowed
-    ]
+    refused = [name for name in changed if (name not in table or table[name].tag == SCIENCE) and name not in allowed]
     if refused:
         raise UserError(
             *(

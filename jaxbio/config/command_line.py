@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from jaxbio.config import fields
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.field import Field
 from jaxbio.config.nearest import nearest
 from jaxbio.config.resolve import find_faults, normalise
 
@@ -78,19 +79,19 @@ def load_recipe(recipe: str) -> ConfigDict:
     return module.get_config(argument)
 
 
-def parse_value(text: str, field: fields.Field) -> Any:
+def parse_value(text: str, field: Field) -> Any:
     """Return `text` as a value of the field's kind; raises ValueError where it is none."""
     if field.optional and text.lower() in ("none", "null"):
         return None
-    if field.kind is str:
+    if str in field.kinds and not (tuple in field.kinds and text.startswith(("(", "["))):
         return text
     if field.kind is bool:
         return {"true": True, "false": False}[text.lower()]
     try:
         value = ast.literal_eval(text)
     except (SyntaxError, ValueError) as error:
-        raise ValueError(f"not a {field.kind.__name__}") from error
-    if field.kind is tuple:
+        raise ValueError(f"not a {field.kind_name}") from error
+    if tuple in field.kinds:
         return value if isinstance(value, (tuple, list)) else (value,)
     return value
 
@@ -148,5 +149,5 @@ def _change_fields(config: ConfigDict, changes: Sequence[tuple[str, str]]) -> li
         try:
             fields.change(config, {name: parse_value(text, table[name])})
         except (ValueError, KeyError):
-            faults.append(Fault(name, text, f"expected {table[name].kind.__name__}: {table[name].reason}"))
+            faults.append(Fault(name, text, f"expected {table[name].kind_name}: {table[name].reason}"))
     return faults

@@ -7,15 +7,18 @@ that learns it, with the same kind of error.
 """
 
 import difflib
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxbio.config import fields
+from jaxbio.config import families, fields
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.field import Field
 from jaxbio.config.nearest import nearest
+from jaxbio.config.roles import ROLES
 
 _KINDS: dict[type, tuple[type, ...]] = {
     int: (int,),
@@ -24,7 +27,6 @@ _KINDS: dict[type, tuple[type, ...]] = {
     bool: (bool,),
     tuple: (tuple, list),
 }
-_GROUP_SETTINGS = {"learning_rate", "weight_decay", "clip_norm", "frozen"}
 _EVERY_STEPS = ("checkpoint.every_steps", "checkpoint.keep_every_steps", "eval.every_steps", "log.every_steps")
 
 
@@ -55,12 +57,10 @@ def find_faults(config: ConfigDict) -> list[Fault]:
     """Return every fault of `config`; fields that are ill typed are left out of the checks between fields."""
     model = config.get("model", {}).get("name")
     objective = config.get("objective", {}).get("name")
-    if model not in fields.MODELS:
-        return [Fault("model.name", model, f"expected one of {', '.join(fields.MODELS)}")]
-    if objective not in fields.OBJECTIVES:
-        return [Fault("objective.name", objective, f"expected one of {', '.join(fields.OBJECTIVES)}")]
-    if fields.FAMILY[objective] != model:
-        return [Fault("objective.name", objective, f"it trains model.name = {fields.FAMILY[objective]}, not {model}")]
+    if model not in families.MODELS:
+        return [Fault("model.name", model, f"expected one of {', '.join(families.MODELS)}")]
+    if objective not in families.OBJECTIVES:
+        return [Fault("objective.name", objective, f"expected one of {', '.join(families.OBJECTIVES)}")]
     table, values = fields.table(model, objective), fields.flatten(config)
     faults = [
         Fault(name, value, f"unknown field; did you mean {nearest(name, table)}?")
@@ -77,18 +77,20 @@ def find_faults(config: ConfigDict) -> list[Fault]:
         for name, field in table.items()
         if name in values and (remedy := _wrong(values[name], field))
     ]
+    if isinstance(values.get("optimizer.groups"), (tuple, list)):
+        faults += _group_faults(values["optimizer.groups"], table)
     faulty = {fault.field for fault in faults}
     if not faulty:
         faults += _between_fields(values)
     return faults
 
 
-def _wrong(value: Any, field: fields.Field) -> str | None:
+def _wrong(value: Any, field: Field) -> str | None:
     """Return what is wrong with one field's value, or None."""
     if value is None:
-        return None if field.optional else f"expected {field.kind.__name__}: {field.reason}"
-    if type(value) not in _KINDS[field.kind]:
-        return f"expected {field.kind.__name__}: {field.reason}"
+        return None if field.optional else f"expected {field.kind_name}: {field.reason}"
+    if not any(type(value) in _KINDS[kind] for kind in field.kinds):
+        return f"expected {field.kind_name}: {field.reason}"
     if field.choices and value not in field.choices:
         near = difflib.get_close_matches(str(value), field.choices, 1)
         return f"expected one of {', '.join(field.choices)}" + (f"; did you mean {near[0]}?" if near else "")
@@ -102,10 +104,19 @@ def _wrong(value: Any, field: fields.Field) -> str | None:
 def _between_fields(values: dict[str, Any]) -> Iterator[Fault]:
     """Yield the faults of fields that are right alone and wrong together."""
     yield from _data_faults(values)
+    yield from _input_faults(values)
     yield from _train_faults(values)
     yield from _mesh_faults(values)
     yield from _optimizer_faults(values)
-    yield from _MODEL_FAULTS[values["model.name"]](values)
+    yield from families.MODELS[values["model.name"]].faults(values)
+    yield from _frozen_faults(values)
+    yield from families.OBJECTIVES[values["objective.name"]].faults(values)
+
+
+def _frozen_faults(values: dict[str, Any]) -> Iterator[Fault]:
+    for name in families.OBJECTIVES[values["objective.name"]].frozen:
+        if not values[f"objective.{name}"]:
+            yield Fault(f"objective.{name}", values[f"objective.{name}"], "name the folder of the export that it is")
 
 
 def _data_faults(values: dict[str, Any]) -> Iterator[Fault]:
@@ -113,14 +124,11 @@ def _data_faults(values: dict[str, Any]) -> Iterator[Fault]:
     if abs(samples - round(samples)) > 1e-6:
         yield Fault("data.segment_s", values["data.segment_s"], "make rate_hz x segment_s a whole number of samples")
     channels = values["data.channels"]
-    roles = [
-        name.removeprefix("prepare.channel_names.") for name in values if name.startswith("prepare.channel_names.")
-    ]
     if len(set(channels)) != len(channels) or not channels:
         yield Fault("data.channels", channels, "name each channel role once, at least one")
     for role in channels:
-        if role not in roles:
-            yield Fault("data.channels", channels, f"{role!r} is no role; roles: {', '.join(roles)}")
+        if role not in ROLES:
+            yield Fault("data.channels", channels, f"{role!r} is no role; roles: {', '.join(ROLES)}")
     split = values["prepare.split"]
     if len(split) != 3 or min(split) < 0 or abs(sum(split) - 1) > 1e-6:
         yield Fault("prepare.split", split, "three shares (train, validation, test) that sum to 1")
@@ -130,11 +138,57 @@ def _data_faults(values: dict[str, Any]) -> Iterator[Fault]:
     for name in ("augment.scale_range", "augment.block_frac", "quality.author_rate_bpm"):
         if len(values[name]) != 2 or not 0 < values[name][0] <= values[name][1]:
             yield Fault(name, values[name], "two positive numbers, the smaller first")
+    labels = values["data.labels"]
+    if len(set(labels)) != len(labels) or not all(isinstance(label, str) for label in labels):
+        yield Fault("data.labels", labels, "name each label once, as texts")
     if values["data.curriculum"]:
         yield from _curriculum_faults(values["data.curriculum"])
-    store = values["data.store"]
-    if store is not None and store.startswith("synthetic:") and not store.removeprefix("synthetic:").isdecimal():
-        yield Fault("data.store", store, "synthetic:<number of segments>, for example synthetic:400")
+    yield from _store_faults(values["data.store"])
+
+
+def _store_faults(store: Any) -> Iterator[Fault]:
+    name = "data.store"
+    if isinstance(store, str) and store.startswith("synthetic:") and not store.removeprefix("synthetic:").isdecimal():
+        yield Fault(name, store, "synthetic:<number of segments>, for example synthetic:400")
+    if not isinstance(store, (tuple, list)):
+        return
+    shaped = [isinstance(entry, (tuple, list)) and len(entry) == 2 for entry in store]
+    if not store or not all(shaped):
+        yield Fault(name, store, "several stores are pairs (folder, weight), for example (('A', 0.7), ('B', 0.3))")
+        return
+    folders, weights = [folder for folder, _ in store], [weight for _, weight in store]
+    for folder in folders:
+        if not isinstance(folder, str) or not folder or folder.startswith("synthetic:"):
+            yield Fault(name, folder, "name the folder of a store that is there; a synthetic one stands alone")
+    for folder in sorted({str(folder) for folder in folders if folders.count(folder) > 1}):
+        yield Fault(name, folder, "name each store once, with the sum of its weights")
+    wrong = [weight for weight in weights if type(weight) not in _KINDS[float] or not 0 < weight <= 1]
+    for weight in wrong:
+        yield Fault(name, weight, "a weight is a share of what is drawn, above 0 and at most 1")
+    if not wrong and abs(sum(weights) - 1) > 1e-6:
+        scaled = ", ".join(f"{weight / sum(weights):.4g}" for weight in weights)
+        yield Fault(name, weights, f"the weights sum to {sum(weights):.6g}, not 1: in the same proportion {scaled}")
+
+
+def _input_faults(values: dict[str, Any]) -> Iterator[Fault]:
+    rate_hz, segment_s, crop_s = values["data.rate_hz"], values["data.segment_s"], values["data.crop_s"]
+    if crop_s is None and values["data.crops"] != 1:
+        yield Fault("data.crops", values["data.crops"], "1, or set data.crop_s: a whole segment is one crop")
+    if crop_s is not None and crop_s > segment_s:
+        yield Fault("data.crop_s", crop_s, f"at most data.segment_s = {segment_s:g}")
+    if crop_s is not None and abs(crop_s * rate_hz - round(crop_s * rate_hz)) > 1e-6:
+        near = f"{math.floor(crop_s * rate_hz) / rate_hz:g} or {math.ceil(crop_s * rate_hz) / rate_hz:g}"
+        yield Fault("data.crop_s", crop_s, f"make rate_hz x crop_s a whole number of samples: {near}")
+    band_hz = values["data.band_hz"]
+    if band_hz is None:
+        return
+    if len(band_hz) != 2 or not all(type(edge_hz) in (int, float) for edge_hz in band_hz):
+        yield Fault("data.band_hz", band_hz, "two numbers, the edges of the band in Hz")
+    elif not 0 < band_hz[0] < band_hz[1]:
+        yield Fault("data.band_hz", band_hz, "two edges above 0 Hz, the lower one first")
+    elif band_hz[1] >= rate_hz / 2:
+        remedy = f"below {rate_hz / 2:g} Hz, half of data.rate_hz: a segment holds nothing above it"
+        yield Fault("data.band_hz", band_hz, remedy)
 
 
 def _curriculum_faults(stages: Any) -> Iterator[Fault]:
@@ -157,11 +211,26 @@ def _train_faults(values: dict[str, Any]) -> Iterator[Fault]:
     for name in ("train.steps", *_EVERY_STEPS):
         if values[name] is not None and values[name] % dispatch:
             yield Fault(name, values[name], f"make it a multiple of train.steps_per_dispatch = {dispatch}")
+    yield from _init_faults(values["train.init_from"])
     every, keep_every = values["checkpoint.every_steps"], values["checkpoint.keep_every_steps"]
     if keep_every is not None and keep_every % every:
         yield Fault(
             "checkpoint.keep_every_steps", keep_every, f"make it a multiple of checkpoint.every_steps = {every}"
         )
+
+
+def _init_faults(named: Any) -> Iterator[Fault]:
+    if not isinstance(named, (tuple, list)):
+        return
+    shaped = [isinstance(part, (tuple, list)) and len(part) == 2 and all(map(_is_text, part)) for part in named]
+    if not named or not all(shaped):
+        yield Fault("train.init_from", named, "pairs (encoder, folder), for example (('student', 'EXPORT'),)")
+    elif len({name for name, _ in named}) < len(named):
+        yield Fault("train.init_from", named, "name each encoder once")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
 
 
 def _mesh_faults(values: dict[str, Any]) -> Iterator[Fault]:
@@ -177,8 +246,7 @@ def _mesh_faults(values: dict[str, Any]) -> Iterator[Fault]:
         yield Fault(
             "train.batch", values["train.batch"], f"a microbatch of {part} does not divide over data x fsdp = {ways}"
         )
-    for name in ("mesh.rules", "optimizer.groups"):
-        yield from _rule_faults(name, values[name])
+    yield from _rule_faults("mesh.rules", values["mesh.rules"])
 
 
 def _rule_faults(name: str, rules: Any) -> Iterator[Fault]:
@@ -192,49 +260,43 @@ def _rule_faults(name: str, rules: Any) -> Iterator[Fault]:
             yield Fault(name, rule[0], f"not a regular expression: {error}")
 
 
+def _group_faults(groups: Sequence[Any], table: Mapping[str, fields.Field]) -> Iterator[Fault]:
+    """Yield what is wrong with each group alone; its settings are checked as if they stood in the section itself."""
+    faults = list(_rule_faults("optimizer.groups", groups))
+    yield from faults
+    if faults:
+        return
+    section = {name: field for name, field in table.items() if name.startswith("optimizer.")}
+    del section["optimizer.groups"]
+    for place, (_, changes) in enumerate(groups):
+        group = f"optimizer.groups[{place}]"
+        if not isinstance(changes, (dict, ConfigDict)):
+            yield Fault(group, changes, 'changes of this section, {"learning_rate": 1e-5}, or {"frozen": True}')
+        elif "frozen" in changes:
+            if dict(changes) != {"frozen": True}:
+                yield Fault(group, dict(changes), 'make it {"frozen": True}: what is frozen has no other settings')
+        else:
+            for key, value in changes.items():
+                name = f"optimizer.{key}"
+                if name not in section:
+                    yield Fault(f"{group}.{key}", value, f"unknown; did you mean {nearest(name, section)}?")
+                elif remedy := _wrong(value, section[name]):
+                    yield Fault(f"{group}.{key}", value, remedy)
+
+
 def _optimizer_faults(values: dict[str, Any]) -> Iterator[Fault]:
-    if values["optimizer.learning_rate_end"] > values["optimizer.learning_rate"]:
-        yield Fault(
-            "optimizer.learning_rate_end",
-            values["optimizer.learning_rate_end"],
-            f"at most optimizer.learning_rate = {values['optimizer.learning_rate']}",
-        )
-    for rule in values["optimizer.groups"]:
-        if not isinstance(rule, (tuple, list)) or len(rule) != 2:
-            continue  # reported with the rules of the mesh
-        unknown = set(dict(rule[1])) - _GROUP_SETTINGS
-        if unknown:
-            yield Fault("optimizer.groups", sorted(unknown), f"settings are {', '.join(sorted(_GROUP_SETTINGS))}")
+    section = {name: value for name, value in values.items() if name.startswith("optimizer.")}
+    yield from _schedule_faults("optimizer", section)
+    for place, (_, changes) in enumerate(values["optimizer.groups"]):
+        if "frozen" not in changes:
+            changed = {f"optimizer.{key}": value for key, value in changes.items()}
+            yield from _schedule_faults(f"optimizer.groups[{place}]", {**section, **changed})
 
 
-def _qualityfm_faults(values: dict[str, Any]) -> Iterator[Fault]:
-    width, heads, window = values["model.width"], values["model.heads"], values["model.window"]
-    if width % heads:
-        yield Fault("model.heads", heads, f"make it a divisor of model.width = {width}")
-    if width % 2:
-        yield Fault("model.width", width, "even: half the position table is sine, half cosine")
-    channels = len(values["data.channels"])
-    if -(-width // 500) != channels:  # the decoder reads the width as time: one token, one signal, in 500 samples
-        near = f"{500 * (channels - 1) + 2} to {500 * channels}"
-        yield Fault("model.width", width, f"the decoder must give {channels} signals, one in 500: {near}")
-    if window % 2:
-        yield Fault("model.window", window, f"even, half to each side: {window - 1} or {window + 1}")
-
-
-def _resnet1d_faults(values: dict[str, Any]) -> Iterator[Fault]:
-    depth, blocks = values["model.depth"], values["model.blocks"]
-    if depth not in (18, 34, 50, 101, 152):
-        yield Fault("model.depth", depth, "one of 18, 34, 50, 101, 152")
-    if blocks and (len(blocks) != 4 or min(blocks) < 1):
-        yield Fault("model.blocks", blocks, "four numbers of blocks, or () for the depth's own")
-    if values["train.batch"] < 2:
-        yield Fault("train.batch", values["train.batch"], "at least 2: batch statistics of one element are nothing")
-    samples = values["data.rate_hz"] * values["data.segment_s"]
-    if samples < 80:
-        yield Fault("data.segment_s", values["data.segment_s"], f"the stem has 80 taps, a segment {samples:g} samples")
-
-
-_MODEL_FAULTS = {"qualityfm": _qualityfm_faults, "resnet1d": _resnet1d_faults}
+def _schedule_faults(where: str, section: Mapping[str, Any]) -> Iterator[Fault]:
+    start, end = section["optimizer.learning_rate"], section["optimizer.learning_rate_end"]
+    if end > start:
+        yield Fault(f"{where}.learning_rate_end", end, f"at most {where}.learning_rate = {start}")
 
 
 def _as_tuple(value: Any) -> Any:

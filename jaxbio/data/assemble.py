@@ -22,9 +22,10 @@ from jaxbio import __version__
 from jaxbio.data.account import account_of, write_recordings
 from jaxbio.data.pairs import CLASSES, class_edges, class_of
 from jaxbio.data.shard_plan import Plan
-from jaxbio.data.shards import UNFINISHED, Part, part_path
+from jaxbio.data.shards import Part, part_path
 from jaxbio.data.splits import SPLITS, UNUSED, assign_splits
 from jaxbio.data.store import RECORDINGS, SCHEMA, TABLE, Store, sha256_of
+from jaxbio.data.whole_files import whole_file
 
 # Columns that decide duplicates and splits: all that is held for the whole store at once.
 _DECISIVE = ("source", "subject", "recording", "start_s", "fingerprint")
@@ -75,12 +76,8 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    unfinished = path.with_name(f"{UNFINISHED}{os.getpid()}-{path.name}")
-    try:
+    with whole_file(path) as unfinished:
         write(unfinished)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _read_decisive(folder: Path, parts: Iterable[Part]) -> pa.Table:

@@ -15,7 +15,7 @@ import numpy as np
 class Buffers:
     """Buffers of one dtype, kept by shape; `take` may be called by several threads."""
 
-    def __init__(self, dtype: str):
+    def __init__(self, dtype: np.dtype | str):
         self._dtype = dtype
         self._free: dict[tuple[int, ...], deque[np.ndarray]] = {}
 

@@ -16,9 +16,11 @@ from typing import Protocol
 import grain
 import numpy as np
 
+from jaxbio.data.batch import DTYPES
 from jaxbio.data.buffers import Buffers
 from jaxbio.data.cache import open_cache
 from jaxbio.data.pairs import Index
+from jaxbio.data.several import Reader, Stores, as_stores
 from jaxbio.data.store import Store
 
 LAST_STEP = 2**32  # of an order
@@ -34,8 +36,9 @@ class Draws(Protocol):
 class HostBatch:
     """The rows of one step that a host holds.
 
-    `rows_crc32` is of the global `row_BM` (little-endian uint32). `arrays`, for the host's positions alone:
-    `segment_BMCT` int16, `scale_BMC2` float32 (physical = offset + gain * q), `row_BM` uint32 (rows of the store).
+    `rows_crc32` is of the store's hash (UTF-8) and the global `row_BM` (little-endian uint32): of what the rows are,
+    not of their numbers alone. `arrays` are those of `jaxbio.data.batch`, for the host's positions alone; rows are of
+    the store, or of several, one after another.
     """
 
     step: int
@@ -65,10 +68,11 @@ class Loader(Iterator[HostBatch]):
 
 
 def make_loader(
-    store: Store,
+    store: Store | Stores,
     index: Index,
     order: Draws,
     *,
+    by_row: Mapping[str, np.ndarray] | None = None,
     positions: np.ndarray | None = None,
     cache: str = "none",
     cache_dir: Path | None = None,
@@ -79,24 +83,32 @@ def make_loader(
 ) -> Loader:
     """Return the batches of steps `start_step` .. `stop_step` - 1 over the pairs of `index`, in `order`.
 
-    `positions` are the rows of the global batch that this host holds, rising; None: all. `cache` is "none" (read
-    through array_record) or "host" (one memory map a host, built now where there is none, in `cache_dir`: by default
-    the host's temporary folder). Of the next `prefetch` batches, `read_threads` are read at a time. Iteration raises
-    StoreError, naming shard and records, where the store's bytes are damaged.
+    `by_row` are the arrays (R, ...) from which a segment takes its scale, labels and mask: `arrays_by_row` of a recipe;
+    None: the scale alone. `positions` are the rows of the global batch that this host holds, rising; None: all. `cache`
+    is "none" (read through array_record) or "host" (one memory map a host, built now where there is none, in
+    `cache_dir`: by default the host's temporary folder). Of the next `prefetch` batches, `read_threads` are read at a
+    time. Iteration raises StoreError, naming shard and records, where the store's bytes are damaged.
     """
-    read = {"none": lambda: store.read, "host": lambda: _gather_from(open_cache(store, cache_dir))}[cache]()
-    scale_NC2, segment_CT = store.scale_NC2, (len(store.channels), store.length)
-    buffers = Buffers("<i2")
+    stores = as_stores(store)
+    readers: dict[str, Callable[[], list[Reader]]] = {
+        "none": lambda: [part.read for part in stores.stores],
+        "host": lambda: [_gather_from(open_cache(part, cache_dir)) for part in stores.stores],
+    }
+    read = stores.route(readers[cache]())
+    by_row = {"scale_BMC2": stores.scale_NC2} if by_row is None else by_row
+    segment_CT = (len(stores.channels), stores.length)
+    store_crc32 = zlib.crc32(stores.hash.encode())
+    buffers = Buffers(DTYPES["segment_BMCT"])
 
     def read_step(step: int) -> HostBatch:
-        row_BM = index.rows_NM[order.draw(step)].astype("<u4", copy=False)
-        crc32 = zlib.crc32(row_BM.tobytes())
+        row_BM = index.rows_NM[order.draw(step)].astype(DTYPES["row_BM"], copy=False)
+        crc32 = zlib.crc32(row_BM.tobytes(), store_crc32)
         row_BM = row_BM if positions is None else row_BM[positions]
         segment_NCT = read(row_BM.reshape(-1), buffers.take((row_BM.size, *segment_CT)))
         arrays = {
             "segment_BMCT": segment_NCT.reshape(*row_BM.shape, *segment_CT),
-            "scale_BMC2": scale_NC2[row_BM],
             "row_BM": row_BM,
+            **{name: array_N[row_BM].astype(DTYPES[name], copy=False) for name, array_N in by_row.items()},
         }
         return HostBatch(step, crc32, arrays)
 
@@ -104,7 +116,7 @@ def make_loader(
     return Loader(grain.MapDataset.range(start_step, stop_step).map(read_step).to_iter_dataset(options))
 
 
-def _gather_from(segment_RCT: np.ndarray) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+def _gather_from(segment_RCT: np.ndarray) -> Reader:
     """Return `Store.read` over the memory map."""
 
     def read(row_N: np.ndarray, out_NCT: np.ndarray) -> np.ndarray:

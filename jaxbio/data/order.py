@@ -1,17 +1,18 @@
 """The order in which pairs are drawn: a function of (seed, index, batch, step), with no state and no buffer.
 
-The n pairs of an index are cut into V streams of neighbours; a step takes its rows from all of them (or, where the
-batch is smaller than V, from every V / batch-th, in turn). Inside a stream of m pairs draw q is pair perm(q % m), a
-permutation computed from (seed, stream, q // m): each pair comes once before any comes twice. Knows nothing of
-stores, hosts or devices. The arithmetic is uint32, the same over NumPy and jax.numpy.
+The n pairs of an index are cut into V streams of neighbours (`streams.py`); a step takes its rows from all of them (or,
+where the batch is smaller than V, from every V / batch-th, in turn). Inside a stream of m pairs draw q is pair
+perm(q % m), a permutation computed from (seed, stream, q // m): each pair comes once before any comes twice. Where the
+pairs are of several stores, numbered store after store, a store's weight is its share of the streams. Knows nothing of
+hosts or devices. The arithmetic is uint32, the same over NumPy and jax.numpy.
 
     order = make_order(pairs=1_000_000, batch=512, streams=256, seed=0)
+    order = make_order(pairs=(700_000, 2_000), weights=(0.7, 0.3), batch=512, streams=256, seed=0)
     pair_B = order.draw(step)
 """
 
 import itertools
 import logging
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -20,10 +21,10 @@ from typing import Any
 import numpy as np
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.data.streams import cut_streams
 
 log = logging.getLogger(__name__)
 
-MIN_PAIRS_PER_STREAM = 16
 ROUNDS = 6  # four suffice for large domains (Luby and Rackoff 1988); domains of 16 pairs need more to look uniform
 _WORD = 2**32
 
@@ -39,21 +40,26 @@ def while_loop(condition: Callable[[Any], Any], body: Callable[[Any], Any], valu
 class Order:
     """An order over `pairs` pairs for a global `batch`, in `streams` streams (V); made by `make_order`.
 
+    `streams_of` says how many of the streams are each store's, one store after another.
     Axes: V streams, E stages of the curriculum (one without). `first_step_E` is where a stage starts, `first_V` the
-    first pair of a stream, `size_EV` how many of its pairs a stage draws from, `outer_EV` x `inner_EV` >= `size_EV` the
-    rectangle on which they are permuted, `key_V` the hash of (seed, stream); all uint32. `ranked_N` uint32 lists the
-    pairs of each stream by rising difficulty; None without a curriculum.
+    first pair of the part that a stream draws from, `size_EV` how many of its pairs a stage draws from, `outer_EV` x
+    `inner_EV` >= `size_EV` the rectangle on which they are permuted, `key_V` the hash of (seed, part); of `lanes_V`
+    streams that draw from one part in turn a stream is number `lane_V`; all uint32. `ranked_N` uint32 lists the pairs
+    of each part by rising difficulty; None without a curriculum.
     """
 
     pairs: int
     batch: int
     streams: int
+    streams_of: tuple[int, ...]
     first_step_E: np.ndarray
     first_V: np.ndarray
     size_EV: np.ndarray
     outer_EV: np.ndarray
     inner_EV: np.ndarray
     key_V: np.ndarray
+    lanes_V: np.ndarray
+    lane_V: np.ndarray
     ranked_N: np.ndarray | None
 
     def draw(self, step: Any, xp: ModuleType = np, loop: Callable[..., Any] = while_loop) -> Any:
@@ -68,15 +74,16 @@ class Order:
         per_stream, turns = max(self.batch // self.streams, 1), max(self.streams // self.batch, 1)
         place_B = xp.arange(self.batch, dtype=xp.uint32)
         stream_B = place_B // per_stream * turns + step % turns
-        lane_B = place_B % per_stream
+        lane_B = xp.asarray(self.lane_V)[stream_B] * per_stream + place_B % per_stream
+        lanes_B = xp.asarray(self.lanes_V)[stream_B] * per_stream
 
         size_B = xp.asarray(self.size_EV)[stage][stream_B]
         outer_B = xp.asarray(self.outer_EV)[stage][stream_B]
         inner_B = xp.asarray(self.inner_EV)[stage][stream_B]
-        # Draw q = (step // turns) * per_stream + lane, as (q // size, q % size) without leaving 32 bits.
+        # Draw q = (step // turns) * lanes + lane, as (q // size, q % size) without leaving 32 bits.
         visit = step // turns
-        offset_B = visit % size_B * per_stream + lane_B
-        epoch_B = visit // size_B * per_stream + offset_B // size_B
+        offset_B = visit % size_B * lanes_B + lane_B
+        epoch_B = visit // size_B * lanes_B + offset_B // size_B
         key_B = scramble(xp.asarray(self.key_V)[stream_B] ^ scramble(epoch_B, xp), xp)
 
         def permute(draw_B: Any) -> Any:
@@ -93,118 +100,127 @@ class Order:
 
 
 def make_order(
-    pairs: int,
+    pairs: int | Sequence[int],
     batch: int,
     *,
     streams: int,
     seed: int,
+    weights: Sequence[float] = (1.0,),
     difficulty: np.ndarray | None = None,
     stages: Sequence[tuple[int, float]] = (),
 ) -> Order:
-    """Return the order over `pairs` pairs in at most `streams` streams.
+    """Return the order over `pairs` pairs, of one store or of each of several with `weights` that sum to 1.
 
-    V is the largest power of two <= min(streams, pairs / 16). A curriculum is `stages`, each (its end step, exclusive;
-    the largest difficulty drawn), over `difficulty` (pairs,) float32; a stage without a step is passed over, the last
-    holds for all later steps. V is halved where a stage would leave a stream with fewer pairs than a step takes.
+    They are cut into about `streams` streams, see `cut_streams`. A curriculum is `stages`, each (its end step,
+    exclusive; the largest difficulty drawn), over `difficulty` (pairs,) float32; a stage without a step is passed over,
+    the last holds for all later steps.
 
-    Raises UserError for an empty index, a batch that is neither a multiple nor a divisor of V (with the two nearest
-    that are), stages that fall or hold no pair, and a curriculum over pairs without a difficulty.
+    Raises UserError for an empty index, as `cut_streams` does, for stages that fall or hold no pair of a store, and for
+    a curriculum over pairs without a difficulty.
     """
-    if not 0 < pairs < _WORD:
-        raise UserError(
-            Fault("pairs", pairs, "the index must hold between 1 and 2**32 - 1 pairs: mend the pairs.* fields")
-        )
+    pairs_S = (pairs,) if isinstance(pairs, int) else tuple(pairs)
+    total = sum(pairs_S)
+    if not 0 < total < _WORD or 0 in pairs_S:
+        remedy = "the index must hold between 1 and 2**32 - 1 pairs: mend the pairs.* fields"
+        raise UserError(Fault("pairs", pairs, remedy))
     if batch < 1:
         raise UserError(Fault("train.batch", batch, "at least 1"))
-    count = 2 ** int(math.log2(max(min(streams, pairs // MIN_PAIRS_PER_STREAM), 1)))
-    _check_batch(batch, count)
+    levels = [level for _, level in stages]
+    level_N = _check_curriculum(stages, difficulty, pairs_S) if stages else np.zeros(total, np.float32)
+    drawn_E = [_count_easy(level_N, level) for level in levels]
+    cut = cut_streams(pairs_S, weights, batch=batch, streams=streams, drawn_E=drawn_E)
+    _warn_of_small_stages(drawn_E, batch)
 
-    first_step_E = np.array([0, *(end for end, _ in stages[:-1])], np.uint32)
-    first_V = _first_of_streams(pairs, count)
-    size_EV, ranked_N = np.diff(first_V)[None, :], None
-    if stages:
-        level_N = _check_curriculum(stages, difficulty, pairs)
-        count = _streams_of_curriculum(level_N, [level for _, level in stages], batch, count)
-        first_V = _first_of_streams(pairs, count)
-        ranked_N, size_EV = _rank(level_N, first_V, [level for _, level in stages])
-    per_stream = max(batch // count, 1)
-    if int(size_EV.max()) * per_stream >= _WORD:
-        remedy = f"{pairs} pairs at train.batch = {batch} need more streams: 256"
+    ranked_N, size_EP = _rank(level_N, cut.edge_P, levels) if stages else (None, np.diff(cut.edge_P)[None, :])
+    size_EV = size_EP[:, cut.part_V]
+    lanes_V, lane_V = _take_turns(cut.part_V, max(cut.count // batch, 1))
+    if int((size_EV * lanes_V).max()) * max(batch // cut.count, 1) >= _WORD:
+        if lanes_V.max() > 1:
+            remedy = (
+                "the first stage leaves a stream of a large store too few pairs: a larger difficulty, or no curriculum"
+            )
+            raise UserError(Fault("data.curriculum", tuple(stages), remedy))
+        remedy = f"{total} pairs at train.batch = {batch} need more streams: 256"
         raise UserError(Fault("data.streams", streams, remedy))
-
     outer_EV, inner_EV = _rectangles(size_EV)
     low, high = np.array([[seed % _WORD], [seed // _WORD % _WORD]], np.uint32)
-    key_V = scramble(scramble(scramble(low, np) ^ high, np) ^ np.arange(count, dtype=np.uint32), np)
     return Order(
-        pairs=pairs,
+        pairs=total,
         batch=batch,
-        streams=count,
-        first_step_E=first_step_E,
-        first_V=first_V[:-1].astype(np.uint32),
+        streams=cut.count,
+        streams_of=cut.streams_of,
+        first_step_E=np.array([0, *(end for end, _ in stages[:-1])], np.uint32),
+        first_V=cut.edge_P[cut.part_V].astype(np.uint32),
         size_EV=size_EV.astype(np.uint32),
         outer_EV=outer_EV.astype(np.uint32),
         inner_EV=inner_EV.astype(np.uint32),
-        key_V=key_V,
+        key_V=scramble(scramble(scramble(low, np) ^ high, np) ^ cut.part_V.astype(np.uint32), np),
+        lanes_V=lanes_V.astype(np.uint32),
+        lane_V=lane_V.astype(np.uint32),
         ranked_N=ranked_N,
     )
 
 
-def _first_of_streams(pairs: int, count: int) -> np.ndarray:
-    """Return the first pair of each stream and, last, `pairs`: (V + 1,) int64."""
-    return np.arange(count + 1) * pairs // count
+def _take_turns(part_V: np.ndarray, turns: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return how many streams draw from each stream's part, and its number among them, in the order of their turns.
+
+    A step with `turns` > 1 takes rows from every `turns`-th stream, from another first one in each turn.
+    """
+    stream_V = np.arange(part_V.size)
+    by_turn = np.lexsort((stream_V, stream_V % turns, part_V))
+    lane_V = np.empty_like(stream_V)
+    lane_V[by_turn] = stream_V - np.searchsorted(part_V[by_turn], part_V[by_turn])
+    return np.bincount(part_V)[part_V], lane_V
 
 
-def _check_batch(batch: int, count: int) -> None:
-    """Raise UserError unless `batch` is a multiple or a divisor of `count`, a power of two."""
-    if batch % count == 0 or count % batch == 0:
-        return
-    unit = count if batch > count else 2 ** int(math.log2(batch))
-    below, above = batch // unit * unit, (batch // unit + 1) * unit
-    remedy = f"make it a multiple or a divisor of the {count} streams the pairs are cut into: {below} or {above}"
-    raise UserError(Fault("train.batch", batch, remedy))
-
-
-def _check_curriculum(stages: Sequence[tuple[int, float]], difficulty: np.ndarray | None, pairs: int) -> np.ndarray:
-    """Return the difficulty of every pair; raise UserError where stages do not rise or a difficulty is missing."""
+def _check_curriculum(
+    stages: Sequence[tuple[int, float]], difficulty: np.ndarray | None, pairs_S: Sequence[int]
+) -> np.ndarray:
+    """Return the difficulty of every pair; raise UserError where stages do not rise, a difficulty is missing, or a
+    stage holds no pair of a store.
+    """
     ends, levels = [end for end, _ in stages], [level for _, level in stages]
     shown = tuple(stages)
     if any(late < early for early, late in itertools.pairwise([0, *ends])):
         raise UserError(Fault("data.curriculum", shown, "no stage may end before the one before it"))
     if any(late < early for early, late in itertools.pairwise(levels)):
         raise UserError(Fault("data.curriculum", shown, "the largest difficulty must not fall from stage to stage"))
-    if difficulty is None or np.shape(difficulty) != (pairs,) or not np.isfinite(difficulty).all():
+    if difficulty is None or np.shape(difficulty) != (sum(pairs_S),) or not np.isfinite(difficulty).all():
         remedy = "the index has no difficulty for every pair: choose a pairs.rule that gives one, or no curriculum"
         raise UserError(Fault("data.curriculum", shown, remedy))
-    return np.asarray(difficulty)
+    level_N = np.asarray(difficulty)
+    for number, own_N in enumerate(np.split(level_N, np.cumsum(pairs_S)[:-1]), 1):
+        if own_N.min() > levels[0]:
+            whose = "no pair" if len(pairs_S) == 1 else f"no pair of store {number} of data.store"
+            remedy = f"{whose} is that easy: at least {float(own_N.min()):.4g}, the easiest"
+            raise UserError(Fault("data.curriculum", levels[0], remedy))
+    return level_N
 
 
-def _streams_of_curriculum(level_N: np.ndarray, levels: Sequence[float], batch: int, count: int) -> int:
-    """Return how many streams, at most `count`, give every stage the pairs of a step in each stream."""
-    for level in levels:
-        drawn_N = np.concatenate([[0], np.cumsum(level_N <= level)])
-        if drawn_N[-1] == 0:
-            easiest = float(level_N.min())
-            raise UserError(
-                Fault("data.curriculum", level, f"no pair is that easy: at least {easiest:.4g}, the easiest")
-            )
-        while count > 1 and np.diff(drawn_N[_first_of_streams(level_N.size, count)]).min() < max(batch // count, 1):
-            count //= 2
+def _count_easy(level_N: np.ndarray, level: float) -> np.ndarray:
+    """Return how many pairs before each pair are at most so difficult, and last how many in all: (N + 1,) uint32."""
+    drawn_N = np.zeros(level_N.size + 1, np.uint32)
+    np.cumsum(level_N <= level, dtype=np.uint32, out=drawn_N[1:])
+    return drawn_N
+
+
+def _warn_of_small_stages(drawn_E: Sequence[np.ndarray], batch: int) -> None:
+    for drawn_N in drawn_E:
         if drawn_N[-1] < batch:
             log.warning(
                 "a stage holds %d pairs, fewer than a batch of %d: its batches repeat pairs", drawn_N[-1], batch
             )
-    return count
 
 
-def _rank(level_N: np.ndarray, first_V: np.ndarray, levels: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pairs of each stream by rising difficulty (N,) uint32, and how many a stage draws from it (E, V)."""
+def _rank(level_N: np.ndarray, edge_P: np.ndarray, levels: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pairs of each part by rising difficulty (N,) uint32, and how many a stage draws from it (E, P)."""
     ranked_N = np.empty(level_N.size, np.uint32)
-    size_EV = np.empty((len(levels), len(first_V) - 1), np.int64)
-    for stream, (start, stop) in enumerate(itertools.pairwise(first_V)):
+    size_EP = np.empty((len(levels), len(edge_P) - 1), np.int64)
+    for part, (start, stop) in enumerate(itertools.pairwise(edge_P)):
         rank = np.argsort(level_N[start:stop], kind="stable")
         ranked_N[start:stop] = start + rank
-        size_EV[:, stream] = np.searchsorted(level_N[start:stop][rank], levels, side="right")
-    return ranked_N, size_EV
+        size_EP[:, part] = np.searchsorted(level_N[start:stop][rank], levels, side="right")
+    return ranked_N, size_EP
 
 
 def _rectangles(size_EV: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

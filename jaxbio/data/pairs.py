@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.data.splits import SPLITS
-from jaxbio.data.store import INDEX, Store
+from jaxbio.data.store import INDEX, Store, StoreView
 
 CLASSES = ("Bad", "Poor", "Acceptable", "Good", "Excellent")
 RULE = "rule.json"
@@ -122,7 +122,7 @@ def rule_of(config: ConfigDict) -> dict[str, Any]:
     return {**rule, "quality.variant": config.quality.variant}
 
 
-def split_codes(store: Store) -> np.ndarray:
+def split_codes(store: StoreView) -> np.ndarray:
     """Return each row's place in SPLITS (rows,), -1 for rows that are not used."""
     code_R, names = store.codes("split")
     places = np.array([SPLITS.index(name) if name in SPLITS else -1 for name in names], np.int64)

@@ -29,13 +29,17 @@ def judge_sources(store: Store, variant: str) -> Iterator[tuple[str, str | None]
         mine_R = code_R == code
         score = float(np.median(quality_R[mine_R]))
         bpm = {name: _median(values_R[mine_R]) for name, values_R in rate_R.items()}
-        said = [f"{name.removesuffix('_bpm').replace('_', ' ')} {value:.0f}/min" for name, value in bpm.items()]
+        said = [f"{name.removesuffix('_bpm').replace('_', ' ')} {_say(value)}" for name, value in bpm.items()]
         line = ", ".join([f"{source}: {int(mine_R.sum()):,} segments, medians: score {score:.2f}", *said])
         odd = [said[place] for place, value in enumerate(bpm.values()) if not _BPM[0] <= value <= _BPM[1]]
         if not odd and bpm and min(bpm.values()) < _AGREE * max(bpm.values()):
             odd = said
         odd += [f"score {score:.2f}"] * (score < _LEAST_SCORE)
         yield line, f"{' and '.join(odd)}; {_REMEDY}" if odd else None
+
+
+def _say(bpm: float) -> str:
+    return "in doubt" if np.isnan(bpm) else f"{bpm:.0f}/min"
 
 
 def _median(value_N: np.ndarray) -> float:

@@ -29,9 +29,11 @@ from jaxbio.data.assemble import assemble_store, write_json
 from jaxbio.data.pairs import make_pairs
 from jaxbio.data.plausibility import judge_sources
 from jaxbio.data.recordings import Recording, Refused, Source, assign_subjects, list_recordings
+from jaxbio.data.recordings.missing import roles_read
 from jaxbio.data.shard_plan import KEPT, Plan, plan_store
-from jaxbio.data.shards import PARTS, UNFINISHED, Part, read_part, write_shard
+from jaxbio.data.shards import PARTS, Part, read_part, write_shard
 from jaxbio.data.store import INDEX, MANIFEST, Store, open_store
+from jaxbio.data.whole_files import UNFINISHED
 
 _PLAN = "plan.json"
 _LOCK = "lock"
@@ -65,12 +67,13 @@ def find_recordings(
     subjects: Mapping[tuple[str, str], str] | None = None,
 ) -> list[Recording | Refused]:
     """Return what the sources hold, from headers alone, in the order of the sources and of their names."""
-    names = config.prepare.channel_names.to_dict()
+    channels, policy = tuple(config.data.channels), config.prepare.missing_channel
+    names = {role: config.prepare.channel_names[role] for role in roles_read(channels, policy)}
     found: list[Recording | Refused] = []
     listed: set[tuple[str, str]] = set()
     for source in sources:
         entries = list_recordings(
-            source, names, required=tuple(config.data.channels), min_duration_s=config.data.segment_s
+            source, names, required=channels, missing_channel=policy, min_duration_s=config.data.segment_s
         )
         listed |= {(entry.source, entry.recording) for entry in entries}
         found += assign_subjects(entries[:limit], subjects or {})
@@ -247,9 +250,14 @@ def _leave_with_parent() -> None:
 
 
 def _why_nothing(plan: Plan, parts: Sequence[Part]) -> str:
-    outcomes = [*plan.outcomes, *(outcome for part in parts for outcome in part.outcomes)]
+    outcomes = [*plan.outcomes, *(outcome for part in parts for outcome in part.outcomes if outcome.outcome != KEPT)]
     seconds: dict[str, float] = {}
+    details: dict[str, str] = {}
     for outcome in outcomes:
         seconds[outcome.outcome] = seconds.get(outcome.outcome, 0.0) + outcome.seconds
-    listed = ", ".join(f"{name} {spent:.0f} s" for name, spent in sorted(seconds.items()) if name != KEPT)
-    return f"look at one recording with tools/look.py; rejected: {listed or 'nothing was found'}"
+        details.setdefault(outcome.outcome, outcome.detail)
+    listed = [
+        f"{name} {spent:.0f} s" + (f" ({details[name]})" if details[name] else "")
+        for name, spent in sorted(seconds.items())
+    ]
+    return f"look at one recording with tools/look.py; rejected: {', '.join(listed) or 'nothing was found'}"

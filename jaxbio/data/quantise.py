@@ -4,6 +4,8 @@ segment_BCT, scale_BC2 = quantise(x_BCT)
 x_BCT ~ scale_BC2[..., :1] + scale_BC2[..., 1:] * segment_BCT
 """
 
+import hashlib
+
 import numpy as np
 
 FULL_RANGE = 32767  # symmetric, so that q / 32767 lies in [-1, 1]
@@ -26,6 +28,21 @@ def quantise(x_BCT: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     np.rint(q_BCT, out=q_BCT)
     np.clip(q_BCT, -FULL_RANGE, FULL_RANGE, out=q_BCT)
     return q_BCT.astype(np.int16), scale_BC2
+
+
+def fingerprint(segment_BCT: np.ndarray, scale_BC2: np.ndarray) -> np.ndarray:
+    """Return a number for each segment with its scale, (B,) uint64, equal where both are equal to the bit.
+
+    The first 8 bytes of SHA-1 over the record (little-endian int16) and its offsets and gains (float32): the table's
+    column `fingerprint`, by which copies are found.
+    """
+    found = np.empty(len(segment_BCT), np.uint64)
+    pairs = zip(segment_BCT.astype("<i2", copy=False), scale_BC2.astype("<f4", copy=False), strict=True)
+    for place, (segment_CT, scale_C2) in enumerate(pairs):
+        digest = hashlib.sha1(segment_CT.tobytes(), usedforsecurity=False)
+        digest.update(scale_C2.tobytes())
+        found[place] = int.from_bytes(digest.digest()[:8], "big")
+    return found
 
 
 def dequantise(segment_BCT: np.ndarray, scale_BC2: np.ndarray) -> np.ndarray:

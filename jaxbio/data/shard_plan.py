@@ -33,6 +33,8 @@ class Settings:
     length: int
     channels: tuple[str, ...]
     max_missing_frac: float
+    missing_channel: str
+    cross_channel: str
     author_rate_bpm: tuple[float, float]
 
     @property
@@ -122,13 +124,15 @@ def settings_of(config: ConfigDict) -> Settings:
         length=round(data.rate_hz * data.segment_s),
         channels=tuple(data.channels),
         max_missing_frac=config.prepare.max_missing_frac,
+        missing_channel=config.prepare.missing_channel,
+        cross_channel=config.quality.cross_channel,
         author_rate_bpm=tuple(config.quality.author_rate_bpm),
     )
 
 
 def preparation_config(config: ConfigDict) -> dict[str, object]:
     """Return the fields that decide what a store holds, by dotted name."""
-    decisive = ("data.rate_hz", "data.segment_s", "data.channels", "quality.author_rate_bpm", "prepare.")
+    decisive = ("data.rate_hz", "data.segment_s", "data.channels", "quality.author_", "quality.cross_", "prepare.")
     return {name: value for name, value in fields.flatten(config).items() if name.startswith(decisive)}
 
 
@@ -175,5 +179,6 @@ def _hash_plan(shards: Sequence[Sequence[Block]], outcomes: Sequence[Outcome], p
         for recording, first, windows in shard:
             channels = {role: asdict(channel) for role, channel in sorted(recording.channels.items())}
             identity = [recording.source, recording.subject, recording.subject_known, recording.recording]
+            identity += [recording.reading] if recording.reading else []
             digest.update(json.dumps([number, *identity, recording.start_time, channels, first, windows]).encode())
     return digest.hexdigest()[:32]

@@ -6,9 +6,7 @@ knows nothing of other shards, of splits and of pairs.
     part = write_shard(folder, "segments-00000-of-00012.array_record", 0, blocks, settings)
 """
 
-import hashlib
 import json
-import os
 from collections import defaultdict
 from collections.abc import Iterator, MutableMapping, Sequence
 from pathlib import Path
@@ -19,14 +17,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from jaxbio.data.quantise import quantise
+from jaxbio.data.quantise import fingerprint, quantise
 from jaxbio.data.recordings import Recording, RecordingError
+from jaxbio.data.recordings.missing import MASKED
 from jaxbio.data.shard_plan import KEPT, Block, Outcome, Settings
 from jaxbio.data.store import sha256_of
-from jaxbio.signals.segments import REASONS, measure
+from jaxbio.data.whole_files import whole_file
+from jaxbio.signals.segments import REASONS, Measured, measure
 
 PARTS = "parts"
-UNFINISHED = ".unfinished-"
 WRITER_OPTIONS = "group_size:1,uncompressed"
 # Enough windows to amortise a call of `measure`, few enough to stay in the cache and, at 30 s, within 40 MB.
 WINDOWS_AT_ONCE = 128
@@ -64,15 +63,12 @@ def write_shard(folder: Path, name: str, shard: int, blocks: Sequence[Block], se
 
     Raises WriteError where they cannot be written. A span that cannot be read is an outcome with its reason.
     """
-    unfinished = folder / f"{UNFINISHED}{os.getpid()}-{name}"
     try:
-        part, table = _write_records(unfinished, name, shard, blocks, settings)
-        _write_part(folder, part, table)
-        os.replace(unfinished, folder / name)
+        with whole_file(folder / name) as unfinished:
+            part, table = _write_records(unfinished, name, shard, blocks, settings)
+            _write_part(folder, part, table)
     except OSError as error:
         raise WriteError(f"{folder / name}: {error}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
     return part
 
 
@@ -93,14 +89,9 @@ def read_part(folder: Path, name: str) -> Part | None:
 
 
 def _write_part(folder: Path, part: Part, table: pa.Table) -> None:
-    path = part_path(folder, part.name)
-    unfinished = path.with_name(f"{UNFINISHED}{os.getpid()}-{path.name}")
-    try:
-        known = json.dumps(part._asdict()).encode()
+    known = json.dumps(part._asdict()).encode()
+    with whole_file(part_path(folder, part.name)) as unfinished:
         pq.write_table(table.replace_schema_metadata({_METADATA: known}), unfinished, compression="zstd")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _write_records(
@@ -110,25 +101,19 @@ def _write_records(
     columns: list[dict[str, np.ndarray]] = []
     writer = _Writer(unfinished)
     for windows in read_windows(blocks, settings, seconds):
-        measured = measure(
-            windows.raw,
-            rate_hz=settings.rate_hz,
-            length=settings.length,
-            channels=settings.channels,
-            author_rate_bpm=settings.author_rate_bpm,
-            max_missing_frac=settings.max_missing_frac,
-        )
+        measured = measure_windows(windows, settings)
         for block, reason in zip(windows.block_B.tolist(), measured.reason_B.tolist(), strict=True):
             seconds[block, REASONS[reason] if reason else KEPT, ""] += settings.segment_s
         kept_B = np.flatnonzero(measured.reason_B == 0)
         segment_BCT, scale_BC2 = quantise(measured.x_BCT[kept_B])
-        fingerprint_B = writer.write(segment_BCT, scale_BC2)
+        writer.write(segment_BCT)
         columns.append(
             {
                 "block": windows.block_B[kept_B],
                 "window": windows.window_B[kept_B],
-                "fingerprint": fingerprint_B,
+                "fingerprint": fingerprint(segment_BCT, scale_BC2),
                 **_scale_columns(scale_BC2, settings.channels),
+                **{f"{role}_present": measured.present_BC[kept_B, c] for c, role in enumerate(settings.channels)},
                 **{name: column[kept_B] for name, column in measured.columns.items()},
             }
         )
@@ -148,20 +133,14 @@ class _Writer:
         self._writer = ArrayRecordWriter(str(path), WRITER_OPTIONS)
         self.records = 0
 
-    def write(self, segment_BCT: np.ndarray, scale_BC2: np.ndarray) -> np.ndarray:
-        """Write one record a segment, little-endian; return a fingerprint of each with its scale (B,) uint64."""
-        fingerprints = []
-        for segment_CT, scale_C2 in zip(segment_BCT.astype("<i2", copy=False), scale_BC2.astype("<f4"), strict=True):
-            record = segment_CT.tobytes()
-            digest = hashlib.sha1(record, usedforsecurity=False)
-            digest.update(scale_C2.tobytes())
-            fingerprints.append(int.from_bytes(digest.digest()[:8], "big"))
+    def write(self, segment_BCT: np.ndarray) -> None:
+        """Write one record a segment, little-endian."""
+        for segment_CT in segment_BCT.astype("<i2", copy=False):
             try:
-                self._writer.write(record)
+                self._writer.write(segment_CT.tobytes())
             except RuntimeError as error:
                 raise OSError(str(error)) from error
-        self.records += len(fingerprints)
-        return np.array(fingerprints, np.uint64)
+        self.records += len(segment_BCT)
 
     def close(self) -> None:
         try:
@@ -188,10 +167,27 @@ def read_windows(blocks: Sequence[Block], settings: Settings, seconds: Seconds) 
         yield _join(gathered)
 
 
+def measure_windows(windows: Windows, settings: Settings) -> Measured:
+    """Return the windows as segments of the settings' rate, with every score and the reason to reject each."""
+    return measure(
+        windows.raw,
+        rate_hz=settings.rate_hz,
+        length=settings.length,
+        channels=settings.channels,
+        author_rate_bpm=settings.author_rate_bpm,
+        max_missing_frac=settings.max_missing_frac,
+        missing_channel=settings.missing_channel,
+        cross_channel=settings.cross_channel,
+    )
+
+
 def _read_span(
     recording: Recording, number: int, first: int, last: int, settings: Settings, seconds: Seconds
 ) -> Iterator[Windows]:
-    """Yield windows first..last of a recording; where they cannot be read together, halves down to single ones."""
+    """Yield windows first..last of a recording; where they cannot be read together, halves down to single ones.
+
+    A window of which a file lacks no more than a segment may lack is kept, NaN there.
+    """
     span_s = settings.segment_s * first, min(settings.segment_s * last, recording.duration_s)
     try:
         signals = recording.read(*span_s, settings.channels)
@@ -200,9 +196,13 @@ def _read_span(
             middle = (first + last) // 2
             yield from _read_span(recording, number, first, middle, settings, seconds)
             yield from _read_span(recording, number, middle, last, settings, seconds)
-        else:
+            return
+        rest = error.rest or {}
+        lost = [np.isnan(x_N).mean() for role, x_N in rest.items() if recording.channels[role].name != MASKED]
+        if not lost or max(lost) > settings.max_missing_frac:
             seconds[number, error.reason, str(error)] += settings.segment_s
-        return
+            return
+        signals = rest
     raw = {
         role: _cut(signals[role], recording.channels[role].rate_hz, first, last, settings.segment_s)
         for role in settings.channels

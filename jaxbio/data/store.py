@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +29,19 @@ MANIFEST = "manifest.json"
 TABLE = "segments.parquet"
 RECORDINGS = "recordings.parquet"
 INDEX = "index"
+
+
+class StoreView(Protocol):
+    """What is read of a store, of one or of several as one (`several.Stores`); `Store` says what each is."""
+
+    @property
+    def rows(self) -> int: ...
+    @property
+    def scale_NC2(self) -> np.ndarray: ...
+    def has_column(self, name: str) -> bool: ...
+    def column(self, name: str) -> np.ndarray: ...
+    def codes(self, name: str) -> tuple[np.ndarray, list[str]]: ...
+    def read(self, rows: Sequence[int] | np.ndarray, out: np.ndarray | None = None) -> np.ndarray: ...
 
 
 class StoreError(RuntimeError):
@@ -49,7 +62,7 @@ def open_store(path: str | Path) -> "Store":
     return Store(path, manifest)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Store:
     """A finished segment store: `path` and `manifest`; row k of the table is record k, counted through the shards."""
 
@@ -138,6 +151,18 @@ class Store:
         columns = [self.column(f"{role}_{part}") for role in self.channels for part in ("offset", "gain")]
         return np.stack(columns, axis=-1).reshape(self.rows, len(self.channels), 2)
 
+    @cached_property
+    def present_NC(self) -> np.ndarray:
+        """Whether every segment has its channels, bool; a channel that is masked (zeros) is not present.
+
+        All are in a store without these columns: it was prepared when a segment that lacked a channel was rejected.
+        """
+        columns = [
+            self.column(f"{role}_present") if self.has_column(f"{role}_present") else np.ones(self.rows, bool)
+            for role in self.channels
+        ]
+        return np.stack(columns, axis=-1)
+
     def read(self, rows: Sequence[int] | np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Return segments (n, C, T) int16 of `rows` (n,), in that order; safe to call from several threads.
 
@@ -162,10 +187,15 @@ class Store:
                 segment_NCT[position] = np.frombuffer(record, "<i2").reshape(shape[1:])
         return segment_NCT
 
+    def __repr__(self) -> str:
+        segments = f"{self.rows:,} segments of {self.segment_s:g} s at {self.rate_hz:g} Hz"
+        return f"Store({str(self.path)!r}: {segments}, {', '.join(self.channels)})"
+
     def check(self, config: ConfigDict) -> None:
         """Refuse a store that was prepared for another model: rate, length and channels must be the recipe's.
 
-        Raises UserError with a fault for each that differs.
+        Segments that lack a channel are refused unless the recipe masks: their zeros would pass for a signal. Raises
+        UserError with a fault for each that differs.
         """
         wanted = {
             "data.rate_hz": (config.data.rate_hz, self.rate_hz),
@@ -178,6 +208,10 @@ class Store:
             for name, (value, found) in wanted.items()
             if value != found
         ]
+        policy = config.prepare.missing_channel
+        if policy != "mask" and (lacking := int((~self.present_NC).any(axis=1).sum())):
+            remedy = f"{lacking} segments of {self.path} lack a channel: mask tells the model which"
+            faults.append(Fault("prepare.missing_channel", policy, remedy))
         if faults:
             raise UserError(*faults)
 
@@ -224,6 +258,19 @@ class Store:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]  # readers and locks do not travel between processes
+
+
+def subject_codes(store: StoreView) -> tuple[np.ndarray, list[tuple[str, str]]]:
+    """Return whose each row is, (rows,) int32 codes, and the (source, subject) that each stands for.
+
+    Sources may call different subjects by one name.
+    """
+    (source_R, sources), (subject_R, subjects) = store.codes("source"), store.codes("subject")
+    pair_R = source_R.astype(np.int64) * len(subjects) + subject_R
+    present = np.zeros(len(sources) * len(subjects), bool)  # far fewer than rows to sort
+    present[pair_R] = True
+    names = [(sources[pair // len(subjects)], subjects[pair % len(subjects)]) for pair in np.flatnonzero(present)]
+    return (np.cumsum(present, dtype=np.int32) - 1)[pair_R], names
 
 
 def sha256_of(path: Path) -> str:

@@ -72,7 +72,7 @@ def compare(
 def initialise_again(model: Pretrained, seed: int) -> Pretrained:
     """Return the same network with weights as they are before any training."""
     module = folders.make_encoder(model.card)
-    x_BCT = jnp.zeros((1, len(model.card.channels), model.card.length), jnp.float32)
+    x_BCT = jnp.zeros((1, *model.card.inputs.shape), jnp.float32)
     return Pretrained(model.card, module, jax.jit(module.init)(jax.random.key(seed), x_BCT))
 
 

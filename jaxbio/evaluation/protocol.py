@@ -1,5 +1,6 @@
 """Which subjects a probe is fitted on and tested on, given those that pretraining has seen.
 
+Whom it has seen, an export tells by its seen.npz (`Seen.find`), or the store that it was pretrained on (`find_seen`).
 transfer: fitted on subjects of the run's train split, tested on the others. cross_validate: fitted and tested by turns
 on the others alone. Either way nobody is tested whom the encoder or the probe has learnt from.
 """
@@ -7,13 +8,13 @@ on the others alone. Either way nobody is tested whom the encoder or the probe h
 import numpy as np
 
 from jaxbio.config.faults import Fault, UserError
-from jaxbio.data.store import Store
+from jaxbio.data.store import StoreView
 from jaxbio.evaluation.probes import Split, subject_folds
 
 PROTOCOLS = ("transfer", "cross_validate")
 
 
-def find_seen(store: Store, source_B: np.ndarray, recording_B: np.ndarray, subject_B: np.ndarray) -> np.ndarray:
+def find_seen(store: StoreView, source_B: np.ndarray, recording_B: np.ndarray, subject_B: np.ndarray) -> np.ndarray:
     """Return whether each segment's subject is in the store's train split, bool (B,).
 
     A subject counts as seen where any of its recordings is there, whatever name the store gave its subject.
@@ -31,12 +32,14 @@ def make_splits(protocol: str, subject_B: np.ndarray, seen_B: np.ndarray, *, fol
     """
     unseen = np.flatnonzero(~seen_B)
     if not unseen.size:
-        remedy = "pretraining has seen every subject of --data: keep some out of the run's train split"
-        raise UserError(Fault("--train_subjects", "all seen", remedy))
+        remedy = "pretraining has seen every subject: nothing is left to test on; name recordings it was not trained on"
+        raise UserError(Fault("--data", "all seen", remedy))
     if protocol == "cross_validate":
         splits = subject_folds(subject_B[unseen], folds, seed=seed)
         return [(unseen[fit], unseen[test]) for fit, test in splits]
     if not seen_B.any():
-        remedy = "transfer fits on subjects of the run's train split and --data has none: try --protocol cross_validate"
+        remedy = (
+            "transfer fits on subjects that pretraining has seen and --data has none: try --protocol cross_validate"
+        )
         raise UserError(Fault("--protocol", protocol, remedy))
     return [(np.flatnonzero(seen_B), unseen)]

@@ -18,11 +18,12 @@ from jaxbio.config import fields
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.data.pairs import CLASSES as QUALITY_CLASSES
 from jaxbio.data.prepare import find_recordings
+from jaxbio.data.quantise import fingerprint, quantise
 from jaxbio.data.recordings import Recording, Source
 from jaxbio.data.shard_plan import Block, Settings, plan_recording, settings_of
-from jaxbio.data.shards import read_windows
+from jaxbio.data.shards import measure_windows, read_windows
 from jaxbio.evaluation import metrics, probes
-from jaxbio.signals.segments import Measured, measure
+from jaxbio.signals.segments import Measured
 
 _SIGNALS, _NUMERICS = "_Signals", "_Numerics.csv"  # BIDMC's files of a recording
 _MIN_KNOWN = 0.5  # share of a segment's seconds for which the monitor must show a rate
@@ -46,10 +47,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Segments:
-    """Labelled segments: x_BCT float32 in physical units at the model's rate, label_B, and whose they are (texts)."""
+    """Labelled segments: x_BCT float32 in physical units at the model's rate, label_B, and whose they are (texts).
+
+    `fingerprint_B` uint64 is what a store that holds the very segment has in its table.
+    """
 
     x_BCT: np.ndarray
     label_B: np.ndarray
+    fingerprint_B: np.ndarray
     subject_B: np.ndarray
     source_B: np.ndarray
     recording_B: np.ndarray
@@ -97,7 +102,7 @@ def read_segments(
     if not sum(len(part.label_B) for part in parts):
         reasons = ", ".join(refused) or "no recording"
         raise UserError(Fault("--data", f"{len(sources)} sources", f"hold no labelled segment ({reasons})"))
-    columns = ("x_BCT", "label_B", "subject_B", "source_B", "recording_B")
+    columns = ("x_BCT", "label_B", "fingerprint_B", "subject_B", "source_B", "recording_B")
     return Segments(*(np.concatenate([getattr(part, column) for part in parts]) for column in columns))
 
 
@@ -108,14 +113,7 @@ def _read_recording(
     seconds: dict[tuple[int, str, str], float] = defaultdict(float)
     parts = []
     for read in read_windows([Block(recording, 0, windows)], settings, seconds):
-        measured = measure(
-            read.raw,
-            rate_hz=settings.rate_hz,
-            length=settings.length,
-            channels=settings.channels,
-            author_rate_bpm=settings.author_rate_bpm,
-            max_missing_frac=settings.max_missing_frac,
-        )
+        measured = measure_windows(read, settings)
         label_B = task.label(recording, source, read.window_B * settings.segment_s, settings.segment_s, measured)
         known_B = np.isfinite(label_B) & (label_B >= 0)
         refused["rejected"] += int(np.sum(measured.reason_B != 0))
@@ -123,7 +121,8 @@ def _read_recording(
         kept_B = (measured.reason_B == 0) & known_B
         whose = [np.full(kept_B.sum(), f"{recording.source}/{recording.subject}")]
         whose += [np.full(kept_B.sum(), text) for text in (recording.source, recording.recording)]
-        parts.append(Segments(measured.x_BCT[kept_B], label_B[kept_B], *whose))
+        x_BCT = measured.x_BCT[kept_B]
+        parts.append(Segments(x_BCT, label_B[kept_B], fingerprint(*quantise(x_BCT)), *whose))
     refused.update(reason for _, reason, _ in seconds)
     return parts
 

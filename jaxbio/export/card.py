@@ -9,28 +9,36 @@ and a file that was cut, changed or swapped is named when the folder is read.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from etils import epath
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.transforms.prepare_input import Input
 
-SCHEMA = 1
+SCHEMA = 2
 CARD = "card.json"
 WEIGHTS = "params.safetensors"
 PROGRAM = "encoder.stablehlo"
 EXAMPLE = "example.npz"
+_SINCE_SCHEMA_2 = {
+    "seen": "not known",
+    **{field.name: field.default for field in dataclasses.fields(Input) if field.default is not dataclasses.MISSING},
+}
 
 
 @dataclass(frozen=True)
 class Card:
     """Everything a stranger must know to use the weights; all of it plain JSON.
 
-    `encoder` and `encoder_fields` are the registry name and constructor fields of the module, `length` is in samples,
-    `token_s` the seconds one token stands for, `width` the numbers in a token. `pooling` says how tokens become one
-    vector a segment ("mean"), `missing_channel` what a channel that is not given gets ("zeros", in scaled units).
+    `encoder` and `encoder_fields` are the registry name and constructor fields of the module; the fields from `rate_hz`
+    to `standardise` are its `Input`; `token_s` is the seconds one token stands for, `width` the numbers in a token.
+    `pooling` says how tokens become one vector a segment ("mean", over those of all crops), `missing_channel` what a
+    channel that is not given gets ("zeros", in the prepared input). `seen` says in words how many subjects and segments
+    it has learnt from, which seen.npz knows one by one. Schema 1 knew no input but the scaled one, and its program and
+    example take segments that are scaled already.
     """
 
     encoder: str
@@ -41,6 +49,12 @@ class Card:
     length: int
     channels: tuple[str, ...]
     scaling: str
+    crop_s: float | None
+    crops: int
+    band_hz: tuple[float, float] | None
+    band_order: int
+    band_design: str
+    standardise: str
     token_s: float
     width: int
     pooling: str
@@ -52,8 +66,14 @@ class Card:
     source: str
     licence: str
     versions: dict[str, str]
+    seen: str
     files: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     schema: int = SCHEMA
+
+    @property
+    def inputs(self) -> Input:
+        """What the encoder sees."""
+        return Input(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Input)})
 
 
 def write_card(folder: epath.PathLike, card: Card, files: Iterable[str]) -> Card:
@@ -81,11 +101,22 @@ def read_card(folder: epath.PathLike) -> Card:
         raise UserError(Fault(str(path), "no schema", "not a card of jaxbio; name an export folder"))
     if schema > SCHEMA:
         raise UserError(Fault(f"{path}: schema", schema, f"this jaxbio reads up to {SCHEMA}; install a newer jaxbio"))
+    return card_from_plain(stored, str(path))
+
+
+def card_from_plain(stored: Mapping[str, Any], where: str) -> Card:
+    """Return the card of plain JSON values, those of schema 1 completed by what they meant.
+
+    Raises UserError that says `where` for missing and unknown fields.
+    """
+    if stored["schema"] == 1:
+        stored = {**_SINCE_SCHEMA_2, **stored}
     names = {field.name for field in dataclasses.fields(Card)}
     wrong = sorted(names ^ stored.keys())
     if wrong:
-        raise UserError(Fault(str(path), f"fields {', '.join(wrong)}", "missing or unknown in a card; export again"))
-    return Card(**{**stored, "channels": tuple(stored["channels"])})
+        raise UserError(Fault(where, f"fields {', '.join(wrong)}", "missing or unknown in a card; export again"))
+    tuples = {name: tuple(stored[name]) for name in ("channels", "band_hz") if stored[name] is not None}
+    return Card(**{**stored, **tuples})
 
 
 def check_files(folder: epath.PathLike, card: Card) -> None:

@@ -1,6 +1,7 @@
 """An export folder: written from an encoder and its weights, read back whole or refused.
 
-    write_export(folder, module, variables, wants=Wants(300.0, 9000, ("ppg", "ecg"), "per_channel"), origin=Origin(...))
+    inputs = Input(300.0, 9000, ("ppg", "ecg"), "per_channel")
+    write_export(folder, module, variables, inputs=inputs, origin=Origin(...))
     card, module, variables = read_export(folder)
 
 Families are known only by the registry `models.ENCODERS`: a card holds a name of it and constructor fields.
@@ -17,28 +18,22 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from clu import parameter_overview
 from etils import epath
 
 import jaxbio
 from jaxbio import models
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.data.seen import SEEN, UNKNOWN, Seen
+from jaxbio.data.seen import read_seen as read_seen_file
 from jaxbio.export import card as cards
 from jaxbio.export import stablehlo, weights
 from jaxbio.export.card import Card
+from jaxbio.transforms.prepare_input import Input
 
 _EXAMPLE_SEGMENTS = 2
 _VERSIONS_OF = ("jax", "flax", "numpy", "safetensors")
 _LINEN_FIELDS = {"parent", "name"}
-
-
-@dataclass(frozen=True)
-class Wants:
-    """What the encoder wants: Hz, samples of a segment, channel roles in order, and how they are scaled."""
-
-    rate_hz: float
-    length: int
-    channels: tuple[str, ...]
-    scaling: str
 
 
 @dataclass(frozen=True)
@@ -55,38 +50,49 @@ class Origin:
 
 
 def write_export(
-    folder: epath.PathLike, module: nn.Module, variables: Mapping[str, Any], *, wants: Wants, origin: Origin
+    folder: epath.PathLike,
+    module: nn.Module,
+    variables: Mapping[str, Any],
+    *,
+    inputs: Input,
+    origin: Origin,
+    seen: Seen = UNKNOWN,
 ) -> Card:
     """Write weights, program, example and card of an encoder into `folder`, the card last; return the card.
 
-    An earlier export there is replaced. Raises UserError where the folder holds anything else, or where names or
-    shapes of `variables` are not the module's.
+    What it has `seen` goes along as seen.npz, where that is known. An earlier export there is replaced. Raises
+    UserError where the folder holds anything else, or where names or shapes of `variables` are not the module's.
     """
     folder = _clear_folder(folder)
     module = portable(module)
     name, fields = describe_encoder(module)
     flat = weights.flatten_tree(variables)
-    weights.match_weights(flat, expected_weights(module, wants), str(folder))
-    x_BCT = _example_input(wants)
-    tok_BLD = np.asarray(jax.jit(stablehlo.make_encode(module))(dict(variables), x_BCT))
+    weights.match_weights(flat, expected_weights(module, inputs), str(folder))
+    x_BCT = _example_input(inputs)
+    tok_BLD = np.asarray(jax.jit(stablehlo.make_program(module, inputs))(dict(variables), x_BCT))
     example = io.BytesIO()
     np.savez(example, x_BCT=x_BCT, tok_BLD=tok_BLD)
     weights.write_weights(folder / cards.WEIGHTS, variables)
-    (folder / cards.PROGRAM).write_bytes(stablehlo.serialise_encoder(module, variables, len(wants.channels)))
+    (folder / cards.PROGRAM).write_bytes(stablehlo.serialise_program(module, variables, inputs))
     (folder / cards.EXAMPLE).write_bytes(example.getvalue())
+    files = [cards.WEIGHTS, cards.PROGRAM, cards.EXAMPLE]
+    if seen.segment_N.size:
+        (folder / SEEN).write_bytes(seen.to_bytes())
+        files.append(SEEN)
     card = Card(
         encoder=name,
         encoder_fields=fields,
-        parameters=sum(int(np.prod(leaf.shape)) for path, leaf in flat.items() if path.startswith("params/")),
-        token_s=wants.length / tok_BLD.shape[1] / wants.rate_hz,
+        parameters=int(parameter_overview.count_parameters(variables["params"])),
+        token_s=inputs.samples / (tok_BLD.shape[1] // inputs.crops) / inputs.rate_hz,
         width=tok_BLD.shape[2],
         pooling="mean",
         missing_channel="zeros",
         versions={"jaxbio": jaxbio.__version__, **{name: importlib.metadata.version(name) for name in _VERSIONS_OF}},
-        **dataclasses.asdict(wants),
+        seen=str(seen),
+        **dataclasses.asdict(inputs),
         **dataclasses.asdict(origin),
     )
-    return cards.write_card(folder, card, (cards.WEIGHTS, cards.PROGRAM, cards.EXAMPLE))
+    return cards.write_card(folder, card, files)
 
 
 def read_export(folder: epath.PathLike) -> tuple[Card, nn.Module, dict[str, Any]]:
@@ -100,15 +106,22 @@ def read_export(folder: epath.PathLike) -> tuple[Card, nn.Module, dict[str, Any]
     cards.check_files(folder, card)
     module = make_encoder(card, folder)
     flat = weights.read_flat_weights(folder / cards.WEIGHTS)
-    wants = Wants(card.rate_hz, card.length, card.channels, card.scaling)
-    weights.match_weights(flat, expected_weights(module, wants), str(folder / cards.WEIGHTS))
+    weights.match_weights(flat, expected_weights(module, card.inputs), str(folder / cards.WEIGHTS))
     return card, module, weights.unflatten_tree(flat)
 
 
 def read_example(folder: epath.PathLike) -> tuple[np.ndarray, np.ndarray]:
-    """Return x_BCT and tok_BLD (float32) of the export's example."""
+    """Return x_BCT and tok_BLD (float32) of the export's example: what its program takes, and what it gives."""
     with np.load(io.BytesIO((epath.Path(folder) / cards.EXAMPLE).read_bytes()), allow_pickle=False) as stored:
         return stored["x_BCT"], stored["tok_BLD"]
+
+
+def read_seen(folder: epath.PathLike) -> Seen:
+    """Return what the encoder of an export has seen; UNKNOWN where the export does not say.
+
+    Raises UserError for a file that is damaged.
+    """
+    return read_seen_file(epath.Path(folder) / SEEN)
 
 
 def make_encoder(card: Card, folder: epath.PathLike = "card") -> nn.Module:
@@ -116,39 +129,65 @@ def make_encoder(card: Card, folder: epath.PathLike = "card") -> nn.Module:
     if card.encoder not in models.ENCODERS:
         known = ", ".join(sorted(models.ENCODERS))
         raise UserError(Fault(f"{folder}: encoder", card.encoder, f"no registered family; known are {known}"))
-    fields = {name: tuple(value) if isinstance(value, list) else value for name, value in card.encoder_fields.items()}
     try:
-        return models.ENCODERS[card.encoder](**fields)
-    except TypeError as error:
+        return _build(card.encoder, card.encoder_fields)
+    except (TypeError, KeyError) as error:
         raise UserError(
             Fault(f"{folder}: encoder_fields", str(card.encoder_fields), f"{error}; export again")
         ) from error
 
 
 def describe_encoder(module: nn.Module) -> tuple[str, dict[str, Any]]:
-    """Return the registry name and the constructor fields of an encoder; raises ValueError where it has no name."""
+    """Return the registry name and the constructor fields of an encoder, as JSON has them.
+
+    A module among the fields is {"encoder": its name, "fields": its fields}. Raises ValueError where one has no name.
+    """
     names = [name for name, family in models.ENCODERS.items() if type(module) is family]
     if not names:
         raise ValueError(f"{type(module).__name__} is not in models.ENCODERS; register it")
-    fields = dataclasses.fields(module)
-    return names[0], {f.name: getattr(module, f.name) for f in fields if f.init and f.name not in _LINEN_FIELDS}
+    own = [field.name for field in dataclasses.fields(module) if field.init and field.name not in _LINEN_FIELDS]
+    return names[0], {name: _describe_value(getattr(module, name)) for name in own}
+
+
+def _describe_value(value: Any) -> Any:
+    if isinstance(value, nn.Module):
+        name, fields = describe_encoder(value)
+        return {"encoder": name, "fields": fields}
+    return value
+
+
+def _build(encoder: str, fields: Mapping[str, Any]) -> nn.Module:
+    return models.ENCODERS[encoder](**{name: _build_value(value) for name, value in fields.items()})
+
+
+def _build_value(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return _build(value["encoder"], value["fields"])
+    return tuple(value) if isinstance(value, list) else value
 
 
 def portable(module: nn.Module) -> nn.Module:
     """Return the module computing in float32, whatever type it was trained in (its weights are float32)."""
-    return module.clone(dtype="float32") if hasattr(module, "dtype") else module
+    changes: dict[str, Any] = {
+        field.name: portable(getattr(module, field.name))
+        for field in dataclasses.fields(module)
+        if field.name not in _LINEN_FIELDS and isinstance(getattr(module, field.name), nn.Module)
+    }
+    if hasattr(module, "dtype"):
+        changes["dtype"] = "float32"
+    return module.clone(**changes)
 
 
-def expected_weights(module: nn.Module, wants: Wants) -> dict[str, jax.ShapeDtypeStruct]:
+def expected_weights(module: nn.Module, inputs: Input) -> dict[str, jax.ShapeDtypeStruct]:
     """Return the shapes of an encoder's variables by "/"-joined path, without computing any."""
-    x_BCT = jax.ShapeDtypeStruct((1, len(wants.channels), wants.length), jnp.float32)
-    return weights.flatten_tree(jax.eval_shape(module.init, jax.random.key(0), x_BCT))
+    x_BCT = jax.ShapeDtypeStruct((1, *inputs.shape), jnp.float32)
+    return weights.flatten_tree(jax.eval_shape(lambda x_BCT: module.init(jax.random.key(0), x_BCT), x_BCT))
 
 
 def _clear_folder(folder: epath.PathLike) -> epath.Path:
     """Make `folder`, or empty it of an earlier export; the card goes first, so that a killed export is none."""
     folder = epath.Path(folder)
-    files = {cards.CARD, cards.WEIGHTS, cards.PROGRAM, cards.EXAMPLE}
+    files = {cards.CARD, cards.WEIGHTS, cards.PROGRAM, cards.EXAMPLE, SEEN}
     if folder.exists() and not folder.is_dir():
         raise UserError(Fault("--out", str(folder), "is a file; name a folder"))
     foreign = sorted({path.name for path in folder.iterdir()} - files) if folder.is_dir() else []
@@ -161,11 +200,11 @@ def _clear_folder(folder: epath.PathLike) -> epath.Path:
     return folder
 
 
-def _example_input(wants: Wants) -> np.ndarray:
-    """Return two seeded segments of slow waves within [-1, 1], x_BCT float32."""
+def _example_input(inputs: Input) -> np.ndarray:
+    """Return two seeded segments of slow waves, x_BCT float32, which stand for signals in physical units."""
     rng = np.random.default_rng(0)
-    shape = (_EXAMPLE_SEGMENTS, len(wants.channels), 1, 5)
+    shape = (_EXAMPLE_SEGMENTS, len(inputs.channels), 1, 5)
     wave_hz = rng.uniform(0.8, 1.5, shape) * np.arange(1, 6)
     phase = rng.uniform(0, 2 * np.pi, shape)
-    t_T1 = np.arange(wants.length)[:, None] / wants.rate_hz
+    t_T1 = np.arange(inputs.length)[:, None] / inputs.rate_hz
     return np.sin(2 * np.pi * wave_hz * t_T1 + phase).mean(axis=-1).astype(np.float32)

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from etils import epath
-from ml_collections import ConfigDict
 
 from jaxbio.config import changes
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.data.seen import SEEN, read_seen
 from jaxbio.export import folder as folders
 from jaxbio.export.card import Card
+from jaxbio.export.frozen import recall_networks
 from jaxbio.objectives import make_objective
 from jaxbio.training import checkpoint
+from jaxbio.transforms.prepare_input import Input
 
 _METRIC_AREAS = ("eval/", "train/loss")
 
@@ -30,19 +32,23 @@ def export_run(
 ) -> Card:
     """Write encoder `which` (None: the objective's default) of a run's checkpoint (None: the newest) into `out`.
 
+    What the run has trained on goes along as the workdir's seen.npz tells it; without that file the card says that it
+    is not known.
+
     Raises UserError where the folder holds no run or no checkpoint, or where the objective has no such encoder.
     """
-    encoder, variables, wants, origin = load_encoder(workdir, which=which, step=step, licence=licence)
-    return folders.write_export(out, encoder, variables, wants=wants, origin=origin)
+    encoder, variables, inputs, origin = load_encoder(workdir, which=which, step=step, licence=licence)
+    seen = read_seen(Path(workdir) / SEEN)
+    return folders.write_export(out, encoder, variables, inputs=inputs, origin=origin, seen=seen)
 
 
 def load_encoder(
     workdir: epath.PathLike, *, which: str | None = None, step: int | None = None, licence: str = "not stated"
-) -> tuple[Any, dict[str, Any], folders.Wants, folders.Origin]:
-    """Return encoder, variables, wants and origin of a run's checkpoint; arguments and errors as `export_run`."""
+) -> tuple[Any, dict[str, Any], Input, folders.Origin]:
+    """Return encoder, variables, input and origin of a run's checkpoint; arguments and errors as `export_run`."""
     step, items, meta = checkpoint.restore_items(Path(workdir), ("params", "objective"), step)
     config = changes.from_plain(meta.config)
-    objective = make_objective(config)
+    objective = make_objective(config, recall_networks(meta.frozen))
     name = which or next(iter(objective.encoders))
     if name not in objective.encoders:
         known = ", ".join(objective.encoders)
@@ -58,13 +64,7 @@ def load_encoder(
         metrics=_last_metrics(Path(workdir), step),
         licence=licence,
     )
-    return encoder, variables, wants_of(config), origin
-
-
-def wants_of(config: ConfigDict) -> folders.Wants:
-    """Return what an encoder of this configuration wants as input."""
-    data = config.data
-    return folders.Wants(data.rate_hz, round(data.rate_hz * data.segment_s), tuple(data.channels), data.scaling)
+    return encoder, variables, Input.of(config), origin
 
 
 def _last_metrics(workdir: Path, step: int) -> dict[str, float]:

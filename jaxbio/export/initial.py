@@ -3,30 +3,43 @@
 An objective says only how to take an encoder's variables out of (params, state). The way back is found by taking out
 labels instead of arrays, so no family has to write it.
 
-    params, state = start_from(folder, objective, params, state)
+    params, state = start_from("export", objective, params, state)                           # every encoder
+    params, state = start_from((("student", "A"), ("teacher", "B")), objective, params, state)    # these two
+    seen = data.seen().unite(seen_before(config))
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-from etils import epath
+from ml_collections import ConfigDict
 
+from jaxbio.config import families
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.data.seen import Seen, unite_all
 from jaxbio.export import folder as folders
 from jaxbio.export import weights
+from jaxbio.export.card import WEIGHTS, read_card
+from jaxbio.training.program import abstract_batch
 
 
-def start_from(folder: epath.PathLike, objective: Any, params: Any, state: Any) -> tuple[Any, Any]:
-    """Return `params` and `state` with the export's weights in every encoder of `objective`, the rest as it was.
+def start_from(named: str | Sequence[tuple[str, str]], objective: Any, params: Any, state: Any) -> tuple[Any, Any]:
+    """Return `params` and `state` with the weights of exports in encoders of `objective`, the rest as it was.
 
-    Raises UserError where the export is not whole, or is of another family or of other shapes than the run's.
+    `named` is the value of `train.init_from`: one folder, for every encoder, or pairs (an encoder's name, a folder).
+
+    Raises UserError where an export is not whole, or is of another family or of other shapes than the run's encoder,
+    and where the objective has no encoder of that name.
     """
-    card, _, variables = folders.read_export(folder)
-    found = weights.flatten_tree(variables)
     leaves, structure = jax.tree.flatten((params, state))
     labels_params, labels_state = jax.tree.unflatten(structure, list(range(len(leaves))))
-    for name, (module, take) in objective.encoders.items():
+    for name, folder in parts_of(named, objective):
+        if name not in objective.encoders:
+            known = ", ".join(objective.encoders)
+            raise UserError(Fault("train.init_from", name, f"the objective's encoders are {known}"))
+        module, take = objective.encoders[name]
+        card, _, variables = folders.read_export(folder)
+        found = weights.flatten_tree(variables)
         family, _ = folders.describe_encoder(module)
         if family != card.encoder:
             raise UserError(Fault("train.init_from", card.encoder, f"the run's {name} encoder is of family {family}"))
@@ -35,3 +48,37 @@ def start_from(folder: epath.PathLike, objective: Any, params: Any, state: Any) 
         for path, place in places.items():
             leaves[place] = found[path].astype(leaves[place].dtype)
     return jax.tree.unflatten(structure, leaves)
+
+
+def check_start(config: ConfigDict, objective: Any) -> None:
+    """Raise UserError where `train.init_from` would fail on a run of `config`: found out from shapes alone."""
+    frozen = dict(objective.frozen)
+    params, state = jax.eval_shape(objective.init, jax.random.key(0), abstract_batch(config), frozen)
+    start_from(config.train.init_from, objective, params, state)
+
+
+def parts_of(named: str | Sequence[tuple[str, str]], objective: Any) -> list[tuple[str, str]]:
+    """Return pairs of an encoder's name and the export it starts from; one folder is for every encoder."""
+    return [(name, named) for name in objective.encoders] if isinstance(named, str) else list(named)
+
+
+def seen_before(config: ConfigDict) -> Seen:
+    """Return what the exports have seen that a fresh run starts from, or learns from as frozen networks."""
+    return unite_all(folders.read_seen(folder) for folder in _exports(config))
+
+
+def weights_before(config: ConfigDict) -> list[str]:
+    """Return the hashes of the weights that a fresh run starts from, or learns from as frozen networks."""
+    return [read_card(folder).files[WEIGHTS]["sha256"] for folder in _exports(config)]
+
+
+def _exports(config: ConfigDict) -> list[str]:
+    frozen = families.OBJECTIVES[config.objective.name].frozen
+    return _folders(config.train.init_from) + [config.objective[name] for name in frozen]
+
+
+def _folders(named: str | Sequence[tuple[str, str]] | None) -> list[str]:
+    """Return the folders that `train.init_from` names."""
+    if named is None:
+        return []
+    return [named] if isinstance(named, str) else [folder for _, folder in named]

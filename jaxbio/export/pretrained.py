@@ -6,6 +6,7 @@
 It knows no model family: what the encoder wants stands in the export's card.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,7 +21,7 @@ from jaxbio.data.quantise import quantise
 from jaxbio.export import folder as folders
 from jaxbio.export import segmenting, stablehlo
 from jaxbio.export.card import EXAMPLE, Card
-from jaxbio.transforms import scaling
+from jaxbio.transforms.prepare_input import join_crops, prepare_crops, prepare_physical
 
 _LARGEST_BATCH = 64
 # Largest difference from the example, as a share of its largest number: float32 products in full on any platform.
@@ -40,12 +41,14 @@ def load_pretrained(folder: epath.PathLike, *, check: bool = True) -> "Pretraine
 
 
 class Pretrained:
-    """An encoder with its weights: `embed` takes raw signals, `encode` segments in the model's rate and scaling."""
+    """An encoder with its weights: `embed` takes raw signals, `encode` what `prepare` makes of segments."""
 
     def __init__(self, card: Card, module: nn.Module, variables: Mapping[str, Any]):
         self.card = card
         self.variables = jax.tree.map(jnp.asarray, dict(variables))
         self._encode = jax.jit(stablehlo.make_encode(module))
+        self._prepare_stored = jax.jit(functools.partial(prepare_crops, inputs=card.inputs))
+        self._prepare_physical = jax.jit(functools.partial(prepare_physical, inputs=card.inputs))
 
     def __repr__(self) -> str:
         card = self.card
@@ -53,12 +56,13 @@ class Pretrained:
         return f"Pretrained({card.encoder}, {card.parameters:,} parameters, {wants} -> {card.width})"
 
     def embed(self, *, rate_hz: float | Mapping[str, float] | None = None, **signals: Any) -> np.ndarray:
-        """Return one vector a segment, the mean over its tokens: float32 (segments, width).
+        """Return one vector a segment, the mean over its tokens and fixed crops: float32 (segments, width).
 
-        `signals` are raw arrays by channel role, (samples,) or (recordings, samples), of any unit and any length from
-        a segment on; what is left after the last whole segment is dropped. `rate_hz` is theirs, in Hz, one for all or
+        `signals` are raw arrays by channel role, (samples,) or (recordings, samples), of any length from a segment on;
+        what is left after the last whole segment is dropped. Units are those of the training store where the card's
+        scaling is `physical` or `joint`, else any. `rate_hz` is theirs, in Hz, one for all or
         one by role. Segments come recording by recording, in time order. A channel that is not given, or does not
-        move in a segment, gets what the card says (zeros after scaling).
+        move in a segment, gets what the card says (zeros in the prepared input).
 
         Raises UserError for an unknown channel, no channel, no rate, a rate that is not above 0, a wrong shape, NaN or
         infinite samples, recordings of unequal duration, and less than a segment.
@@ -69,22 +73,25 @@ class Pretrained:
         for start in range(0, len(segments), _LARGEST_BATCH):
             part_BCT = segments[start : start + _LARGEST_BATCH]
             x_BCT = np.zeros((_next_power_of_two(len(part_BCT)), len(card.channels), card.length), np.float32)
-            x_BCT[: len(part_BCT), present] = self._scale(part_BCT)
-            vectors.append(np.asarray(self.encode(x_BCT)[: len(part_BCT)]).mean(axis=1))
+            x_BCT[: len(part_BCT), present] = part_BCT
+            tok_BLD = join_crops(self._encode(self.variables, self.prepare(x_BCT)), card.crops)
+            vectors.append(np.asarray(tok_BLD[: len(part_BCT)]).mean(axis=1))
         return np.concatenate(vectors)
 
+    def prepare(self, x_BCT: Any) -> jax.Array:
+        """Return what the encoder sees of segments x_BCT in physical units at the model's rate, float32.
+
+        The fixed crops of each segment, one after the other, (segments x crops, channels, samples), as training would
+        have seen them: through the store's int16. Raises UserError as `encode` does.
+        """
+        return self._prepare_stored(*quantise(self._check_segments(x_BCT)))
+
     def encode(self, x_BCT: Any) -> jax.Array:
-        """Return tok_BLD float32 of segments x_BCT float32 in the model's rate and scaling; any B, any T it takes.
+        """Return tok_BLD float32 of segments x_BCT that are prepared already: any B, any T the encoder takes.
 
         Raises UserError for another number of axes or channels, and for NaN or infinite values.
         """
-        x_BCT = np.asarray(x_BCT)
-        if x_BCT.ndim != 3 or x_BCT.shape[1] != len(self.card.channels):
-            wanted = f"(segments, {len(self.card.channels)}, samples), channels {', '.join(self.card.channels)}"
-            raise UserError(Fault("x_BCT", f"shape {x_BCT.shape}", f"expected {wanted}"))
-        if not np.isfinite(x_BCT).all():
-            raise UserError(Fault("x_BCT", "NaN or infinite values", "fill or leave out these segments"))
-        return self._encode(self.variables, jnp.asarray(x_BCT, jnp.float32))
+        return self._encode(self.variables, jnp.asarray(self._check_segments(x_BCT)))
 
     def check(self, folder: epath.PathLike) -> float:
         """Return the largest difference from the example's output, as a share of its largest number.
@@ -92,16 +99,23 @@ class Pretrained:
         Raises UserError where it is above 1e-4.
         """
         x_BCT, tok_BLD = folders.read_example(folder)
-        difference = float(np.abs(np.asarray(self.encode(x_BCT)) - tok_BLD).max() / np.abs(tok_BLD).max())
+        prepared_BCT = x_BCT if self.card.schema == 1 else self._prepare_physical(x_BCT)
+        found_BLD = np.asarray(join_crops(self.encode(prepared_BCT), self.card.crops))
+        difference = float(np.abs(found_BLD - tok_BLD).max() / np.abs(tok_BLD).max())
         if not difference <= _EXAMPLE_TOLERANCE:
             remedy = f"differs from this encoder's output by {difference:.1e} of its largest number; export again"
             raise UserError(Fault(str(epath.Path(folder) / EXAMPLE), "another output", remedy))
         return difference
 
-    def _scale(self, x_BCT: np.ndarray) -> np.ndarray:
-        """Return segments as training gave them to the network: through the store's int16, then scaled."""
-        segment_BCT, scale_BC2 = quantise(x_BCT)
-        return np.asarray(scaling.scale(jnp.asarray(segment_BCT), jnp.asarray(scale_BC2), self.card.scaling))
+    def _check_segments(self, x_BCT: Any) -> np.ndarray:
+        """Return x_BCT as float32, or raise UserError for what are no segments of this encoder's channels."""
+        x_BCT = np.asarray(x_BCT)
+        if x_BCT.ndim != 3 or x_BCT.shape[1] != len(self.card.channels):
+            wanted = f"(segments, {len(self.card.channels)}, samples), channels {', '.join(self.card.channels)}"
+            raise UserError(Fault("x_BCT", f"shape {x_BCT.shape}", f"expected {wanted}"))
+        if not np.isfinite(x_BCT).all():
+            raise UserError(Fault("x_BCT", "NaN or infinite values", "fill or leave out these segments"))
+        return np.asarray(x_BCT, np.float32)
 
 
 def _next_power_of_two(count: int) -> int:

@@ -16,8 +16,9 @@ from jaxbio.config.faults import Fault, UserError
 from jaxbio.export import folder as folders
 from jaxbio.export import torch_import
 from jaxbio.export.card import Card
-from jaxbio.export.from_run import wants_of
+from jaxbio.export.frozen import read_networks
 from jaxbio.objectives import make_objective
+from jaxbio.transforms.prepare_input import Input
 
 REFERENCE = "reference.safetensors"
 
@@ -38,11 +39,11 @@ def import_reference(
     """
     if torch_import.family_of(config.model.name) != family:
         raise UserError(Fault("--family", family, f"the recipe's encoder is {config.model.name}"))
-    module, _ = next(iter(make_objective(config).encoders.values()))
+    module, _ = next(iter(make_objective(config, read_networks(config)).encoders.values()))
     _, fields = folders.describe_encoder(module)
     variables = torch_import.from_reference(family, torch_import.read_reference(path, prefix), fields)
     origin = folders.Origin(source=f"reference weights {epath.Path(path).name}", which="imported", licence=licence)
-    return folders.write_export(out, module, variables, wants=wants_of(config), origin=origin)
+    return folders.write_export(out, module, variables, inputs=Input.of(config), origin=origin)
 
 
 def write_reference(out: epath.PathLike, module: nn.Module, variables: Mapping[str, Any]) -> dict[str, Any]:

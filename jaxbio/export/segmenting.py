@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxbio.config.faults import Fault, UserError
-from jaxbio.signals.filters import resample
+from jaxbio.signals.segments import resample_segments
 
 
 def cut_signals(
@@ -38,7 +38,7 @@ def cut_signals(
     present = [place for place, role in enumerate(channels) if role in arrays]
     roles = [channels[place] for place in present]
     segments = min(_segments_in(arrays[role].shape[1], rates[role] * length / rate_hz) for role in roles)
-    cut = [_cut(arrays[role], rates[role] * length / rate_hz, segments, length) for role in roles]
+    cut = [_cut(arrays[role], rates[role], rates[role] * length / rate_hz, segments, length) for role in roles]
     return np.stack(cut, axis=1), present
 
 
@@ -102,9 +102,9 @@ def _segments_in(samples: int, samples_a_segment: float) -> int:
     return math.floor((samples + 0.5) / samples_a_segment)
 
 
-def _cut(array: np.ndarray, samples_a_segment: float, segments: int, length: int) -> np.ndarray:
-    """Return (recordings x segments, length) of (recordings, samples), each window resampled by FFT."""
+def _cut(array: np.ndarray, rate_hz: float, samples_a_segment: float, segments: int, length: int) -> np.ndarray:
+    """Return (recordings x segments, length) of (recordings, samples), each window resampled as preparation does."""
     width = round(samples_a_segment)
     starts = [min(round(k * samples_a_segment), array.shape[1] - width) for k in range(segments)]
     windows = np.stack([array[:, start : start + width] for start in starts], axis=1).reshape(-1, width)
-    return resample(windows.astype(np.float64), length).astype(np.float32)
+    return resample_segments(windows, rate_hz, length)

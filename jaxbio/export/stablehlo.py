@@ -1,8 +1,11 @@
-"""The encoder as a program that needs no jaxbio: one StableHLO file for cpu, cuda and tpu, any batch and any length
-from 128 samples on.
+"""The encoder and what prepares its input as a program that needs no jaxbio: one StableHLO file for cpu, cuda and tpu.
 
 encode = jax.export.deserialize(path.read_bytes()).call
-tok_BLD = encode(weights, x_BCT)      # weights: the safetensors keys split at "/", nested
+tok_BLD = encode(weights, x_BCT)      # weights: the safetensors keys split at "/", nested; x_BCT: physical units
+
+The batch is free, and so is the length, from 128 samples or a crop on. Only where a segment is filtered and not cropped
+its length is the encoder's, because the length of a Fourier transform is part of a program. An export of card schema 1
+holds the encoder alone: its program takes segments that are already scaled.
 """
 
 from collections.abc import Mapping
@@ -12,6 +15,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import export
+
+from jaxbio.transforms.prepare_input import Input, join_crops, prepare_physical
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 # Samples; below a kernel's length an encoder without padding has no output.
@@ -30,10 +35,26 @@ def make_encode(module: nn.Module):
     return encode
 
 
-def serialise_encoder(module: nn.Module, weights: Mapping[str, Any], channels: int) -> bytes:
-    """Return the serialised program of `make_encode(module)`; `weights` give only shapes and types."""
-    batch, length = export.symbolic_shape("b, t", constraints=[f"t >= {SHORTEST}"])
-    x_BCT = jax.ShapeDtypeStruct((batch, channels, length), jnp.float32)
+def make_program(module: nn.Module, inputs: Input):
+    """Return program(weights, x_BCT float32) -> tok_BLD float32: segments in physical units at the encoder's rate to
+    tokens, those of a segment's fixed crops one after the other.
+    """
+    encode = make_encode(module)
+
+    def program(weights: Mapping[str, Any], x_BCT: jax.Array) -> jax.Array:
+        return join_crops(encode(weights, prepare_physical(x_BCT, inputs)), inputs.crops)
+
+    return program
+
+
+def serialise_program(module: nn.Module, weights: Mapping[str, Any], inputs: Input) -> bytes:
+    """Return `make_program(module, inputs)` serialised; `weights` give only shapes and types."""
+    channels, shortest = len(inputs.channels), SHORTEST if inputs.crop_s is None else inputs.samples
+    if inputs.band_hz is not None and inputs.crop_s is None:
+        shape = export.symbolic_shape(f"b, {channels}, {inputs.length}")
+    else:
+        shape = export.symbolic_shape(f"b, {channels}, t", constraints=[f"t >= {shortest}"])
+    x_BCT = jax.ShapeDtypeStruct(shape, jnp.float32)
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), dict(weights))
-    program = export.export(jax.jit(make_encode(module)), platforms=PLATFORMS)(shapes, x_BCT)
+    program = export.export(jax.jit(make_program(module, inputs)), platforms=PLATFORMS)(shapes, x_BCT)
     return bytes(program.serialize())

@@ -14,8 +14,9 @@ import jax
 import numpy as np
 from etils import epath
 
+from jaxbio.config import families
 from jaxbio.config.faults import Fault, UserError
-from jaxbio.export.torch_names import FAMILIES, Arrays, Name
+from jaxbio.export.torch_names import Arrays, Name, Reference
 from jaxbio.export.torch_pickle import read_tensors
 from jaxbio.export.weights import flatten_tree, match_weights, read_flat_weights, unflatten_tree
 
@@ -91,16 +92,16 @@ def to_reference(family: str, trees: Mapping[str, Any]) -> dict[str, np.ndarray]
 
 def family_of(encoder: str) -> str:
     """Return the reference family whose encoder is registered as `encoder`; UserError where there is none."""
-    for family, known in FAMILIES.items():
-        if known.encoder == encoder:
+    for family in families.REFERENCES:
+        if _family(family).encoder == encoder:
             return family
     raise UserError(Fault("--layout", encoder, "no reference implementation's names are known for this encoder"))
 
 
-def _family(family: str) -> Any:
-    if family not in FAMILIES:
-        raise UserError(Fault("--family", family, f"one of {', '.join(sorted(FAMILIES))}"))
-    return FAMILIES[family]
+def _family(family: str) -> Reference:
+    if family not in families.REFERENCES:
+        raise UserError(Fault("--family", family, f"one of {', '.join(sorted(families.REFERENCES))}"))
+    return families.load(families.REFERENCES[family])
 
 
 def _part(name: Name) -> str:

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxbio.models.projection import Predictor, projected_resnet1d
 from jaxbio.models.qualityfm import QualityFMEncoder, SpectrumHead
-from jaxbio.models.resnet1d import Predictor, ProjectedResNet1D
 
 Arrays = Mapping[str, np.ndarray]
 Shapes = Mapping[str, Any]  # our flat paths -> anything with a shape
@@ -30,7 +30,7 @@ class Name:
 
 
 @dataclass(frozen=True)
-class Family:
+class Reference:
     """One reference implementation: the registry name of its encoder, its names, and our shapes for its arrays."""
 
     encoder: str
@@ -134,7 +134,7 @@ def siamquality_shapes(arrays: Arrays, fields: Mapping[str, Any]) -> dict[str, A
     hidden = arrays.get("predictor.0.weight")
     channels = 1 if stem is None or stem.ndim != 3 else stem.shape[1]
     width = 256 if last is None else last.shape[0]
-    network = ProjectedResNet1D(**fields, projector_width=width, projector_layers=3 if deep else 1)
+    network = projected_resnet1d(**fields, projector_width=width, projector_layers=3 if deep else 1)
     predictor = Predictor(512 if hidden is None else hidden.shape[0], width)
     key = jax.random.key(0)
 
@@ -146,7 +146,5 @@ def siamquality_shapes(arrays: Arrays, fields: Mapping[str, Any]) -> dict[str, A
     return jax.eval_shape(init)
 
 
-FAMILIES = {
-    "qualityfm": Family("qualityfm", qualityfm_names, qualityfm_shapes),
-    "siamquality": Family("resnet1d", siamquality_names, siamquality_shapes),
-}
+QUALITYFM = Reference("qualityfm", qualityfm_names, qualityfm_shapes)
+SIAMQUALITY = Reference("resnet1d", siamquality_names, siamquality_shapes)

@@ -1,12 +1,12 @@
-"""Flax linen modules: no loss, no config object, plain arguments. `ENCODERS` is what `model.name` chooses from."""
+"""Flax linen modules: no loss, no config object, plain arguments.
+
+`ENCODERS` is every encoder that `model.name` chooses or an export holds, by its name in `config/families`.
+"""
+
+from collections.abc import Callable
 
 from flax import linen as nn
 
-from jaxbio.models.qualityfm import QualityFMEncoder
-from jaxbio.models.resnet1d import ProjectedResNet1D, ResNet1D
+from jaxbio.config import families
 
-ENCODERS: dict[str, type[nn.Module]] = {
-    "qualityfm": QualityFMEncoder,
-    "resnet1d": ResNet1D,
-    "resnet1d_projected": ProjectedResNet1D,
-}
+ENCODERS: dict[str, Callable[..., nn.Module]] = {name: families.load(path) for name, path in families.ENCODERS.items()}

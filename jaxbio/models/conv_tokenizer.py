@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.models.convolution import convolution
 from jaxbio.models.dense import product, uniform_bias, uniform_fan_in
 
 FORMS = ("auto", "convolution", "frames")
@@ -32,17 +33,10 @@ class Layer:
 LAYERS = (Layer(201, 5, 20), Layer(101, 10, 2), Layer(51, 10, 1))
 
 
-def convolve(x_BTC: jax.Array, kernel_KCO: jax.Array, layer: Layer) -> jax.Array:
-    """Return the strided convolution of `x_BTC`, padded by half a kernel on both sides: (B, ceil(T / stride), O)."""
-    pad = layer.kernel // 2
-    return jax.lax.conv_general_dilated(
-        x_BTC, kernel_KCO, (layer.stride,), [(pad, pad)], dimension_numbers=("NWC", "WIO", "NWC")
-    )
-
-
 def convolve_frames(x_BTC: jax.Array, kernel_KCO: jax.Array, layer: Layer) -> jax.Array:
-    """Return what `convolve` does as products of windows of the signal with a Toeplitz matrix of the kernel.
+    """Return the strided convolution of `x_BTC`, padded by half a kernel on both sides: (B, ceil(T / stride), O).
 
+    It is made of products of windows of the signal with a Toeplitz matrix of the kernel.
     A window holds the samples of `layer.group` outputs and is joined from shifted frames of stride x group samples.
     """
     batch, length, channels = x_BTC.shape
@@ -112,8 +106,11 @@ class StridedConvolution(nn.Module):
         kernel_KCO = self.param("kernel", uniform_fan_in, shape)
         bias_O = self.param("bias", uniform_bias(self.layer.kernel * channels), (self.features,))
         x_BTC, kernel_KCO, bias_O = nn.dtypes.promote_dtype(x_BTC, kernel_KCO, bias_O, dtype=self.dtype)
-        form = convolve_frames if takes_frames(self.form, x_BTC.shape[1]) else convolve
-        return form(x_BTC, kernel_KCO, self.layer) + bias_O[None, None, :]
+        if takes_frames(self.form, x_BTC.shape[1]):
+            y_BTO = convolve_frames(x_BTC, kernel_KCO, self.layer)
+        else:
+            y_BTO = convolution(x_BTC, kernel_KCO, self.layer.stride, self.layer.kernel // 2)
+        return y_BTO + bias_O[None, None, :]
 
 
 def takes_frames(form: str, length: int) -> bool:

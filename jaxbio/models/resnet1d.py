@@ -1,4 +1,4 @@
-"""The 1-D residual network of SiamQuality, with its projector and predictor (arXiv 2404.17667; fact sheet section 3).
+"""The 1-D residual network of SiamQuality (arXiv 2404.17667; fact sheet section 3).
 
 A stem of 80 taps with stride 4 and no pooling, four stages of basic or bottleneck blocks, the mean over time; the
 output is one token. Layers are named as in the reference, so that its weights map one to one.
@@ -104,64 +104,11 @@ class ResNet1D(nn.Module):
         return jnp.mean(x_BTC.astype(jnp.float32), axis=1, keepdims=True)
 
 
-class Projector(nn.Module):
-    """The projector: feature (B, D) -> z (B, Z). `layers` 3: two hidden ones and a norm without affine; 1: linear."""
-
-    width: int = 256
-    layers: int = 3
-    dtype: str = "float32"
-
-    @nn.compact
-    def __call__(self, x_BD, train: bool):
-        if self.layers == 1:
-            return _dense(self.width, True, self.dtype, "fc0")(x_BD).astype(jnp.float32)
-        for index in range(2):
-            x_BD = _dense(x_BD.shape[-1], False, self.dtype, f"fc{index}")(x_BD)
-            x_BD = nn.relu(BatchNorm(name=f"bn{index}")(x_BD, train))
-        x_BD = _dense(self.width, True, self.dtype, "fc2")(x_BD)
-        return BatchNorm(affine=False, name="bn2")(x_BD, train).astype(jnp.float32)
-
-
-class Predictor(nn.Module):
-    """The predictor: z (B, Z) -> p (B, Z) through one hidden layer, wider than z in the published network."""
-
-    hidden: int = 512
-    width: int = 256
-    dtype: str = "float32"
-
-    @nn.compact
-    def __call__(self, z_BD, train: bool):
-        x_BD = _dense(self.hidden, False, self.dtype, "fc0")(z_BD)
-        x_BD = nn.relu(BatchNorm(name="bn0")(x_BD, train))
-        return _dense(self.width, True, self.dtype, "fc1")(x_BD).astype(jnp.float32)
-
-
-class ProjectedResNet1D(nn.Module):
-    """The encoder with its projector: x_BCT -> tok_BLD with L = 1 and D the projector's width."""
-
-    depth: int = 50
-    blocks: tuple[int, ...] = ()
-    projector_width: int = 256
-    projector_layers: int = 3
-    dtype: str = "float32"
-
-    def setup(self):
-        self.encoder = ResNet1D(self.depth, self.blocks, self.dtype)
-        self.projector = Projector(self.projector_width, self.projector_layers, self.dtype)
-
-    def __call__(self, x_BCT, train: bool = False):
-        return self.projector(self.encoder(x_BCT, train)[:, 0], train)[:, None]
-
-
 def _convolutions(dtype: str):
     def make(width: int, taps: int, stride: int = 1, padding: int = 0, use_bias: bool = False, *, name: str):
         return Convolution(width, taps, stride, padding, use_bias, dtype, name=name)
 
     return make
-
-
-def _dense(width: int, use_bias: bool, dtype: str, name: str) -> nn.Dense:
-    return nn.Dense(width, use_bias=use_bias, dtype=dtype, name=name)
 
 
 def _shortcut(conv, x_BTC, width: int, stride: int, train: bool):

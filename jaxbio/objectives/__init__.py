@@ -1,37 +1,42 @@
 """Pretraining objectives as pure functions. `OBJECTIVES` is what `objective.name` chooses from.
 
 objective = make_objective(config)
-params, state = objective.init(key, batch)
+params, state = objective.init(key, batch, {})
 """
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 
+import jax
 from ml_collections import ConfigDict
 
+from jaxbio.config import families
 from jaxbio.models import ENCODERS
-from jaxbio.objectives.byol import byol
-from jaxbio.objectives.contrastive import contrastive
-from jaxbio.objectives.objective import Batch, Objective, Tree
-from jaxbio.objectives.quality_distillation import quality_distillation
-from jaxbio.objectives.quality_siamese import quality_siamese
+from jaxbio.objectives.objective import Aux, Batch, Network, Objective, Tree
+from jaxbio.transforms.prepare_input import Input
 
-__all__ = ["OBJECTIVES", "Batch", "Objective", "Tree", "make_objective"]
+__all__ = ["OBJECTIVES", "Aux", "Batch", "Network", "Objective", "Tree", "make_objective"]
 
 OBJECTIVES: dict[str, Callable[..., Objective]] = {
-    "quality_distillation": quality_distillation,
-    "quality_siamese": quality_siamese,
-    "contrastive": contrastive,
-    "byol": byol,
+    name: families.load(training.make) for name, training in families.OBJECTIVES.items()
 }
 
 
-def make_objective(config: ConfigDict) -> Objective:
+def make_objective(config: ConfigDict, networks: Mapping[str, Network] = {}) -> Objective:
     """Return the objective of `config`: its fields become plain arguments of the same names.
 
-    Reads the sections model, objective, augment, and data.scaling, precision.compute. Raises
-    UserError for a model that cannot be built.
+    Reads the sections model, objective, augment, what `Input.of` reads of data, and precision.compute. `networks` are
+    those that the objective uses and does not train, by the name of the field that holds their export; the objective's
+    function gets each without its weights, which `init` puts into the state. Raises UserError for a model that cannot
+    be built and for a network that does not suit the objective.
     """
     model, settings = dict(config.model), dict(config.objective)
     encoder = ENCODERS[model.pop("name")](**model, dtype=config.precision.compute)
-    make = OBJECTIVES[settings.pop("name")]
-    return make(encoder, scaling=config.data.scaling, augmentation=dict(config.augment), **settings)
+    name = settings.pop("name")
+    settings |= {wanted: networks[wanted].without_weights() for wanted in families.OBJECTIVES[name].frozen}
+    objective = OBJECTIVES[name](encoder, inputs=Input.of(config), augmentation=dict(config.augment), **settings)
+    return dataclasses.replace(objective, frozen={name: _shapes(network) for name, network in networks.items()})
+
+
+def _shapes(network: Network) -> Tree:
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), network.variables)

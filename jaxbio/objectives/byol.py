@@ -14,19 +14,27 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from flax import linen as nn
 
-from jaxbio.models.resnet1d import ResNet1D
-from jaxbio.objectives.objective import Batch, Objective, Tree
+from jaxbio.objectives.objective import Aux, Batch, Objective, Tree
 from jaxbio.objectives.schedule import cosine
-from jaxbio.objectives.siamese import cosine_similarity, make_network, move_stats, output_spread, two_views
+from jaxbio.objectives.siamese import (
+    cosine_similarity,
+    dropout_key,
+    make_network,
+    move_stats,
+    output_spread,
+    two_views,
+)
+from jaxbio.transforms.prepare_input import Input
 
 _TARGET = ("encoder", "projector")
 
 
 def byol(
-    encoder: ResNet1D,
+    encoder: nn.Module,
     *,
-    scaling: str,
+    inputs: Input,
     augmentation: Mapping[str, Any],
     projector_width: int,
     projector_layers: int,
@@ -34,10 +42,10 @@ def byol(
     ema_start: float,
     ema_end: float,
 ) -> Objective:
-    """Return the objective for `encoder`; the arguments are the fields of the same names in jaxbio/config/fields.py."""
-    network = make_network(encoder, projector_width, projector_layers, predictor_hidden)
+    """Return the objective for `encoder`; the arguments are the fields of the same names in jaxbio/config/families/."""
+    network = make_network(encoder, inputs, projector_width, projector_layers, predictor_hidden)
 
-    def init(key: jax.Array, batch: Batch) -> tuple[Tree, Tree]:
+    def init(key: jax.Array, batch: Batch, frozen: Mapping[str, Tree]) -> tuple[Tree, Tree]:
         params, stats = network.init(key, batch)
         # copies, so that donating params does not take the target along
         target, target_stats = jax.tree.map(jnp.copy, (_target_part(params), _target_part(stats)))
@@ -45,33 +53,35 @@ def byol(
 
     def loss(
         params: Tree, state: Tree, batch: Batch, keys: Mapping[str, jax.Array], progress: jax.Array, train: bool
-    ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]:
+    ) -> tuple[jax.Array, tuple[Aux, dict[str, jax.Array]]]:
         stats = state["batch_stats"]
-        views = dict(zip(("first", "second"), two_views(batch, keys["augment"], scaling, augmentation, train)))
+        views = dict(zip(("first", "second"), two_views(batch, keys["augment"], inputs, augmentation, train)))
         online: dict[str, Tree] = {}
         target: dict[str, Tree] = {}
         p, z = {}, {}
         for view, x_BCT in views.items():
-            z_BD, moments = network.project(params, stats, x_BCT, train)
+            key = dropout_key(keys, view)
+            z_BD, moments = network.project(params, stats, x_BCT, key, train)
             p[view], more = network.predict(params, stats, z_BD, train)
-            z[view], target[view] = network.project(state["target"], state["target_stats"], x_BCT, train)
+            z[view], target[view] = network.project(state["target"], state["target_stats"], x_BCT, key, train)
             online[view] = {**moments, **more}
         z = jax.lax.stop_gradient(z)
         total = 2 - cosine_similarity(p["first"], z["second"]) - cosine_similarity(p["second"], z["first"])
-        metrics = {"output_spread": output_spread(z["first"]), "ema_momentum": cosine(ema_start, ema_end, progress)}
-        return total, ({"online": online, "target": target}, metrics)
+        return total, (Aux({"online": online, "target": target}), {"output_spread": output_spread(z["first"])})
 
-    def update(params: Tree, state: Tree, aux: Tree, progress: jax.Array) -> Tree:
-        return {
-            "batch_stats": move_stats(state["batch_stats"], aux["online"]),
-            "target": optax.incremental_update(
-                _target_part(params), state["target"], 1 - cosine(ema_start, ema_end, progress)
-            ),
-            "target_stats": move_stats(state["target_stats"], aux["target"]),
+    def update(
+        params: Tree, state: Tree, aux: Aux, key: jax.Array, progress: jax.Array
+    ) -> tuple[Tree, dict[str, jax.Array]]:
+        momentum = cosine(ema_start, ema_end, progress)
+        moved = {
+            "batch_stats": move_stats(state["batch_stats"], aux.means["online"]),
+            "target": optax.incremental_update(_target_part(params), state["target"], 1 - momentum),
+            "target_stats": move_stats(state["target_stats"], aux.means["target"]),
         }
+        return moved, {"ema_momentum": momentum}
 
     return Objective(init, loss, update, network.encoders(), coupled=True)
 
 
 def _target_part(tree: Tree) -> Tree:
-    return {name: tree[name] for name in _TARGET}
+    return {name: tree[name] for name in _TARGET if name in tree}

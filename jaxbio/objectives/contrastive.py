@@ -12,31 +12,33 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
-from jaxbio.models.resnet1d import ResNet1D
-from jaxbio.objectives.objective import Batch, Objective, Tree
-from jaxbio.objectives.siamese import make_network, normalise, output_spread, two_views, update_stats
+from jaxbio.objectives.objective import Aux, Batch, Objective, Tree
+from jaxbio.objectives.siamese import dropout_key, make_network, normalise, output_spread, two_views, update_stats
+from jaxbio.transforms.prepare_input import Input
 
 
 def contrastive(
-    encoder: ResNet1D,
+    encoder: nn.Module,
     *,
-    scaling: str,
+    inputs: Input,
     augmentation: Mapping[str, Any],
     projector_width: int,
     projector_layers: int,
     temperature: float,
 ) -> Objective:
-    """Return the objective for `encoder`; the arguments are the fields of the same names in jaxbio/config/fields.py."""
-    network = make_network(encoder, projector_width, projector_layers)
+    """Return the objective for `encoder`; the arguments are the fields of the same names in jaxbio/config/families/."""
+    network = make_network(encoder, inputs, projector_width, projector_layers)
 
     def loss(
         params: Tree, state: Tree, batch: Batch, keys: Mapping[str, jax.Array], progress: jax.Array, train: bool
-    ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]:
-        first_BCT, second_BCT = two_views(batch, keys["augment"], scaling, augmentation, train)
-        first_BD, first_moments = network.project(params, state["batch_stats"], first_BCT, train)
-        second_BD, second_moments = network.project(params, state["batch_stats"], second_BCT, train)
-        aux = {"first": first_moments, "second": second_moments}
+    ) -> tuple[jax.Array, tuple[Aux, dict[str, jax.Array]]]:
+        first_BCT, second_BCT = two_views(batch, keys["augment"], inputs, augmentation, train)
+        stats, first_key, second_key = state["batch_stats"], dropout_key(keys, "first"), dropout_key(keys, "second")
+        first_BD, first_moments = network.project(params, stats, first_BCT, first_key, train)
+        second_BD, second_moments = network.project(params, stats, second_BCT, second_key, train)
+        aux = Aux({"first": first_moments, "second": second_moments})
         return nt_xent(first_BD, second_BD, temperature), (aux, {"output_spread": output_spread(first_BD)})
 
     return Objective(network.start, loss, update_stats, network.encoders(), coupled=True)

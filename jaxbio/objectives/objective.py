@@ -3,34 +3,75 @@
 The trainer knows nothing of teachers, codebooks or masks; it carries `state` and calls these functions.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from flax import linen as nn
 
 Tree = Any  # nested dictionaries of arrays
 Batch = Mapping[str, jax.Array]
+Metrics = Mapping[str, jax.Array]
+
+
+class Aux(NamedTuple):
+    """What a loss hands to `update`.
+
+    means: means over the batch (a centre, batch statistics); those of microbatches are averaged.
+    samples: arrays that lead with rows of the batch, such as features to start a dead code anew from; those of
+        microbatches are put together in the order of the batch. An objective that hands over every row sees the same
+        samples whatever the number of microbatches.
+    """
+
+    means: Tree
+    samples: Tree = ()
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network from an export that an objective uses and does not train: `module.apply(variables, x_BCT)`.
+
+    `card` is what the export says of it, by field. `variables` are arrays, or only their shapes where nothing is
+    computed: in a plan, and on resume, where the checkpoint has the arrays.
+    """
+
+    module: nn.Module
+    card: Mapping[str, Any]
+    variables: Tree
+
+    def without_weights(self) -> "Network":
+        """Return the network with no variables: what an objective may close over."""
+        return dataclasses.replace(self, variables=None)
 
 
 @dataclass(frozen=True)
 class Objective:
     """The pure functions of a pretraining objective.
 
-    init(key, batch) -> params, state: `batch` only for its shapes.
+    init(key, batch, frozen) -> params, state: `batch` is the global batch of step 0 (a codebook may start from it),
+        `frozen` the variables of the networks by name, which belong into `state`.
     loss(params, state, batch, keys, progress, train) -> loss, (aux, metrics): `keys` has "augment" (of the step) and
-        "dropout" (of the step and microbatch); `progress` is step / steps; aux and metrics are means over the batch.
-    update(params, state, aux, progress) -> state: once a step, after the optimiser.
+        "dropout" (of the step and microbatch); `progress` is step / steps; metrics are means over the batch.
+    update(params, state, aux, key, progress) -> state, metrics: once a step, after the optimiser; `key` is the step's.
     encoders: name -> (module, variables(params, state)), the first the default; module.apply(variables, x_BCT).
+    frozen: name -> shapes of the variables that `init` wants; `make_objective` fills it in.
     coupled: the loss of a pair depends on the others of its batch, so that accumulation would change it.
-    show(params, state, batch) -> what a report draws, or None: "segment" x_BMCT float32, scaled and not augmented, and
+    show(params, state, batch) -> what a report draws, or None: "segment" x_BMCT float32, prepared, not augmented, and
         curves by name, each (target, output), such as "amplitude": two arrays (B, C, S).
+    outputs(params, state, batch) -> arrays by name that lead with the rows of the batch, or None; an evaluation gathers
+        them over all its batches and calls
+    measure(outputs) -> metrics by name, in NumPy: what is no mean over batches, such as perplexity or an AUROC.
     """
 
-    init: Callable[[jax.Array, Batch], tuple[Tree, Tree]]
-    loss: Callable[[Tree, Tree, Batch, Mapping[str, jax.Array], jax.Array, bool], tuple[jax.Array, tuple[Tree, dict]]]
-    update: Callable[[Tree, Tree, Tree, jax.Array], Tree]
+    init: Callable[[jax.Array, Batch, Mapping[str, Tree]], tuple[Tree, Tree]]
+    loss: Callable[[Tree, Tree, Batch, Mapping[str, jax.Array], jax.Array, bool], tuple[jax.Array, tuple[Aux, Metrics]]]
+    update: Callable[[Tree, Tree, Aux, jax.Array, jax.Array], tuple[Tree, Metrics]]
     encoders: Mapping[str, tuple[nn.Module, Callable[[Tree, Tree], Tree]]]
+    frozen: Mapping[str, Tree] = field(default_factory=dict)
     coupled: bool = False
     show: Callable[[Tree, Tree, Batch], dict[str, Any]] | None = None
+    outputs: Callable[[Tree, Tree, Batch], Mapping[str, jax.Array]] | None = None
+    measure: Callable[[Mapping[str, np.ndarray]], Mapping[str, float]] | None = None

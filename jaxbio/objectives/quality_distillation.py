@@ -17,17 +17,17 @@ import optax
 
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.models.qualityfm import QualityFMEncoder, SpectrumHead
-from jaxbio.objectives.objective import Batch, Objective, Tree
+from jaxbio.objectives.objective import Aux, Batch, Objective, Tree
 from jaxbio.objectives.schedule import cosine
 from jaxbio.transforms.augment import augment, row_keys
-from jaxbio.transforms.scaling import scale
+from jaxbio.transforms.prepare_input import Input, prepare_batch
 from jaxbio.transforms.spectra import targets
 
 
 def quality_distillation(
     encoder: QualityFMEncoder,
     *,
-    scaling: str,
+    inputs: Input,
     augmentation: Mapping[str, Any],
     teacher_temperature: float,
     student_temperature: float,
@@ -39,7 +39,7 @@ def quality_distillation(
     ema_end: float,
     teacher_dropout: bool,
 ) -> Objective:
-    """Return the objective for `encoder`; the arguments are the fields of the same names in jaxbio/config/fields.py.
+    """Return the objective for `encoder`; the arguments are the fields of the same names in jaxbio/config/families/.
 
     It reads `segment_BMCT`, `scale_BMC2` and `row_BM` of a batch of pairs (M = 2, the better member first), and gives
     the metrics distill, amplitude, phase, teacher_entropy (nats a token) and ema_momentum. `loss` raises UserError for
@@ -48,14 +48,14 @@ def quality_distillation(
     """
     head = SpectrumHead(encoder.width, encoder.dtype)
 
-    def scale_pairs(batch: Batch) -> jax.Array:
+    def prepare_pairs(batch: Batch, key: jax.Array | None = None) -> jax.Array:
         members = batch["segment_BMCT"].shape[1]
         if members != 2:
             raise UserError(Fault("pairs.rule", f"an index of {members} members", "an index of pairs, better first"))
-        return scale(batch["segment_BMCT"], batch["scale_BMC2"], scaling)
+        return prepare_batch(batch, inputs, key)
 
-    def init(key: jax.Array, batch: Batch) -> tuple[Tree, Tree]:
-        x_BCT = jnp.zeros((1, *batch["segment_BMCT"].shape[2:]))
+    def init(key: jax.Array, batch: Batch, frozen: Mapping[str, Tree]) -> tuple[Tree, Tree]:
+        x_BCT = jnp.zeros((1, *inputs.shape_of(batch["segment_BMCT"])))
         encoder_key, decoder_key, amplitude_key, phase_key = jax.random.split(key, 4)
         tok_BLD, encoder_variables = encoder.init_with_output(encoder_key, x_BCT)
         tok_BCD, decoder_variables = encoder.init_with_output(decoder_key, tok_BLD)
@@ -80,8 +80,8 @@ def quality_distillation(
 
     def loss(
         params: Tree, state: Tree, batch: Batch, keys: Mapping[str, jax.Array], progress: jax.Array, train: bool
-    ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]:
-        x_BMCT = scale_pairs(batch)
+    ) -> tuple[jax.Array, tuple[Aux, dict[str, jax.Array]]]:
+        x_BMCT = prepare_pairs(batch, keys["augment"] if train else None)
         if train:
             augment_row = jax.vmap(jax.vmap(lambda key, x_CT: augment(key, x_CT, **augmentation)))
             x_BMCT = augment_row(row_keys(keys["augment"], batch["row_BM"]), x_BMCT)
@@ -103,19 +103,21 @@ def quality_distillation(
         metrics = {
             **terms,
             "teacher_entropy": jax.scipy.special.entr(target_BLD).sum(-1).mean(),
-            "ema_momentum": cosine(ema_start, ema_end, progress),
         }
-        return total, ({"centre": teacher_BLD.mean(0, keepdims=True)}, metrics)
+        return total, (Aux({"centre": teacher_BLD.mean(0, keepdims=True)}), metrics)
 
-    def update(params: Tree, state: Tree, aux: Tree, progress: jax.Array) -> Tree:
-        teacher_step = 1 - cosine(ema_start, ema_end, progress)
-        return {
-            "teacher": optax.incremental_update({"encoder": params["encoder"]}, state["teacher"], teacher_step),
-            "centre": optax.incremental_update(aux["centre"], state["centre"], 1 - centre_momentum),
+    def update(
+        params: Tree, state: Tree, aux: Aux, key: jax.Array, progress: jax.Array
+    ) -> tuple[Tree, dict[str, jax.Array]]:
+        momentum = cosine(ema_start, ema_end, progress)
+        moved = {
+            "teacher": optax.incremental_update({"encoder": params["encoder"]}, state["teacher"], 1 - momentum),
+            "centre": optax.incremental_update(aux.means["centre"], state["centre"], 1 - centre_momentum),
         }
+        return moved, {"ema_momentum": momentum}
 
     def show(params: Tree, state: Tree, batch: Batch) -> dict[str, Any]:
-        x_BMCT = scale_pairs(batch)
+        x_BMCT = prepare_pairs(batch)
         _, *outputs = student(params, x_BMCT[:, 1], jax.random.key(0), train=False)
         spectra = zip(("amplitude", "phase"), zip(targets(x_BMCT[:, 0], head.bins, spectrum), outputs))
         return {"segment": x_BMCT, **dict(spectra)}

@@ -10,39 +10,47 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+from flax import linen as nn
 
-from jaxbio.models.resnet1d import ResNet1D
-from jaxbio.objectives.objective import Batch, Objective, Tree
-from jaxbio.objectives.siamese import cosine_similarity, make_network, output_spread, two_views, update_stats
+from jaxbio.objectives.objective import Aux, Batch, Objective, Tree
+from jaxbio.objectives.siamese import (
+    cosine_similarity,
+    dropout_key,
+    make_network,
+    output_spread,
+    two_views,
+    update_stats,
+)
+from jaxbio.transforms.prepare_input import Input
 
 
 def quality_siamese(
-    encoder: ResNet1D,
+    encoder: nn.Module,
     *,
-    scaling: str,
+    inputs: Input,
     augmentation: Mapping[str, Any],
     projector_width: int,
     projector_layers: int,
     predictor_hidden: int,
 ) -> Objective:
-    """Return the objective for `encoder`; the arguments are the fields of the same names in jaxbio/config/fields.py.
+    """Return the objective for `encoder`; the arguments are the fields of the same names in jaxbio/config/families/.
 
     The metric output_spread watches for collapse. Batch statistics couple the pairs of a batch, so that accumulation is
     refused.
     """
-    network = make_network(encoder, projector_width, projector_layers, predictor_hidden)
+    network = make_network(encoder, inputs, projector_width, projector_layers, predictor_hidden)
 
     def loss(
         params: Tree, state: Tree, batch: Batch, keys: Mapping[str, jax.Array], progress: jax.Array, train: bool
-    ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]:
-        stats, z, p, aux = state["batch_stats"], {}, {}, {}
-        views = zip(("first", "second"), two_views(batch, keys["augment"], scaling, augmentation, train))
+    ) -> tuple[jax.Array, tuple[Aux, dict[str, jax.Array]]]:
+        stats, z, p, moved = state["batch_stats"], {}, {}, {}
+        views = zip(("first", "second"), two_views(batch, keys["augment"], inputs, augmentation, train))
         for view, x_BCT in views:
-            z[view], moments = network.project(params, stats, x_BCT, train)
+            z[view], moments = network.project(params, stats, x_BCT, dropout_key(keys, view), train)
             p[view], more = network.predict(params, stats, z[view], train)
-            aux[view] = {**moments, **more}
+            moved[view] = {**moments, **more}
         first_BD, second_BD = jax.lax.stop_gradient((z["first"], z["second"]))
         total = -(cosine_similarity(p["first"], second_BD) + cosine_similarity(p["second"], first_BD)) / 2
-        return total, (aux, {"output_spread": output_spread(first_BD)})
+        return total, (Aux(moved), {"output_spread": output_spread(first_BD)})
 
     return Objective(network.start, loss, update_stats, network.encoders(), coupled=True)

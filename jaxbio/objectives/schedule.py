@@ -5,5 +5,6 @@ import jax.numpy as jnp
 
 
 def cosine(start: float, end: float, progress: jax.Array) -> jax.Array:
-    """Return the value at `progress` (0..1) of half a cosine from `start` to `end`."""
-    return end + (start - end) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
+    """Return the value at `progress` (0..1) of half a cosine from `start` to `end` (DINO's schedule)."""
+    share = 0.5 * (1 + jnp.cos(jnp.pi * progress))
+    return share * start + (1 - share) * end

@@ -10,43 +10,47 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
 from jaxbio.models.batch_norm import move
-from jaxbio.models.resnet1d import Predictor, ProjectedResNet1D, ResNet1D
-from jaxbio.objectives.objective import Batch, Tree
+from jaxbio.models.projection import Predictor, Projected
+from jaxbio.objectives.objective import Aux, Batch, Tree
 from jaxbio.transforms.augment import augment, row_keys
-from jaxbio.transforms.scaling import scale
+from jaxbio.transforms.prepare_input import Input, prepare_batch
 
 
 @dataclass(frozen=True)
 class SiameseNetwork:
     """Encoder, projector and, where there is one, predictor as functions of (params, batch statistics, input)."""
 
-    encoder: ResNet1D
-    projected: ProjectedResNet1D
+    encoder: nn.Module
+    inputs: Input
+    projected: Projected
     predictor: Predictor | None
 
     def init(self, key: jax.Array, batch: Batch) -> tuple[Tree, Tree]:
         """Return params and batch statistics, each {"encoder", "projector"} and "predictor" where there is one."""
-        x_BCT = jnp.zeros((2, *batch["segment_BMCT"].shape[2:]))
+        x_BCT = jnp.zeros((2, *self.inputs.shape_of(batch["segment_BMCT"])))
         network_key, predictor_key = jax.random.split(key)
         tok_BLD, network = self.projected.init_with_output(network_key, x_BCT)
-        params, stats = dict(network["params"]), dict(network["batch_stats"])
+        params, stats = dict(network["params"]), dict(network.get("batch_stats", {}))
         if self.predictor is not None:
             predictor = self.predictor.init(predictor_key, tok_BLD[:, 0], False)
             params["predictor"], stats["predictor"] = predictor["params"], predictor["batch_stats"]
         return params, stats
 
-    def start(self, key: jax.Array, batch: Batch) -> tuple[Tree, Tree]:
+    def start(self, key: jax.Array, batch: Batch, frozen: Mapping[str, Tree]) -> tuple[Tree, Tree]:
         """Return params and state of an objective whose state is the batch statistics alone: its `init`."""
         params, stats = self.init(key, batch)
         return params, {"batch_stats": stats}
 
-    def project(self, params: Tree, stats: Tree, x_BCT: jax.Array, train: bool) -> tuple[jax.Array, Tree]:
-        """Return z_BD and the moments of the batch (empty outside training)."""
+    def project(
+        self, params: Tree, stats: Tree, x_BCT: jax.Array, key: jax.Array, train: bool
+    ) -> tuple[jax.Array, Tree]:
+        """Return z_BD and the moments of the batch (empty outside training); `key` is for an encoder's dropout."""
         parts = ("encoder", "projector")
         variables = {"params": _pick(params, parts), "batch_stats": _pick(stats, parts)}
-        tok_BLD, reported = self.projected.apply(variables, x_BCT, train, mutable=["moments"])
+        tok_BLD, reported = self.projected.apply(variables, x_BCT, train, rngs={"dropout": key}, mutable=["moments"])
         return tok_BLD[:, 0], reported.get("moments", {})
 
     def predict(self, params: Tree, stats: Tree, z_BD: jax.Array, train: bool) -> tuple[jax.Array, Tree]:
@@ -60,37 +64,48 @@ class SiameseNetwork:
         """Return the objective's encoders: pooled features before the projector, and the projector's output."""
 
         def encoder_variables(params: Tree, state: Tree) -> Tree:
-            return {"params": params["encoder"], "batch_stats": state["batch_stats"]["encoder"]}
+            stats = state["batch_stats"]
+            return {"params": params["encoder"]} | ({"batch_stats": stats["encoder"]} if "encoder" in stats else {})
 
         def projector_variables(params: Tree, state: Tree) -> Tree:
             parts = ("encoder", "projector")
-            return {"params": _pick(params, parts), "batch_stats": _pick(state["batch_stats"], parts)}
+            stats = _pick(state["batch_stats"], parts)
+            return {"params": _pick(params, parts)} | ({"batch_stats": stats} if stats else {})
 
         return {"encoder": (self.encoder, encoder_variables), "projector": (self.projected, projector_variables)}
 
 
 def make_network(
-    encoder: ResNet1D, projector_width: int, projector_layers: int, predictor_hidden: int | None = None
+    encoder: nn.Module,
+    inputs: Input,
+    projector_width: int,
+    projector_layers: int,
+    predictor_hidden: int | None = None,
 ) -> SiameseNetwork:
     """Return the network around `encoder`; without `predictor_hidden` it has no predictor."""
     return SiameseNetwork(
         encoder,
-        ProjectedResNet1D(encoder.depth, encoder.blocks, projector_width, projector_layers, encoder.dtype),
+        inputs,
+        Projected(encoder, projector_width, projector_layers, encoder.dtype),
         None if predictor_hidden is None else Predictor(predictor_hidden, projector_width, encoder.dtype),
     )
 
 
+def dropout_key(keys: Mapping[str, jax.Array], view: str) -> jax.Array:
+    """Return the key of one view's dropout in the encoder."""
+    return jax.random.fold_in(keys["dropout"], ("first", "second").index(view))
+
+
 def two_views(
-    batch: Batch, key: jax.Array, scaling: str, augmentation: Mapping[str, Any], train: bool
+    batch: Batch, key: jax.Array, inputs: Input, augmentation: Mapping[str, Any], train: bool
 ) -> tuple[jax.Array, jax.Array]:
-    """Return two views x_BCT of each element: the members of a pair, or a single segment augmented twice."""
-    x_BMCT = scale(batch["segment_BMCT"], batch["scale_BMC2"], scaling)
-    row_BM = batch["row_BM"]
-    if x_BMCT.shape[1] == 1:
-        x_BMCT, row_BM = jnp.repeat(x_BMCT, 2, axis=1), jnp.repeat(row_BM, 2, axis=1)
+    """Return two views x_BCT of each element: the members of a pair, or one segment cropped and augmented twice."""
+    if batch["segment_BMCT"].shape[1] == 1:
+        batch = {name: jnp.repeat(batch[name], 2, axis=1) for name in ("segment_BMCT", "scale_BMC2", "row_BM")}
+    x_BMCT = prepare_batch(batch, inputs, key if train else None)
     if train:
         augment_row = jax.vmap(jax.vmap(lambda key, x_CT: augment(key, x_CT, **augmentation)))
-        x_BMCT = augment_row(row_keys(key, row_BM), x_BMCT)
+        x_BMCT = augment_row(row_keys(key, batch["row_BM"]), x_BMCT)
     return x_BMCT[:, 0], x_BMCT[:, 1]
 
 
@@ -101,9 +116,11 @@ def move_stats(stats: Tree, moments_by_view: Mapping[str, Tree]) -> Tree:
     return stats
 
 
-def update_stats(params: Tree, state: Tree, aux: Mapping[str, Tree], progress: jax.Array) -> Tree:
-    """Return the state after a step of such an objective, whose `aux` are the moments by view: its `update`."""
-    return {"batch_stats": move_stats(state["batch_stats"], aux)}
+def update_stats(
+    params: Tree, state: Tree, aux: Aux, key: jax.Array, progress: jax.Array
+) -> tuple[Tree, dict[str, jax.Array]]:
+    """Return the state after a step of such an objective, whose means are the moments by view: its `update`."""
+    return {"batch_stats": move_stats(state["batch_stats"], aux.means)}, {}
 
 
 def normalise(x_BD: jax.Array) -> jax.Array:

@@ -2,8 +2,9 @@
 
     count_collectives(compiled.as_text()).by_kind["all-reduce"]        # Traffic(runs=5, bytes=1_276_543_210)
 
-A collective in a loop counts as often as the loop runs, one in a conditional whichever branch is taken. Bytes are a
-device's: of the whole array where it is gathered or reduced, so the larger of what goes in and what comes out.
+A collective inside a loop is counted as often as the loop runs. Of a conditional every branch is counted, since the
+text does not tell which is taken. Bytes are those at one device: the larger of a collective's operands and its result,
+which for a gather or a reduction is the whole array.
 """
 
 import math
@@ -105,7 +106,11 @@ def _describe(instruction: _Instruction, shapes: Mapping[str, str], within: str,
 
 
 def _without_pieces(found: Sequence[_Found]) -> Iterator[_Found]:
-    """Yield each collective once: of one in pieces, which may reach through a loop, what runs least, its start."""
+    """Yield each collective once, also those that the TPU compiler spreads over several computations.
+
+    It does so to hide a collective behind other work. The pieces share a channel; some lie inside a loop and seem to
+    run many times. The piece that runs least often is the start, and stands for the whole.
+    """
     in_pieces = {one.channel for one in found if one.piece}
     yield from (one for one in found if one.channel not in in_pieces)
     for channel in in_pieces:
@@ -146,10 +151,11 @@ def _called(instruction: _Instruction) -> list[str]:
 
 
 def _trip_count(loop: _Instruction, bodies: Mapping[str, list[_Instruction]]) -> int | None:
-    """Return how often a loop runs: what the compiler noted, or what its counter tells, which starts at 0.
+    """Return how often a loop runs, None where the text does not tell.
 
-    The TPU compiler leaves no note. Its loops end where a counter reaches a constant: JAX's go by ones, its own, of a
-    product in turns, by ones or twos.
+    Most compilers note it. The TPU compiler does not; its loops count from 0 and end where the counter reaches a
+    constant. Loops that JAX made count by one; those that the compiler made to compute a product piece by piece count
+    by one or by two.
     """
     if noted := _TRIPS.search(loop.rest):
         return int(noted[1])

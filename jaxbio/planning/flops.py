@@ -9,7 +9,7 @@ form of a tokeniser, nothing recomputed), so that MFU does not reward a form tha
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +17,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
+from jax.interpreters.partial_eval import dce_jaxpr
 from ml_collections import ConfigDict
 
-from jaxbio.objectives import make_objective
-from jaxbio.training.state import batch_shapes, stream_key
+from jaxbio.config import families, fields
+from jaxbio.objectives import Network, make_objective
+from jaxbio.training.optimizer import make_optimizer, put_back
+from jaxbio.training.program import abstract_batch
+from jaxbio.training.state import stream_key
 
 _TRANSFORMS = re.compile(r"\b(?:jvp|transpose|vmap|rematted_computation|checkpoint)\(|\)")
 
@@ -33,20 +37,25 @@ class FlopCount:
     by_module: dict[str, float]
 
 
-def model_flops(config: ConfigDict, pairs: int) -> FlopCount:
-    """Return the FLOPs of loss and gradient for `pairs` pairs: convolution form, one microbatch, nothing recomputed."""
+def model_flops(config: ConfigDict, pairs: int, networks: Mapping[str, Network] = {}) -> FlopCount:
+    """Return the FLOPs of loss and gradient for `pairs` pairs: convolution form, one microbatch, nothing recomputed.
+
+    The gradient is that of the step, of what `optimizer.groups` does not freeze.
+    """
     plain = config.copy_and_resolve_references().unlock()
     plain.train.batch = pairs
-    for field, value in (("tokenizer", "convolution"), ("remat", "none")):
-        if field in plain.model:
-            plain.model[field] = value
-    objective = make_objective(plain)
-    batch, key = batch_shapes(plain), stream_key(0, "init")
+    fields.change(plain, families.MODELS[config.model.name].counted_as)
+    objective = make_objective(plain, networks)
+    batch, key = abstract_batch(plain), stream_key(0, "init")
     keys = {"augment": key, "dropout": key}
-    params, state = jax.eval_shape(objective.init, key, batch)
+    params, state = jax.eval_shape(objective.init, key, batch, dict(objective.frozen))
+    optimizer = make_optimizer(plain.optimizer, plain.train.steps)
 
     def gradient(params: Any, state: Any, batch: Any) -> Any:
-        return jax.value_and_grad(objective.loss, has_aux=True)(params, state, batch, keys, jnp.float32(0), True)
+        def loss_of(moving: Any) -> Any:
+            return objective.loss(put_back(moving, params), state, batch, keys, jnp.float32(0), True)
+
+        return jax.value_and_grad(loss_of, has_aux=True)(optimizer.moving(params))
 
     return count_flops(gradient, params, state, batch)
 
@@ -54,10 +63,14 @@ def model_flops(config: ConfigDict, pairs: int) -> FlopCount:
 def count_flops(function: Callable, *arguments: Any) -> FlopCount:
     """Return the FLOPs of products and convolutions in `function(*arguments)`; arguments may be abstract.
 
+    What no result depends on does not count: no compiler keeps it.
+
     Raises ValueError for a product inside a loop whose length is unknown.
     """
     counts: dict[str, float] = defaultdict(float)
-    _walk(jax.make_jaxpr(function)(*arguments).jaxpr, 1.0, "", counts)
+    whole = jax.make_jaxpr(function)(*arguments).jaxpr
+    needed, _ = dce_jaxpr(whole, [True] * len(whole.outvars))
+    _walk(needed, 1.0, "", counts)
     return FlopCount(sum(counts.values()), dict(counts))
 
 
@@ -79,9 +92,20 @@ def _walk(jaxpr: core.Jaxpr, times: float, path: str, counts: dict[str, float]) 
             if _subtotal(equation.params["body_jaxpr"].jaxpr, 1.0, here):
                 raise ValueError(f"{here}: a product inside a while loop, whose length is unknown; use scan")
         else:
-            repeated = times * (equation.params["length"] if name == "scan" else 1)
+            repeated = times * _repeats(equation)
             for inner in _inner_jaxprs(equation):
                 _walk(inner, repeated, here, counts)
+
+
+def _repeats(equation: Any) -> int:
+    """Return how often an equation runs what it calls: the steps of a scan, the devices of a shard_map."""
+    match equation.primitive.name:
+        case "scan":
+            return equation.params["length"]
+        case "shard_map":
+            return equation.params["mesh"].size
+        case _:
+            return 1
 
 
 def _inner_jaxprs(equation: Any) -> list[core.Jaxpr]:

@@ -14,14 +14,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import jax
+from clu import parameter_overview
 from ml_collections import ConfigDict
 
-from jaxbio.objectives import make_objective
+from jaxbio.data.batch import batch_spec
+from jaxbio.objectives import Network, make_objective
 from jaxbio.planning import flops, topology
 from jaxbio.planning.collectives import Collectives, count_collectives
 from jaxbio.training import performance, sharding
 from jaxbio.training.program import lay_out, lower_train_step
-from jaxbio.training.state import batch_shapes
 
 log = logging.getLogger(__name__)
 
@@ -135,8 +136,10 @@ class Plan:
         return "\n  try ".join([f"does not fit: {asked} {_gib(self.memory_bytes)} GiB", *self.remedies])
 
 
-def make_plan(config: ConfigDict, devices: Sequence[jax.Device]) -> Plan:
+def make_plan(config: ConfigDict, devices: Sequence[jax.Device], networks: Mapping[str, Network] = {}) -> Plan:
     """Compile the training step of `config` for `devices` and return what it needs; takes minutes for a TPU.
+
+    `networks` are those that the objective uses and does not train, by name; their shapes suffice.
 
     Raises UserError when mesh, rules, groups or batch do not go with the model or the devices, ValueError for devices
     whose memory is unknown.
@@ -144,7 +147,7 @@ def make_plan(config: ConfigDict, devices: Sequence[jax.Device]) -> Plan:
     memory_bytes = topology.memory_bytes(devices)
     if memory_bytes is None:
         raise ValueError(f"the memory of {devices[0].device_kind} is unknown: add it to jaxbio/training/performance.py")
-    objective = make_objective(config)
+    objective = make_objective(config, networks)
     sizes = sharding.mesh_sizes(config.mesh.data, config.mesh.fsdp, config.mesh.tensor, len(devices))
     layout = lay_out(config, objective, sharding.network_order(sizes, devices))
     rows = layout.placement.rows
@@ -154,14 +157,14 @@ def make_plan(config: ConfigDict, devices: Sequence[jax.Device]) -> Plan:
     started = time.monotonic()
     compiled, refused = compile_or_refuse(lowered)
     compile_s = time.monotonic() - started
-    step_flops = flops.model_flops(config, config.train.batch).total
+    step_flops = flops.model_flops(config, config.train.batch, networks).total
     peak = performance.peak_flops_per_s(devices[0].device_kind, "bfloat16")  # no type of product is faster
     return Plan(
         devices=len(devices),
         device_kind=devices[0].device_kind,
         mesh=dict(layout.mesh.shape),
         batch=config.train.batch,
-        parameters=sum(math.prod(row.shape) for row in rows if row.path.startswith("params/")),
+        parameters=int(parameter_overview.count_parameters(layout.abstract.params)),
         memory_bytes=memory_bytes,
         state_bytes=state_bytes,
         next_batch_bytes=batch_bytes_per_device(config, layout.mesh),
@@ -199,7 +202,7 @@ def step_bytes(compiled: Any) -> StepBytes:
 
 def batch_bytes_per_device(config: ConfigDict, mesh: jax.sharding.Mesh) -> int:
     """Return the bytes of one dispatch's batches at one device."""
-    whole = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in batch_shapes(config).values())
+    whole = sum(array.nbytes for array in batch_spec(config).values())
     return config.train.steps_per_dispatch * whole // math.prod(mesh.shape[axis] for axis in sharding.BATCH_AXES)
 
 

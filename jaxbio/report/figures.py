@@ -18,7 +18,10 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from jaxbio.config.roles import UNITS, kind_of
+
 WIDTH_IN = 3.6
+_STACKED_IN = (0.95, 0.5)  # height of one of several channels below each other: of up to four, and of more
 COLOURS = ("#0b6fb8", "#d1495b", "#2e8b57", "#b8860b", "#6a4c93", "#4a5568", "#00798c", "#c05621")
 _STYLE: Any = {
     "font.size": 8,
@@ -48,6 +51,16 @@ def new_figure(
         fig = Figure(figsize=(width_in, height_in), layout="constrained")
         axes = fig.subplots(rows, columns, squeeze=False, sharex=sharex)
     return fig, list(axes.flat)
+
+
+def stack_height_in(channels: int) -> float:
+    """Return the height of a figure of so many channels below each other, in inches; twelve leads fit a screen."""
+    return 0.5 + channels * _STACKED_IN[channels > 4]
+
+
+def colour_of(role: str) -> str:
+    """Return the colour of a channel: one for each kind, so that twelve leads are one signal."""
+    return COLOURS[list(UNITS).index(kind_of(role))]
 
 
 def add_legend(axes: Axes) -> None:

@@ -19,12 +19,14 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.roles import ROLES, kind_of, printed
 from jaxbio.data.recordings import Recording
+from jaxbio.data.recordings.missing import MASKED, complete
 from jaxbio.data.shard_plan import KEPT, Block, Settings, settings_of
-from jaxbio.data.shards import Seconds, read_windows
-from jaxbio.report.figures import COLOURS, WIDTH_IN, add_legend, new_figure, to_svg
+from jaxbio.data.shards import Seconds, measure_windows, read_windows
+from jaxbio.report.figures import COLOURS, WIDTH_IN, add_legend, colour_of, new_figure, stack_height_in, to_svg
 from jaxbio.report.page import facts, figure, page, section, table, write_page
-from jaxbio.signals.segments import REASONS, ROLES, measure
+from jaxbio.signals.segments import RATE_COLUMNS, REASONS
 
 _FRAMES = 800  # lowest and highest value of so many frames draw a whole recording
 _VARIANTS = {"waveform": "waveform (blind to rhythm)", "author": "author's"}
@@ -82,14 +84,7 @@ def examine(recording: Recording, config: ConfigDict) -> Examined:
     low_NF = {role: np.full((windows, frames), np.nan, np.float32) for role in roles}
     high_NF = {role: np.full((windows, frames), np.nan, np.float32) for role in roles}
     for read in read_windows([Block(recording, 0, windows)], settings, seconds):
-        measured = measure(
-            read.raw,
-            rate_hz=settings.rate_hz,
-            length=settings.length,
-            channels=roles,
-            author_rate_bpm=settings.author_rate_bpm,
-            max_missing_frac=settings.max_missing_frac,
-        )
+        measured = measure_windows(read, settings)
         for window, reason in zip(read.window_B.tolist(), measured.reason_B.tolist(), strict=True):
             outcome_N[window] = REASONS[reason]
         for name, column_B in measured.columns.items():
@@ -120,16 +115,21 @@ def summarise(recording: Recording, examined: Examined, required: Sequence[str])
             role: {"name": channel.name, "unit": channel.unit, "rate_hz": channel.rate_hz}
             for role, channel in recording.channels.items()
         },
+        "signals": list(recording.signals),
         "missing_channels": [role for role in required if role not in recording.channels],
         "segments": len(examined.outcome_N),
         "kept": outcomes.pop(KEPT, 0),
         "rejected": dict(outcomes),
+        "rate_in_doubt": {
+            role: int(np.nansum(examined.columns[f"{role}_rate_doubt"])) for role in examined.settings.channels
+        },
         **medians,
     }
 
 
 def write_recording_report(recording: Recording, config: ConfigDict, path: Path) -> dict[str, Any]:
     """Draw a recording to `path`, a page (.html) or the overview alone (.png); return its summary."""
+    recording = complete(recording, config.data.channels, config.prepare.missing_channel)
     examined = examine(recording, config)
     summary = summarise(recording, examined, config.data.channels)
     if path.suffix == ".png":
@@ -169,9 +169,11 @@ def write_recording_report(recording: Recording, config: ConfigDict, path: Path)
 def draw_overview(recording: Recording, examined: Examined) -> Figure:
     """Return the whole recording as one picture: each channel's range over time, and below them the scores."""
     roles = examined.settings.channels
-    fig, axes = new_figure(len(roles) + 1, width_in=2 * WIDTH_IN, height_in=1.1 * len(roles) + 1.8, sharex=True)
-    for axis, role, colour in zip(axes, roles, COLOURS, strict=False):
-        _draw_range(axis, recording, examined, role, colour)
+    fig, axes = new_figure(
+        len(roles) + 1, width_in=2 * WIDTH_IN, height_in=stack_height_in(len(roles)) + 1.6, sharex=True
+    )
+    for axis, role in zip(axes, roles, strict=False):  # the last axis is that of the scores
+        _draw_range(axis, recording, examined, role)
         axis.set(xlabel="")
     _draw_scores(axes[-1], examined)
     return fig
@@ -180,20 +182,20 @@ def draw_overview(recording: Recording, examined: Examined) -> Figure:
 def _overview_figures(recording: Recording, examined: Examined) -> list[str]:
     """Return the parts of the overview as figures of their own, whose letters stay readable on a phone."""
     figures = []
-    for role, colour in zip(examined.settings.channels, COLOURS, strict=False):
+    for role in examined.settings.channels:
         fig, (axis,) = new_figure(height_in=1.5)
-        _draw_range(axis, recording, examined, role, colour)
-        figures.append(figure(to_svg(fig), f"{role.upper()}: lowest and highest value over time"))
+        _draw_range(axis, recording, examined, role)
+        figures.append(figure(to_svg(fig), f"{printed(role)}: lowest and highest value over time"))
     fig, (axis,) = new_figure(height_in=1.5)
     _draw_scores(axis, examined)
     return [*figures, figure(to_svg(fig), "Score of every segment that is kept")]
 
 
-def _draw_range(axis: Axes, recording: Recording, examined: Examined, role: str, colour: str) -> None:
+def _draw_range(axis: Axes, recording: Recording, examined: Examined, role: str) -> None:
     low_NF, high_NF = examined.low_NF[role], examined.high_NF[role]
     frame_min = examined.settings.segment_s / 60 / low_NF.shape[1]
     at_min = (np.arange(low_NF.size) + 0.5) * frame_min
-    axis.fill_between(at_min, low_NF.ravel(), high_NF.ravel(), color=colour, linewidth=0.4)
+    axis.fill_between(at_min, low_NF.ravel(), high_NF.ravel(), color=colour_of(role), linewidth=0.4)
     channel = recording.channels[role]
     axis.set(ylabel=f"{channel.name}, {channel.unit}")
     _mark_time(axis, examined)
@@ -222,11 +224,29 @@ def _mark_time(axis: Axes, examined: Examined) -> None:
 def _channel_table(recording: Recording, examined: Examined) -> str:
     rows = []
     for role, channel in recording.channels.items():
-        scored = role in examined.settings.channels
-        missing = f"{np.nanmean(examined.columns[f'{role}_missing_frac']):.1%}" if scored else "not scored"
-        score = f"{np.nanmedian(examined.columns[f'{role}_waveform']):.3f}" if scored else ""
-        rows.append((role, channel.name, channel.unit, f"{channel.rate_hz:g}", missing, score))
-    return table(rows, ("role", "name in the source", "unit", "rate, Hz", "missing", "median score"))
+        missing, score, beats = "not scored", "", ""
+        if role in examined.settings.channels:
+            score_N = examined.columns[f"{role}_waveform"]
+            known_N = score_N[~np.isnan(score_N)]  # of windows that were read, in which the channel is not masked
+            missing = f"{np.nanmean(examined.columns[f'{role}_missing_frac']):.1%}"
+            score = f"{np.median(known_N):.3f}" if known_N.size else MASKED
+            beats = _say_rate(role, examined) if known_N.size else ""
+        rows.append((role, channel.name, channel.unit, f"{channel.rate_hz:g}", missing, score, beats))
+    heads = ("role", "name in the source", "unit", "rate, Hz", "missing", "median score", "beats a minute")
+    return table(rows, heads)
+
+
+def _say_rate(role: str, examined: Examined) -> str:
+    """Return a channel's median rate in words, in how many segments it is in doubt, and whether it is upside down."""
+    rate_N = examined.columns[RATE_COLUMNS[kind_of(role)]]
+    sure_N = rate_N[np.isfinite(rate_N)]
+    said = [f"{np.median(sure_N):.0f}"] if sure_N.size else []
+    doubt_N = examined.columns[f"{role}_rate_doubt"] == 1
+    if doubt_N.any():
+        said.append(f"in doubt in {doubt_N.sum()} of {len(doubt_N)} segments")
+    if (upside_down := np.nansum(examined.columns.get(f"{role}_inverted", np.zeros(1)))) > 0:
+        said.append(f"upside down in {upside_down:.0f}")
+    return ", ".join(said)
 
 
 def _examples(recording: Recording, examined: Examined) -> list[str]:
@@ -242,7 +262,8 @@ def _examples(recording: Recording, examined: Examined) -> list[str]:
     figures = []
     for window, what in sorted(chosen.items()):
         start_s = float(examined.start_N[window])
-        scores = [f"{role} {examined.columns[f'{role}_waveform'][window]:.2f}" for role in examined.settings.channels]
+        by_role = {role: float(examined.columns[f"{role}_waveform"][window]) for role in examined.settings.channels}
+        scores = [f"{printed(role)} {MASKED if np.isnan(score) else f'{score:.2f}'}" for role, score in by_role.items()]
         caption = f"{what}, at {start_s:g} s: {quality_N[window]:.3f} ({', '.join(scores)})"
         figures.append(figure(to_svg(_draw_window(recording, examined.settings, start_s)), caption))
     return figures
@@ -251,12 +272,12 @@ def _examples(recording: Recording, examined: Examined) -> list[str]:
 def _draw_window(recording: Recording, settings: Settings, start_s: float) -> Figure:
     roles = settings.channels
     signals = recording.read(start_s, min(start_s + settings.segment_s, recording.duration_s), roles)
-    fig, axes = new_figure(len(roles), height_in=0.5 + 0.95 * len(roles), sharex=True)
-    for axis, role, colour in zip(axes, roles, COLOURS, strict=False):
+    fig, axes = new_figure(len(roles), height_in=stack_height_in(len(roles)), sharex=True)
+    for axis, role in zip(axes, roles, strict=True):
         at_s = start_s + np.arange(len(signals[role])) / recording.channels[role].rate_hz
-        axis.plot(at_s, signals[role], linewidth=0.6, color=colour)
+        axis.plot(at_s, signals[role], linewidth=0.6, color=colour_of(role))
         axis.set(
-            ylabel=f"{role.upper()}, {recording.channels[role].unit}", xlim=(start_s, start_s + settings.segment_s)
+            ylabel=f"{printed(role)}, {recording.channels[role].unit}", xlim=(start_s, start_s + settings.segment_s)
         )
     axes[-1].set(xlabel="time, s")
     return fig

@@ -19,6 +19,7 @@ import numpy as np
 from jaxbio.config import fields
 from jaxbio.config.changes import plain
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.roles import printed
 from jaxbio.report import figures, page
 
 _POINTS = 300  # of a curve; more are drawn as the mean and range of as many bins
@@ -86,7 +87,7 @@ def write_run_report(workdir: os.PathLike | str) -> Path:
             "A linear model on the frozen features, fitted on segments of the train split and tested on validation, by "
             "the store's own labels; the constant sees no segment.",
         ),
-        _curves_section("Schedules", _SCHEDULES, series, "As the run used them, step by step."),
+        _curves_section("Schedules", _schedules(series), series, "As the run used them, step by step."),
         _curves_section(
             "Norms",
             {key: _label(key) for key in series if key.endswith(_NORMS)},
@@ -189,7 +190,7 @@ def _time_parts(series: Series) -> dict[str, float]:
 
 def _loss_section(series: Series) -> str:
     """Draw the loss and each of its terms, training and held-out together."""
-    skipped = {"train/nonfinite", *_SCHEDULES, *(key for key in series if key.endswith((*_MONITORS, *_NORMS)))}
+    skipped = {"train/nonfinite", *_schedules(series), *(key for key in series if key.endswith((*_MONITORS, *_NORMS)))}
     terms = [key.removeprefix("train/") for key in series if key.startswith("train/") and key not in skipped]
     terms.sort(key=lambda term: term != "loss")  # the sum first, then its terms
     blocks = []
@@ -209,6 +210,16 @@ def _loss_section(series: Series) -> str:
         "so it may rise above step 0 without harm. Look at its other terms and at the collapse monitors."
     )
     return page.section("Losses", *blocks, note=note)
+
+
+def _schedules(series: Series) -> dict[str, str]:
+    """Return the label of every schedule that the run logged; those of `optimizer.groups[1]` end in `_group_1`."""
+    return {
+        key: label + key.removeprefix(plain_key).replace("_", " ")
+        for plain_key, label in _SCHEDULES.items()
+        for key in series
+        if key == plain_key or key.startswith(f"{plain_key}_group_")
+    }
 
 
 def _curves_section(heading: str, labels: Mapping[str, str], series: Series, note: str) -> str:
@@ -246,9 +257,7 @@ def _example_sections(examples: Examples) -> list[str]:
     """Draw pairs, and the curves the network made of the worse member beside those of the better one."""
     pairs = min(_PAIRS, len(examples.segment_BMCT))
     blocks = [_pair_figure(examples, pair) for pair in range(pairs)]
-    note = (
-        "As the network sees them, after scaling. It is trained to find in the worse member what the better one shows."
-    )
+    note = "As the network sees them, prepared. It is trained to find in the worse member what the better one shows."
     sections = [page.section("Pairs", *blocks, note=note)]
     blocks = [
         _curve_figure(examples, name, pair, place)
@@ -266,11 +275,11 @@ def _pair_figure(examples: Examples, pair: int) -> str:
     segment_MCT = examples.segment_BMCT[pair]
     members = ("better", "worse") if len(segment_MCT) == 2 else tuple(f"member {m}" for m in range(len(segment_MCT)))
     rows = [(role, c, m) for c, role in enumerate(examples.channels) for m in range(len(segment_MCT))]
-    fig, axes = figures.new_figure(len(rows), height_in=0.9 * len(rows) + 0.3, sharex=True)
+    fig, axes = figures.new_figure(len(rows), height_in=figures.stack_height_in(len(rows)), sharex=True)
     for panel, (role, c, m) in zip(axes, rows):
         t_T, x_T = _envelope(segment_MCT[m, c], examples.rate_hz)
         panel.plot(t_T, x_T, linewidth=0.7, color=figures.COLOURS[m])
-        panel.set(ylabel=f"{role.upper()}\n{members[m]}" if len(members) > 1 else role.upper())
+        panel.set(ylabel=f"{printed(role)}\n{members[m]}" if len(members) > 1 else printed(role))
     axes[-1].set(xlabel="time, s")
     return page.figure(figures.to_svg(fig), f"Pair {pair + 1}: amplitudes in scaled units")
 
@@ -284,7 +293,7 @@ def _curve_figure(examples: Examples, name: str, pair: int, place: int) -> str:
     axes.plot(frequency_S, output_S, linewidth=0.8, color=figures.COLOURS[1], label="output")
     axes.set(xlabel="frequency, Hz", ylabel=f"{name}, z-score")
     figures.add_legend(axes)
-    return page.figure(figures.to_svg(fig), f"Pair {pair + 1}, {examples.channels[place].upper()}: {name}")
+    return page.figure(figures.to_svg(fig), f"Pair {pair + 1}, {printed(examples.channels[place])}: {name}")
 
 
 def _rest_section(series: Series) -> str:

@@ -12,11 +12,13 @@ import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
+from jaxbio.config.roles import printed
+from jaxbio.data.labels import count_unknown, count_values, list_labels, open_labels
 from jaxbio.data.pairs import CLASSES, Rows, class_edges, class_of, read_rows, select, split_codes
 from jaxbio.data.quantise import dequantise
 from jaxbio.data.splits import SPLITS
 from jaxbio.data.store import RECORDINGS, Store
-from jaxbio.report.figures import COLOURS, add_legend, new_figure, to_svg
+from jaxbio.report.figures import COLOURS, add_legend, colour_of, new_figure, stack_height_in, to_svg
 from jaxbio.report.page import facts, figure, page, paragraph, section, table, write_page
 
 VARIANTS = {"waveform": "waveform (blind to rhythm)", "author": "author's"}
@@ -39,6 +41,7 @@ def write_store_report(store: Store, config: ConfigDict, path: Path | None = Non
         _account_section(store),
         _split_section(store, used_R),
         _class_section(store, used_R, config),
+        *_label_sections(store),
         _quality_section(store, used_R),
         _pair_section(rows, store, config),
         _example_section(store, rows, variant),
@@ -129,24 +132,49 @@ def _class_section(store: Store, used_R: np.ndarray, config: ConfigDict) -> str:
     )
 
 
+def _label_sections(store: Store) -> list[str]:
+    """Return the section of the labels that were added; none where there are none."""
+    lines: list[tuple[object, ...]] = []
+    split_R = split_codes(store)
+    for label in open_labels(store, list_labels(store)):
+        counts = [*count_values(label, split_R).items(), ("(unknown)", count_unknown(label, split_R))]
+        lines += [(label.name, value, *(f"{count:,}" for count in by_split)) for value, by_split in counts]
+    note = "Segments in use by value, from the files in labels/ that tools/add_labels.py writes."
+    return [section("Labels", table(lines, ("label", "value", *SPLITS)), note=note)] if lines else []
+
+
 def _quality_section(store: Store, used_R: np.ndarray) -> str:
     figures = []
     for variant, label in VARIANTS.items():
-        names = [name for name in (f"{role}_{variant}" for role in store.channels) if store.has_column(name)]
-        columns = {name.removesuffix(f"_{variant}"): store.column(name)[used_R] for name in names}
-        columns["both"] = store.column(f"quality_{variant}")[used_R]
+        columns = {printed(role): store.column(f"{role}_{variant}")[used_R] for role in store.channels}
+        columns["mean"] = store.column(f"quality_{variant}")[used_R]
         figures.append(figure(_histogram(columns, "quality score"), f"Quality by channel, {label} variant."))
     fractions = {name: store.column(f"{name}_frac")[used_R] for name in ("missing", "artefact")}
     figures.append(figure(_histogram(fractions, "fraction of the segment"), "Missing samples and artefacts."))
-    return section("Quality", *figures)
+    return section("Quality", *_presence(store, used_R), *figures)
+
+
+def _presence(store: Store, used_R: np.ndarray) -> list[str]:
+    """Return a table of how often each channel is masked, where any is."""
+    present_NC = store.present_NC[used_R]
+    if present_NC.all():
+        return []
+    lines = [
+        (printed(role), f"{int(present_N.sum()):,}", f"{int((~present_N).sum()):,}")
+        for role, present_N in zip(store.channels, present_NC.T, strict=True)
+    ]
+    said = "Some segments lack a channel: zeros, left out of every mean (prepare.missing_channel = mask)."
+    return [paragraph(said), table(lines, ("channel", "segments with it", "masked"))]
 
 
 def _histogram(columns: Mapping[str, np.ndarray], label: str) -> str:
-    fig, axes = new_figure(len(columns), height_in=0.6 + 0.9 * len(columns), sharex=True)
+    fig, axes = new_figure(len(columns), height_in=stack_height_in(len(columns)), sharex=True)
     edges = np.linspace(0, 1, 41)
     for place, (name, value_R) in enumerate(columns.items()):
-        count, _ = np.histogram(np.clip(value_R, 0, 1), edges)
-        axes[place].stairs(100 * count / max(1, value_R.size), edges, fill=True, color=COLOURS[place], alpha=0.85)
+        known_R = value_R[~np.isnan(value_R)]  # NaN: the channel is masked
+        count, _ = np.histogram(np.clip(known_R, 0, 1), edges)
+        colour = COLOURS[place % len(COLOURS)]
+        axes[place].stairs(100 * count / max(1, known_R.size), edges, fill=True, color=colour, alpha=0.85)
         axes[place].set(ylabel=f"{name}, %", xlim=(0, 1))
     axes[-1].set(xlabel=label)
     return to_svg(fig)
@@ -200,23 +228,25 @@ def _example_section(store: Store, rows: Rows, variant: str) -> str:
 def _example(store: Store, row: int, what: str, variant: str) -> str:
     x_CT = dequantise(store.read([row]), store.scale_NC2[[row]])[0]
     about = store.take(row)
-    fig = draw_segment(x_CT, store.rate_hz, [(role, about[f"{role}_unit"]) for role in store.channels])
-    scores = [f"{role} {about[name]:.2f}" for role in store.channels if (name := f"{role}_{variant}") in about]
+    present = dict(zip(store.channels, store.present_NC[row].tolist(), strict=True))
+    labels = [(role, about[f"{role}_unit"] if present[role] else "masked") for role in store.channels]
+    fig = draw_segment(x_CT, store.rate_hz, labels)
+    scores = [f"{printed(role)} {about[f'{role}_{variant}']:.2f}" for role in store.channels if present[role]]
     where = f"{about['source']} {about['recording']} at {about['start_s']:g} s"
     return figure(to_svg(fig), f"{what}: {about[f'quality_{variant}']:.3f} ({', '.join(scores)}), {where}")
 
 
 def draw_segment(x_CT: np.ndarray, rate_hz: float, labels: Sequence[tuple[str, str]]) -> Figure:
     """Return a figure of one segment, a channel below the other, time in s; `labels` are (role, unit) by channel."""
-    fig, axes = new_figure(len(labels), height_in=0.5 + 0.95 * len(labels), sharex=True)
+    fig, axes = new_figure(len(labels), height_in=stack_height_in(len(labels)), sharex=True)
     # Lowest and highest sample of every frame: fewer points, and no peak is lost.
     frame = max(2, x_CT.shape[1] // _FRAMES_DRAWN)
     framed = x_CT[:, : x_CT.shape[1] // frame * frame].reshape(len(labels), -1, frame)
     drawn = np.stack([framed.min(-1), framed.max(-1)], axis=-1).reshape(len(labels), -1)
     time_s = np.arange(drawn.shape[1]) * frame / 2 / rate_hz
-    for axis, x_T, (role, unit), colour in zip(axes, drawn, labels, COLOURS, strict=False):
-        axis.plot(time_s, x_T, linewidth=0.6, color=colour)
-        axis.set(ylabel=f"{role.upper()}, {unit}", xlim=(0, x_CT.shape[1] / rate_hz))
+    for axis, x_T, (role, unit) in zip(axes, drawn, labels, strict=True):
+        axis.plot(time_s, x_T, linewidth=0.6, color=colour_of(role))
+        axis.set(ylabel=f"{printed(role)}, {unit}", xlim=(0, x_CT.shape[1] / rate_hz))
     axes[-1].set(xlabel="time, s")
     return fig
 

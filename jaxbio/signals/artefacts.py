@@ -1,7 +1,7 @@
 """What is missing from a signal, before any beat is looked for: gaps, flat lines, clipping.
 
 gaps = find_gaps(x_BN, rate_hz=125.0)
-gaps.missing_BN, gaps.clipped_BN, gaps.filled_BN
+gaps.missing_BN, gaps.lost_BN, gaps.clipped_BN, gaps.filled_BN
 """
 
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxbio.signals import filters
 
+HOLE_S = 0.05  # so little missing, or a single sample, is read across: a straight line leaves the beat as it was
 FLAT_S = 0.5  # a signal that does not move for so long is held, not measured
 CLIPPED_S = 0.04  # rests at the segment's extreme for so long
 # Clipped for a while, at limits of its own: rests for so long at the extreme of so many seconds on either side. Of the
@@ -21,11 +22,13 @@ PINNED_S, PINNED_REACH_S = 0.06, 1.5
 class Gaps:
     """Faults of B segments: `missing_BN` NaN, infinite or flat, `clipped_BN`, `nan_frac_B`, `filled_BN` without NaN.
 
-    `pinned_BN` rests for 60 ms at the largest or smallest value of the 1.5 s on either side. `offset_B` and `scale_B`
-    are the middle and half of each row's range (float32); `constant_B`, `infinite_B` bool.
+    `lost_BN` is what is missing for 50 ms or more: shorter holes take nothing but themselves. `pinned_BN` rests for 60
+    ms at the largest or smallest value of the 1.5 s on either side. `offset_B` and `scale_B` are the middle and half of
+    each row's range (float32); `constant_B`, `infinite_B` bool.
     """
 
     missing_BN: np.ndarray
+    lost_BN: np.ndarray
     clipped_BN: np.ndarray
     pinned_BN: np.ndarray
     nan_frac_B: np.ndarray
@@ -62,8 +65,10 @@ def find_gaps(x_BN: np.ndarray, rate_hz: float) -> Gaps:
         pinned_BN[resting_R] &= finite_BN[resting_R] & _at_limits(filled_BN[resting_R], rate_hz)
     extreme_BN = (filled_BN == low_B[:, None]) | (filled_BN == high_B[:, None])
     clipped_BN = filters.in_runs(extreme_BN, max(3, round(CLIPPED_S * rate_hz))) & finite_BN
+    missing_BN = flat_BN | ~finite_BN
     return Gaps(
-        missing_BN=flat_BN | ~finite_BN,
+        missing_BN=missing_BN,
+        lost_BN=filters.in_runs(missing_BN, max(2, round(HOLE_S * rate_hz))),
         clipped_BN=clipped_BN,
         pinned_BN=pinned_BN,
         nan_frac_B=filters.share(~finite_BN),
@@ -94,3 +99,17 @@ def _runs_of_equal(still_BN: np.ndarray, least: int) -> np.ndarray:
         held_BN = held_BN.copy()
         held_BN[:, :-1] |= held_BN[:, 1:]
     return held_BN
+
+
+def to_unit(gaps: Gaps) -> np.ndarray:
+    """Return each row, without its gaps, taken to [-1, 1], so that its offset costs no digits; a constant one zeros."""
+    return (gaps.filled_BN - gaps.offset_B[:, None]) / _half_range(gaps)
+
+
+def from_unit(unit_BT: np.ndarray, gaps: Gaps) -> np.ndarray:
+    """Return what `to_unit` made, at any number of samples, in the rows' own units."""
+    return unit_BT * _half_range(gaps) + gaps.offset_B[:, None]
+
+
+def _half_range(gaps: Gaps) -> np.ndarray:
+    return np.where(gaps.constant_B, np.float32(1), gaps.scale_B)[:, None]

@@ -43,12 +43,13 @@ def ecg_score(beats: Beats, rate_bpm: tuple[float, float] = (40.0, 120.0)) -> np
 def ppg_score(x_BT: np.ndarray, rate_hz: float = 300.0) -> dict[str, np.ndarray]:
     """Return s as `author` and its five terms `author_snr | perf | skew | rel | ent`, each (B,) in [0, 1].
 
-    x_BT is the resampled PPG, float32 or float64. The perfusion term divides by the mean of a detrended signal, which
-    is rounding error: 0 or 1 by its sign, as published.
+    x_BT is the resampled PPG, float32 or float64. The published perfusion term divides the range by the mean of a
+    detrended signal, which is nothing but rounding error: 0 or 1 by its sign, and another on the same signal read back
+    from a store or sampled at another rate. Here it is what the formula tends to as the mean vanishes from above: 1
+    where anything moves.
     """
     detrended_BT = _detrended(x_BT)
-    mean_B = detrended_BT.mean(axis=-1)
-    centred_BT = detrended_BT - mean_B[:, None]
+    centred_BT = detrended_BT - detrended_BT.mean(axis=-1, keepdims=True)
     spread_B = np.sqrt((centred_BT * centred_BT).mean(axis=-1))
     z_BT = centred_BT / np.where(spread_B > 0, spread_B, 1)[:, None]
     low_B, high_B = z_BT.min(axis=-1), z_BT.max(axis=-1)
@@ -59,11 +60,10 @@ def ppg_score(x_BT: np.ndarray, rate_hz: float = 300.0) -> dict[str, np.ndarray]
 
     with np.errstate(divide="ignore", invalid="ignore"):
         snr_B = 10 * np.log10(total(0.5, 5.0) / (total(5.0, 25.0) + 1e-10))
-        perfusion_B = 10 * (high_B - low_B) * spread_B / mean_B
         relative_B = 2 * total(0.5, 5.0) / total(0.1, 50.0)
     terms = {
         "author_snr": sigmoid(0.5 * (snr_B - 5)),
-        "author_perf": np.clip(np.nan_to_num(perfusion_B, posinf=1, neginf=0), 0, 1),
+        "author_perf": (spread_B > 0).astype(np.float64),
         "author_skew": sigmoid(5 * (np.abs((z_BT * z_BT * z_BT).mean(axis=-1)) - 1)),
         "author_rel": np.clip(np.nan_to_num(relative_B), 0, 1),
         "author_ent": 1 - _entropy(z_BT, low_B, high_B) / np.log(BINS),

@@ -47,6 +47,17 @@ class Beats:
         return second_I, self.time_J[second_I] - self.time_J[second_I - 1]
 
 
+@dataclass(frozen=True)
+class Read:
+    """Beats of B segments, what each is worth (J,) in [0, 1], which segments' rate is in doubt (B,) since waves may be
+    no beats, and which are upside down (B,)."""
+
+    beats: Beats
+    worth_J: np.ndarray
+    doubt_B: np.ndarray
+    inverted_B: np.ndarray
+
+
 def beats_of(row_J: np.ndarray, time_J: np.ndarray, rows: int) -> Beats:
     """Return Beats of `rows` segments from segment numbers in rising order and times in seconds."""
     return Beats(row_J, np.asarray(time_J, np.float64), np.bincount(row_J, minlength=rows))
@@ -57,31 +68,55 @@ def find_r_peaks(x_BT: np.ndarray, rate_hz: float = DETECTION_HZ) -> Beats:
 
     Band-pass 8-20 Hz, absolute value, 0.1-s mean; a maximum within +-0.25 s above 0.3 of the local level (1.5-s maxima,
     median of 7), refined to the band-passed extremum within 80 ms. All beats of a segment have one polarity, that in
-    which they reach farther: choosing beat by beat jumps between R and S.
+    which they reach farther: choosing beat by beat jumps between R and S. A segment whose maxima within +-0.12 s are
+    nearly all alike and less than 0.27 s apart is faster than 220 a minute, and they are its beats.
     """
     band_BT, pad = _band_pass(x_BT, rate_hz, 8.0, 20.0)
     energy_BT = filters.running_mean(np.abs(band_BT), _odd(0.1 * rate_hz))[:, pad:-pad]
-    row_J, index_J = _maxima(energy_BT, rate_hz, apart_s=0.25, level_s=1.5, level_blocks=7, threshold=0.3)
+    row_J, index_J = _maxima(energy_BT, rate_hz, apart_s=0.12, level_s=1.5, level_blocks=7, threshold=0.3)
+    share_J = energy_BT[row_J, index_J] / _largest_within(energy_BT, 0.25, rate_hz)[row_J, index_J]
+    alike_J = share_J >= 0.7
+    fast_B = _are_fast(row_J[alike_J], index_J[alike_J] / rate_hz, len(x_BT))
+    keep_J = (share_J == 1) | (alike_J & fast_B[row_J])
+    row_J, index_J = row_J[keep_J], index_J[keep_J]
     row_J, index_J = _without_t_waves(row_J, index_J, energy_BT[row_J, index_J], rate_hz)
     reach = round(0.08 * rate_hz)
     around_JW = band_BT[row_J[:, None], index_J[:, None] + np.arange(pad - reach, pad + reach + 1)]
     upright_B = _upright(around_JW.max(axis=1), -around_JW.min(axis=1), row_J, len(x_BT))
     around_JW *= np.where(upright_B, np.float32(1), np.float32(-1))[row_J, None]
-    return _refined(around_JW, row_J, index_J, x_BT, rate_hz)
+    return _refined(around_JW, row_J, index_J, x_BT.shape, rate_hz)
 
 
 def find_pulses(x_BT: np.ndarray, rate_hz: float = DETECTION_HZ) -> Beats:
-    """Return the steepest upslopes of PPG or arterial-pressure segments (B, T) float32 at about 100 Hz.
+    """Return the steepest upslopes of upright PPG or arterial-pressure segments (B, T) float32 at about 100 Hz."""
+    return find_waves(*pulse_band(x_BT, rate_hz), rate_hz)[0]
 
-    Derivative of the 0.5-8 Hz band, positive part, 0.15-s mean; a maximum within +-0.3 s above 0.35 of the local level
-    (2-s maxima, median of 5), refined to the largest derivative within 100 ms.
+
+def pulse_band(x_BT: np.ndarray, rate_hz: float) -> tuple[np.ndarray, int]:
+    """Return the 0.3-8 Hz band of segments (B, T), continued at both ends, and by how many samples.
+
+    From 0.3 Hz: of pulses at 25 a minute a higher edge leaves little but their dicrotic waves.
     """
-    slope_BT, pad = _band_pass(x_BT, rate_hz, 0.5, 8.0, derivative=True)
+    return _band_pass(x_BT, rate_hz, 0.3, 8.0)
+
+
+def find_waves(band_BT: np.ndarray, pad: int, rate_hz: float) -> tuple[Beats, np.ndarray]:
+    """Return the steepest upslopes of what `pulse_band` returned, and how steep each is (J,), a sample.
+
+    Positive part of the slope, 0.15-s mean; a maximum within +-0.1 s above 0.35 of the local level (2-s maxima, median
+    of 5), refined to the largest slope within 100 ms. Of two within 0.3 s the smaller is a dicrotic wave unless it has
+    0.6 of the larger: pulses of 300 a minute are alike.
+    """
+    slope_BT = np.zeros_like(band_BT)
+    slope_BT[:, 1:-1] = 0.5 * (band_BT[:, 2:] - band_BT[:, :-2])
     rise_BT = filters.running_mean(np.maximum(slope_BT, 0), _odd(0.15 * rate_hz))[:, pad:-pad]
-    row_J, index_J = _maxima(rise_BT, rate_hz, apart_s=0.3, level_s=2.0, level_blocks=5, threshold=0.35)
+    row_J, index_J = _maxima(rise_BT, rate_hz, apart_s=0.1, level_s=2.0, level_blocks=5, threshold=0.35)
+    keep_J = rise_BT[row_J, index_J] >= 0.6 * _largest_within(rise_BT, 0.3, rate_hz)[row_J, index_J]
+    row_J, index_J = row_J[keep_J], index_J[keep_J]
     reach = round(0.1 * rate_hz)
     around_JW = slope_BT[row_J[:, None], index_J[:, None] + np.arange(pad - reach, pad + reach + 1)]
-    return _refined(around_JW, row_J, index_J, x_BT, rate_hz)
+    shape = (len(band_BT), band_BT.shape[-1] - 2 * pad)
+    return _refined(around_JW, row_J, index_J, shape, rate_hz), around_JW.max(axis=1)
 
 
 def rate_bpm(beats: Beats, duration_s: float, valid_J: np.ndarray | None = None) -> np.ndarray:
@@ -105,10 +140,10 @@ def rate_bpm(beats: Beats, duration_s: float, valid_J: np.ndarray | None = None)
     sum_BS = total_BJ[row_B1, seen_BS] - total_BJ[row_B1, seen_BS - used_BS]
     with np.errstate(divide="ignore", invalid="ignore"):
         rate_BS = np.where(used_BS >= 4, 60.0 * used_BS / sum_BS, np.inf)
-    return _finite_median(rate_BS)
+    return finite_median(rate_BS)
 
 
-def _finite_median(x_BS: np.ndarray) -> np.ndarray:
+def finite_median(x_BS: np.ndarray) -> np.ndarray:
     """Return the median of each row's finite values, NaN where there are none."""
     sorted_BS = np.sort(x_BS, axis=1)
     count_B = np.isfinite(x_BS).sum(axis=1)
@@ -121,7 +156,7 @@ def _finite_median(x_BS: np.ndarray) -> np.ndarray:
 def row_medians(value_J: np.ndarray, row_J: np.ndarray, rows: int) -> np.ndarray:
     """Return the median (B,) of the values of each row, given row by row; 0 where a row has none."""
     beats = beats_of(row_J, value_J, rows)
-    return np.nan_to_num(_finite_median(beats.table(beats.time_J, np.inf)))
+    return np.nan_to_num(finite_median(beats.table(beats.time_J, np.inf)))
 
 
 def row_means(value_J: np.ndarray, row_J: np.ndarray, rows: int) -> np.ndarray:
@@ -130,26 +165,48 @@ def row_means(value_J: np.ndarray, row_J: np.ndarray, rows: int) -> np.ndarray:
     return np.bincount(row_J, value_J, minlength=rows) / np.maximum(count_B, 1)
 
 
+def neighbour_means(value_J: np.ndarray, row_J: np.ndarray, reach: int) -> np.ndarray:
+    """Return the mean (J,) over each beat and `reach` beats on either side in its row; NaN do not count."""
+    known_J = ~np.isnan(value_J)
+    count_J, total_J = known_J.astype(np.intp), np.where(known_J, value_J, 0.0)
+    part_J, known_part_J = total_J.copy(), known_J
+    for apart in range(1, reach + 1):
+        same_J = row_J[apart:] == row_J[:-apart]
+        for here, there in ((slice(apart, None), slice(None, -apart)), (slice(None, -apart), slice(apart, None))):
+            total_J[here] += np.where(same_J, part_J[there], 0.0)
+            count_J[here] += same_J & known_part_J[there]
+    return np.where(count_J > 0, total_J / np.maximum(count_J, 1), np.nan)
+
+
 def _odd(samples: float) -> int:
     return 2 * int(samples / 2) + 1
 
 
-def _band_pass(
-    x_BT: np.ndarray, rate_hz: float, low_hz: float, high_hz: float, derivative: bool = False
-) -> tuple[np.ndarray, int]:
+def _band_pass(x_BT: np.ndarray, rate_hz: float, low_hz: float, high_hz: float) -> tuple[np.ndarray, int]:
     """Return the band of the segments continued at both ends, and by how many samples."""
     pad = min(round(_PAD_S * rate_hz), x_BT.shape[-1] - 2)
     padded_BT = filters.odd_reflection(x_BT, pad)
-    response_S = _response(padded_BT.shape[-1], rate_hz, low_hz, high_hz, derivative)
+    response_S = _response(padded_BT.shape[-1], rate_hz, low_hz, high_hz)
     return fft.irfft(fft.rfft(padded_BT, axis=-1) * response_S, n=padded_BT.shape[-1], axis=-1), pad
 
 
 @lru_cache(maxsize=16)
-def _response(length: int, rate_hz: float, low_hz: float, high_hz: float, derivative: bool) -> np.ndarray:
-    """Return the band-pass of signals of one length, differentiated (in units a sample) or not."""
-    frequency_hz = fft.rfftfreq(length, 1.0 / rate_hz)
-    response_S = filters.band_response(frequency_hz, low_hz, high_hz)
-    return response_S * (2j * np.pi * frequency_hz / rate_hz).astype(np.complex64) if derivative else response_S
+def _response(length: int, rate_hz: float, low_hz: float, high_hz: float) -> np.ndarray:
+    """Return the band-pass of signals of one length."""
+    return filters.band_response(fft.rfftfreq(length, 1.0 / rate_hz), low_hz, high_hz)
+
+
+def _largest_within(x_BT: np.ndarray, apart_s: float, rate_hz: float) -> np.ndarray:
+    """Return the largest value within +-apart_s of each sample."""
+    return filters.running_max(x_BT, 2 * round(apart_s * rate_hz) + 1)
+
+
+def _are_fast(row_J: np.ndarray, time_J: np.ndarray, rows: int) -> np.ndarray:
+    """Return the rows (bool, B) whose maxima follow each other in less than 0.27 s, and regularly."""
+    second_I, interval_I = beats_of(row_J, time_J, rows).intervals_s()
+    usual_B = row_medians(interval_I, row_J[second_I], rows)
+    off_I = np.abs(interval_I - usual_B[row_J[second_I]])
+    return (usual_B > 0) & (usual_B < 0.27) & (row_medians(off_I, row_J[second_I], rows) < 0.05)
 
 
 def _maxima(
@@ -190,9 +247,11 @@ def _upright(above_J: np.ndarray, below_J: np.ndarray, row_J: np.ndarray, rows: 
     return up_B >= np.bincount(row_J, np.minimum(below_J, largest_J), minlength=rows)
 
 
-def _refined(around_JW: np.ndarray, row_J: np.ndarray, index_J: np.ndarray, x_BT: np.ndarray, rate_hz: float) -> Beats:
+def _refined(
+    around_JW: np.ndarray, row_J: np.ndarray, index_J: np.ndarray, shape: tuple[int, ...], rate_hz: float
+) -> Beats:
     """Return beats at the largest value around each index, to a fraction of a sample by a parabola."""
-    rows, length = x_BT.shape
+    rows, length = shape
     width = around_JW.shape[1]
     peak_J = around_JW.argmax(axis=1)
     inner_J = np.clip(peak_J, 1, width - 2)[:, None]

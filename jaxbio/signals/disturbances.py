@@ -1,31 +1,35 @@
-"""Which 0.1-s cells of a segment are artefact: lost, pinned at a limit, disturbed, or in beats that no template fits.
+"""Which 0.1-s cells of a segment are artefact: lost, pinned at a limit, disturbed, or of beats that are worth little.
 
-A template fits motion by chance as often as not, so that beats alone find half of it, and none of a wandering baseline.
-What sways, swells or trembles far beyond the quiet half of its own segment is artefact whatever fits it. Rhythm is
-none: windows hold a beat or two and are compared by size, never by when the beats come.
+What sways, swells or trembles far beyond the quiet part of its own segment is artefact even where beats look like
+beats. Rhythm is none: windows hold a beat or two and are compared by size, never by when the beats come; and a swell
+is none where every beat in it is one, as when a pulse comes back after ventricular tachycardia.
 
 The constants were chosen on artefacts planted on synthetic segments of even seed and on the even-numbered records of
 BIDMC and CinC 2015; tests/signals/test_disturbances.py holds them to others.
 
-    artefact_BK = find_artefacts(x_BT, lost_BK, pinned_BK, beats, fit_J, duration_s=30.0)
+    worth_BK = spread(beats, worth_J, cells=300, duration_s=30.0)
+    artefact_BK = find_artefacts(x_BT, lost_BK, pinned_BK, worth_BK, sway_quiet=4.0)
 """
 
 import numpy as np
 
-from jaxbio.signals import filters, templates
+from jaxbio.signals import filters
 from jaxbio.signals.beats import Beats
 
 CELL_S = 0.1  # grid on which artefacts of several channels are joined
 BEAT_REACH_S = 1.5  # farther from a beat than this, a signal without beats is artefact
+LEAST_WORTH = 0.5  # of a beat in [0, 1]: with less it is artefact
+SURE_WORTH = 0.9  # with so much it is a beat, however large
 
-# The measure of a segment is its quiet half: the median of the quieter half of its cells, of those whose beats fit.
-QUIET = 0.25
+# The measure of a segment is its quiet part: this quantile of its cells, of those whose beats count.
+QUIET = 0.15
 MIN_QUIET_S = 5.0  # of less than this all that was not lost is taken
 
-# Limits, as multiples of the quiet RMS of the signal and of the quiet half's own value of the same quantity.
+# Limits, as multiples of the quiet RMS of the signal and of the quiet part's own value of the same quantity.
 # Range of the baseline within 2.1 s. Of clean synthetic segments and clean leads it stays below 1.6 and 1.9 RMS in
 # breathing, fibrillation and ectopy; planted wander or motion of -5 dB has a median of 2.8, of -10 dB of 4.8.
-SWAY_RMS, SWAY_QUIET = 2.3, 2.0
+SWAY_RMS = 2.2
+SWAY_QUIETEST = 0.05  # the quantile that a sway is measured by: beats are counted on a swaying baseline too
 SWAY_ON = 0.5  # a disturbance reaches as far as half of that
 # RMS within 2.1 s: ventricular beats among narrow ones stay below 2.4.
 SIZE_RMS = 3.0
@@ -42,18 +46,35 @@ _PIN_GAP, _PIN_REACH = 21, 4  # clipped in every beat is clipped throughout; a c
 _GAP = 8  # less than a beat between two artefacts is nothing to rely on
 
 
+def spread(beats: Beats, worth_J: np.ndarray, cells: int, duration_s: float) -> np.ndarray:
+    """Return the worth (B, K) of the beat nearest to each cell; 0 more than 1.5 s from any."""
+    same_J = beats.row_J[1:] == beats.row_J[:-1]
+    middle_J = 0.5 * (beats.time_J[1:] + beats.time_J[:-1])
+    start_J, stop_J = beats.time_J - BEAT_REACH_S, beats.time_J + BEAT_REACH_S
+    start_J[1:] = np.where(same_J, np.maximum(start_J[1:], middle_J), start_J[1:])
+    stop_J[:-1] = np.where(same_J, np.minimum(stop_J[:-1], middle_J), stop_J[:-1])
+    base_J, size = beats.row_J * (cells + 1), len(beats.count_B) * (cells + 1)
+    number_J = np.arange(1, len(worth_J) + 1)  # 0 is no beat
+    first_J, last_J = (
+        base_J + np.rint(edge_J / duration_s * cells).astype(np.intp).clip(0, cells) for edge_J in (start_J, stop_J)
+    )
+    edge_K = np.bincount(first_J, number_J, minlength=size) - np.bincount(last_J, number_J, minlength=size)
+    owner_BK = np.cumsum(edge_K.reshape(-1, cells + 1)[:, :cells], axis=-1).astype(np.intp)
+    return np.append(0.0, worth_J)[owner_BK]
+
+
 def find_artefacts(
-    x_BT: np.ndarray, lost_BK: np.ndarray, pinned_BK: np.ndarray, beats: Beats, fit_J: np.ndarray, duration_s: float
+    x_BT: np.ndarray, lost_BK: np.ndarray, pinned_BK: np.ndarray, worth_BK: np.ndarray, *, sway_quiet: float
 ) -> np.ndarray:
     """Return which cells (B, K) are artefact.
 
     x_BT: the signal at 300 Hz, in any unit. lost_BK: cells with a lost sample; pinned_BK: with one that rests at a
-    limit. fit_J: each beat's correlation with the nearest template, NaN where its window was cut off.
+    limit. worth_BK: what the nearest beat is worth. sway_quiet: a baseline may sway so many times what it
+    does in its quietest part.
     """
-    covered_BK, fitted_BK = _covered(beats, fit_J, lost_BK.shape[1], duration_s)
     pinned_BK = filters.grown(_bridged(pinned_BK, _PIN_GAP), _PIN_REACH)
-    disturbed_BK = _disturbed(x_BT, lost_BK, fitted_BK & ~pinned_BK)
-    return _bridged(lost_BK | pinned_BK | disturbed_BK | ~covered_BK, _GAP)
+    disturbed_BK = _disturbed(x_BT, lost_BK, worth_BK, pinned_BK, sway_quiet)
+    return _bridged(lost_BK | pinned_BK | disturbed_BK | (worth_BK < LEAST_WORTH), _GAP)
 
 
 def count_cells(duration_s: float) -> int:
@@ -70,54 +91,35 @@ def cells_of(flag_BN: np.ndarray, cells: int) -> np.ndarray:
     return cell_BK
 
 
-def _covered(beats: Beats, fit_J: np.ndarray, cells: int, duration_s: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return which cells (B, K) are nearest to a beat that is no artefact, and which to one that a template fits.
-
-    One odd beat between beats that fit is an extra beat; two in a row are artefact. Beats whose window was cut off by
-    a gap or an end cover their cells: the gap itself says what is bad.
-    """
-    same_J = beats.row_J[1:] == beats.row_J[:-1]
-    odd_J = fit_J < templates.FITS
-    beside_J = np.zeros(len(odd_J), bool)
-    beside_J[1:] |= same_J & odd_J[:-1]
-    beside_J[:-1] |= same_J & odd_J[1:]
-    middle_J = 0.5 * (beats.time_J[1:] + beats.time_J[:-1])
-    start_J, stop_J = beats.time_J - BEAT_REACH_S, beats.time_J + BEAT_REACH_S
-    start_J[1:] = np.where(same_J, np.maximum(start_J[1:], middle_J), start_J[1:])
-    stop_J[:-1] = np.where(same_J, np.minimum(stop_J[:-1], middle_J), stop_J[:-1])
-    first_J = np.rint(start_J / duration_s * cells).astype(np.intp).clip(0, cells)
-    last_J = np.rint(stop_J / duration_s * cells).astype(np.intp).clip(0, cells)
-
-    def near(chosen_J: np.ndarray) -> np.ndarray:
-        base_J, size = beats.row_J[chosen_J] * (cells + 1), len(beats.count_B) * (cells + 1)
-        edges = np.bincount(base_J + first_J[chosen_J], minlength=size)
-        edges -= np.bincount(base_J + last_J[chosen_J], minlength=size)
-        return np.cumsum(edges.reshape(-1, cells + 1)[:, :cells], axis=-1) > 0
-
-    return near(~(odd_J & beside_J)), near(fit_J >= templates.FITS)
-
-
-def _disturbed(x_BT: np.ndarray, lost_BK: np.ndarray, fitted_BK: np.ndarray) -> np.ndarray:
-    """Return which cells sway, swell or tremble beyond the limits, against the quiet half of the fitted cells."""
+def _disturbed(
+    x_BT: np.ndarray, lost_BK: np.ndarray, worth_BK: np.ndarray, pinned_BK: np.ndarray, sway_quiet: float
+) -> np.ndarray:
+    """Return which cells sway, swell or tremble beyond the limits, against the quiet part of the cells that count."""
     mean_BK, power_BK, step_BK = _moments(x_BT, lost_BK)
-    quiet_BK = fitted_BK & ~lost_BK
+    quiet_BK = (worth_BK >= LEAST_WORTH) & ~pinned_BK & ~lost_BK
     few_B = quiet_BK.sum(axis=-1) < MIN_QUIET_S / CELL_S
     quiet_BK |= few_B[:, None] & ~lost_BK
 
     middle_BK = _mean(mean_BK, _WINDOW)
     size_BK = np.sqrt(np.maximum(_mean(power_BK, _WINDOW) - middle_BK * middle_BK, 0))
-    rms_B1 = _quiet(size_BK, quiet_BK)
-    disturbed_BK = _narrowed(size_BK > SIZE_RMS * rms_B1, _SIZE_REACH)
+    rms_B1 = _quiet(size_BK, quiet_BK, QUIET)
+    swollen_BK = (size_BK > SIZE_RMS * rms_B1) & (worth_BK < SURE_WORTH)
+    disturbed_BK = _narrowed(swollen_BK, _SIZE_REACH)
 
     baseline_BK = _mean(_mean(mean_BK, _BASELINE[0]), _BASELINE[1])
     sway_BK = filters.running_max(baseline_BK, _WINDOW) + filters.running_max(-baseline_BK, _WINDOW)
-    limit_B1 = np.maximum(SWAY_RMS * rms_B1, SWAY_QUIET * _quiet(sway_BK, quiet_BK))
-    swaying_BK = _stretches_with(sway_BK > SWAY_ON * limit_B1, sway_BK > limit_B1)
+    limit_BK = np.maximum(SWAY_RMS * rms_B1, sway_quiet * _quiet(sway_BK, quiet_BK, SWAY_QUIETEST))
+    # where beats are sure and large, the baseline sways with their size
+    beat_BK = np.sqrt(_mean(np.maximum(power_BK - mean_BK * mean_BK, 0), _WINDOW))
+    usual_B1 = _quiet(beat_BK, quiet_BK, QUIET)
+    larger_BK = beat_BK / np.where(usual_B1 > 0, usual_B1, np.inf)
+    limit_BK = limit_BK * np.where(worth_BK >= SURE_WORTH, np.maximum(1, larger_BK), 1)
+    swaying_BK = _stretches_with(sway_BK > SWAY_ON * limit_BK, sway_BK > limit_BK)
     disturbed_BK |= _narrowed(_bridged(swaying_BK, _SWAY_GAP), _SWAY_REACH)
 
     # the least of every half second, and the most of those that hold a cell: QRS complexes and upslopes drop out
     rough_BK = filters.running_max(-filters.running_max(-np.sqrt(step_BK), _BETWEEN), _BETWEEN)
-    disturbed_BK |= rough_BK > np.maximum(ROUGH_RMS * rms_B1, ROUGH_QUIET * _quiet(rough_BK, quiet_BK))
+    disturbed_BK |= rough_BK > np.maximum(ROUGH_RMS * rms_B1, ROUGH_QUIET * _quiet(rough_BK, quiet_BK, QUIET))
     return disturbed_BK
 
 
@@ -147,10 +149,10 @@ def _mean(value_BK: np.ndarray, width: int) -> np.ndarray:
     return filters.running_mean(value_BK, width) / filters.running_mean(np.ones_like(value_BK[:1]), width)
 
 
-def _quiet(value_BK: np.ndarray, counts_BK: np.ndarray) -> np.ndarray:
-    """Return the QUIET quantile (B, 1) of each row's values that count; infinite where none does."""
+def _quiet(value_BK: np.ndarray, counts_BK: np.ndarray, quantile: float) -> np.ndarray:
+    """Return a quantile (B, 1) of each row's values that count; infinite where none does."""
     sorted_BK = np.sort(np.where(counts_BK, value_BK, np.float32(np.inf)), axis=-1)
-    at_B1 = (QUIET * counts_BK.sum(axis=-1, keepdims=True)).astype(np.intp)
+    at_B1 = (quantile * counts_BK.sum(axis=-1, keepdims=True)).astype(np.intp)
     return np.take_along_axis(sorted_BK, at_B1, axis=-1)
 
 

@@ -90,6 +90,11 @@ def extended(x_BT: np.ndarray, before: int, after: int, value: float | bool) -> 
     return wide_BT
 
 
+def ramp(x: np.ndarray, none: float, full: float) -> np.ndarray:
+    """Return 0 up to `none`, 1 from `full` on, a straight line between them; `full` may be the smaller. NaN stays."""
+    return np.clip((x - none) / (full - none), 0.0, 1.0)
+
+
 def share(flag_BT: np.ndarray) -> np.ndarray:
     """Return the share (B,) of samples that are flagged."""
     return flag_BT.mean(axis=-1) if flag_BT.any() else np.zeros(len(flag_BT))

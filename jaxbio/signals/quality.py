@@ -1,47 +1,62 @@
 """What a segment is worth: the default score, blind to rhythm, of ECG, PPG and arterial pressure.
 
-waveform (default) = (1 - lost share) x template fit x share of power in the signal's band. Products, not means: a
-mean leaves white noise at -5 dB at 0.26. The published score is in `author.py`. Formulas and figures: docs/data.md.
+waveform (default) = share of the time that holds usable beats x share of power in the signal's band. Products, not
+means: a mean leaves white noise at -5 dB at 0.26. The published score is in `author.py`. Formulas and figures:
+docs/data.md.
 
-    terms = ecg_waveform(lost_frac_B, mean_fit_B, power_BS, duration_s=30.0)
+    terms = ecg_waveform(usable_B, power_BS, duration_s=30.0)
 """
 
 import numpy as np
 
+from jaxbio.signals import filters
 from jaxbio.signals.filters import band_sum
 
-FIT_FLOOR, FIT_SPAN = 0.4, 0.52  # correlation that scores 0, and how much more scores 1
+_ECG_BEST = (0.78, 0.986)  # correlation of a beat of an ECG with the neighbour most like it: worth nothing, worth all
+# Bands, Hz. Of pulses: 0.3 Hz is 20 a minute, 8 Hz the second harmonic of 240
+_ECG_HZ, _PULSE_HZ, _HIGHEST_HZ = (0.5, 40.0), (0.3, 8.0), 150.0
 
 
-def template_score(mean_fit_B: np.ndarray) -> np.ndarray:
-    """Return clip((rho - 0.4) / 0.52, 0, 1) of the mean correlation with the nearest template."""
-    return np.clip((mean_fit_B - FIT_FLOOR) / FIT_SPAN, 0.0, 1.0)
+def ecg_worth(best_J: np.ndarray, row_J: np.ndarray) -> np.ndarray:
+    """Return what each beat of an ECG is worth (J,) in [0, 1], of its likeness to a neighbour; NaN where unknown.
 
-
-def ecg_waveform(
-    lost_frac_B: np.ndarray, mean_fit_B: np.ndarray, power_BS: np.ndarray, duration_s: float
-) -> dict[str, np.ndarray]:
-    """Return the terms `template`, `band` and the score `waveform` of ECG segments, each (B,) in [0, 1].
-
-    `lost_frac_B` is the share of samples missing or clipped; `power_BS` is `filters.hann_power` of the raw segment
-    from bin 1 to 150 Hz.
+    One odd beat between two good ones is an extra beat, and worth what the lesser of them is; two in a row are not.
     """
-    template_B = template_score(mean_fit_B)
-    band_B = _band_share(power_BS, 0.5, 40.0, duration_s)
-    return {"template": template_B, "band": band_B, "waveform": (1 - lost_frac_B) * template_B * band_B}
+    worth_J = filters.ramp(best_J, *_ECG_BEST)
+    if len(worth_J) < 3:
+        return worth_J
+    beside_J = np.minimum(worth_J[:-2], worth_J[2:])
+    same_J = row_J[:-2] == row_J[2:]
+    worth_J[1:-1] = np.where(same_J, np.fmax(worth_J[1:-1], beside_J), worth_J[1:-1])
+    return worth_J
 
 
-def pulse_waveform(
-    lost_frac_B: np.ndarray, mean_fit_B: np.ndarray, power_BS: np.ndarray, duration_s: float
-) -> dict[str, np.ndarray]:
-    """Return the terms `template`, `band`, `snr` and the score `waveform` of PPG or pressure segments, each (B,)."""
-    template_B = template_score(mean_fit_B)
-    band_B = _band_share(power_BS, 0.5, 5.0, duration_s)
-    low_B, high_B = band_sum(power_BS, 0.5, 5.0, duration_s), band_sum(power_BS, 5.0, 25.0, duration_s)
+def ecg_waveform(usable_B: np.ndarray, power_BS: np.ndarray, duration_s: float) -> dict[str, np.ndarray]:
+    """Return the terms `usable`, `band`, `snr` and the score `waveform` of ECG segments, each (B,) in [0, 1].
+
+    `usable_B` is the mean worth of the beats over the time that is no artefact; `power_BS` is `filters.hann_power` of
+    the raw segment from bin 1 to 150 Hz. The band counts by height, not by power: QRS complexes are read on a baseline
+    that sways by several times their size.
+    """
+    band_B, snr_B = np.sqrt(_band_share(power_BS, *_ECG_HZ, duration_s)), _snr(power_BS, *_ECG_HZ, duration_s)
+    return {"usable": usable_B, "band": band_B, "snr": snr_B, "waveform": usable_B * band_B * snr_B}
+
+
+def pulse_waveform(usable_B: np.ndarray, power_BS: np.ndarray, duration_s: float) -> dict[str, np.ndarray]:
+    """Return the terms `usable`, `band`, `snr` and the score `waveform` of PPG or pressure segments, each (B,)."""
+    band_B, snr_B = _band_share(power_BS, *_PULSE_HZ, duration_s), _snr(power_BS, *_PULSE_HZ, duration_s)
+    return {"usable": usable_B, "band": band_B, "snr": snr_B, "waveform": usable_B * band_B * snr_B}
+
+
+def _snr(power_BS: np.ndarray, low_hz: float, high_hz: float, duration_s: float) -> np.ndarray:
+    """Return sigmoid(dB / 2) of the power in the band over that above it, up to 150 Hz: a half where they are equal.
+
+    Beats are looked for within the band, or between them: mains and muscle noise would go unseen.
+    """
     tiny = np.finfo(power_BS.dtype).tiny
-    snr_B = sigmoid(0.5 * (10 * np.log10((low_B + tiny) / (high_B + tiny)) - 5))
-    score_B = (1 - lost_frac_B) * template_B * snr_B * band_B
-    return {"template": template_B, "band": band_B, "snr": snr_B, "waveform": score_B}
+    inside_B = band_sum(power_BS, low_hz, high_hz, duration_s)
+    above_B = band_sum(power_BS, high_hz, _HIGHEST_HZ, duration_s)
+    return sigmoid(0.5 * 10 * (np.log10(inside_B + tiny) - np.log10(above_B + tiny)))
 
 
 def _band_share(power_BS: np.ndarray, low_hz: float, high_hz: float, duration_s: float) -> np.ndarray:

@@ -9,17 +9,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxbio.signals import author, disturbances, filters, quality, templates
-from jaxbio.signals.artefacts import Gaps, find_gaps
-from jaxbio.signals.beats import DETECTION_HZ, find_pulses, find_r_peaks, rate_bpm
+from jaxbio.config.roles import ROLES, kind_of
+from jaxbio.signals import disturbances, filters
+from jaxbio.signals.artefacts import find_gaps, from_unit, to_unit
+from jaxbio.signals.beats import finite_median
+from jaxbio.signals.channel import Scored, score_channel
+from jaxbio.signals.cross_channel import follow_frac
 
 REASONS: tuple[str, ...] = ("kept", "infinite", "missing", "constant")  # where several hold, the first counts
-ROLES: tuple[str, ...] = ("ppg", "ecg", "abp")
 MIN_S = 5.0
-ANALYSIS_HZ = 300.0  # scores are those of this rate, whatever rate a store has (QualityFM: 300)
-RATE_COLUMNS = {"ecg": "heart_rate_bpm", "ppg": "pulse_rate_bpm", "abp": "abp_rate_bpm"}
-# window about a beat, seconds before and after, and the step of its samples
-_WINDOWS = {"ecg": (0.25, 0.40, 1 / 150), "ppg": (0.20, 0.45, 1 / 75), "abp": (0.20, 0.45, 1 / 75)}
+RATE_COLUMNS = {"ecg": "heart_rate_bpm", "ppg": "pulse_rate_bpm", "abp": "abp_rate_bpm"}  # by kind of channel
 _BLOCK = 40  # segments measured at once: more fall out of the processor's cache
 
 
@@ -27,12 +26,14 @@ _BLOCK = 40  # segments measured at once: more fall out of the processor's cache
 class Measured:
     """Segments and what is known of them.
 
-    x_BCT: float32, physical units, resampled, gaps filled linearly. reason_B: uint8 index into REASONS, 0 for a
-    segment that is kept. columns: (B,) float32 each, for the store's table; see `measure`.
+    x_BCT: float32, physical units, resampled, gaps filled linearly; zeros where masked. reason_B: uint8 index into
+    REASONS, 0 for a segment that is kept. present_BC: bool, False where a kept segment's channel is masked. columns:
+    (B,) float32 each, for the store's table; see `measure`.
     """
 
     x_BCT: np.ndarray
     reason_B: np.ndarray
+    present_BC: np.ndarray
     columns: dict[str, np.ndarray]
 
 
@@ -44,17 +45,26 @@ def measure(
     channels: Sequence[str],
     author_rate_bpm: tuple[float, float] = (40.0, 120.0),
     max_missing_frac: float = 0.2,
+    missing_channel: str = "refuse",
+    cross_channel: str = "off",
 ) -> Measured:
     """Return segments of `length` samples at rate_hz, the reason to reject each, and every score and its terms.
 
     `raw` has (B, N) float32 by role, NaN where missing; all span length / rate_hz seconds, N may differ by role. A
     row's result does not depend on the rows beside it, to the last bit.
 
+    A channel that is missing (more than max_missing_frac NaN), constant or infinite rejects its segment; where
+    `missing_channel` is "mask", that channel is masked instead, and a segment is rejected only if no channel is left.
+    Where `cross_channel` is "on" and there is an ECG, pulses are also scored by whether they follow its R peaks.
+
     Columns, (B,) float32: missing_frac (largest of the channels; NaN or flat), artefact_frac (share of the segment
     where some channel is artefact, see `disturbances`), quality_waveform, quality_author (means over channels),
-    heart_rate_bpm, pulse_rate_bpm, abp_rate_bpm (NaN where unknown); and by channel, prefixed by its role:
-    missing_frac, clipped_frac, artefact_frac, beats, template, band, waveform, author, for pulses also snr and
-    author_snr, author_perf, author_skew, author_rel, author_ent.
+    heart_rate_bpm, pulse_rate_bpm, abp_rate_bpm (by kind: the median over its channels; NaN where unknown or in
+    doubt); and by channel, prefixed by its role: missing_frac, clipped_frac, artefact_frac, beats, rate_doubt (1 where
+    there is no rate to rely on), usable, band, snr, waveform, author, for pulses also inverted (1 where upside down),
+    follows (with `cross_channel`) and author_snr, author_perf, author_skew, author_rel, author_ent. A waveform score
+    never exceeds 1 - artefact_frac. Of a masked channel all but missing_frac are NaN, and what is formed over channels
+    leaves it out.
 
     Raises ValueError for a role that has no score or no signal, for less than 5 s, and for unlike numbers of rows.
     """
@@ -68,14 +78,26 @@ def measure(
     parts = []
     for first in range(0, rows[channels[0]], _BLOCK):
         block = {role: np.asarray(raw[role][first : first + _BLOCK], np.float32) for role in channels}
-        parts.append(_measure_block(block, rate_hz, length, author_rate_bpm, max_missing_frac))
+        parts.append(
+            _measure_block(block, rate_hz, length, author_rate_bpm, max_missing_frac, missing_channel, cross_channel)
+        )
     if len(parts) == 1:
         return parts[0]
     return Measured(
         x_BCT=np.concatenate([part.x_BCT for part in parts]),
         reason_B=np.concatenate([part.reason_B for part in parts]),
+        present_BC=np.concatenate([part.present_BC for part in parts]),
         columns={name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns},
     )
+
+
+def resample_segments(x_BN: np.ndarray, rate_hz: float, length: int) -> np.ndarray:
+    """Return raw segments (B, N) float32 at rate_hz, NaN where missing, as `measure` makes them `length` samples.
+
+    To the last bit, so that an encoder in use sees what it saw in training; nothing is scored.
+    """
+    gaps = find_gaps(x_BN, rate_hz)
+    return from_unit(filters.resample(to_unit(gaps), length), gaps)
 
 
 def _measure_block(
@@ -84,97 +106,73 @@ def _measure_block(
     length: int,
     author_rate_bpm: tuple[float, float],
     max_missing_frac: float,
+    missing_channel: str,
+    cross_channel: str,
 ) -> Measured:
     """Return what `measure` does, of a number of segments that the processor's cache holds."""
     rows, duration_s = len(next(iter(raw.values()))), length / rate_hz
     x_BCT = np.empty((rows, len(raw), length), np.float32)
-    artefact_BK = np.zeros((rows, disturbances.count_cells(duration_s)), bool)
-    reasons = {reason: np.zeros(rows, bool) for reason in REASONS[1:]}
-    columns: dict[str, np.ndarray] = {}
+    artefact_BCK = np.zeros((rows, len(raw), disturbances.count_cells(duration_s)), bool)
+    rate_BC = np.empty((rows, len(raw)))
+    fault_BC = {reason: np.zeros((rows, len(raw)), bool) for reason in REASONS[1:]}
+    scored_channels = {}
     for number, (role, x_BN) in enumerate(raw.items()):
         gaps = find_gaps(x_BN, x_BN.shape[1] / duration_s)
-        scored = _score_channel(role, gaps, duration_s, length, author_rate_bpm)
+        scored = score_channel(kind_of(role), gaps, duration_s, length, author_rate_bpm)
         x_BCT[:, number] = scored.x_BT
-        artefact_BK |= scored.artefact_BK
-        columns[RATE_COLUMNS[role]] = scored.rate_bpm_B
-        columns |= {f"{role}_{name}": value_B for name, value_B in scored.terms.items()}
-        reasons["infinite"] |= gaps.infinite_B
-        reasons["missing"] |= gaps.nan_frac_B > max_missing_frac
-        reasons["constant"] |= gaps.constant_B
-    columns["artefact_frac"] = artefact_BK.mean(axis=-1)
-    columns["missing_frac"] = np.max([columns[f"{role}_missing_frac"] for role in raw], axis=0)
+        artefact_BCK[:, number] = scored.artefact_BK
+        rate_BC[:, number] = scored.rate_bpm_B
+        scored_channels[role] = scored
+        fault_BC["infinite"][:, number] = gaps.infinite_B
+        fault_BC["missing"][:, number] = gaps.nan_frac_B > max_missing_frac
+        fault_BC["constant"][:, number] = gaps.constant_B
+    lost_BC = np.any(list(fault_BC.values()), axis=0)
+    rejected_B = lost_BC.all(axis=1) if missing_channel == "mask" else lost_BC.any(axis=1)
+    reasons = [rejected_B & fault_BC[reason].any(axis=1) for reason in REASONS[1:]]
+    reason_B = np.select(reasons, [np.uint8(k) for k in range(1, len(REASONS))], np.uint8(0))
+    masked_BC = lost_BC & ~rejected_B[:, None]  # none where one lost channel rejects
+    x_BCT[masked_BC] = 0
+    artefact_BCK[masked_BC] = False
+    rate_BC[masked_BC] = np.nan
+    if cross_channel == "on":
+        _compare_channels(scored_channels)
+    columns = _columns({role: scored.terms for role, scored in scored_channels.items()}, rate_BC, ~masked_BC)
+    columns["artefact_frac"] = artefact_BCK.any(axis=1).mean(axis=-1)
+    columns = {name: value_B.astype(np.float32) for name, value_B in columns.items()}
+    return Measured(x_BCT, reason_B, ~masked_BC, columns)
+
+
+def _compare_channels(scored: Mapping[str, Scored]) -> None:
+    """Add to the terms of pulses whether they follow the R peaks, and let their score fall where they do not.
+
+    Half of the pulses beyond chance are enough; R peaks of an ECG that is itself hardly usable say nothing.
+    """
+    ecg = next((channel for role, channel in scored.items() if kind_of(role) == "ecg"), None)
+    if ecg is None:
+        return
+    for role, channel in scored.items():
+        if kind_of(role) != "ecg":
+            known_B = ecg.terms["usable"] >= 0.5
+            follows_B = np.where(known_B, follow_frac(channel.beats, ecg.beats), np.nan)
+            channel.terms["follows"] = np.nan_to_num(follows_B, nan=1.0)
+            channel.terms["waveform"] = channel.terms["waveform"] * np.minimum(1, 2 * channel.terms["follows"])
+
+
+def _columns(
+    terms: Mapping[str, Mapping[str, np.ndarray]], rate_BC: np.ndarray, present_BC: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return every column but artefact_frac: terms by role, and what is formed of them over the channels present."""
+    columns: dict[str, np.ndarray] = {}
+    present_CB, kinds = present_BC.T, np.array([kind_of(role) for role in terms])
+    for kind in dict.fromkeys(kinds.tolist()):
+        columns[RATE_COLUMNS[kind]] = finite_median(rate_BC[:, kinds == kind])
     for variant in ("waveform", "author"):
-        columns[f"quality_{variant}"] = np.mean([columns[f"{role}_{variant}"] for role in raw], axis=0)
-    reason_B = np.select(list(reasons.values()), [np.uint8(k) for k in range(1, len(REASONS))], np.uint8(0))
-    return Measured(x_BCT, reason_B, {name: column.astype(np.float32) for name, column in columns.items()})
-
-
-@dataclass(frozen=True)
-class _Scored:
-    """One channel of B segments: resampled signal, its artefacts on the common grid, its rate, its terms."""
-
-    x_BT: np.ndarray
-    artefact_BK: np.ndarray
-    rate_bpm_B: np.ndarray
-    terms: dict[str, np.ndarray]
-
-
-def _score_channel(
-    role: str, gaps: Gaps, duration_s: float, length: int, author_rate_bpm: tuple[float, float]
-) -> _Scored:
-    """Return one channel's signal at the target length and everything known of it, from one FFT of the raw signal."""
-    scale_B = np.where(gaps.constant_B, np.float32(1), gaps.scale_B)
-    unit_BN = (gaps.filled_BN - gaps.offset_B[:, None]) / scale_B[:, None]
-    samples = unit_BN.shape[-1]
-    spectrum_BS = filters.spectrum(unit_BN)
-
-    def at(samples_out: int) -> np.ndarray:
-        if samples_out == samples:
-            return unit_BN
-        return filters.from_spectrum(spectrum_BS, samples=samples, length=samples_out)
-
-    analysed_BT = at(round(duration_s * ANALYSIS_HZ))
-    target_BT = analysed_BT if analysed_BT.shape[-1] == length else at(length)
-    beats = (find_r_peaks if role == "ecg" else find_pulses)(at(round(duration_s * DETECTION_HZ)), DETECTION_HZ)
-    power_BS = filters.hann_power(spectrum_BS, stop=int(150 * duration_s) + 1)
-
-    before_s, after_s, step_s = _WINDOWS[role]
-    bad_BN = gaps.missing_BN | gaps.clipped_BN
-    row_J, time_J, raw_hz = beats.row_J, beats.time_J, samples / duration_s
-    usable_J = _is_whole(gaps.missing_BN, raw_hz, row_J, time_J - before_s, time_J + after_s)
-    # no interval across a gap counts for the rate
-    counts_J = _is_whole(gaps.missing_BN, raw_hz, row_J, np.concatenate([time_J[:1], time_J[:-1]]), time_J)
-    fit_J = templates.fit_templates(
-        analysed_BT, beats, usable_J, rate_hz=ANALYSIS_HZ, before_s=before_s, after_s=after_s, step_s=step_s
-    )
-    rho_B = templates.mean_fit(fit_J, beats)
-    lost_frac_B = filters.share(bad_BN)
-    cells = disturbances.count_cells(duration_s)
-    lost_BK, pinned_BK = (disturbances.cells_of(flag_BN, cells) for flag_BN in (bad_BN, gaps.pinned_BN))
-    artefact_BK = disturbances.find_artefacts(analysed_BT, lost_BK, pinned_BK, beats, fit_J, duration_s)
-    terms = {
-        "missing_frac": filters.share(gaps.missing_BN),
-        "clipped_frac": filters.share(gaps.clipped_BN),
-        "artefact_frac": artefact_BK.mean(axis=-1),
-        "beats": beats.count_B,
-    }
-    if role == "ecg":
-        terms |= quality.ecg_waveform(lost_frac_B, rho_B, power_BS, duration_s)
-        terms["author"] = author.ecg_score(beats, author_rate_bpm)
-    else:
-        terms |= quality.pulse_waveform(lost_frac_B, rho_B, power_BS, duration_s)
-        terms |= author.ppg_score(analysed_BT, ANALYSIS_HZ)
-    x_BT = target_BT * scale_B[:, None] + gaps.offset_B[:, None]
-    return _Scored(x_BT, artefact_BK, rate_bpm(beats, duration_s, counts_J), terms)
-
-
-def _is_whole(
-    missing_BN: np.ndarray, rate_hz: float, row_J: np.ndarray, start_J: np.ndarray, stop_J: np.ndarray
-) -> np.ndarray:
-    """Return which spans (bool, J), from start to stop in seconds of a row, have no missing sample."""
-    if not missing_BN.any():
-        return np.ones(len(row_J), bool)
-    total_BN = filters.extended(np.cumsum(missing_BN, axis=-1, dtype=np.int32), 1, 0, 0)
-    first_J = np.floor(start_J * rate_hz).astype(np.intp).clip(0, missing_BN.shape[-1])
-    last_J = np.ceil(stop_J * rate_hz).astype(np.intp).clip(0, missing_BN.shape[-1])
-    return total_BN[row_J, last_J] == total_BN[row_J, first_J]
+        score_CB = np.stack([of_role[variant] for of_role in terms.values()])
+        columns[f"quality_{variant}"] = score_CB.mean(axis=0, where=present_CB)
+    missing_CB = np.stack([of_role["missing_frac"] for of_role in terms.values()])
+    columns["missing_frac"] = missing_CB.max(axis=0, where=present_CB, initial=0)
+    for (role, of_role), present_B in zip(terms.items(), present_CB, strict=True):
+        for name, value_B in of_role.items():
+            hidden_B = ~present_B & (name != "missing_frac")  # which says why a channel is masked
+            columns[f"{role}_{name}"] = np.where(hidden_B, np.nan, value_B) if hidden_B.any() else value_B
+    return columns

@@ -5,7 +5,7 @@ visible only when it is whole. What is restored is checked to the bit (see `inte
 
     checkpoints = Checkpoints(workdir / "checkpoints", keep=3)
     checkpoints.save(state, meta)
-    state, meta = checkpoints.restore(abstract_state_with_shardings)
+    state, meta = checkpoints.restore(program.abstract, step)
 """
 
 import json
@@ -37,9 +37,10 @@ log = logging.getLogger(__name__)
 class Meta:
     """What a checkpoint says of itself.
 
-    `step` steps are done; `config` is the resolved configuration (plain), `store_hash` and `index_hash` say on which
-    data, `clock` holds the totals of the run (seconds, pairs), `versions` those of the packages, `nonfinite` the
-    updates refused so far, `best` the value of checkpoint.best_metric, `sums` the sum of bits by item and leaf.
+    `step` steps are done; `config` is the resolved configuration (plain), `store_hash`, `index_hash` and, by label,
+    `label_hashes` say on which data, `clock` holds the totals of the run (seconds, pairs), `versions` those of the
+    packages, `nonfinite` the updates refused so far, `best` the value of checkpoint.best_metric, `sums` the sum of bits
+    by item and leaf, `frozen` the cards of the networks that the objective uses and does not train, by name.
     """
 
     step: int
@@ -50,7 +51,9 @@ class Meta:
     versions: dict[str, str]
     nonfinite: int = 0
     best: float | None = None
+    label_hashes: dict[str, str] = field(default_factory=dict)
     sums: dict[str, dict[str, int]] = field(default_factory=dict)
+    frozen: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 class Checkpoints:

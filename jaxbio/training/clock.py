@@ -42,7 +42,11 @@ class Clock:
 
 
 class Lap:
-    """What the steps since the last line took, each with its own wait, dispatch and fetch."""
+    """How long the steps since the last line of the record took: their waits for data, and all they kept the loop busy.
+
+    The time of a dispatch is its own wait, its sending, and the reading of its metrics, which happens one dispatch
+    later; what evaluation and saving took in between is not counted.
+    """
 
     def __init__(self) -> None:
         self._steps, self._wait_s, self._busy_s = 0, 0.0, 0.0
@@ -52,7 +56,10 @@ class Lap:
         self._steps, self._wait_s, self._busy_s = self._steps + steps, self._wait_s + wait_s, self._busy_s + busy_s
 
     def take(self) -> tuple[float, float]:
-        """Return seconds waited for data and seconds in all, a step; start again. Within a dispatch the last holds."""
+        """Return the seconds a step waited for data and the seconds a step took in all; then start anew.
+
+        Several lines may be written for one dispatch of several steps: the later ones get the numbers of the first.
+        """
         if self._steps:
             self._last = self._wait_s / self._steps, (self._wait_s + self._busy_s) / self._steps
             self._steps, self._wait_s, self._busy_s = 0, 0.0, 0.0

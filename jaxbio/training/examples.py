@@ -13,7 +13,7 @@ from jaxbio.report.run import Examples, write_examples
 from jaxbio.training.program import Program
 from jaxbio.training.sharding import replicated
 from jaxbio.training.state import State
-from jaxbio.transforms.scaling import scale
+from jaxbio.transforms.prepare_input import Input, prepare_batch
 
 _PAIRS = 2
 
@@ -27,7 +27,7 @@ def make_examples_probe(program: Program, data: Any, workdir: Path) -> Callable[
 
     def draw(state: State, pairs: dict[str, jax.Array]) -> Any:
         if objective.show is None:
-            return {"segment": scale(pairs["segment_BMCT"], pairs["scale_BMC2"], config.data.scaling)}
+            return {"segment": prepare_batch(pairs, Input.of(config))}
         return objective.show(state.params, state.objective_state, pairs)
 
     compiled_draw = jax.jit(draw, out_shardings=replicated(program.mesh))

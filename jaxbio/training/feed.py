@@ -4,7 +4,7 @@ Arrays stay as they are stored (int16 and float32); scaling is the compiled step
 
     positions = local_positions(mesh, batch)
     with make_feed(make_loader(store, index, order, positions=positions), mesh, steps_per_dispatch=4) as feed:
-        for batches in feed: state, metrics = train_step(state, batches.arrays)
+        for batches in feed: state, metrics = program.train_step(state, batches.arrays)
 """
 
 import functools

@@ -50,20 +50,26 @@ def make_held_out_order(pairs: int, batch: int, batches: int) -> HeldOutOrder:
 
 
 def evaluate(program: Program, state: State, batches: Iterable[Mapping[str, jax.Array]]) -> dict[str, float]:
-    """Return means over `batches` of the loss and its terms, and spread and effective rank of each encoder's features.
+    """Return means over `batches` of the loss and its terms, spread and effective rank of each encoder's features, and
+    what the objective measures of all rows together.
 
     Waits for the device.
     """
     metrics: list[dict[str, np.ndarray]] = []
     features: list[dict[str, np.ndarray]] = []
+    outputs: list[dict[str, np.ndarray]] = []
     for batch in batches:
-        found, pooled = jax.device_get(program.eval_step(state, dict(batch)))
+        found, pooled, by_row = jax.device_get(program.eval_step(state, dict(batch)))
         metrics.append(found)
         features.append(pooled)
+        outputs.append(by_row)
     values = {
         f"eval/{name}": float(np.mean([found[name] for found in metrics], dtype=np.float64)) for name in metrics[0]
     }
     for name in features[0]:
         feature_BD = np.concatenate([pooled[name] for pooled in features])
         values |= {f"eval/{name}_{key}": value for key, value in collapse_monitors(feature_BD).items()}
+    if program.objective.measure is not None:
+        gathered = {name: np.concatenate([by_row[name] for by_row in outputs]) for name in outputs[0]}
+        values |= {f"eval/{name}": float(value) for name, value in program.objective.measure(gathered).items()}
     return values

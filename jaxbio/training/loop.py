@@ -61,6 +61,8 @@ class Data(Protocol):
     def store_hash(self) -> str: ...
     @property
     def index_hash(self) -> str: ...
+    @property
+    def label_hashes(self) -> Mapping[str, str]: ...
     def batches(self, mesh: Mesh, start_step: int) -> Iterator[DispatchBatch]: ...
     def held_out(self, mesh: Mesh) -> Iterator[Mapping[str, jax.Array]]: ...
     def rows(self, step: int) -> np.ndarray: ...
@@ -220,8 +222,10 @@ class _Run:
             batch = next(self.batches)
         if batch.step != self.done:
             raise RuntimeError(f"the stream of batches is at step {batch.step}, the run at {self.done}")
+        logged = self._is_logged(self.done + len(batch.rows_crc32))
+        train_step = self.program.train_step if logged else self.program.unlogged_step
         with self.clock.part("step") as step:
-            self.state, metrics = self.program.train_step(self.state, dict(batch.arrays))
+            self.state, metrics = train_step(self.state, dict(batch.arrays))
         self.done += len(batch.rows_crc32)
         earlier, self.pending = (
             self.pending,
@@ -243,11 +247,14 @@ class _Run:
             step = first + place + 1
             if values.pop("nonfinite"):
                 self._refused(step, rows_crc32, values)
-            if step % self.config.log.every_steps == 0 or step == self.config.train.steps:
+            if self._is_logged(step):
                 self.write(step, values | {"train/nonfinite": self.nonfinite, "data/rows_crc32": rows_crc32})
         for writer in self.writers:
             if isinstance(writer, writers.Console):
                 writer.advance(dispatched.step)
+
+    def _is_logged(self, step: int) -> bool:
+        return step % self.config.log.every_steps == 0 or step == self.config.train.steps
 
     def settle_all(self) -> None:
         """Read the metrics of every dispatch so far."""
@@ -362,9 +369,11 @@ class _Run:
             config=changes.to_plain(self.config),
             store_hash=self.data.store_hash,
             index_hash=self.data.index_hash,
+            label_hashes=dict(self.data.label_hashes),
             clock=dict(self.clock.totals),
             versions=dict(versions()),
             nonfinite=self.nonfinite,
+            frozen={name: dict(network.card) for name, network in self.program.networks.items()},
             # a value of an earlier step says nothing of this state
             best=self.latest[metric] if metric is not None and self.latest_step.get(metric) == self.done else None,
         )

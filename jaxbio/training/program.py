@@ -1,12 +1,12 @@
 """A run's compiled program: mesh, placement, training and evaluation step, built and compiled before the first batch.
 
 program = build_program(config, make_objective(config))
-state, metrics = program.train_step(state, batches)
+state, metrics = program.train_step(state, batches)            # a dispatch that ends in a logged step
 """
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +14,13 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxbio.objectives import Objective
+from jaxbio.data.batch import batch_spec
+from jaxbio.objectives import Network, Objective
 from jaxbio.training import sharding
+from jaxbio.training.compile_cache import CacheUse
 from jaxbio.training.optimizer import Optimizer, make_optimizer
 from jaxbio.training.sharding import Placement, place_state
-from jaxbio.training.state import State, abstract_state, batch_shapes
+from jaxbio.training.state import State, abstract_state
 from jaxbio.training.step import Batch, init_state, make_eval_step, make_train_step
 
 log = logging.getLogger(__name__)
@@ -26,18 +28,23 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Program:
-    """What runs on the devices: `abstract` is the state as shapes with shardings, the two steps are compiled.
+    """What runs on the devices: `abstract` is the state as shapes with shardings, the steps are compiled.
 
-    `flops` are those of the model for one step (None: unknown), `compile_s` the seconds that compilation took.
+    `train_step` is for dispatches that end in a logged step; `unlogged_step` is the same without the norms that only a
+    log line has, and the same program where every dispatch is logged. `networks` are those that the
+    objective uses and does not train, by name. `flops` are those of the model for one step (None: unknown), `compile_s`
+    the seconds that compilation took.
     """
 
     config: ConfigDict
     objective: Objective
+    networks: Mapping[str, Network]
     optimizer: Optimizer
     mesh: Mesh
     placement: Placement
     abstract: State
     train_step: Any
+    unlogged_step: Any
     eval_step: Any
     flops: float | None
     compile_s: float
@@ -48,7 +55,8 @@ class Program:
             lambda arrays: {name: array[0] for name, array in arrays.items()},
             out_shardings=sharding.batch_sharding(self.mesh),
         )(dict(batches))
-        return init_state(self.config, self.objective, self.optimizer, self.placement.shardings, first)
+        frozen = {name: network.variables for name, network in self.networks.items()}
+        return init_state(self.config, self.objective, self.optimizer, self.placement.shardings, first, frozen)
 
 
 @dataclass(frozen=True)
@@ -65,30 +73,34 @@ def build_program(
     config: ConfigDict,
     objective: Objective,
     *,
+    networks: Mapping[str, Network] = {},
     devices: Sequence[jax.Device] | None = None,
     flops: float | None = None,
 ) -> Program:
-    """Return the compiled program of `config` on `devices` (None: all).
+    """Return the compiled program of `config` on `devices` (None: all); `networks` are those `objective` was made with.
 
     Raises UserError when mesh, rules, optimizer groups or batch do not go with the model or the devices.
     """
     layout = lay_out(config, objective, devices)
     started = time.monotonic()
-    train_step = lower_train_step(config, objective, layout).compile()
-    mesh, shardings = layout.mesh, layout.placement.shardings
-    batch = _placed(batch_shapes(config), sharding.batch_sharding(mesh))
-    eval_step = make_eval_step(config, objective, mesh, shardings).lower(layout.abstract, batch).compile()
+    with CacheUse() as use:
+        train_step = unlogged_step = lower_train_step(config, objective, layout).compile()
+        if config.log.every_steps > config.train.steps_per_dispatch:
+            unlogged_step = lower_train_step(config, objective, layout, logged=False).compile()
+        eval_step = lower_eval_step(config, objective, layout).compile()
     compile_s = time.monotonic() - started
     planned = "unknown" if flops is None else f"{flops / 1e9:.2f} GFLOP"
-    log.info("compiled in %.1f s; a step of %d pairs: %s", compile_s, config.train.batch, planned)
+    log.info("compiled in %.1f s (%s); a step of %d pairs: %s", compile_s, use.summary(), config.train.batch, planned)
     return Program(
         config,
         objective,
+        networks,
         layout.optimizer,
-        mesh,
+        layout.mesh,
         layout.placement,
         layout.abstract,
         train_step,
+        unlogged_step,
         eval_step,
         flops,
         compile_s,
@@ -104,7 +116,7 @@ def lay_out(config: ConfigDict, objective: Objective, devices: Sequence[jax.Devi
     log.info("devices: %d x %s, mesh %s", mesh.devices.size, mesh.devices.flat[0].device_kind, dict(mesh.shape))
     sharding.check_batch(mesh, config.train.batch, config.train.microbatches)
     optimizer = make_optimizer(config.optimizer, config.train.steps)
-    abstract = abstract_state(config, objective, optimizer, batch_shapes(config))
+    abstract = abstract_state(config, objective, optimizer, batch_spec(config))
     placement = place_state(abstract, mesh, config.mesh.rules, config.mesh.moments)
     abstract = jax.tree.map(
         lambda leaf, placed: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placed),
@@ -115,16 +127,25 @@ def lay_out(config: ConfigDict, objective: Objective, devices: Sequence[jax.Devi
     return Layout(mesh, optimizer, placement, abstract)
 
 
-def lower_train_step(config: ConfigDict, objective: Objective, layout: Layout) -> Any:
-    """Return the training step lowered for the devices of `layout`, to be compiled."""
+def lower_train_step(config: ConfigDict, objective: Objective, layout: Layout, *, logged: bool = True) -> Any:
+    """Return the training step lowered for the devices of `layout`, to be compiled; see `make_train_step`."""
     mesh = layout.mesh
-    dispatch = {
-        name: jax.ShapeDtypeStruct((config.train.steps_per_dispatch, *shape.shape), shape.dtype)
-        for name, shape in batch_shapes(config).items()
+    dispatch = abstract_batch(config, sharding.dispatch_sharding(mesh), (config.train.steps_per_dispatch,))
+    step = make_train_step(config, objective, layout.optimizer, mesh, layout.placement.shardings, logged=logged)
+    return step.lower(layout.abstract, dispatch)
+
+
+def lower_eval_step(config: ConfigDict, objective: Objective, layout: Layout) -> Any:
+    """Return the evaluation step lowered for the devices of `layout`, to be compiled."""
+    batch = abstract_batch(config, sharding.batch_sharding(layout.mesh))
+    return make_eval_step(config, objective, layout.mesh, layout.placement.shardings).lower(layout.abstract, batch)
+
+
+def abstract_batch(
+    config: ConfigDict, placed: jax.sharding.Sharding | None = None, lead: tuple[int, ...] = ()
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Return one global batch as shapes, `placed` where that is said; `lead` are axes before the batch's own."""
+    return {
+        name: jax.ShapeDtypeStruct((*lead, *array.shape), array.dtype, sharding=placed)
+        for name, array in batch_spec(config).items()
     }
-    step = make_train_step(config, objective, layout.optimizer, mesh, layout.placement.shardings)
-    return step.lower(layout.abstract, _placed(dispatch, sharding.dispatch_sharding(mesh)))
-
-
-def _placed(shapes: dict[str, jax.ShapeDtypeStruct], placed: jax.sharding.Sharding) -> dict[str, jax.ShapeDtypeStruct]:
-    return {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placed) for name, leaf in shapes.items()}

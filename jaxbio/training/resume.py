@@ -1,17 +1,18 @@
 """From which checkpoint a run goes on, and whether it may: found out before a device is touched.
 
 meta = find_resume(workdir, config, allowed=("train.steps",))       # None: nothing to resume
-check_same_data(meta, data, config, allowed)
+check_same_data(meta, data.store_hash, data.index_hash, data.label_hashes, allowed)
 """
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from jaxbio.config import changes
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.data.exclusion import FIELD as EXCLUDED
 from jaxbio.training.checkpoint import Meta, list_steps, read_meta
 
 log = logging.getLogger(__name__)
@@ -44,18 +45,39 @@ def find_resume(
     return meta
 
 
-def check_same_data(meta: Meta, store_hash: str, index_hash: str, allowed: Collection[str] = ()) -> None:
-    """Raise UserError when the store (it may lie elsewhere) or its index are not those the checkpoint was trained on.
+def check_same_data(
+    meta: Meta, store_hash: str, index_hash: str, label_hashes: Mapping[str, str], allowed: Collection[str] = ()
+) -> None:
+    """Raise UserError when the stores (they may lie elsewhere), their weights, the subjects left out, the index or the
+    labels are not those that the checkpoint was trained on.
 
-    A changed store is allowed as data.store; a changed index as any of its own fields, which have been checked.
+    Changed stores are allowed as data.store, and have labels of their own; other excluded subjects as
+    data.exclude_subjects; a changed index as any of its own fields, which have been checked; changed values of a label
+    as data.labels.
     """
     faults = []
     if store_hash != meta.store_hash and "data.store" not in allowed:
         remedy = f"its hash is {store_hash[:12]}, the checkpoint's {meta.store_hash[:12]}: other data; name the same "
-        faults.append(Fault("data.store", "another store", remedy + "store, or add --allow_change=data.store"))
+        remedy += "store (several: in the same order, with the same weights), or add --allow_change=data.store"
+        faults.append(Fault("data.store", "another store", remedy))
+    rule, excluded, saved_rule, saved_excluded = *_parts(index_hash), *_parts(meta.index_hash)
+    if excluded != saved_excluded and EXCLUDED not in allowed:
+        remedy = "not those that the checkpoint was trained without: name the same, or add --allow_change="
+        faults.append(Fault(EXCLUDED, "other subjects", remedy + EXCLUDED))
     index_allowed = any(name.split(".")[0] in ("pairs", "quality", "data", "prepare") for name in allowed)
-    if index_hash != meta.index_hash and not index_allowed and not faults:
-        remedy = f"its hash is {index_hash[:12]}, the checkpoint's {meta.index_hash[:12]}: other pairs; make the index "
+    if rule != saved_rule and not index_allowed and not faults:
+        remedy = f"its hash is {rule[:12]}, the checkpoint's {saved_rule[:12]}: other pairs; make the index "
         faults.append(Fault("pairs", "another index", remedy + "anew with tools/make_pairs.py"))
+    if store_hash == meta.store_hash and "data.labels" not in allowed:
+        remedy = "its values are not the checkpoint's: bring those back with tools/add_labels.py --replace, or add "
+        for name in sorted(label_hashes.keys() & meta.label_hashes.keys()):
+            if label_hashes[name] != meta.label_hashes[name]:
+                faults.append(Fault("data.labels", name, remedy + "--allow_change=data.labels"))
     if faults:
         raise UserError(*faults)
+
+
+def _parts(index_hash: str) -> tuple[str, str]:
+    """Return the hash of the rule and that of the excluded subjects, "" where there are none."""
+    rule, _, excluded = index_hash.partition("-")
+    return rule, excluded

@@ -1,10 +1,11 @@
-"""The data of a run: store, indexes and orders, found to fit before a device is touched; then streams of batches.
+"""The data of a run: stores, indexes and orders, found to fit before a device is touched; then streams of batches.
 
-data = open_run_data(config, Path("store"))
+data = open_run_data(config, "store")
 for batch in data.batches(mesh, start_step): ...
 """
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,14 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.data.batch import arrays_by_row
+from jaxbio.data.exclusion import Exclusion, find_left_out, read_exclusion
+from jaxbio.data.labels import Label
 from jaxbio.data.loader import Draws, Loader, make_loader
 from jaxbio.data.order import Order, make_order
-from jaxbio.data.pairs import Index, open_index
-from jaxbio.data.store import Store, open_store
+from jaxbio.data.pairs import Index
+from jaxbio.data.seen import Seen, seen_of
+from jaxbio.data.several import Stores, open_indexes, open_joined_labels, open_stores
 from jaxbio.training import feed
 from jaxbio.training.held_out import HeldOutOrder, make_held_out_order
 from jaxbio.training.sharding import batch_sharding
@@ -28,34 +33,56 @@ _DESCRIBED = ("source", "subject", "recording", "start_s")
 
 @dataclass(frozen=True)
 class RunData:
-    """What a run reads: the store, the pairs of two splits and their orders. See `loop.Data` for its methods."""
+    """What a run reads: the stores, the pairs of two splits, their orders, and the arrays that batches take by row.
+
+    `label_hashes` say by name which labels are among them; `train_of` says how many pairs to train on are each store's;
+    `left_out_R` marks rows that are in no pair (None: none), of excluded subjects or of held-out ones from whom another
+    store trains. See `loop.Data` for its methods.
+    """
 
     config: ConfigDict
-    store: Store
+    store: Stores
     train: Index
     validation: Index
+    train_of: tuple[int, ...]
     order: Order
     held_out_order: HeldOutOrder
+    by_row: Mapping[str, np.ndarray]
+    label_hashes: Mapping[str, str]
+    exclusion: Exclusion | None = None
+    left_out_R: np.ndarray | None = None
 
     @property
     def store_hash(self) -> str:
-        """Hash of everything in the store, wherever it lies."""
+        """Hash of everything in the stores and of their weights, wherever they lie."""
         return self.store.hash
 
     @property
     def index_hash(self) -> str:
-        """Hash of the rule that made the pairs."""
-        return self.train.hash
+        """Hash of the rule that made the pairs; behind a hyphen that of the excluded subjects, where there are any."""
+        return self.train.hash if self.exclusion is None else f"{self.train.hash}-{self.exclusion.hash}"
+
+    def seen(self) -> Seen:
+        """Return whom and what an encoder of this run learns from."""
+        return seen_of(self.store, self.train.rows_NM)
 
     def summary(self) -> str:
         """Return what a run is trained on, for its start print."""
-        pairs, held_out = len(self.train.rows_NM), self.held_out_order
-        return (
-            f"store {self.store.path} ({self.store.hash[:12]}): {self.store.rows:,} segments of "
-            f"{self.store.segment_s:g} s, {', '.join(self.store.channels)} at {self.store.rate_hz:g} Hz; "
-            f"{pairs:,} pairs to train on in {self.order.streams} streams ({pairs / self.order.batch:.1f} steps an "
-            f"epoch), {held_out.pairs:,} held out, of which {held_out.batches * held_out.batch:,} are evaluated"
-        )
+        store, order, held_out = self.store, self.order, self.held_out_order
+        parts = []
+        for part, streams, pairs in zip(store.stores, order.streams_of, self.train_of, strict=True):
+            share = streams / order.streams
+            steps = pairs / (order.batch * share)
+            parts.append(
+                f"store {part.path} ({part.hash[:12]}): {part.rows:,} segments, {pairs:,} pairs to train on in "
+                f"{streams} streams, {100 * share:.4g} % of what is drawn ({steps:.1f} steps an epoch)"
+            )
+        parts.append(f"segments of {store.segment_s:g} s, {', '.join(store.channels)} at {store.rate_hz:g} Hz")
+        evaluated = held_out.batches * held_out.batch
+        parts.append(f"{held_out.pairs:,} pairs held out, of which {evaluated:,} are evaluated")
+        if self.label_hashes:
+            parts.append(f"labels {', '.join(self.label_hashes)}")
+        return "; ".join(parts)
 
     def batches(self, mesh: Mesh, start_step: int) -> feed.Feed:
         """Return the batches of the dispatches from `start_step`, placed on `mesh`, read ahead."""
@@ -75,10 +102,12 @@ class RunData:
         return np.asarray(self.train.rows_NM[self.order.draw(step)])
 
     def describe(self, rows: np.ndarray) -> list[dict[str, Any]]:
-        """Return where the rows come from: source, subject, recording and start of each."""
+        """Return where the rows come from: store, source, subject, recording and start of each."""
         columns = {name: self.store.column(name) for name in _DESCRIBED}
+        paths = [str(store.path) for store in self.store.stores]
         return [
-            {"row": int(row)} | {name: _plain(column[row]) for name, column in columns.items()} for row in rows.ravel()
+            {"row": row, "store": paths[number]} | {name: _plain(column[row]) for name, column in columns.items()}
+            for row, number in zip(rows.ravel().tolist(), self.store.store_of(rows.ravel()).tolist(), strict=True)
         ]
 
     def _loader(self, mesh: Mesh, index: Index, order: Draws, start_step: int, stop_step: int) -> Loader:
@@ -87,6 +116,7 @@ class RunData:
             self.store,
             index,
             order,
+            by_row=self.by_row,
             positions=feed.local_positions(mesh, self.config.train.batch),
             cache=data.cache,
             read_threads=data.read_threads,
@@ -96,45 +126,71 @@ class RunData:
         )
 
 
-def open_run_data(config: ConfigDict, path: Path) -> RunData:
-    """Open the store in `path`, its indexes and their orders.
+def open_run_data(config: ConfigDict, named: str | Path | Sequence[tuple[str, float]]) -> RunData:
+    """Open the stores that `named` (the value of data.store) names, their indexes and their orders.
 
     Raises UserError with every fault: not a store, another rate, length or channels than the recipe's, no such index,
-    fewer pairs than a batch, a batch that does not fit the streams, an empty validation split.
+    an excluded subject that is in none, fewer pairs than a batch, a batch that does not fit the streams, an empty
+    validation split, no such label.
     """
-    store = open_store(path)
-    store.check(config)
-    train, validation = open_index(store, config, "train"), open_index(store, config, "validation")
-    pairs, batch = len(train.rows_NM), config.train.batch
+    stores = open_stores(named)
+    stores.check(config)
+    exclusion = read_exclusion(config.data.exclude_subjects) if config.data.exclude_subjects is not None else None
+    left_out_R = find_left_out(stores, exclusion)
+    train, train_of = open_indexes(stores, config, "train", left_out_R)
+    validation, _ = open_indexes(stores, config, "validation", left_out_R)
     faults: list[Fault] = []
     order = held_out_order = None
+    labels: list[Label] = []
     try:
-        if pairs < batch:
-            remedy = (
-                f"the train split has {pairs} pairs, fewer than a batch: at most {pairs}, or prepare more recordings; "
-                "where nearly all segments are of one class, pairs.class_edges_as=quantiles makes more pairs"
-            )
-            raise UserError(Fault("train.batch", batch, remedy))
-        stages = tuple((round(share * config.train.steps), level) for share, level in config.data.curriculum)
-        order = make_order(
-            pairs,
-            batch,
-            streams=config.data.streams,
-            seed=config.train.seed,
-            difficulty=train.difficulty_N if stages else None,
-            stages=stages,
-        )
+        order = _make_train_order(config, stores, train, train_of)
     except UserError as error:
         faults += error.faults
     try:
-        held_out_order = make_held_out_order(len(validation.rows_NM), batch, config.eval.batches)
+        held_out_order = make_held_out_order(len(validation.rows_NM), config.train.batch, config.eval.batches)
+    except UserError as error:
+        faults += error.faults
+    try:
+        labels = open_joined_labels(stores, config.data.labels)
     except UserError as error:
         faults += error.faults
     if faults:
         raise UserError(*faults)
     assert order is not None
     assert held_out_order is not None
-    return RunData(config, store, train, validation, order, held_out_order)
+    by_row, hashes = arrays_by_row(stores, config, labels), {label.name: label.hash for label in labels}
+    return RunData(
+        config, stores, train, validation, train_of, order, held_out_order, by_row, hashes, exclusion, left_out_R
+    )
+
+
+def _make_train_order(config: ConfigDict, stores: Stores, train: Index, train_of: tuple[int, ...]) -> Order:
+    """Return the order over the pairs to train on. Raises UserError, also where a store has too few of them."""
+    pairs, batch = len(train.rows_NM), config.train.batch
+    if pairs < batch:
+        remedy = (
+            f"the train split has {pairs} pairs, fewer than a batch: at most {pairs}, or prepare more recordings; "
+            "where nearly all segments are of one class, pairs.class_edges_as=quantiles makes more pairs"
+        )
+        raise UserError(Fault("train.batch", batch, remedy))
+    faults = []
+    for store, weight, count in zip(stores.stores, stores.weights, train_of, strict=True):
+        share = max(math.floor(weight * batch + 1e-6), 1)
+        if count < share:
+            remedy = f"has {count} pairs to train on, fewer than its {share} of a batch of {batch}: a smaller weight "
+            faults.append(Fault("data.store", str(store.path), remedy + "or train.batch, or more recordings"))
+    if faults:
+        raise UserError(*faults)
+    stages = tuple((round(share * config.train.steps), level) for share, level in config.data.curriculum)
+    return make_order(
+        train_of,
+        batch,
+        streams=config.data.streams,
+        seed=config.train.seed,
+        weights=stores.weights,
+        difficulty=train.difficulty_N if stages else None,
+        stages=stages,
+    )
 
 
 def _only_step(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:

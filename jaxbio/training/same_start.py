@@ -1,13 +1,13 @@
 """What all processes of a run must have in common when it starts: compared before a device is touched.
 
-check_same_start(peers, config, workdir, resume, data)          # EndedByPeer, in all of them, where something differs
+check_same_start(peers, config, workdir, resume, data, weights=[])
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ml_collections import ConfigDict
 
@@ -18,18 +18,37 @@ from jaxbio.training.peers import Peers
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
-# Where the store lies and how a host reads it are its own affair; what is in the store is compared by its hash.
-OF_ONE_HOST = ("data.store", "data.cache", "data.read_threads", "data.prefetch")
+# Where things lie and how a host reads them are its own affair; what is in store and file is compared by its hash.
+OF_ONE_HOST = (
+    "data.store",
+    "data.exclude_subjects",
+    "data.cache",
+    "data.read_threads",
+    "data.prefetch",
+    "train.compile_cache",
+)
 
 _SAME_STORE = "the hosts read other data: name the same store, and the same index, on every host"
+_SAME_WEIGHTS = "the hosts start from other weights: name the same exports on every host"
 _SAME_CODE = "the hosts run other code: bring the same jaxbio and the same packages to every host"
 _SAME_WORKDIR = "the hosts see other checkpoints: --workdir must be one folder that all hosts share"
 
 
+class Data(Protocol):
+    """What says which data a run reads."""
+
+    @property
+    def store_hash(self) -> str: ...
+    @property
+    def index_hash(self) -> str: ...
+    @property
+    def label_hashes(self) -> Mapping[str, str]: ...
+
+
 def check_same_start(
-    peers: Peers, config: ConfigDict, workdir: Path, resume: Meta | None, store_hash: str, index_hash: str
+    peers: Peers, config: ConfigDict, workdir: Path, resume: Meta | None, data: Data, weights: Sequence[str]
 ) -> None:
-    """Compare configuration, code, checkpoints and data over the processes.
+    """Compare configuration, code, checkpoints, data and the hashes of `weights` to start from over the processes.
 
     Raises EndedByPeer in all of them, with exit code 2 and a line for each name that differs.
     """
@@ -37,8 +56,10 @@ def check_same_start(
         return
     fields = {name: value for name, value in changes.to_plain(config).items() if name not in OF_ONE_HOST}
     others: dict[str, tuple[Any, str]] = {
-        "data.store": (store_hash[:12], _SAME_STORE),
-        "pairs": (index_hash[:12], _SAME_STORE),
+        "data.store": (data.store_hash[:12], _SAME_STORE),
+        "pairs": (data.index_hash, _SAME_STORE),
+        "values of data.labels": (dict(data.label_hashes), _SAME_STORE),
+        "weights to start from": ([sha256[:12] for sha256 in weights], _SAME_WEIGHTS),
         "code": (hash_code()[:12], _SAME_CODE),
         "checkpoints": (list_steps(workdir / "checkpoints"), _SAME_WORKDIR),
         "step to go on from": (resume.step if resume else None, _SAME_WORKDIR),

@@ -3,7 +3,7 @@
 Everything that a run must remember stands in `State`; everything random is a function of `train.seed`, the name of
 the stream and the step. This file knows no loss, no mesh and no file.
 
-    abstract = abstract_state(config, objective, optimizer, batch_shapes(config))
+    abstract = abstract_state(config, objective, optimizer, batch_spec(config))
 """
 
 import zlib
@@ -38,9 +38,14 @@ def stream_key(seed: int, name: str) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), np.uint32(zlib.crc32(name.encode())))
 
 
-def new_state(config: ConfigDict, objective, optimizer, batch: Mapping[str, jax.Array]) -> State:
-    """Return the state at step 0; `batch` is the global batch of that step. Traced: see `init_state` and below."""
-    params, objective_state = objective.init(stream_key(config.train.seed, "init"), batch)
+def new_state(
+    config: ConfigDict, objective, optimizer, batch: Mapping[str, jax.Array], frozen: Mapping[str, PyTree]
+) -> State:
+    """Return the state at step 0, traced: see `init_state` and below.
+
+    `batch` is the global batch of that step, `frozen` the variables of the networks that the objective does not train.
+    """
+    params, objective_state = objective.init(stream_key(config.train.seed, "init"), batch, frozen)
     return State(jnp.zeros((), jnp.int32), params, optimizer.init(params), objective_state)
 
 
@@ -50,19 +55,9 @@ def abstract_state(config: ConfigDict, objective, optimizer, batch: Mapping[str,
     Raises UserError when a rule of `optimizer.groups` matches no parameter.
     """
     shapes = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in batch.items()}
-    return jax.eval_shape(lambda arrays: new_state(config, objective, optimizer, arrays), shapes)
-
-
-def batch_shapes(config: ConfigDict) -> dict[str, jax.ShapeDtypeStruct]:
-    """Return shapes and dtypes of one global batch as the loader delivers it: int16 signals, scales, rows."""
-    members = 1 if config.pairs.rule == "all_segments" else 2
-    pairs, channels = config.train.batch, len(config.data.channels)
-    samples = round(config.data.rate_hz * config.data.segment_s)
-    return {
-        "segment_BMCT": jax.ShapeDtypeStruct((pairs, members, channels, samples), jnp.int16),
-        "scale_BMC2": jax.ShapeDtypeStruct((pairs, members, channels, 2), jnp.float32),
-        "row_BM": jax.ShapeDtypeStruct((pairs, members), jnp.uint32),
-    }
+    return jax.eval_shape(
+        lambda arrays, frozen: new_state(config, objective, optimizer, arrays, frozen), shapes, dict(objective.frozen)
+    )
 
 
 def leaf_paths(tree: PyTree) -> dict[str, Any]:

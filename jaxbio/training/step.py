@@ -18,37 +18,49 @@ from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from jaxbio.config.faults import Fault, UserError
-from jaxbio.objectives import Objective
+from jaxbio.objectives import Aux, Objective
 from jaxbio.training import sharding
-from jaxbio.training.optimizer import Optimizer
+from jaxbio.training.optimizer import Optimizer, put_back
 from jaxbio.training.state import PyTree, State, new_state, stream_key
-from jaxbio.transforms.scaling import scale
+from jaxbio.transforms.per_row import rows_on
+from jaxbio.transforms.prepare_input import Input, join_crops, prepare_crops
 
 Batch = Mapping[str, jax.Array]
 
 
-def init_state(config: ConfigDict, objective: Objective, optimizer: Optimizer, shardings: State, batch: Batch) -> State:
+def init_state(
+    config: ConfigDict,
+    objective: Objective,
+    optimizer: Optimizer,
+    shardings: State,
+    batch: Batch,
+    frozen: Mapping[str, PyTree] = {},
+) -> State:
     """Return the state at step 0, computed straight into `shardings`: no device holds a full unsharded copy.
 
-    `batch` is the global batch of step 0 (an objective may derive statistics from it).
+    `batch` is the global batch of step 0 (a codebook may start from it), `frozen` the variables of the networks that
+    the objective uses and does not train.
     """
-    return jax.jit(lambda arrays: new_state(config, objective, optimizer, arrays), out_shardings=shardings)(batch)
+
+    def start(arrays: Batch, frozen: Mapping[str, PyTree]) -> State:
+        return new_state(config, objective, optimizer, arrays, frozen)
+
+    return jax.jit(start, out_shardings=shardings)(batch, dict(frozen))
 
 
 def make_train_step(
-    config: ConfigDict, objective: Objective, optimizer: Optimizer, mesh: Mesh, shardings: State
+    config: ConfigDict, objective: Objective, optimizer: Optimizer, mesh: Mesh, shardings: State, *, logged: bool = True
 ) -> Any:
     """Return the jitted `step(state, batches) -> (state, metrics)`; `state` is donated.
 
     `batches` are arrays (steps_per_dispatch, B, ...) placed by `sharding.dispatch_sharding`. A refused update leaves
     everything but the step as it was. The metrics are float32 (steps_per_dispatch,): `nonfinite`, 1 where an update was
-    refused; train/loss, train/<term>, the optimiser's schedules; train/grad_norm, before clipping; train/param_norm, of
-    the parameters that gave the loss; train/update_norm, on the steps that are logged (every log.every_steps and the
-    last), else NaN: it costs as much as the update. Raises UserError when batch, microbatches and mesh do not go
-    together.
+    refused; train/loss, train/<term>, the optimiser's schedules; train/grad_norm, before clipping, of what is not
+    frozen. For dispatches whose last step is `logged` also train/param_norm, of the parameters that gave the loss, and
+    train/update_norm; whoever dispatches knows the step, so that no device asks the host which it is. Raises UserError
+    when batch, microbatches and mesh do not go together.
     """
     microbatches, steps, seed = config.train.microbatches, config.train.steps, config.train.seed
-    log_every = config.log.every_steps
     sharding.check_batch(mesh, config.train.batch, microbatches)
     if objective.coupled and microbatches > 1:
         raise UserError(
@@ -59,32 +71,34 @@ def make_train_step(
         progress = state.step.astype(jnp.float32) / steps
         whole = gather_fsdp(state, shardings)
 
-        def loss_of(params: PyTree, part: Batch, microbatch: jax.Array):
+        def loss_of(moving: PyTree, part: Batch, microbatch: jax.Array):
             keys = step_keys(seed, state.step, microbatch)
+            params = put_back(moving, whole.params)
             return objective.loss(params, whole.objective_state, part, keys, progress, True)
 
-        (loss, (aux, terms)), grads = mean_gradients(loss_of, whole.params, batch, microbatches, mesh)
-        grads = jax.lax.with_sharding_constraint(grads, shardings.params)
-        grad_norm, param_norm = optax.tree.norm(grads), optax.tree.norm(state.params)
+        moving = optimizer.moving(whole.params)
+        (loss, (aux, terms)), grads = mean_gradients(loss_of, moving, batch, microbatches, mesh)
+        grads = jax.lax.with_sharding_constraint(grads, optimizer.moving(shardings.params))
+        norms = {"grad_norm": optax.tree.norm(grads)}
+        if logged:
+            norms["param_norm"] = optax.tree.norm(state.params)
         # The squares under grad_norm overflow before any moment does, and the objective's new state follows from
         # parameters and aux: with these finite the whole update is.
-        accept = _all_finite((loss, grad_norm, param_norm, aux))
-        measured = ((state.step + 1) % log_every == 0) | (state.step + 1 == steps)
+        accept = _all_finite((loss, norms, aux))
         params, opt_state, update_norm = optimizer.update(
-            grads, state.opt_state, state.params, state.step, accept, measured
+            grads, state.opt_state, state.params, state.step, accept, measured=logged
         )
-        accept &= jnp.isfinite(update_norm) | ~measured
-        objective_state = jax.tree.map(
-            lambda new, old: jnp.where(accept, new, old),
-            objective.update(params, state.objective_state, aux, progress),
-            state.objective_state,
-        )
+        if update_norm is not None:
+            norms["update_norm"] = update_norm
+            accept &= jnp.isfinite(update_norm)
+        update_key = jax.random.fold_in(stream_key(seed, "update"), state.step)
+        moved, update_terms = objective.update(params, state.objective_state, aux, update_key, progress)
+        objective_state = jax.tree.map(lambda new, old: jnp.where(accept, new, old), moved, state.objective_state)
         metrics = {
             "loss": loss,
             **terms,
-            "grad_norm": grad_norm,
-            "param_norm": param_norm,
-            "update_norm": update_norm,
+            **update_terms,
+            **norms,
             **{name: schedule(state.step) for name, schedule in optimizer.schedules.items()},
         }
         reported = {f"train/{name}": jnp.asarray(value, jnp.float32) for name, value in metrics.items()}
@@ -94,7 +108,8 @@ def make_train_step(
 
     def dispatch(state: State, batches: Batch) -> tuple[State, dict[str, jax.Array]]:
         single = jax.tree.leaves(batches)[0].shape[0] == 1  # a loop of one iteration would only cost fusions
-        return jax.lax.scan(one_step, state, dict(batches), unroll=single)
+        with rows_on(mesh):
+            return jax.lax.scan(one_step, state, dict(batches), unroll=single)
 
     return jax.jit(
         dispatch,
@@ -105,25 +120,28 @@ def make_train_step(
 
 
 def make_eval_step(config: ConfigDict, objective: Objective, mesh: Mesh, shardings: State) -> Any:
-    """Return the jitted `evaluate(state, batch) -> (metrics, features)` of one held-out batch.
+    """Return the jitted `evaluate(state, batch) -> (metrics, features, outputs)` of one held-out batch.
 
     Metrics are the loss and its terms without dropout and under keys that no step changes, so that two evaluations
-    differ by the state alone. Features are, for each of the objective's encoders, float32 (B, D): the mean over tokens
-    of the better member, unaugmented; replicated, so that every host can read them.
+    differ by the state alone; of cropped segments it is the loss of the middle. Features are, for each of the
+    objective's encoders, float32 (B, D): the mean over tokens and crops of the better member, unaugmented; outputs are
+    the objective's own, by row. All are replicated, so that every host can read them.
     """
-    seed, steps, scaling = config.train.seed, config.train.steps, config.data.scaling
+    seed, steps, inputs = config.train.seed, config.train.steps, Input.of(config)
 
-    def evaluate(state: State, batch: Batch) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+    def evaluate(state: State, batch: Batch) -> tuple[dict[str, jax.Array], ...]:
         progress = state.step.astype(jnp.float32) / steps
         state = gather_fsdp(state, shardings)
         keys = {name: stream_key(seed, f"eval_{name}") for name in ("augment", "dropout")}
-        loss, (_, terms) = objective.loss(state.params, state.objective_state, batch, keys, progress, False)
-        x_BCT = scale(batch["segment_BMCT"][:, 0], batch["scale_BMC2"][:, 0], scaling)
-        features = {
-            name: pool(module, variables(state.params, state.objective_state), x_BCT)
-            for name, (module, variables) in objective.encoders.items()
-        }
-        return {"loss": loss, **terms}, features
+        with rows_on(mesh):
+            loss, (_, terms) = objective.loss(state.params, state.objective_state, batch, keys, progress, False)
+            x_BCT = prepare_crops(batch["segment_BMCT"][:, 0], batch["scale_BMC2"][:, 0], inputs)
+            features = {
+                name: pool(module, variables(state.params, state.objective_state), x_BCT, inputs.crops)
+                for name, (module, variables) in objective.encoders.items()
+            }
+            outputs = {} if objective.outputs is None else objective.outputs(state.params, state.objective_state, batch)
+        return {"loss": loss, **terms}, features, dict(outputs)
 
     return jax.jit(
         evaluate,
@@ -132,10 +150,13 @@ def make_eval_step(config: ConfigDict, objective: Objective, mesh: Mesh, shardin
     )
 
 
-def pool(module: nn.Module, variables: PyTree, x_BCT: jax.Array) -> jax.Array:
-    """Return the mean over tokens of an encoder's output, float32 (B, D)."""
+def pool(module: nn.Module, variables: PyTree, x_BCT: jax.Array, crops: int) -> jax.Array:
+    """Return the mean over tokens and crops of an encoder's output, float32 (segments, D).
+
+    `x_BCT` are the crops of the segments as `prepare_crops` gives them.
+    """
     tok_BLD: Any = module.apply(variables, x_BCT)
-    return tok_BLD.astype(jnp.float32).mean(axis=1)
+    return join_crops(tok_BLD.astype(jnp.float32), crops).mean(axis=1)
 
 
 def step_keys(seed: int, step: jax.Array, microbatch: jax.Array) -> dict[str, jax.Array]:
@@ -166,10 +187,11 @@ def gather_fsdp(state: State, shardings: State) -> State:
 def mean_gradients(
     loss_of: Callable, params: PyTree, batch: Batch, microbatches: int, mesh: Mesh, unroll: bool = False
 ) -> tuple[tuple[jax.Array, Any], PyTree]:
-    """Return ((loss, has_aux), gradients) of `loss_of(params, batch, microbatch)`, means over `microbatches` parts.
+    """Return ((loss, (aux, metrics)), gradients) of `loss_of(params, batch, microbatch)` over `microbatches` parts.
 
-    Part g holds the rows g, g + G, ...: a reshape and a swap that leave every row on its device, where contiguous
-    parts would gather the batch on all of them.
+    All are means over the parts but the samples of aux, which are put together in the order of the batch. Part g holds
+    the rows g, g + G, ...: a reshape and a swap that leave every row on its device, where contiguous parts would gather
+    the batch on all of them.
     """
     gradient = jax.value_and_grad(loss_of, has_aux=True)
     if microbatches == 1:
@@ -179,14 +201,24 @@ def mean_gradients(
         parts = array.reshape(-1, microbatches, *array.shape[1:]).swapaxes(0, 1)
         return jax.lax.with_sharding_constraint(parts, sharding.dispatch_sharding(mesh))
 
-    def add(total: PyTree, part: tuple[jax.Array, Batch]) -> tuple[PyTree, None]:
-        return jax.tree.map(jnp.add, total, gradient(params, part[1], part[0])), None
+    def join(parts: jax.Array) -> jax.Array:
+        rows = parts.swapaxes(0, 1).reshape(-1, *parts.shape[2:])
+        return jax.lax.with_sharding_constraint(rows, sharding.batch_sharding(mesh))
+
+    def one_part(part: tuple[jax.Array, Batch]) -> tuple[PyTree, PyTree]:
+        (loss, (aux, metrics)), grads = gradient(params, part[1], part[0])
+        return (loss, aux.means, metrics, grads), aux.samples
+
+    def add(total: PyTree, part: tuple[jax.Array, Batch]) -> tuple[PyTree, PyTree]:
+        means, samples = one_part(part)
+        return jax.tree.map(jnp.add, total, means), samples
 
     parts = (jnp.arange(microbatches), jax.tree.map(split, dict(batch)))
     one = jax.tree.map(lambda array: array[0], parts)
-    empty = jax.tree.map(jnp.zeros_like, jax.eval_shape(gradient, params, one[1], one[0]))
-    total, _ = jax.lax.scan(add, empty, parts, unroll=unroll)
-    return jax.tree.map(lambda leaf: leaf / microbatches, total)
+    empty = jax.tree.map(jnp.zeros_like, jax.eval_shape(one_part, one)[0])
+    total, samples = jax.lax.scan(add, empty, parts, unroll=unroll)
+    loss, means, metrics, grads = jax.tree.map(lambda leaf: leaf / microbatches, total)
+    return (loss, (Aux(means, jax.tree.map(join, samples)), metrics)), grads
 
 
 def _all_finite(tree: PyTree) -> jax.Array:

@@ -5,7 +5,6 @@ with StopRequest() as stop, Watchdog(stall_s=600) as watchdog:
     if stop.asked: ...
 """
 
-import contextlib
 import faulthandler
 import logging
 import os
@@ -13,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 
@@ -48,16 +47,6 @@ class Watchdog:
         """Say what is being done from now on; the clock starts again."""
         with self._changed:
             self._doing, self._since, self._armed = doing, time.monotonic(), True
-
-    @contextlib.contextmanager
-    def unwatched(self, doing: str) -> Iterator[None]:
-        """Do not watch what may rightly take long (compilation, a report)."""
-        with self._changed:
-            self._armed = False
-        try:
-            yield
-        finally:
-            self.beat(f"after {doing}")
 
     def _watch(self) -> None:
         with self._changed:

@@ -1,6 +1,6 @@
 """The run folder on disk: made, found writable, and held by one process at a time.
 
-    with open_workdir(Path("runs/quickstart")) as lock: ...
+    with hold(Path("runs/quickstart")) as lock: ...
 
 The folder lies on a file system (a shared one where several hosts train); only process 0 writes into it.
 """

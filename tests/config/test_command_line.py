@@ -4,9 +4,10 @@ import argparse
 
 import pytest
 
-from jaxbio.config import fields
+from jaxbio.config import families, fields
 from jaxbio.config.command_line import parse_command
 from jaxbio.config.faults import UserError
+from jaxbio.config.field import MACHINE, SCIENCE
 
 RECIPE = "configs/qualityfm_base.py"
 
@@ -45,6 +46,40 @@ def test_changed_fields_take_the_kind_of_their_field():
     assert config.data.channels == ("ecg", "abp")
     assert config.log.tensorboard is True
     assert isinstance(config.optimizer.learning_rate, float)
+
+
+def test_a_store_is_a_folder_or_several_with_weights():
+    def store(text):
+        return parse(f"--config={RECIPE}", f"--config.data.store={text}")[1].data.store
+
+    assert store("(('A',0.7),('B',0.3))") == store('[["A", 0.7], ["B", 0.3]]') == (("A", 0.7), ("B", 0.3))
+    assert store("A") == "A"
+    assert store("None") is None
+    assert store("synthetic:400") == "synthetic:400"
+
+
+@pytest.mark.parametrize(
+    ("text", "remedies"),
+    [
+        ("(('A',0.7),('B',0.2))", ["sum to 0.9, not 1: in the same proportion 0.7778, 0.2222"]),
+        ("(('A',0.7),('B',0.7))", ["sum to 1.4"]),
+        ("(('A',1.2),('B',-0.2))", ["above 0", "above 0"]),
+        ("(('A',True),('B','0.3'))", ["above 0", "above 0"]),
+        ("(('A',0.5),('A',0.5))", ["each store once"]),
+        ("(('synthetic:400',0.5),('A',0.4))", ["stands alone", "sum to 0.9"]),
+        ("(('A',),)", ["pairs (folder, weight)"]),
+        ("()", ["pairs (folder, weight)"]),
+        ("(('A',0.7),", ["expected str or tuple"]),
+        ("synthetic:many", ["number of segments"]),
+    ],
+)
+def test_weights_and_names_of_stores_that_cannot_be_are_refused_together(text, remedies):
+    with pytest.raises(UserError) as caught:
+        parse(f"--config={RECIPE}", f"--config.data.store={text}")
+    assert {fault.field for fault in caught.value.faults} == {"data.store"}
+    assert len(caught.value.faults) == len(remedies)
+    for fault, remedy in zip(caught.value.faults, remedies):
+        assert remedy in fault.remedy
 
 
 def test_presets_apply_in_order():
@@ -119,9 +154,9 @@ def test_recipe_that_cannot_be_had_is_named(arguments, field):
 
 
 def test_every_field_states_a_reason_and_a_default_within_its_bounds():
-    for model in fields.MODELS:
-        for objective in fields.OBJECTIVES:
+    for model in families.MODELS:
+        for objective in families.OBJECTIVES:
             for name, field in fields.table(model, objective).items():
                 assert field.reason, name
-                assert field.tag in (fields.SCIENCE, fields.MACHINE), name
+                assert field.tag in (SCIENCE, MACHINE), name
                 assert field.optional or field.default is not None, name

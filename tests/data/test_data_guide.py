@@ -1,12 +1,22 @@
-"""Every preparation command of docs/data.md plans what it says, on the recordings in JAXBIO_DATA."""
+"""The preparation commands of docs/data.md plan what they say, and its script reads labels, in JAXBIO_DATA."""
 
+import csv
 import os
 import re
 import runpy
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from prepared import small_config
+
+from jaxbio.data.labels import list_labels, open_labels
+from jaxbio.data.prepare import prepare_store
+from jaxbio.data.recordings import parse_source
+from jaxbio.data.store import open_store
 
 GUIDE = Path(__file__).parent.parent.parent / "docs/data.md"
 COMMANDS = [
@@ -22,6 +32,29 @@ def main(repository):
 def test_guide_has_a_command_for_every_format():
     formats = {"wfdb", "csv", "text", "synthetic"}
     assert formats <= set(re.findall(r"--source \"?(\w+):", "\n".join(COMMANDS)))
+
+
+@pytest.mark.parametrize(("folder", "field"), [("cinc2021_12lead", "Dx"), ("ptbxl_sample", "Labels")])
+def test_script_of_the_guide_makes_labels_of_the_diagnoses_in_headers(folder, field, data_dir, repository, tmp_path):
+    """Every code of a header is a 1 in the store, and every other code of the archive a 0."""
+    config = small_config(data__channels=("ecg",), data__segment_s=10.0, data__rate_hz=250.0)
+    prepare_store([parse_source(f"wfdb:{data_dir / folder}")], config, tmp_path / "store", progress=False)
+    store = open_store(tmp_path / "store")
+    (script,) = (
+        block for block in re.findall(r"```python\n(.*?)```", GUIDE.read_text("utf-8"), re.S) if "rdheader" in block
+    )
+    line = [sys.executable, "-c", script, str(data_dir / folder), field]
+    table = subprocess.run(line, capture_output=True, text=True, check=True).stdout
+    (tmp_path / "labels.csv").write_text(table, encoding="utf-8")
+    add = runpy.run_path(str(repository / "tools/add_labels.py"))["main"]
+    said = add(["--store", str(store.path), "--labels", str(tmp_path / "labels.csv")])
+    names = list_labels(store)
+    label_NK = np.stack([label.value_R for label in open_labels(store, names)], axis=-1)
+    manifest = {row["record"]: row["label"] for row in csv.DictReader((data_dir / folder / "manifest.csv").open())}
+    for recording, label_K in zip(store.column("recording"), label_NK):
+        assert " ".join(np.array(names)[label_K == 1]) == " ".join(sorted(manifest[recording].split()))
+        assert set(label_K.tolist()) <= {0, 1}
+    assert {name: counted["unknown"] for name, counted in said["labels"].items()} == dict.fromkeys(names, 0)
 
 
 @pytest.mark.parametrize("line", COMMANDS)

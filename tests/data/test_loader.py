@@ -58,7 +58,7 @@ def test_a_batch_holds_the_segments_scales_and_rows_of_its_pairs(store, index, s
     for step, batch in enumerate(take(make_loader(store, index, order, cache=cache, cache_dir=cache_dir), 3)):
         row_BM = index.rows_NM[order.draw(step)]
         assert batch.step == step
-        assert batch.rows_crc32 == zlib.crc32(row_BM.astype("<u4").tobytes())
+        assert batch.rows_crc32 == zlib.crc32(store.hash.encode() + row_BM.astype("<u4").tobytes())
         np.testing.assert_array_equal(batch.arrays["row_BM"], row_BM)
         np.testing.assert_array_equal(batch.arrays["segment_BMCT"], segment_RCT[row_BM])
         np.testing.assert_array_equal(batch.arrays["scale_BMC2"][..., 0], np.stack([row_BM, row_BM], axis=-1))

@@ -105,7 +105,114 @@ def test_streams_are_the_largest_power_of_two_with_16_pairs_each(pairs, streams,
     assert make_order(pairs, 512, streams=200, seed=0).streams == min(expected, 128)
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    pairs_of=st.lists(st.integers(1, 3_000), min_size=2, max_size=4),
+    parts=st.lists(st.integers(3, 9), min_size=4, max_size=4),
+    log_batch=st.integers(0, 8),
+    seed=st.integers(0, 2**40),
+)
+def test_of_several_stores_every_pair_comes_once_before_any_of_its_part_comes_twice(pairs_of, parts, log_batch, seed):
+    """A part is a stream's, or a small store; its draws are told by the part that the drawn pair lies in."""
+    weights = [part / sum(parts[: len(pairs_of)]) for part in parts[: len(pairs_of)]]
+    order = make_order(pairs_of, 2**log_batch, streams=64, seed=seed, weights=weights)
+    first_P, of_stream = np.unique(order.first_V, return_index=True)
+    size_P = order.size_EV[0, of_stream]
+    np.testing.assert_array_equal(np.append(first_P, order.pairs), np.concatenate([[0], np.cumsum(size_P)]))
+    assert set(np.cumsum(pairs_of)[:-1].tolist()) <= set(first_P.tolist())  # none lies in two stores
+    for pairs, streams, start in zip(pairs_of, order.streams_of, np.cumsum([0, *pairs_of])):
+        mine = (first_P >= start) & (first_P < start + pairs)
+        assert mine.sum() == (streams if pairs >= 16 * streams else 1)
+    lanes_P = order.lanes_V[of_stream].astype(int)
+    rounds = int((2 * size_P // lanes_P).max()) + 2
+    turns, per_stream = max(order.streams // order.batch, 1), max(order.batch // order.streams, 1)
+    pair_K = draws(order, range(-(-rounds // per_stream) * turns)).reshape(-1)
+    part_K = np.searchsorted(first_P, pair_K, side="right") - 1
+    for part, (first, size) in enumerate(zip(first_P, size_P)):
+        epochs = pair_K[part_K == part]
+        epochs = epochs[: epochs.size // size * size].reshape(-1, size)
+        assert len(epochs) >= 2
+        np.testing.assert_array_equal(np.sort(epochs), np.broadcast_to(first + np.arange(size), epochs.shape))
+
+
+@pytest.mark.parametrize("batch", [8, 64, 512, 2048])
+@pytest.mark.parametrize("pairs_of", [(50_000, 900), (700, 700), (30, 5)])
+@pytest.mark.parametrize("streams", [8, 256])
+def test_shares_of_ten_thousand_draws_are_the_weights_within_one_per_cent(batch, pairs_of, streams):
+    order = make_order(pairs_of, batch, streams=streams, seed=3, weights=(0.7, 0.3))
+    pair_K = draws(order, range(-(-10_000 // batch))).reshape(-1)
+    share = float(np.mean(pair_K < pairs_of[0]))
+    assert share == pytest.approx(0.7, rel=0.01)
+    assert 1 - share == pytest.approx(0.3, rel=0.01)
+
+
+def test_pairs_of_a_small_store_come_equally_often():
+    order = make_order((50_000, 100), 64, streams=256, seed=3, weights=(0.7, 0.3))
+    pair_K = draws(order, range(5_000)).reshape(-1)
+    count_K = np.bincount(pair_K[pair_K >= 50_000] - 50_000, minlength=100)
+    assert count_K.max() - count_K.min() <= 1
+
+
+def test_numpy_equals_jax_numpy_over_several_stores_and_a_curriculum():
+    difficulty_N = np.random.default_rng(5).random(3_100, dtype=np.float32)
+    settings = {"streams": 64, "seed": 9, "weights": (0.5, 0.2, 0.3), "difficulty": difficulty_N}
+    for stages in ((), ((10, 0.3), (30, 1.0))):
+        order = make_order((2_000, 100, 1_000), 64, stages=stages, **settings)
+        compiled = jax.jit(lambda step, order=order: order.draw(step, jnp, jax.lax.while_loop))
+        for step in (0, 9, 10, 29, 30, 70_000):
+            np.testing.assert_array_equal(compiled(np.uint32(step)), order.draw(step))
+            np.testing.assert_array_equal(order.draw(step, jnp), order.draw(step))
+
+
+def test_one_store_with_the_whole_weight_is_drawn_as_without_a_weight():
+    whole = make_order((5_000,), 64, streams=256, seed=1, weights=(1.0,))
+    np.testing.assert_array_equal(draws(whole, range(9)), draws(make_order(5_000, 64, streams=256, seed=1), range(9)))
+
+
+@pytest.mark.parametrize("pairs_of", [(6_000, 500), (6_000, 5_000)])
+def test_a_stage_draws_from_every_store_what_is_easy_enough_in_its_share(pairs_of):
+    """Also where it leaves a stream of the larger store too few."""
+    difficulty_N = np.random.default_rng(5).random(sum(pairs_of), dtype=np.float32)
+    settings = {"streams": 256, "seed": 0, "weights": (0.7, 0.3), "difficulty": difficulty_N}
+    order = make_order(pairs_of, 64, stages=((80, 0.05), (400, 1.0)), **settings)
+    for steps, level in ((range(80), 0.05), (range(80, 400), 1.0)):
+        pair_K = draws(order, steps).reshape(-1)
+        assert difficulty_N[pair_K].max() <= level
+        assert np.mean(pair_K < pairs_of[0]) == pytest.approx(0.7, rel=0.01)
+        if level < 1:
+            np.testing.assert_array_equal(np.unique(pair_K), np.flatnonzero(difficulty_N <= level))
+
+
+def test_a_stage_without_a_pair_of_some_store_is_refused():
+    difficulty_N = np.array([0.1] * 1_000 + [0.5] * 100, np.float32)
+    settings = {"streams": 64, "seed": 0, "weights": (0.7, 0.3), "difficulty": difficulty_N}
+    with pytest.raises(UserError, match=r"no pair of store 2 .* at least 0\.5") as refused:
+        make_order((1_000, 100), 64, stages=((10, 0.2), (20, 1.0)), **settings)
+    assert refused.value.faults[0].field == "data.curriculum"
+
+
+def test_a_stage_that_would_join_the_streams_of_too_large_a_store_is_refused(monkeypatch):
+    monkeypatch.setattr("jaxbio.data.order._WORD", 2**20)  # in the place of 100 million pairs
+    difficulty_N = np.zeros(50_000, np.float32)
+    difficulty_N[20_000:40_000] = 1.0  # the easy pairs of the first store lie together
+    settings = {"streams": 64, "seed": 0, "weights": (0.7, 0.3), "difficulty": difficulty_N}
+    with pytest.raises(UserError, match="too few pairs") as refused:
+        make_order((40_000, 10_000), 64, stages=((10, 0.9), (20, 1.0)), **settings)
+    assert refused.value.faults[0].field == "data.curriculum"
+
+
+def test_a_weight_that_rounds_to_no_stream_is_refused_and_one_that_rounds_far_is_said(caplog):
+    with pytest.raises(UserError, match="none of 4096 streams") as refused:
+        make_order((9_000, 9_000), 64, streams=64, seed=0, weights=(0.9999, 0.0001))
+    assert refused.value.faults[0].field == "data.store"
+    assert caplog.text == ""
+    make_order((9_000, 9_000), 48, streams=16, seed=0, weights=(0.7, 0.3))  # of 32 streams 48 is no multiple
+    assert "round the weights 0.7, 0.3 to 0.6875, 0.3125" in caplog.text
+
+
 def test_an_empty_index_is_refused():
+    with pytest.raises(UserError, match="pairs"):
+        make_order((100, 0), 64, streams=256, seed=0, weights=(0.5, 0.5))
     with pytest.raises(UserError, match="pairs = 0"):
         make_order(0, 64, streams=256, seed=0)
 

@@ -24,7 +24,7 @@ def test_true_rates_raise_no_doubt_and_are_told(tmp_path):
     assert "pulse rate " in line
 
 
-@pytest.mark.parametrize(("claimed_hz", "odd"), [(40.0, "heart rate"), (250.0, "pulse rate"), (400.0, "score")])
+@pytest.mark.parametrize(("claimed_hz", "odd"), [(40.0, "heart rate"), (250.0, "pulse rate"), (400.0, "heart rate 26")])
 def test_a_wrong_sampling_rate_is_doubted_while_preparing(tmp_path, caplog, claimed_hz, odd):
     with caplog.at_level(logging.INFO):
         prepare(archive_at(tmp_path / "ward", claimed_hz), tmp_path / "store")

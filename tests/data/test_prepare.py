@@ -294,6 +294,51 @@ def test_every_second_of_every_recording_is_kept_or_rejected_with_a_reason(tmp_p
     assert next(row["detail"] for row in rows if row["recording"] == "broken").count("broken.npz")
 
 
+def outcomes_of(store) -> dict[str, float]:
+    """Seconds by outcome."""
+    account = store.manifest["account"]
+    return {"kept": account["kept_s"], **account["rejected_s"]}
+
+
+def prepared_from(line: str, out: Path, **assumed: str):
+    prepare_store([parse_source(line, assumed)], small_config(), out, progress=False)
+    return open_store(out)
+
+
+def test_a_segment_that_is_not_there_costs_its_windows_and_not_one_that_it_hardly_touches(tmp_path):
+    signals = beating_signals(3, 61)
+    digital = np.stack([1000 * signals["II"], 1000 * signals["PLETH"]], axis=1).astype("<i2")
+    (tmp_path / "wfdb").mkdir()
+    digital.tofile(tmp_path / "wfdb/r_2.dat")
+    lines = "".join(f"r_2.dat 16 1000/mV 16 0 0 0 0 {name}\n" for name in ("II", "PLETH"))
+    (tmp_path / "wfdb/r_2.hea").write_text(f"r_2 2 100 6100\n{lines}")
+    (tmp_path / "wfdb/r.hea").write_text("r/2 2 100 9200\ngone 3100\nr_2 6100\n")
+    store = prepared_from(f"wfdb:{tmp_path / 'wfdb'}", tmp_path / "store")
+    assert outcomes_of(store) == {"kept": 60, "missing_file": 30, "remainder": 2}
+    # The window from 30 s on lacks its first second.
+    np.testing.assert_allclose(store.column("ecg_missing_frac"), [1 / 30, 0], atol=1e-3)
+
+
+def test_a_cell_that_is_no_number_costs_its_window_and_is_named(tmp_path):
+    signals = beating_signals(4, 95)
+    lines = [f"{ppg:.4f},{ecg:.4f}" for ppg, ecg in zip(signals["PLETH"], signals["II"], strict=True)]
+    lines[4000] = "spilt coffee,0.1"
+    (tmp_path / "a.csv").write_text("PLETH,II\n" + "\n".join(lines) + "\n")
+    store = prepared_from(f"csv:{tmp_path}?rate_hz=100", tmp_path / "store")
+    assert outcomes_of(store) == {"kept": 60, "unreadable_file": 30, "remainder": 5}
+    details = pq.read_table(store.path / RECORDINGS)["detail"].to_pylist()
+    assert any("line 4002, column 'PLETH': 'spilt coffee' is no number" in detail for detail in details)
+
+
+def test_a_store_of_other_assumed_units_is_another_store(tmp_path):
+    folder = write_archive(tmp_path / "archive", 2)
+    store = prepared_from(f"numpy:{folder}", tmp_path / "store", ecg="mV")
+    assert store.manifest["units"]["ecg"] == ["mV"]
+    assert prepared_from(f"numpy:{folder}", tmp_path / "store", ecg="mV").hash == store.hash
+    with pytest.raises(UserError, match="other recordings or settings"):
+        prepared_from(f"numpy:{folder}", tmp_path / "store", ecg="uV")
+
+
 @dataclass(frozen=True)
 class TornReader:
     """A reader whose file ends after `whole_s` seconds, whatever its header says."""

@@ -35,6 +35,13 @@ def store(made) -> Store:
     return open_store(made)
 
 
+def test_a_store_is_shown_in_a_line(store, made):
+    assert (
+        repr(store)
+        == f"Store({str(made)!r}: {store.rows} segments of {store.segment_s:g} s at {store.rate_hz:g} Hz, ppg, ecg)"
+    )
+
+
 def change_manifest(folder: Path, **changes: object) -> None:
     manifest = json.loads((folder / MANIFEST).read_text())
     (folder / MANIFEST).write_text(json.dumps({**manifest, **changes}))

@@ -1,5 +1,6 @@
 """Probes while a run goes on: the same rows each time, read from the store's labels, whatever the devices."""
 
+import shutil
 from dataclasses import replace
 
 import jax
@@ -9,6 +10,7 @@ from linear_run import linear_objective
 from prepared import prepare, small_config, write_archive
 
 from jaxbio.config.faults import UserError
+from jaxbio.data.labels import Label, write_labels
 from jaxbio.data.splits import SPLITS
 from jaxbio.evaluation import probes
 from jaxbio.evaluation.in_run import choose_questions, make_probe
@@ -77,6 +79,21 @@ def test_what_cannot_be_asked_is_refused_together(store):
         choose_questions(store, config_of(eval__tasks=("mood", "weather", "heart_rate")))
     assert [fault.value for fault in caught.value.faults] == ["mood", "weather"]
     assert "quality_score" in str(caught.value)
+
+
+def test_added_labels_are_asked_about_as_numbers_or_classes(store):
+    bpm_R = store.column("heart_rate_bpm").astype(np.float32)
+    fast_R = (bpm_R > np.median(bpm_R)).astype(np.float32)
+    pace = Label("pace", 1 - fast_R, ("fast", "slow"))
+    write_labels(store, [Label("bpm", bpm_R), Label("fast", fast_R), pace])
+    tasks = ("fast", "pace", "bpm", "heart_rate")
+    values, *_ = measured(store, 1, eval__tasks=tasks)
+    assert values["probe_bpm_mae_teacher"] == values["probe_heart_rate_mae_teacher"]
+    assert values["probe_fast_balanced_accuracy_teacher"] == values["probe_pace_balanced_accuracy_teacher"]
+    assert values["probe_fast_balanced_accuracy_constant"] == 0.5
+    shutil.rmtree(store.path / "labels")
+    with pytest.raises(UserError, match="no such task"):
+        choose_questions(store, config_of(eval__tasks=tasks))
 
 
 def test_no_tasks_ask_nothing(store):

@@ -8,8 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from jaxbio.config import fields
 from jaxbio.config.faults import UserError
+from jaxbio.data.prepare import prepare_store, read_subjects
 from jaxbio.data.recordings import parse_source
+from jaxbio.data.seen import SEEN, seen_of
+from jaxbio.data.several import open_indexes, open_stores
 from jaxbio.evaluation import comparison, tasks
 from jaxbio.signals import synthetic
 from jaxbio.signals.segments import measure
@@ -140,6 +144,77 @@ def test_command_gives_metrics_with_intervals_and_a_page(bidmc, evaluate, tmp_pa
     assert "<script" not in page
 
 
+@pytest.fixture(scope="module")
+def store(bidmc, tmp_path_factory):
+    """The same files as a store of the stand-in's rate and length."""
+    config = fields.change(fields.defaults(), {"data.rate_hz": 100.0, "data.segment_s": 10.0})
+    fields.change(config, {"prepare.split": (0.5, 0.25, 0.25), "pairs.rule": "all_segments"})
+    folder = tmp_path_factory.mktemp("pretraining") / "store"
+    whose = read_subjects(bidmc.subjects)
+    prepare_store([parse_source(bidmc.line)], config, folder, subjects=whose, progress=False)
+    return SimpleNamespace(stores=open_stores(folder), config=config)
+
+
+def _train_rows(store) -> np.ndarray:
+    return open_indexes(store.stores, store.config, "train")[0].rows_NM
+
+
+def test_segments_of_an_evaluation_are_those_of_the_store_to_the_bit(bidmc, store):
+    """Although they are cut recording by recording: by their fingerprints an encoder's are left out."""
+    segments = _read("quality_score", bidmc)
+    assert set(segments.fingerprint_B.tolist()) == set(store.stores.column("fingerprint").tolist())
+    seen_B = seen_of(store.stores, _train_rows(store)).find(segments.subject_B, segments.fingerprint_B)
+    trained = set(store.stores.column("subject")[_train_rows(store).ravel()])
+    assert 0 < len(trained) < 7
+    assert {subject.partition("/")[2] for subject in segments.subject_B[seen_B]} == trained
+
+
+def test_whom_the_encoder_has_seen_is_left_out_without_its_store(bidmc, store, evaluate, tmp_path):
+    pytest.importorskip("sklearn")
+    (tmp_path / "export").mkdir()
+    seen_of(store.stores, _train_rows(store)).write(tmp_path / "export" / SEEN)
+    trained = set(store.stores.column("subject")[_train_rows(store).ravel()])
+    arguments = ["--export", str(tmp_path / "export"), "--task", "quality_score", "--data", bidmc.line]
+    results = {
+        subjects: evaluate([*arguments, *(["--subjects", bidmc.subjects] if subjects else []), "--out", str(tmp_path)])
+        for subjects in (True, False)
+    }
+    assert results[True]["subjects_seen_in_pretraining"] == len(trained)
+    assert results[True]["subjects_tested"] == 7 - len(trained)
+    assert "may have seen" not in results[True]["left_out"]
+    # each recording its own subject: found again by the segments
+    recordings = [name for name, subject in SUBJECTS.items() if subject in trained]
+    assert results[False]["subjects_seen_in_pretraining"] == len(recordings)
+    assert results[False]["segments_seen_in_pretraining"] == results[True]["segments_seen_in_pretraining"] > 0
+
+    arguments += ["--subjects", bidmc.subjects, "--out", str(tmp_path)]
+    transferred = evaluate([*arguments, "--protocol", "transfer"])
+    assert transferred["subjects_fitted_on"] == len(trained)
+    assert transferred["segments_tested"] == results[True]["segments_tested"]
+
+
+def test_evaluation_of_nobody_unseen_is_refused(bidmc, store, evaluate, tmp_path):
+    seen_of(store.stores, np.arange(store.stores.rows)).write(tmp_path / SEEN)
+    arguments = ["--export", str(tmp_path), "--task", "quality_score", "--data", bidmc.line, "--out", str(tmp_path)]
+    with pytest.raises(UserError, match="nothing is left to test on"):
+        evaluate(arguments)
+
+
+def test_store_of_the_pretraining_is_named_as_its_run_named_it(bidmc, store, evaluate, tmp_path, monkeypatch):
+    """Also where it was several."""
+    pytest.importorskip("sklearn")
+    folder, other = store.stores.stores[0].path, tmp_path / "other"
+    prepare_store([parse_source("synthetic:8")], store.config, other, progress=False)
+    both = f"(('{folder}', 0.7), ('{other}', 0.3))"
+    stores = open_stores(((str(folder), 0.7), (str(other), 0.3)))
+    arguments = ["--export", "e", "--task", "quality_score", "--data", bidmc.line, "--out", str(tmp_path / "out")]
+    arguments += ["--subjects", bidmc.subjects, "--protocol", "cross_validate", "--train_subjects"]
+    for named, store_hash in ((str(folder), store.stores.hash), (both, stores.hash)):
+        card = SimpleNamespace(**{**vars(CARD), "store_hash": store_hash})
+        monkeypatch.setattr(_StandIn, "card", card)
+        assert evaluate([*arguments, named])["subjects_seen_in_pretraining"] > 0
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
@@ -173,7 +248,7 @@ def test_recordings_that_are_all_too_short_are_said_to_be(tmp_path):
 
 def test_store_that_the_export_was_not_trained_on_is_refused(bidmc, evaluate, monkeypatch, tmp_path):
     module = importlib.import_module("evaluate")
-    monkeypatch.setattr(module, "open_store", lambda path: SimpleNamespace(hash="abc"))
+    monkeypatch.setattr(module, "open_stores", lambda named: SimpleNamespace(hash="abc"))
     arguments = ["--export", "e", "--task", "heart_rate", "--data", bidmc.line, "--out", str(tmp_path)]
     with pytest.raises(UserError, match="pretrained on"):
         evaluate([*arguments, "--train_subjects", "other_store"])

@@ -11,10 +11,12 @@ from ml_collections import ConfigDict
 
 from jaxbio.config import changes, fields
 from jaxbio.config.resolve import resolve
+from jaxbio.data.batch import random_batch
 from jaxbio.export import folder
 from jaxbio.objectives import make_objective
 from jaxbio.training.checkpoint import Checkpoints, Meta
 from jaxbio.training.state import State
+from jaxbio.transforms.prepare_input import Input
 
 SMALL = {"model.width": 502, "model.layers": 1, "model.heads": 2, "model.feedforward": 16, "train.batch": 2}
 STEP = 3
@@ -26,20 +28,16 @@ def small_config() -> ConfigDict:
 
 
 @pytest.fixture(scope="session")
-def wants() -> folder.Wants:
-    return folder.Wants(300.0, 9000, ("ppg", "ecg"), "per_channel")
+def small_input() -> Input:
+    return Input(300.0, 9000, ("ppg", "ecg"), "per_channel")
 
 
 @pytest.fixture(scope="session")
 def small_objective(small_config):
     """The objective of the small recipe with parameters and a state whose teacher differs from the student."""
     objective = make_objective(small_config)
-    batch = {
-        "segment_BMCT": jnp.zeros((2, 2, 2, 9000), jnp.int16),
-        "scale_BMC2": jnp.ones((2, 2, 2, 2), jnp.float32),
-        "row_BM": jnp.zeros((2, 2), jnp.uint32),
-    }
-    params, state = jax.jit(objective.init)(jax.random.key(0), batch)
+    batch = random_batch(small_config, np.random.default_rng(0))
+    params, state = jax.jit(objective.init)(jax.random.key(0), batch, {})
     state["teacher"] = jax.tree.map(lambda leaf: leaf * 1.01, state["teacher"])
     return objective, jax.tree.map(np.asarray, params), jax.tree.map(np.asarray, state)
 
@@ -53,10 +51,10 @@ def encoder(small_objective):
 
 
 @pytest.fixture(scope="session")
-def export_folder(encoder, wants, tmp_path_factory) -> Path:
+def export_folder(encoder, small_input, tmp_path_factory) -> Path:
     """An export of the small teacher; tests that change one copy it first."""
     out = tmp_path_factory.mktemp("export") / "small"
-    folder.write_export(out, *encoder, wants=wants, origin=folder.Origin("a test", "teacher"))
+    folder.write_export(out, *encoder, inputs=small_input, origin=folder.Origin("a test", "teacher"))
     return out
 
 

@@ -32,6 +32,14 @@ def test_a_whole_export_passes(export_folder):
     cards.check_files(export_folder, cards.read_card(export_folder))
 
 
+def test_a_card_of_before_seen_npz_still_loads(copy):
+    stored = json.loads((copy / cards.CARD).read_text())
+    del stored["seen"]
+    (copy / cards.CARD).write_text(json.dumps({**stored, "schema": 1}))
+    assert cards.read_card(copy).seen == "not known"
+    folder.read_export(copy)
+
+
 def test_a_folder_without_card_is_no_export(tmp_path):
     with pytest.raises(UserError, match=r"card\.json.*export_params"):
         cards.read_card(tmp_path)

@@ -8,22 +8,25 @@ import pytest
 import jaxbio
 from jaxbio.export import folder
 from jaxbio.models import ENCODERS
+from jaxbio.transforms.prepare_input import Input
 
 SMALLEST = {
     "qualityfm": {"width": 100, "layers": 1, "heads": 2, "feedforward": 16, "window": 8, "dropout": 0.1},
     "resnet1d": {"depth": 18, "blocks": (1, 1, 1, 1)},
+    "projected": {"encoder": ENCODERS["resnet1d"](18, (1, 1, 1, 1))},
     "resnet1d_projected": {"depth": 18, "blocks": (1, 1, 1, 1)},
 }
+NAME_NOW = {"resnet1d_projected": "projected"}  # read from old cards, written under the new name
 
 
 @pytest.mark.parametrize("name", sorted(ENCODERS))
 def test_a_registered_family_survives_export_and_load(name, tmp_path):
     module = ENCODERS[name](**SMALLEST[name])
     variables = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 1, 1200)))
-    wants = folder.Wants(40.0, 1200, ("ppg",), "unit")
-    card = folder.write_export(tmp_path / "out", module, variables, wants=wants, origin=folder.Origin("a test", "x"))
+    inputs = Input(40.0, 1200, ("ppg",), "unit")
+    card = folder.write_export(tmp_path / "out", module, variables, inputs=inputs, origin=folder.Origin("a test", "x"))
     model = jaxbio.load_pretrained(tmp_path / "out")
-    assert card.encoder == name
+    assert card.encoder == NAME_NOW.get(name, name)
     x_BCT = np.random.default_rng(0).uniform(size=(3, 1, 1200)).astype(np.float32)
     expected = module.apply(variables, x_BCT)
     assert card.width == expected.shape[2]

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxbio.config.faults import UserError
+from jaxbio.data.seen import SEEN, Seen
 from jaxbio.export import card as cards
 from jaxbio.export import folder, from_run, weights
 
@@ -27,6 +29,26 @@ def test_the_card_says_where_the_weights_come_from(run_folder, tmp_path):
     assert card.source == "step 3 of run small"
     assert card.licence == "CC0-1.0"
     assert card.metrics == {"train/loss": 7.0, "eval/loss": 6.0}  # of step 3, although the run logged five
+
+
+def test_an_export_takes_along_what_the_run_has_seen_or_says_that_it_is_not_known(run_folder, tmp_path):
+    workdir = shutil.copytree(run_folder, tmp_path / "run")
+    seen = Seen(np.arange(2, dtype=np.uint64), np.arange(700, dtype=np.uint64))
+    seen.write(workdir / SEEN)
+    card = from_run.export_run(workdir, tmp_path / "export")
+    assert card.seen == "2 subjects, 700 segments"
+    assert (tmp_path / "export" / SEEN).read_bytes() == (workdir / SEEN).read_bytes()
+    np.testing.assert_array_equal(folder.read_seen(tmp_path / "export").segment_N, seen.segment_N)
+    assert SEEN in cards.read_card(tmp_path / "export").files
+    (tmp_path / "export" / SEEN).write_bytes(b"another")
+    with pytest.raises(UserError, match=r"seen\.npz"):
+        folder.read_export(tmp_path / "export")
+
+    card = from_run.export_run(run_folder, tmp_path / "export")  # a run without the file, over that export
+    assert card.seen == cards.read_card(tmp_path / "export").seen == "not known"
+    assert SEEN not in card.files
+    assert not folder.read_seen(tmp_path / "export").complete
+    folder.read_export(tmp_path / "export")
 
 
 def test_an_export_replaces_an_earlier_one(run_folder, tmp_path):

@@ -14,6 +14,7 @@ from jaxbio.export import card as cards
 from jaxbio.export import folder
 from jaxbio.models import ENCODERS
 from jaxbio.transforms import scaling
+from jaxbio.transforms.prepare_input import Input
 
 RATE_HZ = 300.0
 
@@ -40,9 +41,9 @@ def base(tmp_path_factory):
     """The base encoder at random initialisation, exported and loaded."""
     module = ENCODERS["qualityfm"](width=512, layers=2, heads=4, feedforward=256, window=8, dropout=0.1)
     variables = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 2, 9000)))
-    wants = folder.Wants(RATE_HZ, 9000, ("ppg", "ecg"), "per_channel")
+    inputs = Input(RATE_HZ, 9000, ("ppg", "ecg"), "per_channel")
     out = tmp_path_factory.mktemp("base") / "export"
-    folder.write_export(out, module, variables, wants=wants, origin=folder.Origin("a test", "teacher"))
+    folder.write_export(out, module, variables, inputs=inputs, origin=folder.Origin("a test", "teacher"))
     return jaxbio.load_pretrained(out)
 
 

@@ -8,6 +8,7 @@ from jax import export
 
 from jaxbio.export import pretrained
 from jaxbio.export.card import EXAMPLE, PROGRAM
+from jaxbio.transforms.prepare_input import prepare_physical
 
 # What a stranger writes who has jax, numpy and safetensors, and no jaxbio.
 STRANGER = """
@@ -37,7 +38,7 @@ def inputs(export_folder):
     rng = np.random.default_rng(1)
     return {
         "example": np.load(export_folder / EXAMPLE)["x_BCT"],
-        "another_batch": rng.uniform(-1, 1, (5, 2, 9000)).astype(np.float32),
+        "another_batch": rng.uniform(40, 180, (5, 2, 9000)).astype(np.float32),
         "another_length": rng.uniform(-1, 1, (3, 2, 3000)).astype(np.float32),
     }
 
@@ -67,7 +68,8 @@ def test_a_process_without_jaxbio_gets_the_examples_output(export_folder, output
 def test_batch_and_length_are_free(export_folder, inputs, outputs, name, shape):
     assert outputs[name].shape == shape
     model = pretrained.load_pretrained(export_folder, check=False)
-    np.testing.assert_allclose(outputs[name], model.encode(inputs[name]), atol=1e-5, rtol=0)
+    expected = model.encode(prepare_physical(inputs[name], model.card.inputs))
+    np.testing.assert_allclose(outputs[name], expected, atol=1e-5, rtol=0)
 
 
 def test_one_small_file_serves_cpu_cuda_and_tpu(export_folder):

@@ -51,8 +51,6 @@ class Run:
             free.bind(("localhost", 0))
             address = f"localhost:{free.getsockname()[1]}"
         environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
-        # A program from the cache and one just compiled run their collectives in other orders, on a CPU, and hang.
-        environment.pop("JAX_COMPILATION_CACHE_DIR", None)
         self.processes, self.writers = [], []
         for number in range(processes):
             name = fault[0] if number == fault[1] or fault[1] == "all" else "none"

@@ -3,6 +3,8 @@
 In-process runs take a linear objective, which compiles in a second; the real model and real kills are slow tests.
 """
 
+import dataclasses
+import itertools
 import json
 import os
 import shutil
@@ -19,8 +21,11 @@ import pytest
 from jaxbio.config import changes, fields
 from jaxbio.config.command_line import load_recipe
 from jaxbio.config.faults import EXIT_USER_FAULT, Preempted, UserError
+from jaxbio.data.labels import Label, open_labels, write_labels
 from jaxbio.data.prepare import prepare_store
 from jaxbio.data.recordings import parse_source
+from jaxbio.data.seen import SEEN, read_seen
+from jaxbio.data.several import open_stores
 from jaxbio.data.store import open_store
 from jaxbio.training import program
 from jaxbio.training.checkpoint import Checkpoints, Meta, list_steps
@@ -52,7 +57,7 @@ def untrained(monkeypatch):
     """Stop where the first device would be touched."""
     started = []
 
-    def start(config, data, workdir, resume, peers, questions, checks):
+    def start(config, data, workdir, resume, peers, questions, networks, checks):
         started.append(resume)
         return {"step": 0}
 
@@ -68,14 +73,15 @@ def linear(monkeypatch, repository):
     from jaxbio import objectives
     from jaxbio.planning import flops
 
-    monkeypatch.setattr(objectives, "make_objective", lambda config: linear_objective())
-    monkeypatch.setattr(flops, "model_flops", lambda config, pairs: flops.FlopCount(1.0, {}))
+    monkeypatch.setattr(objectives, "make_objective", lambda config, networks: linear_objective())
+    monkeypatch.setattr(flops, "model_flops", lambda config, pairs, networks: flops.FlopCount(1.0, {}))
 
 
 def save_checkpoint(workdir, store, step=6, **config_changes):
     """Leave a checkpoint of a run on `store` in `workdir`: what a resume is checked against."""
     config = fields.change(load_recipe(RECIPE), config_changes)
-    meta = Meta(step, changes.to_plain(config), open_store(store).hash, index_of(store), {}, {})
+    hashes = {label.name: label.hash for label in open_labels(open_store(store), config.data.labels)}
+    meta = Meta(step, changes.to_plain(config), open_store(store).hash, index_of(store), {}, {}, label_hashes=hashes)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=5)
     leaf = {"kernel": jnp.ones(3)}
     checkpoints.save(State(jnp.int32(step), leaf, leaf, leaf), meta)
@@ -216,6 +222,155 @@ def test_store_may_move_but_not_change(launch, untrained, store, tmp_path):
     assert len(untrained) == 2
 
 
+@pytest.fixture
+def labelled(store, tmp_path):
+    """A copy of the store in which every segment is labelled: by its row's number, and by whether that is odd."""
+    folder = Path(shutil.copytree(store, tmp_path / "labelled"))
+    row_R = np.arange(open_store(folder).rows, dtype=np.float32)
+    write_labels(open_store(folder), [Label("row", row_R), Label("odd", row_R % 2, ("even", "odd"))])
+    return folder
+
+
+def test_labels_that_the_store_lacks_are_refused_with_the_command_that_adds_them(launch, untrained, labelled):
+    faults = faults_of(lambda: launch("--config.data.labels=('mood','row')", "--config.train.batch=3", store=labelled))
+    assert faults.keys() == {"data.labels", "train.batch"}
+    assert "it has odd, row" in faults["data.labels"]
+    assert f"python tools/add_labels.py --store {labelled} --labels FILE.csv" in faults["data.labels"]
+    assert "once" in faults_of(lambda: launch("--config.data.labels=('row','row')", store=labelled))["data.labels"]
+    assert untrained == []
+
+
+def test_labels_that_changed_are_not_resumed_on_unless_allowed(launch, untrained, labelled, tmp_path):
+    names = "--config.data.labels=('row','odd')"
+    save_checkpoint(tmp_path / "run", labelled, **{"data.labels": ("row", "odd")})
+    launch(names, store=labelled)
+    changed_R = np.ones(open_store(labelled).rows, np.float32)
+    write_labels(open_store(labelled), [Label("odd", changed_R, ("even", "odd")), Label("new", changed_R)])
+    fault = faults_of(lambda: launch(names, store=labelled))["data.labels"]
+    assert "'odd'" in fault
+    assert "--allow_change=data.labels" in fault
+    launch(names, "--allow_change=data.labels", store=labelled)
+    assert [meta.step for meta in untrained] == [6, 6]
+    assert "started with" in faults_of(lambda: launch("--config.data.labels=('row',)", store=labelled))["data.labels"]
+
+
+def test_labels_reach_the_loss_by_row_and_in_the_recipes_order(labelled):
+    from linear_run import linear_objective
+
+    plain = linear_objective()
+
+    def loss(params, state, batch, keys, progress, train):
+        value, (aux, terms) = plain.loss(params, state, batch, keys, progress, train)
+        odd, row = batch["label_BMK"][..., 0], batch["label_BMK"][..., 1]
+        return value, (aux, terms | {"odd": odd.mean(), "wrong": jnp.abs(row - batch["row_BM"]).max()})
+
+    config = fields.change(load_recipe(RECIPE), {"data.labels": ("odd", "row"), "train.microbatches": 2})
+    data = open_run_data(config, labelled)
+    made = program.build_program(config, dataclasses.replace(plain, loss=loss), devices=jax.devices()[:2])
+    with data.batches(made.mesh, 0) as batches:
+        first = next(batches)
+        state = made.init(first.arrays)
+        for batch in (first, *itertools.islice(batches, 3)):
+            state, metrics = made.train_step(state, dict(batch.arrays))
+            assert float(metrics["train/wrong"][0]) == 0
+            assert float(metrics["train/odd"][0]) == pytest.approx((data.rows(batch.step) % 2).mean())
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory, store):
+    """The value of data.store for the synthetic store and another, at 0.7 and 0.3."""
+    folder = tmp_path_factory.mktemp("another") / "store"
+    prepare_store([parse_source("synthetic:84?seed=5")], load_recipe(RECIPE), folder, progress=False)
+    return ((str(store), 0.7), (str(folder), 0.3))
+
+
+def crc32_by_step(workdir):
+    return {
+        record["step"]: record["data/rows_crc32"]
+        for record in read_metrics(workdir / "metrics.jsonl")
+        if "data/rows_crc32" in record
+    }
+
+
+def test_two_stores_stopped_and_resumed_on_another_mesh_have_the_same_rows(
+    launch, linear, stores, tmp_path, monkeypatch
+):
+    launch("--config.train.steps=8", "--config.checkpoint.every_steps=4", store=stores)
+    whole = crc32_by_step(tmp_path / "run")
+    assert len(whole) == 8
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "8")
+    (tmp_path / "run" / "metrics.jsonl").write_text("")
+    launch("--config.train.steps=8", "--config.mesh.data=2", "--config.mesh.fsdp=4", store=stores)
+    assert crc32_by_step(tmp_path / "run") == {step: whole[step] for step in range(5, 9)}
+
+
+def test_stores_may_move_but_weights_and_their_order_may_not_change(launch, untrained, stores, store, tmp_path):
+    launch(store=stores)
+    config = changes.to_plain(fields.change(load_recipe(RECIPE), {"data.store": stores}))
+    meta = Meta(6, config, open_stores(stores).hash, index_of(store), {}, {})
+    checkpoints = Checkpoints(tmp_path / "run" / "checkpoints", keep=5)
+    leaf = {"kernel": jnp.ones(3)}
+    checkpoints.save(State(jnp.int32(6), leaf, leaf, leaf), meta)
+    checkpoints.close()
+    moved = Path(shutil.copytree(stores[1][0], tmp_path / "moved"))
+    launch(store=(stores[0], (str(moved), 0.3)))
+    for other in ((stores[1], stores[0]), ((stores[0][0], 0.6), (stores[1][0], 0.4)), stores[0][0]):
+        assert "same weights" in faults_of(lambda other=other: launch(store=other))["data.store"]
+    launch("--allow_change=data.store", store=((stores[0][0], 0.6), (stores[1][0], 0.4)))
+
+
+def test_every_store_that_is_not_there_is_named(launch, untrained, store):
+    with pytest.raises(UserError) as error:
+        launch(store=(("one", 0.5), (str(store), 0.3), ("two", 0.2)))
+    assert [fault.value for fault in error.value.faults] == ["one", "two"]
+    assert "--out two" in error.value.faults[1].remedy
+
+
+def test_stores_of_another_rate_or_channels_are_refused(launch, untrained, stores, tmp_path):
+    single = fields.change(load_recipe(RECIPE), {"data.channels": ("ppg",), "data.rate_hz": 100.0})
+    prepare_store([parse_source("synthetic:84")], single, tmp_path / "single", progress=False)
+    faults = faults_of(lambda: launch(store=(stores[0], (str(tmp_path / "single"), 0.3))))
+    assert faults.keys() == {"data.rate_hz", "data.channels"}
+    assert all(str(tmp_path / "single") in fault for fault in faults.values())
+    assert untrained == []
+
+
+def test_other_excluded_subjects_are_refused_on_resume_and_strangers_named(launch, untrained, store, tmp_path):
+    save_checkpoint(tmp_path / "run", store)
+    name = sorted(set(open_store(store).column("subject")))[0]
+    (tmp_path / "left_out.csv").write_text(f"subject\n{name}\n")
+    excluding = "--config.data.exclude_subjects=left_out.csv"
+    assert faults_of(lambda: launch(excluding)).keys() == {"data.exclude_subjects"}
+    launch(excluding, "--allow_change=data.exclude_subjects")
+    (tmp_path / "left_out.csv").write_text(f"subject\n{name[:-1]}\n")
+    assert "did you mean synthetic,seed0-subject" in faults_of(lambda: launch(excluding))["data.exclude_subjects"]
+
+
+def test_the_workdir_says_what_its_encoder_has_seen_over_changes_and_starts(launch, untrained, store, stores, tmp_path):
+    launch()
+    own = read_seen(tmp_path / "run" / SEEN)
+    data = open_run_data(load_recipe(RECIPE), str(store))
+    np.testing.assert_array_equal(own.segment_N, data.seen().segment_N)
+    launch(store=stores[1][0])  # nothing was saved: this run starts anew
+    other = read_seen(tmp_path / "run" / SEEN)
+    assert not np.isin(other.segment_N, own.segment_N).any()
+
+    save_checkpoint(tmp_path / "run", Path(stores[1][0]))
+    launch("--allow_change=data.store")
+    both = read_seen(tmp_path / "run" / SEEN)
+    assert both.complete
+    np.testing.assert_array_equal(both.segment_N, own.unite(other).segment_N)
+
+    (tmp_path / "export").mkdir()
+    other.write(tmp_path / "export" / SEEN)
+    for folder, complete in (("export", True), ("nowhere", False)):
+        shutil.rmtree(tmp_path / "run")
+        launch(f"--config.train.init_from={tmp_path / folder}")
+        started = read_seen(tmp_path / "run" / SEEN)
+        assert started.complete is complete
+        assert started.segment_N.size == (both if complete else own).segment_N.size
+
+
 def test_whole_run_leaves_what_it_promises_resumes_and_names_a_missing_item(launch, linear, tmp_path, capsys):
     result = launch("--config.train.steps=12")
     assert result["step"] == 12
@@ -302,16 +457,32 @@ def test_environment_refuses_to_come_too_late():
         environment.configure()
 
 
-def test_environment_keeps_the_callers_flags_and_sets_its_own(repository):
-    code = "from launch import environment; import os; print(environment.configure(deterministic=True)['XLA_FLAGS'])"
-    flags = {"XLA_FLAGS": "--xla_gpu_deterministic_ops=false"}
-    said = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=repository, env=flags, check=True
+def configured(repository, code, **variables):
+    """Return what a fresh process prints that was configured for a deterministic run with a cache in ~/compiled."""
+    code = (
+        f"from launch.environment import configure; configure(deterministic=True, compile_cache='~/compiled'); {code}"
     )
-    assert said.stdout.split() == [
-        "--xla_gpu_deterministic_ops=false",
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=repository, env=variables, check=True
+    )
+    return said.stdout.split()
+
+
+def test_environment_keeps_the_callers_flags_and_sets_its_own(repository):
+    flags = {"XLA_FLAGS": "--xla_gpu_exclude_nondeterministic_ops=false"}
+    assert configured(repository, "import os; print(os.environ['XLA_FLAGS'])", **flags) == [
+        "--xla_gpu_exclude_nondeterministic_ops=false",
         "--xla_cpu_collective_call_terminate_timeout_seconds=600",
     ]
+
+
+def test_the_installed_jax_knows_the_flags_and_takes_the_cache(repository, tmp_path):
+    """XLA ends a process whose flags it does not know."""
+    code = "import jax; print(jax.device_count(), jax.config.jax_compilation_cache_dir)"
+    home = {"HOME": str(tmp_path), "JAX_PLATFORMS": "cpu"}
+    assert configured(repository, code, **home) == ["1", f"{tmp_path}/compiled"]
+    named = home | {"JAX_COMPILATION_CACHE_DIR": f"{tmp_path}/elsewhere"}
+    assert configured(repository, code, **named) == ["1", f"{tmp_path}/elsewhere"]
 
 
 @pytest.mark.slow

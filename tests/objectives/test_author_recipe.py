@@ -2,8 +2,9 @@
 
 import pytest
 
-from jaxbio.config import fields, presets
+from jaxbio.config import fields
 from jaxbio.config.command_line import load_recipe
+from jaxbio.config.families import qualityfm
 
 PUBLISHED = {
     "data.rate_hz": 300.0,
@@ -68,4 +69,4 @@ def test_author_is_the_published_recipe(repository, size):
 def test_author_differs_from_ours_only_in_the_fields_it_names(repository, size):
     recipe = f"{repository}/configs/qualityfm_{size}.py"
     ours, author = (fields.flatten(load_recipe(name)) for name in (recipe, f"{recipe}:author"))
-    assert {name for name in ours if ours[name] != author[name]} == set(presets.QUALITYFM_AUTHOR)
+    assert {name for name in ours if ours[name] != author[name]} == set(qualityfm.AUTHOR)

@@ -7,8 +7,9 @@ import pytest
 
 from jaxbio.config import fields
 from jaxbio.models.batch_norm import BatchNorm, move
-from jaxbio.models.resnet1d import DEPTHS, Predictor, ProjectedResNet1D
-from jaxbio.objectives import make_objective
+from jaxbio.models.projection import Predictor, projected_resnet1d
+from jaxbio.models.resnet1d import DEPTHS
+from jaxbio.objectives import Aux, make_objective
 from jaxbio.objectives.contrastive import nt_xent
 
 PARAMETERS = {  # fact sheet, section 3: encoder alone; with projector and predictor
@@ -39,7 +40,7 @@ def batch(members: int = 2) -> dict:
 
 
 def start(objective, arrays):
-    return jax.jit(objective.init)(jax.random.key(0), arrays)
+    return jax.jit(objective.init)(jax.random.key(0), arrays, {})
 
 
 def keys() -> dict:
@@ -71,7 +72,7 @@ def test_parameter_counts_are_the_published_ones(depth):
     key = jax.random.key(0)
 
     def init():
-        network = ProjectedResNet1D(depth).init(key, jnp.zeros((1, 1, 1200)))["params"]
+        network = projected_resnet1d(depth).init(key, jnp.zeros((1, 1, 1200)))["params"]
         return network, Predictor().init(key, jnp.zeros((1, 256)), False)["params"]
 
     network, predictor = jax.eval_shape(init)
@@ -90,16 +91,16 @@ def test_nt_xent_equals_its_numpy_reference():
 
 def test_update_keeps_the_structure_of_the_state(stepped):
     _, objective, params, state, _, aux, *_ = stepped
-    after = objective.update(params, state, aux, PROGRESS)
+    after, _ = objective.update(params, state, aux, jax.random.key(3), PROGRESS)
     assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
 
 
 def test_each_view_moves_the_running_statistics_the_better_first(stepped):
     name, objective, params, state, _, aux, *_ = stepped
-    views = aux["online"] if name == "byol" else aux
+    views = aux.means["online"] if name == "byol" else aux.means
     first = 0.9 * stem_mean(state["batch_stats"]) + 0.1 * stem_mean(views["first"])
     expected = 0.9 * first + 0.1 * stem_mean(views["second"])
-    moved = objective.update(params, state, aux, PROGRESS)["batch_stats"]
+    moved = objective.update(params, state, aux, jax.random.key(3), PROGRESS)[0]["batch_stats"]
     np.testing.assert_allclose(stem_mean(moved), expected, rtol=1e-6)
 
 
@@ -116,7 +117,8 @@ def test_byol_target_is_the_moving_average_of_the_online_network():
     moved = jax.tree.map(lambda leaf: leaf + 1.0, params)
     zero = jax.tree.map(jnp.zeros_like, {"first": state["batch_stats"], "second": state["batch_stats"]})
     target_zero = jax.tree.map(jnp.zeros_like, {"first": state["target_stats"], "second": state["target_stats"]})
-    after = objective.update(moved, state, {"online": zero, "target": target_zero}, PROGRESS)
+    aux = Aux({"online": zero, "target": target_zero})
+    after, _ = objective.update(moved, state, aux, jax.random.key(3), PROGRESS)
     momentum = 1 - 0.3 * (np.cos(np.pi * 0.25) + 1) / 2
     for part in ("encoder", "projector"):
         for new, old, online in zip(

@@ -14,6 +14,7 @@ from jaxbio.export.torch_import import to_reference, trees_from_reference
 from jaxbio.objectives import make_objective
 from jaxbio.objectives.siamese import make_network
 from jaxbio.training.optimizer import make_optimizer
+from jaxbio.transforms.prepare_input import Input
 
 GROUPS = {
     "basic": {"model.depth": 18},
@@ -47,9 +48,8 @@ class Reference:
         trees = trees_from_reference("siamquality", weights, {"depth": module.depth, "blocks": module.blocks})
         self.params, self.stats = trees["params"], trees["batch_stats"]
         settings = self.config.objective
-        self.network = make_network(
-            module, settings.projector_width, settings.projector_layers, settings.predictor_hidden
-        )
+        widths = settings.projector_width, settings.projector_layers, settings.predictor_hidden
+        self.network = make_network(module, Input.of(self.config), *widths)
         # The input to its last bit: the reference in float64 gives gradients two thousandths apart for q / 32767
         # and for the same rounded to float32, which switches a ReLU that lies 4e-6 above zero.
         pair = [arrays[f"x_{view}_BCT"].astype(np.float32) / np.float32(32767) for view in ("good", "bad")]
@@ -90,7 +90,7 @@ def test_features_projections_and_predictions_equal_the_reference(reference, mod
     def pass_view(x_BCT):
         variables = {"params": params["encoder"], "batch_stats": stats["encoder"]}
         tok_BLD, seen = network.encoder.apply(variables, x_BCT, train, mutable=["moments", "intermediates"])
-        z_BD, _ = network.project(params, stats, x_BCT, train)
+        z_BD, _ = network.project(params, stats, x_BCT, jax.random.key(0), train)
         return tok_BLD[:, 0], z_BD, network.predict(params, stats, z_BD, train)[0], seen["intermediates"]
 
     for view in ("good", "bad"):
@@ -144,7 +144,9 @@ def test_loss_and_gradients_in_float32_equal_the_reference(reference, mode, tole
 
 def test_running_statistics_after_a_step_equal_the_reference(reference):
     (_, (aux, _)), _ = reference.loss(reference.params, reference.stats, True)
-    state = reference.objective.update(reference.params, {"batch_stats": reference.stats}, aux, PROGRESS)
+    state, _ = reference.objective.update(
+        reference.params, {"batch_stats": reference.stats}, aux, jax.random.key(0), PROGRESS
+    )
     ours = to_reference("siamquality", {"batch_stats": state["batch_stats"]})
     stored = reference.stored("after")
     assert set(ours) == set(stored)
@@ -176,4 +178,5 @@ def test_three_steps_of_the_published_optimiser_give_its_losses(reference):
         (loss, (aux, _)), grads = reference.loss(params, stats, True)
         np.testing.assert_allclose(loss, expected, atol=1e-5 if step == 0 else 2e-4)
         params, opt_state, _ = update(grads, opt_state, params, jnp.int32(step), jnp.bool_(True), jnp.bool_(False))
-        stats = reference.objective.update(params, {"batch_stats": stats}, aux, PROGRESS)["batch_stats"]
+        state, _ = reference.objective.update(params, {"batch_stats": stats}, aux, jax.random.key(0), PROGRESS)
+        stats = state["batch_stats"]

@@ -7,7 +7,10 @@ import pytest
 from jaxbio.config import fields
 from jaxbio.config.command_line import load_recipe
 from jaxbio.models import ENCODERS
+from jaxbio.models.dense import product
 from jaxbio.planning.flops import count_flops, model_flops
+from jaxbio.training.sharding import make_mesh
+from jaxbio.transforms.per_row import per_row, rows_on
 
 
 def shape(*sizes):
@@ -70,6 +73,21 @@ def test_products_count_two_flops_a_multiply_by_module():
     count = count_flops(function, shape(3, 4, 5), shape(3, 5, 6))
     assert count.total == 2 * 3 * 4 * 5 * 6
     assert [module.split("/")[0] for module in count.by_module] == ["outer"]
+
+
+def test_what_every_device_computes_of_its_rows_counts_for_all_of_them():
+    def function(x, w):
+        with rows_on(make_mesh(4, 1, 2)):
+            return per_row(lambda x: jnp.einsum("bij,jk->bik", x, jnp.ones((5, 6))))(x) @ w
+
+    products, after = 2 * 8 * 4 * 5 * 6 * 2, 2 * 8 * 4 * 6 * 3  # both devices of the last axis compute every product
+    assert count_flops(function, shape(8, 4, 5), shape(6, 3)).total == products + after
+
+
+def test_what_no_result_depends_on_does_not_count():
+    """A product's own gradient (models/dense.py) is always that of both factors; here one is asked for."""
+    gradient = jax.value_and_grad(lambda x, w: product(x, w).sum())
+    assert count_flops(gradient, shape(3, 4), shape(4, 5)).total == 2 * (2 * 3 * 4 * 5)
 
 
 def test_a_branch_counts_its_dearest_and_a_loop_of_unknown_length_is_refused():

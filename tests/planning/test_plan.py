@@ -12,12 +12,12 @@ import pytest
 
 from jaxbio.config import fields
 from jaxbio.config.faults import UserError
+from jaxbio.data.batch import batch_spec
 from jaxbio.objectives import make_objective
 from jaxbio.planning.flops import model_flops
 from jaxbio.planning.plan import compile_or_refuse, make_plan, remedies
 from jaxbio.training.program import lay_out
 from jaxbio.training.sharding import batch_sharding
-from jaxbio.training.state import batch_shapes
 from jaxbio.training.step import init_state
 
 SMALL = {"model.width": 100, "model.layers": 1, "data.channels": ("ppg",), "data.segment_s": 5.0, "train.batch": 16}
@@ -36,7 +36,7 @@ def test_a_plan_counts_the_bytes_that_a_run_holds(plan):
     config = small_config()
     objective = make_objective(config)
     layout = lay_out(config, objective)
-    zeros = {name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in batch_shapes(config).items()}
+    zeros = {name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in batch_spec(config).items()}
     batch = jax.device_put(zeros, batch_sharding(layout.mesh))
     state = init_state(config, objective, layout.optimizer, layout.placement.shardings, batch)
     held = {part: held_bytes(getattr(state, part)) for part in ("params", "opt_state", "objective_state")}

@@ -34,11 +34,26 @@ def test_page_and_line_say_what_preparation_would_do(csv_file, tmp_path):
     assert (line["recording"], line["segments"], line["kept"]) == ("bed 7", 5, 3)
     assert line["rejected"] == {"missing": 1, "constant": 1}
     assert line["channels"]["ecg"] == {"name": "II", "unit": "NU", "rate_hz": 125.0}
+    assert line["signals"] == ["PLETH", "II"]
     html = out.read_text()
     assert html.count("<svg") >= 3 + 4  # two channels, their scores, and examples
     for text in ("bed 7", "rejected: missing", "rejected: constant", "3 of 5", "PLETH, NU"):
         assert text in html
     assert "http" not in html.replace("http://www.w3.org", "")  # nothing is fetched
+
+
+def test_rates_in_doubt_and_signals_upside_down_are_said(tmp_path):
+    made = recording(0, duration_s=90.0, rate_hz=125.0, heart_rate_bpm=72.0)
+    rows = np.stack([-made.ppg, made.ecg], axis=1)
+    rows[3750:7500] = np.random.default_rng(0).standard_normal((3750, 2))
+    path = tmp_path / "bed 8.csv"
+    np.savetxt(path, rows, fmt="%.5f", delimiter=",", header="PLETH,II", comments="")
+    out = tmp_path / "look.html"
+    line = look.main([f"csv:{path}?rate_hz=125", "--out", str(out)])
+    assert line["rate_in_doubt"] == {"ppg": 1, "ecg": 1}
+    html = out.read_text()
+    assert "in doubt in 1 of 3 segments, upside down in 2" in html
+    assert html.count("in doubt in 1 of 3 segments") == 2
 
 
 def test_examined_windows_are_those_that_preparation_keeps(csv_file):
@@ -87,7 +102,7 @@ def test_recording_shorter_than_a_segment_is_a_fault_that_says_what_helps(tmp_pa
 
 
 def test_recording_of_which_nothing_can_be_read_is_a_fault(tmp_path):
-    (tmp_path / "a.csv").write_text("PLETH,II\n" + "1,2\n" * 4000 + "lead,off\n" + "1,2\n" * 100)
+    (tmp_path / "a.csv").write_text("PLETH,II\n" + "1,2\n" * 2000 + "lead,off\n" + "1,2\n" * 2100)
     with pytest.raises(UserError, match=r"none of it can be read.*a\.csv"):
         look.main([f"csv:{tmp_path}?rate_hz=125", "--out", str(tmp_path / "a.html")])
 
@@ -106,3 +121,20 @@ def test_faults_are_named(csv_file, arguments, said):
     with pytest.raises(UserError) as caught:
         look.main([argument.replace("{file}", str(csv_file)) for argument in arguments])
     assert said in str(caught.value)
+
+
+def test_names_of_the_file_are_listed_where_a_channel_is_missing(csv_file, tmp_path, caplog):
+    path = tmp_path / "a.csv"
+    path.write_text(csv_file.read_text().replace("PLETH,II", "PLETHISMO,II", 1))
+    look.main([f"csv:{path}?rate_hz=125", "--out", str(tmp_path / "look.png")])
+    assert "no signal for ppg; the file has 'PLETHISMO', 'II'; nearest: columns=ppg:PLETHISMO" in caplog.text
+    path.write_text(csv_file.read_text().replace("PLETH,II", "PLETHISMO,RESP", 1))
+    with pytest.raises(UserError, match="'PLETHISMO', 'RESP'"):
+        look.main([f"csv:{path}?rate_hz=125", "--out", str(tmp_path / "look.png")])
+
+
+def test_an_assumed_unit_is_used(csv_file, tmp_path):
+    line = look.main([f"csv:{csv_file}?rate_hz=125", "--assume_unit", "ecg:uV", "--out", str(tmp_path / "look.png")])
+    assert line["channels"]["ecg"]["unit"] == "mV"
+    with pytest.raises(UserError, match="--assume_unit"):
+        look.main([f"csv:{csv_file}?rate_hz=125", "--assume_unit", "ecg:miles", "--out", str(tmp_path / "look.png")])

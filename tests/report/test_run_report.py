@@ -50,6 +50,7 @@ def records():
             "train/loss": 10 / step,
             "train/amplitude": 0.5,
             "train/learning_rate": 1e-4,
+            "train/learning_rate_group_1": 1e-5,
             "train/ema_momentum": 0.996,
             "train/grad_norm": 3.0,
             "perf/pairs_per_s": 123.4,
@@ -109,7 +110,17 @@ def test_ids_are_unique_and_every_reference_is_to_one(html):
 
 @pytest.mark.parametrize(
     "said",
-    ["700 of 1,000", "held-out loss", "pairs/s", "loader wait, s", "step", "frequency, Hz", "time, s", "learning rate"],
+    [
+        "700 of 1,000",
+        "held-out loss",
+        "pairs/s",
+        "loader wait, s",
+        "step",
+        "frequency, Hz",
+        "time, s",
+        "learning rate",
+        "learning rate group 1",
+    ],
 )
 def test_the_page_says(html, said):
     assert said in Elements(html).texts

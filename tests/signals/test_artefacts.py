@@ -75,3 +75,11 @@ def test_huge_numbers_do_not_overflow():
     gaps = find_gaps(x_BN, RATE_HZ)
     assert np.isfinite(gaps.scale_B).all()
     assert np.isfinite(gaps.offset_B).all()
+
+
+@pytest.mark.parametrize(("missing", "lost"), [(1, 0), (4, 0), (5, 5), (50, 50)])
+def test_a_hole_shorter_than_50_ms_is_read_across_and_still_missing(missing, lost):
+    x_N = wave()
+    x_N[1000 : 1000 + missing] = np.nan
+    gaps = find_gaps(x_N[None], RATE_HZ)
+    assert (gaps.missing_BN.sum(), gaps.lost_BN.sum()) == (missing, lost)

@@ -153,7 +153,8 @@ def test_a_limit_is_seen_where_the_rest_goes_beyond_it():
 def test_segments_of_nothing_but_loss_or_none(fill):
     beats = disturbances.Beats(np.zeros(0, int), np.zeros(0), np.zeros(2, int))
     none_BK = np.zeros((2, 50), bool)
+    worth_BK = disturbances.spread(beats, np.zeros(0), 50, 5.0)
     found_BK = disturbances.find_artefacts(
-        np.zeros((2, 1500), np.float32), none_BK | fill, none_BK, beats, np.zeros(0, np.float32), 5.0
+        np.zeros((2, 1500), np.float32), none_BK | fill, none_BK, worth_BK, sway_quiet=2.0
     )
     assert found_BK.all()  # no beat at all

@@ -54,9 +54,20 @@ def test_bulk_equals_single_bit_for_bit(mixed, batch):
 
 def test_columns_are_float32_of_every_channel(mixed):
     result = measured(mixed, ("ppg", "ecg", "abp"))
-    terms = ("missing_frac", "clipped_frac", "artefact_frac", "beats", "template", "band", "waveform", "author")
+    terms = (
+        "missing_frac",
+        "clipped_frac",
+        "artefact_frac",
+        "beats",
+        "rate_doubt",
+        "usable",
+        "band",
+        "snr",
+        "waveform",
+        "author",
+    )
     expected = {f"{role}_{term}" for role in ("ppg", "ecg", "abp") for term in terms}
-    pulse = ("snr", "author_snr", "author_perf", "author_skew", "author_rel", "author_ent")
+    pulse = ("inverted", "author_snr", "author_perf", "author_skew", "author_rel", "author_ent")
     expected |= {f"{role}_{term}" for role in ("ppg", "abp") for term in pulse}
     expected |= {"missing_frac", "artefact_frac", "quality_waveform", "quality_author"}
     expected |= {"heart_rate_bpm", "pulse_rate_bpm", "abp_rate_bpm"}
@@ -85,6 +96,31 @@ def test_scores_do_not_depend_on_unit_or_stored_rate(mixed):
     for name in ("ppg_waveform", "ecg_waveform", "heart_rate_bpm", "ecg_author"):
         np.testing.assert_array_equal(slow.columns[name], result.columns[name])
         np.testing.assert_allclose(scaled.columns[name], result.columns[name], atol=2e-2)
+
+
+@pytest.mark.parametrize("role", ["ppg", "ecg", "abp"])
+def test_a_score_never_exceeds_the_time_without_artefacts(mixed, role):
+    columns = measured(mixed, ("ppg", "ecg", "abp")).columns
+    clean_B = 1 - columns[f"{role}_artefact_frac"]
+    assert (columns[f"{role}_waveform"] <= clean_B + 1e-6).all()
+    assert columns[f"{role}_waveform"].std() > 0.2
+
+
+@pytest.mark.parametrize("variant", ["waveform", "author"])
+@pytest.mark.parametrize("role", CHANNELS)
+def test_a_segment_read_back_from_a_store_scores_the_same(mixed, role, variant):
+    whole = {name: x_BN[[np.isfinite(x_BN).all() for x_BN in x_BN]] for name, x_BN in mixed.items()}
+    raw_BN = whole[role]
+    entered = measured({role: raw_BN}, (role,))
+    # as a store keeps it: 300 Hz, int16 over its range
+    low_B1, high_B1 = entered.x_BCT[:, 0].min(axis=1)[:, None], entered.x_BCT[:, 0].max(axis=1)[:, None]
+    step_B1 = (high_B1 - low_B1) / 65534
+    stored_BT = low_B1 + step_B1 * np.rint((entered.x_BCT[:, 0] - low_B1) / step_B1)
+    read_back = measured({role: stored_BT.astype(np.float32)}, (role,))
+    clean_B = entered.columns["artefact_frac"] < 0.05
+    assert clean_B.sum() >= 8
+    name = f"{role}_{variant}"
+    np.testing.assert_allclose(read_back.columns[name][clean_B], entered.columns[name][clean_B], atol=0.02)
 
 
 def test_gaps_are_filled_with_straight_lines():
@@ -220,6 +256,65 @@ def test_unknown_role_and_unlike_rows_are_refused():
         measured({"ppg": x_BN[:, :900]}, ("ppg",), length=900)
 
 
+@pytest.fixture(scope="module")
+def leads():
+    """Four ten-second segments of lead II and of two leads that follow from it, at 250 Hz."""
+    made = [recording(seed, duration_s=10.0, rate_hz=250.0, heart_rate_bpm=50.0 + 30 * seed).ecg for seed in range(4)]
+    x_BN = np.stack(made)
+    return {"ii": x_BN, "avr": -0.5 * x_BN, "v1": 0.2 * x_BN}
+
+
+def test_leads_are_scored_as_ecg_and_the_heart_rate_is_their_median(leads):
+    roles = ("ii", "avr", "v1")
+    result = measured(leads, roles, rate_hz=250.0, length=2500)
+    for role in roles:
+        alone = measured({"ecg": leads[role]}, ("ecg",), rate_hz=250.0, length=2500).columns
+        for term in ("waveform", "usable", "band", "author", "beats", "artefact_frac"):
+            np.testing.assert_array_equal(result.columns[f"{role}_{term}"], alone[f"ecg_{term}"])
+    rates = [measured({"ecg": leads[role]}, ("ecg",), rate_hz=250.0, length=2500).columns for role in roles]
+    expected_B = np.median([columns["heart_rate_bpm"] for columns in rates], axis=0)
+    np.testing.assert_allclose(result.columns["heart_rate_bpm"], expected_B, rtol=1e-6)
+    np.testing.assert_allclose(expected_B, [50, 80, 110, 140], rtol=0.06)
+    assert {name for name in result.columns if name.endswith("bpm")} == {"heart_rate_bpm"}
+    assert result.columns["quality_waveform"].min() > 0.9
+    assert result.present_BC.all()
+
+
+@pytest.mark.parametrize("loss", [np.nan, 2.5, np.inf])
+def test_a_lost_channel_is_masked_and_left_out_of_every_mean(leads, loss):
+    raw = {role: x_BN.copy() for role, x_BN in leads.items()}
+    raw["v1"][1] = loss
+    raw["avr"][2, :501] = np.nan  # just more than a fifth
+    roles = ("ii", "avr", "v1")
+    whole = measured(raw, roles, rate_hz=250.0, length=2500)
+    assert (whole.reason_B > 0).tolist() == [False, True, True, False]
+    assert whole.present_BC.all()
+    result = measured(raw, roles, rate_hz=250.0, length=2500, missing_channel="mask")
+    assert not result.reason_B.any()
+    lost = [[1, 1, 1], [1, 1, 0], [1, 0, 1], [1, 1, 1]]
+    np.testing.assert_array_equal(result.present_BC, np.array(lost, bool))
+    assert not result.x_BCT[~result.present_BC].any()
+    kept = {role: x_BN[1:2] for role, x_BN in raw.items() if role != "v1"}
+    alone = measured(kept, ("ii", "avr"), rate_hz=250.0, length=2500)
+    np.testing.assert_array_equal(result.x_BCT[1:2, :2], alone.x_BCT)
+    for name, column in alone.columns.items():
+        np.testing.assert_array_equal(result.columns[name][1:2], column, err_msg=name)
+    terms = {name for name in result.columns if name.startswith("v1_")}
+    assert {name for name in terms if np.isnan(result.columns[name][1])} == terms - {"v1_missing_frac"}
+    assert result.columns["avr_missing_frac"][2] == pytest.approx(0.2, abs=1e-3)
+    assert result.columns["missing_frac"][2] == 0
+
+
+def test_a_segment_without_any_channel_is_rejected_under_mask_too(leads):
+    raw = {role: x_BN.copy() for role, x_BN in leads.items()}
+    for x_BN in raw.values():
+        x_BN[0], x_BN[3] = np.nan, 1.0
+    result = measured(raw, tuple(raw), rate_hz=250.0, length=2500, missing_channel="mask")
+    assert [reason_of(result, row) for row in range(4)] == ["missing", "kept", "kept", "constant"]
+    part = measured({role: x_BN[1:3] for role, x_BN in raw.items()}, tuple(raw), rate_hz=250.0, length=2500)
+    np.testing.assert_array_equal(part.x_BCT, result.x_BCT[1:3])
+
+
 def test_noise_lowers_every_synthetic_rhythm():
     rng = np.random.default_rng(2)
     for rhythm in RHYTHMS:
@@ -230,3 +325,20 @@ def test_noise_lowers_every_synthetic_rhythm():
             scores.append(measured({"ppg": noisy_BN}, ("ppg",)).columns["ppg_waveform"].mean())
         assert scores[0] > 0.9
         assert scores[0] > scores[1] > scores[2]
+
+
+@pytest.mark.parametrize("every", [150, 50, 20])
+@pytest.mark.parametrize("rate_hz", [125.0, 300.0])
+def test_single_lost_samples_cost_their_own_share_of_the_score(rate_hz, every):
+    made = recording(3, duration_s=30.0, rate_hz=rate_hz)
+    clean, lossy = ({"ppg": made.ppg.copy()[None], "ecg": made.ecg.copy()[None]} for _ in range(2))
+    lossy["ppg"][0, 7::every] = lossy["ecg"][0, 11::every] = np.nan
+    before, after = (measured(raw, rate_hz=rate_hz, length=round(30 * rate_hz)) for raw in (clean, lossy))
+    share = 1 / every
+    assert after.columns["missing_frac"][0] == pytest.approx(share, rel=0.05)
+    assert after.columns["quality_waveform"][0] == pytest.approx(
+        before.columns["quality_waveform"][0] - share, abs=0.02
+    )
+    assert after.columns["artefact_frac"][0] <= before.columns["artefact_frac"][0] + 0.02
+    for name in ("heart_rate_bpm", "pulse_rate_bpm"):
+        assert after.columns[name][0] == pytest.approx(before.columns[name][0], rel=0.01)

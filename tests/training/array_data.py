@@ -38,6 +38,7 @@ class ArrayData:
     poisoned: frozenset[int] = frozenset()
     store_hash: str = "store"
     index_hash: str = "index"
+    label_hashes: Mapping[str, str] = field(default_factory=dict)
     served: list[int] = field(default_factory=list)
 
     def step_arrays(self, step: int) -> dict[str, np.ndarray]:

@@ -13,7 +13,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxbio.config import fields
-from jaxbio.objectives import Objective
+from jaxbio.data.batch import batch_spec, random_batch
+from jaxbio.objectives import Aux, Objective
 from jaxbio.training.optimizer import make_optimizer
 from jaxbio.training.sharding import dispatch_sharding, make_mesh, place_state
 from jaxbio.training.state import abstract_state
@@ -38,7 +39,7 @@ def linear_objective(coupled: bool = False, width: int = 16) -> Objective:
     """Regress the centred teacher's tokens of the better member from the noisy worse member."""
     module = Linear(width)
 
-    def init(key, batch):
+    def init(key, batch, frozen):
         params = module.init(key, batch["segment_BMCT"][:, 0].astype(jnp.float32))["params"]
         tokens = jax.eval_shape(lambda: module.apply({"params": params}, batch["segment_BMCT"][:, 0] * 1.0))
         return {"encoder": params}, {"teacher": {"encoder": params}, "centre": jnp.zeros((1, *tokens.shape[1:]))}
@@ -54,21 +55,21 @@ def linear_objective(coupled: bool = False, width: int = 16) -> Objective:
         distance = jnp.square(student_BLD - (jax.lax.stop_gradient(teacher_BLD) - state["centre"])).mean()
         size = jnp.square(student_BLD).mean()
         return distance + 0.1 * size, (
-            {"centre": teacher_BLD.mean(axis=0, keepdims=True)},
+            Aux({"centre": teacher_BLD.mean(axis=0, keepdims=True)}),
             {"distance": distance, "size": size},
         )
 
-    def update(params, state, aux, progress):
+    def update(params, state, aux, key, progress):
         momentum = 0.9 + 0.1 * progress
         teacher = jax.tree.map(
             lambda old, new: momentum * old + (1 - momentum) * new, state["teacher"]["encoder"], params["encoder"]
         )
-        return {"teacher": {"encoder": teacher}, "centre": 0.9 * state["centre"] + 0.1 * aux["centre"]}
+        return {"teacher": {"encoder": teacher}, "centre": 0.9 * state["centre"] + 0.1 * aux.means["centre"]}, {}
 
     def teacher_variables(params, state):
         return {"params": state["teacher"]["encoder"]}
 
-    return Objective(init, loss, update, {"teacher": (module, teacher_variables)}, coupled)
+    return Objective(init, loss, update, {"teacher": (module, teacher_variables)}, coupled=coupled)
 
 
 def linear_config(**changes: Any) -> ConfigDict:
@@ -93,28 +94,34 @@ def make_batches(config: ConfigDict, steps: int, seed: int = 0) -> dict[str, np.
 
 
 def _make_batch(config: ConfigDict, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    pairs, channels = config.train.batch, len(config.data.channels)
-    samples = round(config.data.rate_hz * config.data.segment_s)
-    segment = rng.normal(0.0, 8000.0, (pairs, 2, channels, samples)).clip(-32767, 32767)
-    scale = np.broadcast_to(np.float32([0, 1 / 32767]), (pairs, 2, channels, 2))
-    rows = rng.permutation(10 * pairs)[: 2 * pairs].reshape(pairs, 2)
-    return {"segment_BMCT": segment.astype(np.int16), "scale_BMC2": scale, "row_BM": rows.astype(np.uint32)}
+    spec = batch_spec(config)
+    segment, row = (spec[name].shape for name in ("segment_BMCT", "row_BM"))
+    drawn = {
+        "segment_BMCT": rng.normal(0.0, 8000.0, segment).clip(-32767, 32767),
+        "row_BM": rng.permutation(10 * row[0])[: row[0] * row[1]].reshape(row),
+    }
+    return random_batch(config, rng) | {name: array.astype(spec[name].dtype) for name, array in drawn.items()}
 
 
-def start(config: ConfigDict, objective: Objective, devices=None):
-    """Return (mesh, optimizer, placement, state) of a run of `config` on `devices`."""
+def start(config: ConfigDict, objective: Objective, devices=None, frozen=None):
+    """Return (mesh, optimizer, placement, state) of a run of `config` on `devices`; `frozen` weights by name."""
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor, devices)
     optimizer = make_optimizer(config.optimizer, config.train.steps)
     batch = {name: array[0] for name, array in make_batches(config, 1).items()}
     abstract = abstract_state(config, objective, optimizer, batch)
     placement = place_state(abstract, mesh, config.mesh.rules, config.mesh.moments)
-    return mesh, optimizer, placement, init_state(config, objective, optimizer, placement.shardings, batch)
+    return (
+        mesh,
+        optimizer,
+        placement,
+        init_state(config, objective, optimizer, placement.shardings, batch, frozen or {}),
+    )
 
 
-def walk(config: ConfigDict, objective: Objective, steps: int, devices=None):
+def walk(config: ConfigDict, objective: Objective, steps: int, devices=None, logged: bool = True):
     """Yield (state, metrics) after each of `steps` dispatches of one step; states are copies on the host."""
     mesh, optimizer, placement, state = start(config, objective, devices)
-    step = make_train_step(config, objective, optimizer, mesh, placement.shardings)
+    step = make_train_step(config, objective, optimizer, mesh, placement.shardings, logged=logged)
     yield from walk_with(step, state, jax.device_put(make_batches(config, steps), dispatch_sharding(mesh)))
 
 

@@ -41,7 +41,7 @@ def start(processes, devices, workdir, *stop_step):
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
     }
-    environment.pop("JAX_COMPILATION_CACHE_DIR", None)  # see tests/launch/test_hosts.py
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)  # see compile_cache.use_cache_together
     started = [
         subprocess.Popen(
             [sys.executable, str(script), address, str(processes), str(number), str(workdir), *stop_step],

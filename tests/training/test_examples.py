@@ -41,7 +41,7 @@ class HeldOut:
 
 
 def start(program, data):
-    params, objective_state = jax.jit(program.objective.init)(jax.random.key(0), data.arrays)
+    params, objective_state = jax.jit(program.objective.init)(jax.random.key(0), data.arrays, {})
     return State(jnp.int32(0), params, None, objective_state)
 
 

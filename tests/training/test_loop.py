@@ -63,6 +63,21 @@ def test_every_step_is_logged_once_and_evaluated_in_time(uninterrupted):
     assert {"eval/teacher_batch_spread", "eval/teacher_effective_rank"} <= uninterrupted[20].keys()
 
 
+def test_only_logged_steps_and_the_last_measure_norms(tmp_path):
+    program, unlogged = array_program(log__every_steps=2, train__steps=5), []
+
+    def unlogged_step(state, batches):
+        unlogged.append(int(state.step) + 1)
+        return program.unlogged_step(state, batches)
+
+    run(dataclasses.replace(program, unlogged_step=unlogged_step), tmp_path)
+    assert unlogged == [1, 3]
+    lines = {step: values for step, values in exact_values(tmp_path).items() if "train/loss" in values}
+    assert sorted(lines) == [2, 4, 5]
+    for values in lines.values():
+        assert all(values[f"train/{norm}_norm"] > 0 for norm in ("grad", "param", "update"))
+
+
 def test_run_stopped_twenty_times_at_random_equals_the_uninterrupted_one(program, uninterrupted, tmp_path):
     rng = random.Random(1)
     kinds = ["exception"] * 12 + [signal.SIGTERM] * 4 + [signal.SIGINT] * 4

@@ -7,7 +7,9 @@ import pytest
 
 from jaxbio.config import fields
 from jaxbio.config.faults import UserError
-from jaxbio.training.optimizer import Group, assign_groups, decay_mask, make_optimizer
+from jaxbio.training.optimizer import make_optimizer, put_back
+from jaxbio.training.state import leaf_paths
+from jaxbio.training.update_rule import decay_mask
 
 STEPS = 10
 SHAPES = {"encoder": {"kernel": (4, 3), "bias": (3,)}, "blocks": {"kernel": (2, 3, 3), "bias": (2, 3), "scale": (2, 3)}}
@@ -30,7 +32,8 @@ def settings(**changes):
 
 def update(optimizer, params, grads, step, opt_state=None, accept=True, measured=True):
     opt_state = optimizer.init(params) if opt_state is None else opt_state
-    return optimizer.update(grads, opt_state, params, jnp.int32(step), jnp.array(accept), jnp.array(measured))
+    grads = optimizer.moving(grads)
+    return optimizer.update(grads, opt_state, params, jnp.int32(step), jnp.array(accept), measured)
 
 
 def descend(chosen, steps=STEPS, size=1.0):
@@ -136,25 +139,45 @@ def test_entries_are_clipped_by_value():
     np.testing.assert_array_equal(first_update(clip_value=0.5)["blocks"]["kernel"], wanted)
 
 
-def test_a_group_with_its_own_norm_leaves_the_global_one():
-    updates = first_update(clip_norm=2.0, groups=(("^blocks/", {"clip_norm": 0.1}),))
-    assert norm(*updates["blocks"].values()) == pytest.approx(0.1, rel=1e-5)
+def test_every_group_is_clipped_by_its_own_norm_and_the_plain_one_by_what_is_left():
+    updates = first_update(clip_norm=2.0, groups=(("^blocks/kernel", {"clip_norm": 0.1}), ("^blocks/", {})))
+    assert norm(updates["blocks"]["kernel"]) == pytest.approx(0.1, rel=1e-5)
+    assert norm(updates["blocks"]["bias"], updates["blocks"]["scale"]) == pytest.approx(2.0, rel=1e-5)
     assert norm(*updates["encoder"].values()) == pytest.approx(2.0, rel=1e-5)
 
 
-def test_groups_scale_learning_rate_and_decay_and_the_first_match_wins():
-    groups = (("blocks/kernel", {"learning_rate": 0.5, "weight_decay": 0.0}), ("blocks", {"learning_rate": 2.0}))
-    plain, grouped = descend(settings(), 1), descend(settings(groups=groups), 1)
-    start, rate, decay = tree(0), 0.1, 0.04
-    moved = {leaf: plain["blocks"][leaf] - start["blocks"][leaf] for leaf in plain["blocks"]}
-    undecayed = moved["kernel"] + rate * decay * start["blocks"]["kernel"]
-    np.testing.assert_allclose(
-        grouped["blocks"]["kernel"], start["blocks"]["kernel"] + 0.5 * undecayed, rtol=1e-5, atol=1e-6
-    )
-    np.testing.assert_allclose(
-        grouped["blocks"]["bias"], start["blocks"]["bias"] + 2.0 * moved["bias"], rtol=1e-5, atol=1e-6
-    )
-    np.testing.assert_array_equal(grouped["encoder"]["kernel"], plain["encoder"]["kernel"])
+GROUPS = (
+    ("blocks/kernel", {"name": "sgd", "learning_rate": 0.3, "weight_decay": 0.0, "weight_decay_end": 0.0}),
+    ("blocks", {"schedule": "step", "step_every": 3, "warmup_frac": 0.2, "decay_mask": "all", "clip_value": 0.5}),
+)
+
+
+def test_a_group_is_the_whole_optimiser_that_its_settings_make():
+    grouped = descend(settings(groups=GROUPS))
+    alone = [descend(settings(**changes)) for _, changes in GROUPS]
+    np.testing.assert_array_equal(grouped["blocks"]["kernel"], alone[0]["blocks"]["kernel"])
+    for leaf in ("bias", "scale"):
+        np.testing.assert_array_equal(grouped["blocks"][leaf], alone[1]["blocks"][leaf])
+    for leaf, value in descend(settings())["encoder"].items():
+        np.testing.assert_array_equal(grouped["encoder"][leaf], value)
+
+
+def test_a_group_keeps_its_own_moments_under_its_name_and_reports_its_own_schedules():
+    optimizer = make_optimizer(settings(groups=GROUPS), STEPS)
+    held = {path.partition("/")[0] for path in leaf_paths(optimizer.init(tree(0)))}
+    assert held == {"plain", "group_0", "group_1"}
+    moments = leaf_paths(optimizer.init(tree(0))["group_0"])
+    assert {path: leaf.shape for path, leaf in moments.items()} == {"trace/blocks/kernel": (2, 3, 3)}
+    rates = {name: float(schedule(jnp.int32(0))) for name, schedule in optimizer.schedules.items()}
+    wanted = {"learning_rate": 0.1, "learning_rate_group_0": 0.3, "learning_rate_group_1": 0.05}
+    wanted |= {"weight_decay": 0.04, "weight_decay_group_0": 0.0, "weight_decay_group_1": 0.04}
+    assert rates == pytest.approx(wanted)
+
+
+def test_without_groups_the_state_is_the_rules_own():
+    state = make_optimizer(settings(), STEPS).init(tree(0))
+    paths = leaf_paths(tree(0))
+    assert set(leaf_paths(state)) == {"count", *(f"{moment}/{path}" for moment in ("mu", "nu") for path in paths)}
 
 
 def test_frozen_parameters_stay_and_hold_no_moments():
@@ -176,20 +199,30 @@ def test_a_group_rule_that_decides_nothing_is_named(rules, unused):
     assert [fault.value for fault in caught.value.faults] == [unused]
 
 
-def test_parameters_of_no_group_take_the_plain_settings():
-    plain = [vars(group) for group in jax.tree.leaves(assign_groups(tree(0), ()))]
-    assert plain == [vars(Group())] * 5
-
-
 def test_two_groups_of_equal_settings_are_clipped_apart():
     updates = first_update(groups=(("^blocks/", {"clip_norm": 0.1}), ("^encoder/", {"clip_norm": 0.1})))
     assert norm(*updates["blocks"].values()) == pytest.approx(0.1, rel=1e-5)
     assert norm(*updates["encoder"].values()) == pytest.approx(0.1, rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["adamw", "adam_l2", "sgd"])
-def test_an_update_that_is_not_accepted_changes_nothing(name):
-    optimizer, params = make_optimizer(settings(name=name), STEPS), tree(0)
+def test_what_moves_is_what_is_not_frozen_and_goes_back_in_its_place():
+    optimizer = make_optimizer(settings(groups=(("bias", {"frozen": True}),)), STEPS)
+    moving = optimizer.moving(tree(0))
+    assert set(leaf_paths(moving)) == {"encoder/kernel", "blocks/kernel", "blocks/scale"}
+    whole = leaf_paths(put_back(jax.tree.map(lambda leaf: leaf + 1, moving), tree(0)))
+    for path, leaf in leaf_paths(tree(0)).items():
+        np.testing.assert_array_equal(whole[path], leaf + (0 if path.endswith("bias") else 1))
+
+
+def test_freezing_everything_is_refused():
+    groups = (("^encoder/", {"frozen": True}), ("", {"frozen": True}))
+    with pytest.raises(UserError, match="every parameter is frozen"):
+        make_optimizer(settings(groups=groups), STEPS).init(tree(0))
+
+
+@pytest.mark.parametrize("chosen", [{"name": "adamw"}, {"name": "adam_l2"}, {"name": "sgd"}, {"groups": GROUPS}])
+def test_an_update_that_is_not_accepted_changes_nothing(chosen):
+    optimizer, params = make_optimizer(settings(**chosen), STEPS), tree(0)
     params, opt_state, _ = update(optimizer, params, tree(1), 0)
     bad = jax.tree.map(lambda leaf: leaf.at[0].set(jnp.nan), tree(2))
     kept, kept_state, _ = update(optimizer, params, bad, 1, opt_state, accept=False)
@@ -201,5 +234,5 @@ def test_the_norm_of_the_update_is_measured_when_asked():
     moved, _, size = update(optimizer, params, tree(1), 0)
     assert float(size) == pytest.approx(norm(*jax.tree.leaves(jax.tree.map(jnp.subtract, moved, params))), rel=1e-4)
     unmeasured, _, size = update(optimizer, params, tree(1), 0, measured=False)
-    assert np.isnan(size)
+    assert size is None
     assert jax.tree.all(jax.tree.map(jnp.array_equal, unmeasured, moved))

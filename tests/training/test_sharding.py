@@ -11,10 +11,11 @@ from linear_run import linear_config, linear_objective, start
 
 from jaxbio.config.command_line import load_recipe
 from jaxbio.config.faults import UserError
+from jaxbio.data.batch import batch_spec
 from jaxbio.objectives import make_objective
 from jaxbio.training.optimizer import make_optimizer
 from jaxbio.training.sharding import check_batch, make_mesh, network_order, place_state, without_axis
-from jaxbio.training.state import State, abstract_state, batch_shapes
+from jaxbio.training.state import State, abstract_state
 
 REPLICATE = ((".*", "replicate"),)
 
@@ -163,7 +164,7 @@ def test_bytes_a_device_are_those_of_the_table(moments):
 def test_layout_presets_cover_every_leaf_of_every_size(repository, recipe, preset):
     config = load_recipe(f"{repository}/configs/qualityfm_{recipe}.py:{preset}")
     objective, optimizer = make_objective(config), make_optimizer(config.optimizer, config.train.steps)
-    state = abstract_state(config, objective, optimizer, batch_shapes(config))
+    state = abstract_state(config, objective, optimizer, batch_spec(config))
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     placement = place_state(state, mesh, config.mesh.rules, config.mesh.moments)
     whole = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.params))

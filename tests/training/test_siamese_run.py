@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from array_data import exact_values, resume_of
 
-from jaxbio.config import fields, presets
+from jaxbio.config import fields
+from jaxbio.config.families import siamquality
 from jaxbio.config.faults import UserError
 from jaxbio.config.resolve import resolve
+from jaxbio.data.batch import batch_spec
 from jaxbio.data.pairs import open_index
 from jaxbio.data.prepare import prepare_store
 from jaxbio.data.recordings import parse_source
@@ -22,12 +24,12 @@ from jaxbio.training.loop import train
 from jaxbio.training.program import build_program
 from jaxbio.training.run_data import RunData, open_run_data
 from jaxbio.training.sharding import make_mesh, place_state
-from jaxbio.training.state import abstract_state, batch_shapes, leaf_paths
+from jaxbio.training.state import abstract_state, leaf_paths
 from jaxbio.training.step import make_train_step
 
 EDGES = (6, 8)  # steps at which a stage of the curriculum ends
 SMALL = {
-    **presets.SIAMQUALITY,
+    **siamquality.PAIRS,
     "data.segment_s": 10.0,
     "data.streams": 4,
     "data.curriculum": ((6 / 16, 0.4), (8 / 16, 0.8), (1.0, 1.0)),
@@ -136,7 +138,7 @@ def test_eight_devices_equal_one_with_synchronised_statistics(program, data):
     """Two pairs a device: statistics of a device alone would be far from those of the batch."""
     config, objective = program.config, program.objective
     mesh = make_mesh(8, 1, 1)
-    abstract = abstract_state(config, objective, program.optimizer, batch_shapes(config))
+    abstract = abstract_state(config, objective, program.optimizer, batch_spec(config))
     shardings = place_state(abstract, mesh, config.mesh.rules, config.mesh.moments).shardings
     step = make_train_step(config, objective, program.optimizer, mesh, shardings)
     state = None
@@ -186,7 +188,7 @@ def test_store_without_difficulty_is_refused_with_the_command_that_makes_one(sto
         open_run_data(small_config(), folder)
     for split in ("train", "validation", "test"):
         np.save(index / f"{split}.difficulty.npy", np.full(len(np.load(index / f"{split}.npy")), np.nan, np.float32))
-    assert open_index(data.store, small_config(), "train").difficulty_N.size
+    assert open_index(data.store.stores[0], small_config(), "train").difficulty_N.size
     with pytest.raises(UserError, match="no difficulty for every pair") as refused:
         open_run_data(small_config(), folder)
     assert {fault.field for fault in refused.value.faults} == {"data.curriculum"}

@@ -3,32 +3,22 @@
 import jax
 import numpy as np
 import pytest
-from linear_run import linear_config, linear_objective, make_batches, start
+from linear_run import linear_config, linear_objective, start
 
+from jaxbio.data.batch import batch_spec
 from jaxbio.training.optimizer import make_optimizer
+from jaxbio.training.program import abstract_batch
 from jaxbio.training.sharding import make_mesh, place_state
-from jaxbio.training.state import abstract_state, batch_shapes, leaf_paths, new_state, stream_key
+from jaxbio.training.state import abstract_state, leaf_paths, new_state, stream_key
 from jaxbio.training.step import step_keys
 
 FSDP = {"mesh__data": 1, "mesh__fsdp": 8, "mesh__rules": ((".*", "fsdp"),)}
 
 
-def test_batch_shapes_are_those_of_the_loader():
-    config = linear_config()
-    arrays = {name: array[0] for name, array in make_batches(config, 1).items()}
-    assert {name: (a.shape, a.dtype) for name, a in arrays.items()} == {
-        name: (a.shape, a.dtype) for name, a in batch_shapes(config).items()
-    }
-
-
-def test_single_segments_have_one_member():
-    assert batch_shapes(linear_config(pairs__rule="all_segments"))["segment_BMCT"].shape[1] == 1
-
-
 def test_abstract_state_is_the_shape_of_the_initialised_one():
     config, objective = linear_config(), linear_objective()
     abstract = abstract_state(
-        config, objective, make_optimizer(config.optimizer, config.train.steps), batch_shapes(config)
+        config, objective, make_optimizer(config.optimizer, config.train.steps), batch_spec(config)
     )
     _, _, _, state = start(config, objective)
     assert jax.tree.map(lambda a: (a.shape, a.dtype), abstract) == jax.tree.map(lambda a: (a.shape, a.dtype), state)
@@ -45,10 +35,10 @@ def test_initial_values_do_not_depend_on_the_mesh():
 def test_initialisation_holds_no_unsharded_copy():
     config, objective = linear_config(**FSDP), linear_objective(width=512)
     optimizer = make_optimizer(config.optimizer, config.train.steps)
-    batch = batch_shapes(config)
+    batch = abstract_batch(config)
     abstract = abstract_state(config, objective, optimizer, batch)
     placement = place_state(abstract, make_mesh(1, 8, 1), config.mesh.rules, config.mesh.moments)
-    initialise = jax.jit(lambda b: new_state(config, objective, optimizer, b), out_shardings=placement.shardings)
+    initialise = jax.jit(lambda b: new_state(config, objective, optimizer, b, {}), out_shardings=placement.shardings)
     memory = initialise.lower(batch).compile().memory_analysis()
     whole = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(abstract.params))
     assert memory.output_size_in_bytes == pytest.approx(placement.bytes_per_device, rel=0.02)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from linear_run import linear_config, linear_objective, make_batches, run, start, walk, walk_with
 
-from jaxbio.config import fields
+from jaxbio.config import families, fields
 from jaxbio.config.faults import UserError
 from jaxbio.config.machines import MACHINES
 from jaxbio.objectives import make_objective
@@ -194,10 +194,25 @@ def test_norms_are_those_of_the_leaves(descent):
     assert metrics["train/update_norm"] == pytest.approx(norm(moved), rel=1e-3)
 
 
-def test_the_norm_of_the_update_is_there_on_logged_steps_and_the_last(objective):
-    _, metrics = run(linear_config(log__every_steps=2, train__steps=5), objective, 5, one_device())
-    assert np.isfinite(metrics["train/update_norm"]).tolist() == [False, True, False, True, True]
-    assert not np.asarray(metrics["nonfinite"]).any()
+@pytest.fixture(scope="module")
+def unlogged(objective):
+    """The step of descent on one device without the norms that only a log line has."""
+    mesh, optimizer, placement, _ = start(linear_config(**SGD), objective, one_device())
+    return make_train_step(linear_config(**SGD), objective, optimizer, mesh, placement.shardings, logged=False)
+
+
+def test_an_unlogged_step_is_the_logged_one_without_two_norms(compiled, unlogged, descent):
+    found = list(walk_with(unlogged, compiled.fresh(), make_batches(linear_config(), 5)))
+    left_out = {"train/param_norm", "train/update_norm"}
+    assert set(found[0][1]) == set(descent[0][1]) - left_out
+    kept = [(state, {name: metrics[name] for name in found[0][1]}) for state, metrics in descent]
+    assert_walks_close(found, kept)
+
+
+def test_no_step_asks_which_branch_to_take(compiled, unlogged):
+    batches = make_batches(linear_config(), 1)
+    for step in (compiled.step, unlogged):
+        assert "conditional" not in step.lower(compiled.fresh(), batches).compile().as_text()
 
 
 def test_same_seed_repeats_to_the_bit_and_another_differs(objective, compiled, descent):
@@ -232,9 +247,11 @@ def poisoned(objective, where):
     return replace(objective, loss=loss)
 
 
-@pytest.mark.parametrize("where", ["loss", "gradients", "aux"])
-def test_a_nonfinite_update_is_refused_and_the_run_goes_on(objective, where):
-    states, metrics = zip(*walk(linear_config(), poisoned(objective, where), 5, one_device()))
+@pytest.mark.parametrize(
+    ("where", "logged"), [("loss", True), ("gradients", True), ("aux", True), ("gradients", False), ("aux", False)]
+)
+def test_a_nonfinite_update_is_refused_and_the_run_goes_on(objective, where, logged):
+    states, metrics = zip(*walk(linear_config(), poisoned(objective, where), 5, one_device(), logged=logged))
     assert [step["nonfinite"] for step in metrics] == [0, 0, 1, 0, 0]
     assert [int(state.step) for state in states] == [1, 2, 3, 4, 5]
     before, after = leaf_paths(states[1]), leaf_paths(states[2])
@@ -249,8 +266,9 @@ def test_evaluation_repeats_itself_leaves_the_state_and_returns_pooled_features(
     mesh, _, placement, state = start(config, objective)
     evaluate = make_eval_step(config, objective, mesh, placement.shardings)
     batch = jax.device_put({k: v[0] for k, v in make_batches(config, 1).items()}, batch_sharding(mesh))
-    metrics, features = evaluate(state, batch)
-    again, _ = evaluate(replace(state, step=state.step), batch)
+    metrics, features, outputs = evaluate(state, batch)
+    assert outputs == {}
+    again, *_ = evaluate(replace(state, step=state.step), batch)
     assert set(metrics) == {"loss", "distance", "size"}
     assert {name: float(value) for name, value in metrics.items()} == {n: float(v) for n, v in again.items()}
     module, variables = objective.encoders["teacher"]
@@ -278,7 +296,8 @@ def small_qualityfm(**changes):
 
 
 def preset(name):
-    return {field.replace(".", "__"): value for field, value in MACHINES[name].items()}
+    known = {**MACHINES, **families.MODELS["qualityfm"].presets}
+    return {field.replace(".", "__"): value for field, value in known[name].items()}
 
 
 @pytest.mark.slow

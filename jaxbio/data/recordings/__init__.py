@@ -9,12 +9,15 @@ and one line in FORMATS. Knows nothing of segments, stores or quality.
 
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.roles import LIMB_LEADS
 from jaxbio.data.recordings import numpy_files, synthetic, text, wfdb_records
+from jaxbio.data.recordings.channels import name_missing
+from jaxbio.data.recordings.missing import complete
 from jaxbio.data.recordings.recording import REASONS, Channel, Recording, RecordingError, Refused
-from jaxbio.data.recordings.source import Options, Source, parse_options, split_source
+from jaxbio.data.recordings.source import Options, Source, parse_assumed, parse_options, split_source
 from jaxbio.data.recordings.subjects import assign_subjects
 
 __all__ = [
@@ -28,6 +31,7 @@ __all__ = [
     "Source",
     "assign_subjects",
     "list_recordings",
+    "parse_assumed",
     "parse_source",
 ]
 
@@ -46,18 +50,21 @@ class Format:
     suffix: str = ""
 
 
-_TEXT = Format(text.list_files, ("rate_hz", "time", "columns", "glob"))
+_TEXT = Format(text.list_files, ("rate_hz", "time", "columns", "missing", "decimal", "assume_unit", "glob"))
 FORMATS: dict[str, Format] = {
-    "wfdb": Format(wfdb_records.list_files, ("columns", "glob"), suffix=".hea"),
+    "wfdb": Format(wfdb_records.list_files, ("columns", "assume_unit", "glob"), suffix=".hea"),
     "csv": _TEXT,
     "text": _TEXT,
-    "numpy": Format(numpy_files.list_files, ("rate_hz", "columns", "glob")),
+    "numpy": Format(numpy_files.list_files, ("rate_hz", "columns", "assume_unit", "glob")),
     "synthetic": Format(synthetic.list_files, ("seed", "rate_hz"), on_disk=False),
 }
 
 
-def parse_source(text: str) -> Source:
-    """Return the source of a line FORMAT:PATH?options; raises UserError for a line that names nothing readable."""
+def parse_source(text: str, assumed: Mapping[str, str] | None = None) -> Source:
+    """Return the source of a line FORMAT:PATH?options; raises UserError for a line that names nothing readable.
+
+    `assumed` has by role the unit of signals that state none, unless the line's own `assume_unit` says it.
+    """
     name, path, pairs = split_source(text)
     if name not in FORMATS:
         known = ", ".join(f"{known}:" for known in FORMATS)
@@ -68,18 +75,25 @@ def parse_source(text: str) -> Source:
         path += chosen.suffix
         if not os.path.exists(path):
             raise UserError(Fault("--source", text, f"no file or folder {path!r}"))
+    if assumed:
+        options = replace(options, assume_unit={**assumed, **options.assume_unit})
     return Source(name, path, options)
 
 
 def list_recordings(
-    source: Source, channel_names: ChannelNames, *, required: Collection[str] = (), min_duration_s: float = 0.0
+    source: Source,
+    channel_names: ChannelNames,
+    *,
+    required: Collection[str] = (),
+    missing_channel: str = "refuse",
+    min_duration_s: float = 0.0,
 ) -> list[Recording | Refused]:
     """Return what the source holds, sorted by name, read from headers alone (text without a length is scanned).
 
-    A recording without one of the `required` roles (or without any role at all) is refused as `missing_channel`, or for
-    what is wrong with that role's signal; a role that is not required and cannot be used is absent. One
-    shorter than `min_duration_s` as `too_short`, the second of a name as `duplicate_name`. Raises UserError where the
-    source holds nothing of its format.
+    A recording without one of the `required` roles is completed as `missing_channel` says. What still lacks one (or has
+    no role at all) is refused as `missing_channel`, or for what is wrong with that role's signal; a role that is not
+    required and cannot be used is absent. One shorter than `min_duration_s` is refused as `too_short`, the second of a
+    name as `duplicate_name`. Raises UserError where the source holds nothing of its format.
     """
     names = {**channel_names, **{role: (name,) for role, name in source.options.columns.items()}}
     found = sorted(FORMATS[source.format].list_files(source, names), key=lambda entry: entry.recording)
@@ -89,14 +103,20 @@ def list_recordings(
     seen: set[str] = set()
     for entry in found:
         if isinstance(entry, Recording):
-            entry = _check(entry, seen, required, min_duration_s)
+            entry = complete(replace(entry, reading=source.reading), required, missing_channel)
+            entry = _check(entry, names, seen, required, missing_channel, min_duration_s)
             seen.add(entry.recording)
         entries.append(entry)
     return entries
 
 
 def _check(
-    entry: Recording, seen: Collection[str], required: Collection[str], min_duration_s: float
+    entry: Recording,
+    names: ChannelNames,
+    seen: Collection[str],
+    required: Collection[str],
+    policy: str,
+    min_duration_s: float,
 ) -> Recording | Refused:
     def refuse(reason: str, detail: str) -> Refused:
         return Refused(entry.source, entry.recording, reason, f"{entry.recording!r}: {detail}", entry.duration_s)
@@ -109,7 +129,16 @@ def _check(
             reason, detail = entry.faults[role]
             return Refused(entry.source, entry.recording, reason, detail, entry.duration_s)
     if missing or not entry.channels:
-        return refuse("missing_channel", f"no signal for {', '.join(missing) or 'any role'}")
+        return refuse("missing_channel", name_missing(missing, entry.signals, names, _why(missing, policy)))
     if entry.duration_s < min_duration_s:
         return refuse("too_short", f"{entry.duration_s:g} s; a segment takes {min_duration_s:g} s")
     return entry
+
+
+def _why(missing: Collection[str], policy: str) -> str:
+    """Return why a policy did not help, as the end of a sentence."""
+    if policy != "derive" or not missing:
+        return ""
+    if all(role in LIMB_LEADS for role in missing):
+        return "; deriving a limb lead takes two others of one rate and unit"
+    return "; only limb leads can be derived"

@@ -1,29 +1,61 @@
 """Which signal plays which role, and in which unit it is read.
 
-A role's signal is the first of its configured names that the source has, blanks and case ignored. ECG is read in mV
-and ABP in mmHg; a PPG's unit is arbitrary. A unit that is not stated, or says "arbitrary", is kept as NU.
+A role's signal is the first of its configured names that the source has, blanks, case and what vendors put before a
+lead's name ignored. ECG is read in mV and ABP in mmHg; a PPG's unit is arbitrary. A unit that is not stated, or says
+"arbitrary", is kept as NU, unless the user says what to assume (`assume_unit`).
 """
 
+import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from jaxbio.config.roles import ROLES, UNITS, lead_of
 from jaxbio.data.recordings.recording import Channel, RecordingError, check_rate
 
-ARBITRARY = "NU"
+ARBITRARY = UNITS["ppg"]
+# What files write where they state no unit. Compared without case, blanks and brackets.
 _ARBITRARY_NAMES = frozenset(
-    {"", "nu", "adu", "au", "a.u.", "arb", "count", "counts", "digital", "raw", "%", "pm", "-"}
+    (
+        *("", "nu", "n.u.", "au", "a.u.", "arb", "arb.", "arbu", "arbitrary", "arbitraryunit", "arbitraryunits"),
+        *("adu", "adc", "adcunits", "bit", "bits", "lsb", "count", "counts", "digit", "digits", "digital", "raw"),
+        *("undef", "undefined", "unknown", "unspecified", "none", "null", "n/a", "nan", "no", "nounit", "nounits"),
+        *("unit", "units", "unitless", "dimensionless", "normalized", "normalised", "norm", "relative", "uncalibrated"),
+        *("1", "%", "percent", "pm", "-", "--", "?", "#"),
+    )
 )
-_MILLIVOLT = {"mv": 1.0, "v": 1e3, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "nv": 1e-6}
-_MMHG = {"mmhg": 1.0, "kpa": 7.500617, "cmh2o": 0.7355592}
-# role -> (unit that is read, factor of each unit that the source may state)
-_UNITS = {"ecg": ("mV", _MILLIVOLT), "abp": ("mmHg", _MMHG)}
+
+
+def _aliases(factors: Mapping[str, float]) -> dict[str, float]:
+    """Return alias -> factor of a table whose keys are aliases with blanks between them."""
+    return {alias: factor for aliases, factor in factors.items() for alias in aliases.split()}
+
+
+_MILLIVOLT = _aliases(
+    {
+        "mv millivolt millivolts mvolt mvolts": 1.0,
+        "v volt volts": 1e3,
+        "uv µv μv microvolt microvolts uvolt uvolts µvolt μvolt": 1e-3,
+        "nv nanovolt nanovolts nvolt": 1e-6,
+    }
+)
+_MMHG = _aliases(
+    {
+        "mmhg torr": 1.0,
+        "kpa kilopascal kilopascals": 7.500617,
+        "hpa mbar millibar": 0.7500617,
+        "pa pascal pascals": 0.007500617,
+        "cmh2o": 0.7355592,
+    }
+)
+_FACTORS = {"ecg": _MILLIVOLT, "abp": _MMHG}  # kind -> factor to its unit of each unit that the source may state
 # What converters write for a photoplethysmogram: any of these is one arbitrary unit.
-_PPG_NAMES = _ARBITRARY_NAMES | set(_MILLIVOLT) | {"na", "ua", "µa", "ma", "lux"}
+_PPG_NAMES = _ARBITRARY_NAMES | set(_MILLIVOLT) | {"na", "ua", "µa", "μa", "ma", "a", "nw", "uw", "mw", "w", "lux"}
+_MOST_NAMES_SAID = 24
 
 
 class Stated(NamedTuple):
-    """What a file states of one of its signals."""
+    """What a file states of one of its signals; a signal without a name plays no role."""
 
     name: str
     unit: str
@@ -31,8 +63,10 @@ class Stated(NamedTuple):
 
 
 def same_name(name: str) -> str:
-    """Return `name` as names are compared: without case, blanks, quotes around it, and a unit in brackets behind it."""
-    return "".join(split_unit(name)[0].split()).strip("'\"").casefold()
+    """Return `name` as names are compared: without case, blanks, quotes around it, a unit in brackets behind it, and
+    the comma that some archives (BIDMC) leave there.
+    """
+    return "".join(split_unit(name)[0].split()).strip("'\"").rstrip(",;:").casefold()
 
 
 def split_unit(label: str) -> tuple[str, str]:
@@ -45,41 +79,85 @@ def find_roles(found: Sequence[str], channel_names: Mapping[str, Sequence[str]])
     """Return role -> index into `found` (signal names of a source) by the lists of `channel_names`, best first."""
     positions: dict[str, int] = {}
     for index, name in enumerate(found):
-        positions.setdefault(same_name(name), index)
+        if name:
+            positions.setdefault(same_name(name), index)
+    for index, name in enumerate(found):  # after all exact names, which win
+        if lead := lead_of(split_unit(name)[0].rstrip(",;:")):
+            positions.setdefault(lead, index)
     candidates = {role: [same_name(name) for name in names] for role, names in channel_names.items()}
     best = {role: next((name for name in names if name in positions), None) for role, names in candidates.items()}
     return {role: positions[name] for role, name in best.items() if name is not None}
 
 
 def make_channels(
-    signals: Sequence[Stated], channel_names: Mapping[str, Sequence[str]], file: str
+    signals: Sequence[Stated], channel_names: Mapping[str, Sequence[str]], file: str, assumed: Mapping[str, str]
 ) -> tuple[dict[str, Channel], dict[str, tuple[str, str]]]:
-    """Return the channels that `signals` of a file give by role, and the roles whose signal cannot be used, and why."""
+    """Return the channels that `signals` of a file give by role, and the roles whose signal cannot be used, and why.
+
+    `assumed` has by role the unit of signals that state none.
+    """
     channels, faults = {}, {}
     for role, index in find_roles([signal.name for signal in signals], channel_names).items():
         name, unit, rate_hz = signals[index]
         try:
             check_rate(rate_hz, file)
-            channels[role] = Channel(name, unit_of(role, unit, file)[0], rate_hz, index)
+            read_unit, factor = unit_of(role, unit, file, assumed)
+            channels[role] = Channel(name, read_unit, rate_hz, index, factor)
         except RecordingError as error:
             faults[role] = error.reason, f"{error.file!r}: {error.detail}"
     return channels, faults
 
 
-def unit_of(role: str, unit: str, file: str) -> tuple[str, float]:
+def unit_of(role: str, unit: str, file: str, assumed: Mapping[str, str]) -> tuple[str, float]:
     """Return (the unit that is read, the factor to it) for a signal of `role` stated in `unit`.
 
-    Raises RecordingError `unknown_unit` for a unit that the role cannot have; a role without a table keeps its unit.
+    Where that is none of the known ones, the role's unit in `assumed`, or its kind's, counts. Raises RecordingError
+    `unknown_unit` for a unit that the role's kind cannot have.
     """
-    stated = "".join(unit.split()).casefold()
-    if role == "ppg" and stated in _PPG_NAMES:
+    stated, kind = _normalised(unit), ROLES[role].kind
+    if kind == "ppg" and stated in _PPG_NAMES:
         return ARBITRARY, 1.0
-    if role in _UNITS:
-        target, factors = _UNITS[role]
-        if stated in factors:
-            return target, factors[stated]
-        if stated in _ARBITRARY_NAMES:
-            return ARBITRARY, 1.0
-    elif role != "ppg":
-        return unit, 1.0
-    raise RecordingError("unknown_unit", file, f"{role} in {unit!r}")
+    if kind in _FACTORS and stated in _FACTORS[kind]:
+        return UNITS[kind], _FACTORS[kind][stated]
+    said = assumed.get(role, assumed.get(kind))
+    if said is not None and not any(stated in factors for factors in _FACTORS.values()):
+        return unit_of(role, said, file, {})
+    if kind in _FACTORS and stated in _ARBITRARY_NAMES:
+        return ARBITRARY, 1.0
+    raise RecordingError(
+        "unknown_unit", file, f"{role} in {unit!r}; if that is a known unit, say assume_unit={role}:UNIT"
+    )
+
+
+def check_assumed(role: str, unit: str) -> None:
+    """Raise ValueError where `unit` is none that signals of `role` may be assumed to have."""
+    known = _FACTORS.get(ROLES[role].kind, _PPG_NAMES)
+    if _normalised(unit) not in known:
+        raise ValueError(f"{role}: {', '.join(sorted(filter(None, known)))}")
+
+
+def _normalised(unit: str) -> str:
+    """Return a unit as units are compared: mm[Hg] of UCUM is mmHg."""
+    return re.sub(r"[\s\[\](){}'\"_]", "", unit).casefold()
+
+
+def name_missing(
+    missing: Iterable[str], found: Sequence[str], channel_names: Mapping[str, Sequence[str]], why: str = ""
+) -> str:
+    """Say which roles no signal plays (and `why`), which signals the file has, and the nearest to each role's names.
+
+    A signal that is known as something else (lead II, where III is missing) is near to nothing.
+    """
+    named = [name for name in found if name]
+    shown = ", ".join(map(repr, named[:_MOST_NAMES_SAID])) or "no named signal"
+    if len(named) > _MOST_NAMES_SAID:
+        shown += f" and {len(named) - _MOST_NAMES_SAID} more"
+    known = {same_name(name) for role in ROLES.values() for name in role.names}
+    compared = {same_name(name): name for name in reversed(named) if same_name(name) not in known and not lead_of(name)}
+    near = []
+    for role in missing:
+        wanted = [same_name(name) for name in channel_names.get(role, ())]
+        close = [match for name in wanted for match in difflib.get_close_matches(name, compared, n=1, cutoff=0.6)]
+        near += [f"columns={role}:{compared[close[0]]}"] if close else []
+    meant = f"; nearest: {', '.join(near)}" if near else ""
+    return f"no signal for {', '.join(missing) or 'any role'}{why}; the file has {shown}{meant}"

@@ -1,7 +1,7 @@
 """Finding the files of a source, and keeping inside its folder.
 
 Links to folders are not followed: one that points inside is reached anyway, one that points outside is refused, so a
-walk never loops and never leaves.
+walk never loops and never leaves. What is no regular file (a pipe, a device) is refused unopened.
 """
 
 import fnmatch
@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 
 from jaxbio.data.recordings.recording import RecordingError, Refused
+from jaxbio.data.recordings.regular_files import NOT_REGULAR, is_regular
 from jaxbio.data.recordings.source import Source, printable
 
 
@@ -27,10 +28,10 @@ def find_files(source: Source, is_recording: Callable[[str], bool]) -> Iterator[
     """Yield the paths below the source's folder that are recordings, in the order of their names.
 
     `is_recording(name)` decides by a file's name unless the source has a glob, which is matched against the path
-    relative to the folder and against the name. Links that leave the folder come as Refused.
+    relative to the folder and against the name. Links that leave the folder, and pipes and devices, come as Refused.
     """
     if not os.path.isdir(source.path):
-        yield os.path.realpath(source.path)
+        yield _checked(source, os.path.realpath(source.path))
         return
     root = source.folder
     for folder, subfolders, names in os.walk(root):
@@ -45,9 +46,13 @@ def find_files(source: Source, is_recording: Callable[[str], bool]) -> Iterator[
                 continue
             # A file that is no link lies in a folder that was walked to, so inside.
             if not os.path.islink(path) or inside(root, path):
-                yield path
+                yield _checked(source, path)
             else:
                 yield refuse(source, path, "outside_source", "is a link that leaves the source folder")
+
+
+def _checked(source: Source, path: str) -> str | Refused:
+    return path if is_regular(path) else refuse(source, path, "not_a_recording", NOT_REGULAR)
 
 
 def _wanted(relative: str, name: str, glob: str | None, is_recording: Callable[[str], bool]) -> bool:

@@ -1,35 +1,39 @@
 """NumPy files: `.npy` (one signal, or one a row or column) and `.npz` (one named array a signal).
 
 Arrays are read without pickles. The rate is that of the source line, or of an `.npz` entry `rate_hz`. The longer axis
-of a two-dimensional array is time; its signals are numbered from 1.
+of a two-dimensional array is time; its signals are numbered from 1. Entries of an `.npz` that are no signals (texts,
+dates, masks, tables) are passed over, unless one is named for a role.
 
     numpy:export?rate_hz=125&columns=ppg:1,ecg:2          numpy:export/patient7.npz
 """
 
 import functools
 import math
-import os
 import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, BinaryIO, NamedTuple
 
 import numpy as np
 
-from jaxbio.data.recordings.channels import Stated, make_channels
+from jaxbio.data.recordings.channels import Stated, find_roles, make_channels
 from jaxbio.data.recordings.folders import find_files, recording_name, refuse
 from jaxbio.data.recordings.recording import Channel, Recording, RecordingError, Refused, check_clock, sample_span
+from jaxbio.data.recordings.regular_files import check_written, open_regular, size_of, version_of
 from jaxbio.data.recordings.source import Source
 from jaxbio.data.recordings.subjects import subject_of
 
 _SUFFIXES = (".npy", ".npz")
 _RATE_ENTRY = "rate_hz"
 _MOST_SIGNALS = 1000  # a square matrix is no recording
+_MOST_SAMPLES = 2**27  # of a packed entry, which is held whole
+# Signals shrink to a half or a tenth when packed; past this it is a bomb.
+_LARGEST_RATIO, _ALWAYS_UNPACKED = 200, 64 * 2**20
 # What damaged archives and array headers (which are parsed as Python literals) raise.
 _BROKEN = (
-    *(OSError, EOFError, ValueError, LookupError, ArithmeticError, RuntimeError, MemoryError),
+    *(OSError, EOFError, ValueError, LookupError, ArithmeticError, RuntimeError, MemoryError, TypeError),
     *(zlib.error, zipfile.BadZipFile, SyntaxError, tokenize.TokenError),
 )
 
@@ -48,104 +52,188 @@ def list_files(source: Source, channel_names: Mapping[str, Sequence[str]]) -> It
 
 @dataclass(frozen=True)
 class ArrayReader:
-    """Reads one NumPy file: a span of an `.npy` through a memory map; of an `.npz` the arrays last read are kept."""
+    """Reads one NumPy file: a span of an `.npy` from the disk; of an `.npz` the arrays last read are kept."""
 
     path: str
     names: tuple[str, ...]
 
     def read(self, channels: Mapping[str, Channel], start_s: float, stop_s: float) -> dict[str, np.ndarray]:
         """Return the samples of `channels` (by role), as Recording.read does."""
-        spans = {role: slice(*sample_span(channel, start_s, stop_s)) for role, channel in channels.items()}
-        return {role: self._signal(channels[role].index, span) for role, span in spans.items()}
+        return {
+            role: self._signal(channel, *sample_span(channel, start_s, stop_s)) for role, channel in channels.items()
+        }
 
-    def _signal(self, index: int, span: slice) -> np.ndarray:
-        try:
-            if self.path.lower().endswith(".npz"):
-                signal = _load_entry(self.path, self.names[index], os.stat(self.path).st_mtime_ns)
-            else:
-                signal = _time_last(np.load(self.path, mmap_mode="r", allow_pickle=False))[index]
-            values = np.array(signal[span], np.float32)
-        except _BROKEN as error:
-            raise RecordingError("unreadable_file", self.path, f"{type(error).__name__}: {error}") from error
-        if len(values) != span.stop - span.start:
-            raise RecordingError("truncated_file", self.path, f"has fewer than {span.stop} samples")
-        return values
+    def _signal(self, channel: Channel, first: int, last: int) -> np.ndarray:
+        if _is_archive(self.path):
+            entry = _load_entry(self.path, self.names[channel.index], version_of(self.path))
+            if isinstance(entry, RecordingError):
+                raise entry
+            values = entry[first:last]
+        else:
+            values = _read_span(self.path, channel.index, first, last)
+        if len(values) != last - first:
+            raise RecordingError("truncated_file", self.path, f"has fewer than {last} samples")
+        with np.errstate(over="ignore"):
+            return values.astype(np.float32) * np.float32(channel.factor)
+
+
+def _is_archive(path: str) -> bool:
+    return path.lower().endswith(".npz")
+
+
+class _Array(NamedTuple):
+    """What the header of an array says."""
+
+    shape: tuple[int, ...]
+    in_columns: bool  # Fortran's order
+    dtype: np.dtype
+
+
+def _read_span(path: str, signal: int, first: int, last: int) -> np.ndarray:
+    """Return samples [first, last) of a signal of an `.npy`, fewer where it ends before."""
+    try:
+        with open_regular(path) as file:
+            array = _array_header(file, path)
+            _check_size(file, array, path)
+            signals, samples = min(array.shape) if len(array.shape) == 2 else 1, max(array.shape)
+            last = min(last, samples)
+            # The axis of time is the longer one, and that of equals the second.
+            time_is_inner = len(array.shape) == 1 or (array.shape[0] <= array.shape[1]) != array.in_columns
+            begin, count = file.tell(), max(0, last - first)
+            if time_is_inner:
+                file.seek(begin + (signal * samples + first) * array.dtype.itemsize)
+                return np.fromfile(file, array.dtype, count)
+            file.seek(begin + first * signals * array.dtype.itemsize)
+            return np.fromfile(file, array.dtype, count * signals).reshape(-1, signals)[:, signal]
+    except _BROKEN as error:
+        raise RecordingError("unreadable_file", path, f"{type(error).__name__}: {error}") from error
 
 
 @functools.lru_cache(maxsize=4)
-def _load_entry(path: str, name: str, version: int) -> np.ndarray:
-    with np.load(path, allow_pickle=False) as archive:
-        return np.asarray(archive[name], np.float32)
-
-
-def _time_last(array: np.ndarray) -> np.ndarray:
-    """Return a one- or two-dimensional array as (signal, sample)."""
-    if array.ndim == 1:
-        return array[None]
-    return array.T if array.shape[0] > array.shape[1] else array
+def _load_entry(path: str, name: str, version: tuple[int, int]) -> np.ndarray | RecordingError:
+    """Return an entry of an archive, whole, or why it cannot be read: no window unpacks it again to fail again."""
+    try:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive, archive.open(f"{name}.npy") as entry:
+            array = np.lib.format.read_array(entry, allow_pickle=False).reshape(-1)
+            while entry.read(2**20):  # to the end, where damage shows
+                pass
+    except RecordingError as error:
+        return error
+    except _BROKEN as error:
+        return RecordingError("unreadable_file", path, f"entry {name!r}: {type(error).__name__}: {error}")
+    with np.errstate(over="ignore"):
+        return array if array.dtype.itemsize < 8 or array.size == 1 else array.astype(np.float32)
 
 
 def _recording(source: Source, path: str, channel_names: Mapping[str, Sequence[str]]) -> Recording:
-    shapes, rate_hz = _read_shapes(path)
+    lengths, others, rate_hz = _look_into(path)
     rate_hz = source.options.rate_hz or rate_hz
     if rate_hz is None:
-        raise RecordingError("bad_rate", path, "states no rate_hz, and the source line gives none")
-    channels, faults = make_channels([Stated(name, "", rate_hz) for name in shapes], channel_names, path)
-    names = tuple(shapes)
-    lengths = {shapes[names[channel.index]] for channel in channels.values()} or set(shapes.values())
-    if len(lengths) != 1:
-        raise RecordingError("bad_duration", path, f"signals of different lengths: {sorted(lengths)}")
-    duration_s = check_clock(rate_hz, lengths.pop(), path)
+        detail = "states no rate_hz, and the source line gives none"
+        raise RecordingError("bad_rate", path, f"its {others[_RATE_ENTRY][1]}" if _RATE_ENTRY in others else detail)
+    stated = [Stated(name, "", rate_hz) for name in lengths]
+    channels, faults = make_channels(stated, channel_names, path, source.options.assume_unit)
+    named = find_roles(list(others), {role: names for role, names in channel_names.items() if role not in channels})
+    for role, index in named.items():
+        reason, why = list(others.values())[index]
+        faults.setdefault(role, (reason, f"{path!r}: {why}"))
+    names = tuple(lengths)
+    used = {lengths[names[channel.index]] for channel in channels.values()}
+    if len(used) > 1:
+        raise RecordingError("bad_duration", path, f"signals of different lengths: {sorted(used)}")
+    duration_s = check_clock(rate_hz, max(used or lengths.values()), path)
     name = recording_name(source, path, _SUFFIXES)
     subject, known = subject_of(source.folder, name)
-    return Recording(source.name, subject, known, name, duration_s, None, channels, ArrayReader(path, names), faults)
+    reader = ArrayReader(path, names)
+    return Recording(source.name, subject, known, name, duration_s, None, channels, reader, faults, signals=names)
 
 
-def _read_shapes(path: str) -> tuple[dict[str, int], float | None]:
-    """Return signal name -> samples, and the rate that the file states, from array headers alone."""
+def _look_into(path: str) -> tuple[dict[str, int], dict[str, tuple[str, str]], float | None]:
+    """Return signal name -> samples, the entries that are no signals with (reason, why), and the rate that is stated.
+
+    From array headers alone. Raises RecordingError for a file without a signal.
+    """
     try:
-        if os.path.getsize(path) == 0:
-            raise RecordingError("empty_file", path, "no bytes")
-        if path.lower().endswith(".npz"):
-            return _npz_shapes(path)
-        with open(path, "rb") as file:
-            shape, _ = _array_header(file, path)
-        np.load(path, mmap_mode="r", allow_pickle=False)  # checks the length of the file against the header
-    except RecordingError:
-        raise
+        with open_regular(path) as file:
+            if size_of(file) == 0:
+                raise RecordingError("empty_file", path, "no bytes")
+            check_written(file, path)
+            if _is_archive(path):
+                return _look_into_archive(file, path)
+            array = _array_header(file, path)
+            _check_size(file, array, path)
     except _BROKEN as error:
         raise RecordingError("unreadable_file", path, f"{type(error).__name__}: {error}") from error
+    shape = array.shape
     signals = min(shape) if len(shape) == 2 else len(shape)
-    if len(shape) not in (1, 2) or 0 in shape or signals > _MOST_SIGNALS:
+    if len(shape) not in (1, 2) or min(shape) < 1 or signals > _MOST_SIGNALS:
         raise RecordingError("not_a_recording", path, f"an array of shape {shape}")
-    return {str(number + 1): max(shape) for number in range(signals)}, None
+    return {str(number + 1): max(shape) for number in range(signals)}, {}, None
 
 
-def _npz_shapes(path: str) -> tuple[dict[str, int], float | None]:
-    shapes, rate_hz = {}, None
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
+def _look_into_archive(file: BinaryIO, path: str) -> tuple[dict[str, int], dict[str, tuple[str, str]], float | None]:
+    lengths: dict[str, int] = {}
+    others: dict[str, tuple[str, str]] = {}
+    rate_hz = None
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        if len(members) > _MOST_SIGNALS:
+            raise RecordingError("not_a_recording", path, f"{len(members)} entries")
+        for member in members:
             name = member.filename.removesuffix(".npy")
-            with archive.open(member) as file:
-                shape, dtype = _array_header(file, path)
-            if math.prod(shape) * dtype.itemsize > member.file_size:
-                raise RecordingError("truncated_file", path, f"entry {name!r} is shorter than its shape {shape}")
-            if name == _RATE_ENTRY and math.prod(shape) == 1:
-                rate_hz = float(_load_entry(path, name, os.stat(path).st_mtime_ns).reshape(()))
-            elif len(shape) == 1 and shape[0] > 0:
-                shapes[name] = shape[0]
-    if not shapes:
-        raise RecordingError("not_a_recording", path, "no entry is a one-dimensional array")
-    return shapes, rate_hz
+            try:
+                array = _check_entry(archive, member, name, path, size_of(file))
+            except RecordingError as error:
+                others[name] = error.reason, error.detail
+                continue
+            if name == _RATE_ENTRY and math.prod(array.shape) == 1:
+                entry = _load_entry(path, name, version_of(path))
+                rate_hz = float(entry[0]) if isinstance(entry, np.ndarray) else None
+            elif math.prod(array.shape) > 1:  # a single number says something of the recording
+                lengths[name] = math.prod(array.shape)
+    if not lengths:
+        reason, why = next(iter(others.values()), ("not_a_recording", "no entries"))
+        raise RecordingError(reason, path, f"no entry is a signal: {why}")
+    return lengths, others, rate_hz
 
 
-def _array_header(file: IO[bytes], path: str) -> tuple[tuple[int, ...], np.dtype]:
-    """Return shape and type of the array that `file` begins with; raises RecordingError for what holds no numbers."""
+def _check_entry(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, path: str, size: int) -> _Array:
+    """Return the header of an entry that can be a signal; raises RecordingError, which names it, for any other."""
+    try:
+        with archive.open(member) as entry:
+            array = _array_header(entry, f"{path}: entry {name!r}")
+    except RecordingError as error:
+        raise RecordingError(error.reason, path, f"entry {name!r} {error.detail}") from None
+    except _BROKEN as error:
+        raise RecordingError("unreadable_file", path, f"entry {name!r}: {type(error).__name__}: {error}") from None
+    samples = math.prod(array.shape)
+    if samples < 1 or samples != max(array.shape, default=1):
+        raise RecordingError("not_a_recording", path, f"entry {name!r} has the shape {array.shape}")
+    if samples * array.dtype.itemsize > member.file_size:
+        raise RecordingError("truncated_file", path, f"entry {name!r} is shorter than its shape {array.shape}")
+    if member.file_size > _ALWAYS_UNPACKED + _LARGEST_RATIO * min(member.compress_size, size):
+        detail = f"entry {name!r} unpacks into more than {_LARGEST_RATIO} times its bytes"
+        raise RecordingError("unreadable_file", path, detail)
+    if samples > _MOST_SAMPLES:
+        detail = f"entry {name!r} has more than {_MOST_SAMPLES:,} samples: save it as .npy, which is read by spans"
+        raise RecordingError("unreadable_file", path, detail)
+    return array
+
+
+def _array_header(file: IO[bytes], path: str) -> _Array:
+    """Return what the array that `file` begins with is; raises RecordingError for what holds no numbers."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(file)
-    if dtype.hasobject:
+    array = _Array(*read(file))
+    if array.dtype.hasobject:
         raise RecordingError("pickled_array", path, "holds Python objects; save plain numbers")
-    if dtype.kind not in "iuf":
-        raise RecordingError("not_a_recording", path, f"holds {dtype}, no real numbers")
-    return shape, dtype
+    if array.dtype.kind not in "iuf":
+        raise RecordingError("not_a_recording", path, f"holds {array.dtype}, no real numbers")
+    if any(length < 0 for length in array.shape):
+        raise RecordingError("not_a_recording", path, f"an array of shape {array.shape}")
+    return array
+
+
+def _check_size(file: BinaryIO, array: _Array, path: str) -> None:
+    if size_of(file) - file.tell() < math.prod(array.shape) * array.dtype.itemsize:
+        raise RecordingError("unreadable_file", path, f"ends before its array of shape {array.shape} does")

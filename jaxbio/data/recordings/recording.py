@@ -34,7 +34,12 @@ REASONS: dict[str, str] = {
 
 
 class RecordingError(Exception):
-    """A recording cannot be read: `reason` (a key of REASONS), `file`, and `detail` in words."""
+    """A recording cannot be read: `reason` (a key of REASONS), `file`, and `detail` in words.
+
+    `rest` has by role what of the span could be read, NaN elsewhere, where only some of its files failed.
+    """
+
+    rest: dict[str, np.ndarray] | None = None
 
     def __init__(self, reason: str, file: str, detail: str):
         assert reason in REASONS, reason
@@ -48,12 +53,15 @@ class RecordingError(Exception):
 
 @dataclass(frozen=True)
 class Channel:
-    """One signal: `name` in the source, `unit` of what read() returns, `rate_hz`, and its `index` in the file."""
+    """One signal: `name` in the source, `unit` of what read() returns, `rate_hz`, its `index` in the file, and the
+    `factor` from the file's numbers to the unit.
+    """
 
     name: str
     unit: str
     rate_hz: float
     index: int = 0
+    factor: float = 1.0
 
 
 class Reader(Protocol):
@@ -68,7 +76,8 @@ class Reader(Protocol):
 class Recording:
     """One recording of a source; `recording` is unique within it, `start_time` POSIX seconds or None.
 
-    `faults` has roles whose signal is there and cannot be used: role -> (reason, detail).
+    `faults` has roles whose signal is there and cannot be used: role -> (reason, detail). `signals` are the names of
+    all signals that the file has; `reading` is what the source line says about reading samples, as text.
     """
 
     source: str
@@ -80,6 +89,8 @@ class Recording:
     channels: Mapping[str, Channel]
     reader: Reader
     faults: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    signals: tuple[str, ...] = ()
+    reading: str = ""
 
     def read(self, start_s: float, stop_s: float, roles: Collection[str]) -> dict[str, np.ndarray]:
         """Return the samples [round(start_s * rate_hz), round(stop_s * rate_hz)) of each role's signal.

@@ -3,8 +3,9 @@
     parse_source("csv:/archive/bidmc?rate_hz=125&glob=*_Signals.csv.gz")
 
 PATH is a folder, or one file. Options: `rate_hz` of files that state none; `time=NAME:s|ms|datetime`, a column of time
-stamps; `columns=ppg:G,ecg:II`, which signal plays a role (in files without names the first is 1); `glob` over paths
-below PATH; `seed` of synthetic recordings. Values may be percent-encoded.
+stamps; `columns=ppg:G,ecg:II`, which signal plays a role (where there are no names the first is 1); `missing=-999,x`,
+further words for a missing sample, and `decimal=comma|point`, in text; `assume_unit=ecg:uV` of signals that state none;
+`glob` over paths below PATH; `seed` of synthetic recordings. Values may be percent-encoded.
 """
 
 import math
@@ -15,6 +16,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.roles import ROLES
+from jaxbio.data.recordings.channels import check_assumed
 
 TIME_UNITS = ("s", "ms", "datetime")
 
@@ -26,6 +29,9 @@ class Options:
     rate_hz: float | None = None
     time: tuple[str, str] | None = None  # (column, one of TIME_UNITS)
     columns: Mapping[str, str] = field(default_factory=dict)  # role -> name in the source
+    missing: tuple[str, ...] = ()
+    decimal: str | None = None  # "," or "."
+    assume_unit: Mapping[str, str] = field(default_factory=dict)  # role -> unit
     glob: str | None = None
     seed: int = 0
 
@@ -44,6 +50,12 @@ class Source:
         if self.format == "synthetic":
             return self.format
         return f"{self.format}:{printable(os.path.basename(self.folder))}"
+
+    @property
+    def reading(self) -> str:
+        """What the source line says that changes samples and nothing else of a recording, as text; else empty."""
+        said = self.options.missing, self.options.decimal, sorted(self.options.assume_unit.items())
+        return repr(said) if any(said) else ""
 
     @property
     def folder(self) -> str:
@@ -101,14 +113,45 @@ def _time(value: str) -> tuple[str, str]:
 def _columns(value: str) -> dict[str, str]:
     pairs = [column.partition(":") for column in value.split(",")]
     if not all(role and name for role, _, name in pairs):
-        raise ValueError("write ROLE:NAME,ROLE:NAME")
+        raise ValueError("write ROLE:NAME,ROLE:NAME, with %2C for a comma within a name")
+    if unknown := [role for role, _, _ in pairs if role not in ROLES]:
+        raise ValueError(f"{unknown[0]!r} is no role; roles: {', '.join(ROLES)}")
     return {role: unquote(name) for role, _, name in pairs}
+
+
+def parse_assumed(text: str | None) -> dict[str, str]:
+    """Return {role: unit} of a flag ROLE:UNIT,ROLE:UNIT; raises UserError for a role or a unit that is not known."""
+    try:
+        return _assumed(text) if text else {}
+    except ValueError as error:
+        raise UserError(Fault("--assume_unit", text, str(error))) from None
+
+
+def _assumed(value: str) -> dict[str, str]:
+    assumed = _columns(value)
+    for role, unit in assumed.items():
+        check_assumed(role, unit)
+    return assumed
+
+
+def _decimal(value: str) -> str:
+    marks = {"comma": ",", "point": "."}
+    if value not in marks:
+        raise ValueError("write comma or point")
+    return marks[value]
+
+
+def _missing(value: str) -> tuple[str, ...]:
+    return tuple(unquote(word).strip().casefold() for word in value.split(","))
 
 
 _PARSERS: dict[str, Callable[[str], object]] = {
     "rate_hz": _rate,
     "time": _time,
     "columns": _columns,
+    "missing": _missing,
+    "decimal": _decimal,
+    "assume_unit": _assumed,
     "glob": unquote,
     "seed": int,
 }

@@ -53,6 +53,7 @@ def list_files(source: Source, channel_names: Mapping[str, Sequence[str]]) -> It
             start_time=None,
             channels=channels,
             reader=SyntheticReader(source.options.seed, number, segments_here, rate_hz),
+            signals=tuple(name for name, _ in _SIGNALS.values()),
         )
 
 

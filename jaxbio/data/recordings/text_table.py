@@ -1,198 +1,295 @@
-"""Columns of numbers in a text file: which there are, and their values.
+"""The table in a text file: how it is written, what its columns are called, and where its rows begin and end.
 
-Scanning reads a file once as lines and keeps its first ones, its last one and their number; reading parses chosen
-columns with Arrow, block by block, so that a file of any length costs its columns in float32 and no more.
+Scanning reads a file once, block by block, and keeps the first block and the last rows. What a cell means is decided in
+`text_cells`, for scanning and reading alike.
 """
 
-import codecs
-import contextlib
-import csv
-import gzip
-import zlib
-from collections.abc import Iterator, Sequence
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import IO, cast
+from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv as arrow_csv
 
-from jaxbio.data.recordings.recording import RecordingError
+from jaxbio.data.recordings.recording import HIGHEST_RATE_HZ, RecordingError
+from jaxbio.data.recordings.text_cells import Dialect, Rows
+from jaxbio.data.recordings.text_lines import read_blocks
 
-_HEAD_LINES = 512
-_LONGEST_LINE = 2**16  # bytes; a longer line is no table's
-_BLOCK = 2**20
-_DELIMITERS = ",;\t "
-_MISSING = ["", "nan", "NaN", "NAN", "na", "NA", "N/A", "null", "NULL", "None", "-"]
+_SEEN = 64  # lines that decide how a table is written
+_HEAD = 2**18  # bytes whose cells decide what a column is, and the rate that stamps show: several whole seconds
+_TAIL = 2**16  # bytes at the end that are looked at for the last time stamp
+_EMPTY = re.compile(rb"\n[ \t\r,;\"']*\n")  # lines that may be no rows
+_MOST_ROWS = 2**27  # 12 days at 125 Hz: text cannot be sought, so its columns are held whole
+_WRONG_FRAC = 0.1  # of the first rows: more wrong cells make it another kind of file
+# Tried in this order, the first of the best counts: a comma is a delimiter before it is a decimal mark, and both only
+# where quotes tell them apart.
+_DIALECTS = (
+    *(Dialect(mark, ".") for mark in (",", ";", "\t", " ", "")),
+    *(Dialect(mark, ",") for mark in (";", "\t", " ", "", ",")),
+)
+_PAIRS = re.compile(rb"[-+]?\d+,\d+(?:,[-+]?\d+,\d+)*")
+_POSIX_S = (9e8, 4.2e9)  # 1998 to 2103: what begins a file of the Empatica kind
 
 
 @dataclass(frozen=True)
 class Table:
-    """A text file's shape: column names, their delimiter, lines before the first row, and rows."""
+    """A text file's shape: `names` and `units` of its columns, how it is written, lines before the first row, rows.
+
+    `named` is False where the columns are numbered from 1. `rate_hz` and `start_time` are set by a preamble that
+    states them.
+    """
 
     names: tuple[str, ...]
-    delimiter: str
+    units: tuple[str, ...]
+    named: bool
+    dialect: Dialect
     skipped: int
     rows: int
+    rate_hz: float | None = None
+    start_time: float | None = None
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What scanning a file found: its `table`, the cells of its first rows, and those of its last."""
+    """What scanning a file found: its `table`, its first rows, and its last."""
 
     table: Table
-    first_cells: list[list[str]]
-    last_cells: list[str]
-
-    def has_numbers(self, column: int) -> bool:
-        """Whether one of the first rows holds a number in `column`."""
-        return any(_is_number(cells[column]) for cells in self.first_cells if column < len(cells))
+    head: Rows
+    tail: Rows
 
 
-def scan_table(path: str) -> Scan:
-    """Return the shape of the text file `path`; raises RecordingError for a file that is no table or is damaged."""
-    with _faults_named(path), _open(path) as file:
-        blocks = _line_blocks(file, path)
-        first = next(blocks, [])
-        skipped = next((n for n, line in enumerate(first) if line.strip() and not line.startswith(b"#")), None)
-        if skipped is None:
-            raise RecordingError("empty_file", path, "no line of it holds anything")
-        tops = [line.decode(errors="backslashreplace") for line in first[skipped : skipped + 16] if line.strip()]
-        delimiter = _delimiter_of(*tops[:2])
-        names = _split(tops[0], delimiter)
-        if any(_is_number(name) for name in names) or not any(names):
-            names = [str(number + 1) for number in range(len(names))]
-        else:
-            skipped += 1
-        rows = _rows(first[skipped:], len(names))
-        head, last, count = rows[:_HEAD_LINES], rows[-1:], len(rows)
-        for block in blocks:
-            rows = _rows(block, len(names))
-            last, count = rows[-1:] or last, count + len(rows)
-        cells = [_split(line.decode(errors="backslashreplace"), delimiter) for line in head]
-        last_cells = _split(b"".join(last).decode(errors="backslashreplace"), delimiter)
-    ragged = next((number for number, row in enumerate(cells) if len(row) != len(names)), len(cells))
-    if ragged < 2:
-        raise RecordingError("not_a_recording", path, "the lines are no table of two rows or more")
-    if ragged < len(cells):
-        detail = f"row {ragged + 1} has {len(cells[ragged])} of {len(names)} columns"
-        raise RecordingError("unreadable_file", path, detail)
-    return Scan(Table(tuple(names), delimiter, skipped, count), cells, last_cells)
+def scan_table(path: str, decimal: str | None = None, missing: Sequence[str] = ()) -> Scan:
+    """Return the shape of the text file `path`; raises RecordingError for a file that is no table or is damaged.
 
-
-def read_columns(
-    path: str, table: Table, time: tuple[int, str] | None, columns: Sequence[int]
-) -> tuple[np.ndarray, dict[int, np.ndarray]]:
-    """Return time stamps in s (float64; empty without a time column) and column -> float32 values, NaN where missing.
-
-    `time` is (column, unit). Raises RecordingError for a damaged file, for cells that are no numbers, and for another
-    number of rows than the table's.
+    `decimal` is the decimal mark where the user says it, `missing` further words for a missing sample.
     """
-    types: dict[str, pa.DataType] = {str(column): pa.float32() for column in columns}
-    names = [str(column) for column in range(len(table.names))]
-    if time is not None:
-        types["time"] = pa.timestamp("us") if time[1] == "datetime" else pa.float64()
-        names[time[0]] = "time"
-        types.pop(str(time[0]), None)
-    # Filled in place: joining blocks at the end would hold everything twice.
-    arrays: dict[str, np.ndarray] = {
-        name: np.empty(table.rows, np.float32 if pa.types.is_float32(kind) else np.float64)
-        for name, kind in types.items()
-    }
-    filled = 0
-    # Opened here, not by Arrow, which wants paths to be UTF-8.
-    with _faults_named(path), open(path, "rb") as file:
-        reader = arrow_csv.open_csv(
-            pa.input_stream(file, compression="gzip" if _is_gzip(path) else None),
-            arrow_csv.ReadOptions(column_names=names, skip_rows=table.skipped, block_size=2**22, use_threads=False),
-            arrow_csv.ParseOptions(delimiter=table.delimiter, ignore_empty_lines=len(names) > 1),
-            arrow_csv.ConvertOptions(column_types=types, include_columns=list(types), null_values=_MISSING),
-        )
-        for batch in reader:
-            if filled + batch.num_rows > table.rows:
-                raise RecordingError("unreadable_file", path, f"has more than the {table.rows} rows it was listed with")
-            for name, column in zip(types, batch.columns):
-                arrays[name][filled : filled + batch.num_rows] = _values(column)
-            filled += batch.num_rows
-    if filled < table.rows:
-        raise RecordingError("truncated_file", path, f"has {filled} of the {table.rows} rows it was listed with")
-    time_s = arrays.pop("time", np.empty(0))
-    if time is not None and time[1] == "ms":
-        time_s *= 1e-3
-    return time_s, {int(name): values for name, values in arrays.items()}
+    blocks = read_blocks(path)
+    first = next(blocks, b"")
+    top = _skip_preface(first)
+    if top is None:
+        raise RecordingError("empty_file", path, "no line of it holds anything")
+    preface, mark = top
+    body = _without_lines(first, preface)
+    dialect = _choose_dialect(body, mark, decimal, path)._replace(missing=tuple(missing))
+    header = _read_header(body, dialect)
+    preamble = None if header.named else _read_preamble(_first_lines(body, _SEEN), dialect, len(header.names))
+    start_time, rate_hz, header_lines = preamble or (None, None, header.lines)
+    columns = len(header.names)
+    rest = _without_lines(body, header_lines)
+    head = Rows(rest[: rest.rfind(b"\n", 0, _HEAD) + 1] or rest, dialect, columns)
+    rows, tail = _count_rows(itertools.chain([rest], blocks), dialect, columns)
+    if rows < 2:
+        raise RecordingError("not_a_recording", path, "the lines are no table of two rows or more")
+    if rows > _MOST_ROWS:
+        raise RecordingError("unreadable_file", path, f"more than {_MOST_ROWS:,} rows: split it")
+    table = Table(header.names, header.units, header.named, dialect, preface + header_lines, rows, rate_hz, start_time)
+    _check_shape(table, head, path)
+    return Scan(table, head, Rows(tail, dialect, columns))
 
 
-def parse_time(cell: str, unit: str, path: str) -> float:
-    """Return a time stamp in seconds, POSIX for a datetime (a clock without a zone is taken as UTC)."""
-    try:
-        if unit == "datetime":
-            moment = datetime.fromisoformat(cell)
-            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-        return float(cell) * (1e-3 if unit == "ms" else 1.0)
-    except (ValueError, OverflowError) as error:
-        raise RecordingError("bad_time", path, f"{cell[:40]!r} is no time in {unit}") from error
+def read_rows(path: str, table: Table) -> Iterator[tuple[int, int, Rows]]:
+    """Yield (number of the first row, line in the file before the block's first, rows) over the file's blocks.
+
+    Raises RecordingError for a damaged file, and for fewer rows than the table's.
+    """
+    skip, line, row = table.skipped, 0, 0
+    for block in read_blocks(path):
+        count = block.count(b"\n")
+        behind = _without_lines(block, skip)
+        if behind and row < table.rows:
+            rows = Rows(behind, table.dialect, len(table.names))
+            yield row, line + min(skip, count), rows
+            row += len(rows)
+        skip, line = max(0, skip - count), line + count
+    if row < table.rows:
+        raise RecordingError("truncated_file", path, f"has {row} of the {table.rows} rows it was listed with")
 
 
-def _values(column: pa.Array) -> np.ndarray:
-    if pa.types.is_timestamp(column.type):
-        microseconds = column.cast(pa.int64()).to_numpy(zero_copy_only=False)
-        return np.asarray(microseconds, np.float64) * 1e-6
-    return np.asarray(column.to_numpy(zero_copy_only=False))
+def _first_lines(block: bytes, count: int) -> bytes:
+    """Return the first lines of a block of whole lines, at most so many."""
+    return b"\n".join(block.split(b"\n", count)[:count]).rstrip(b"\n") + b"\n"
 
 
-def _rows(lines: list[bytes], columns: int) -> list[bytes]:
-    """Return the lines that are rows: a blank one is a missing sample of a single column, and nothing in several."""
-    if columns == 1 or not (b"" in lines or b"\r" in lines):
-        return lines
-    return [line for line in lines if line not in (b"", b"\r")]
+def _without_lines(block: bytes, count: int) -> bytes:
+    """Return what follows the first `count` lines of a block of whole lines."""
+    parts = block.split(b"\n", count)
+    return parts[count] if len(parts) > count else b""
 
 
-def _delimiter_of(*lines: str) -> str:
-    """Return the first delimiter that every line has; the comma where the lines are single cells."""
-    return next((mark for mark in _DELIMITERS if all(mark in line.strip() for line in lines)), _DELIMITERS[0])
+def _skip_preface(block: bytes) -> tuple[int, str] | None:
+    """Return how many lines stand before the table, and the delimiter that one of them states (Excel's `sep=;`)."""
+    mark = ""
+    for number, line in enumerate(block.split(b"\n")):
+        text = line.decode("utf-8", "replace").strip(" \r\"'")
+        if text.casefold().startswith("sep=") and len(text) == 5:
+            mark = text[4]
+        elif text.strip() and not text.startswith("#"):
+            return number, mark
+    return None
 
 
-def _split(line: str, delimiter: str) -> list[str]:
-    """Return the cells of a line without the quotes and blanks around them."""
-    cells = next(csv.reader([line.strip("\r\n")], delimiter=delimiter, skipinitialspace=True))
-    return [cell.strip().strip("'") for cell in cells or [""]]
+def _choose_dialect(body: bytes, mark: str, decimal: str | None, path: str) -> Dialect:
+    """Return how a table is written: the dialect in which most cells are numbers, times or missing."""
+    lines = [line for line in _first_lines(body, _SEEN).split(b"\n") if line.strip()]
+    sample = b"\n".join(lines) + b"\n"
+    found = [dialect for dialect in _DIALECTS if decimal in (None, dialect.decimal) and mark in ("", dialect.delimiter)]
+    # A delimiter stands in most lines behind the header.
+    held = [
+        one
+        for one in found
+        if np.mean([one.delimiter.encode() in _bare(line, one) for line in lines[1:] or lines]) > 0.5
+    ]
+    if not held:
+        return found[0] if found else Dialect(mark or ",", decimal or ".")
+    dialect = _best(sample, held)
+    return _question_commas(sample, path) if dialect == Dialect(",") and decimal is None else dialect
 
 
-def _is_number(cell: str) -> bool:
-    try:
-        return bool(np.isfinite(float(cell)))
-    except ValueError:
+def _best(sample: bytes, dialects: Sequence[Dialect]) -> Dialect:
+    """Return the dialect in which most is understood, of equals the first."""
+    shares: list[float] = []
+    for dialect in dialects:
+        shares.append(_share_understood(sample, dialect))
+        if shares[-1] == 1.0:
+            break
+    return dialects[int(np.argmax(shares))]
+
+
+def _bare(line: bytes, dialect: Dialect) -> bytes:
+    """Return a line without the blanks around it that delimit nothing."""
+    return line.strip(b" \t\r") if dialect.delimiter == " " else line.strip(b" \r")
+
+
+def _share_understood(sample: bytes, dialect: Dialect) -> float:
+    """Return the share of cells that are numbers, times or missing, behind the first line and in lines as long."""
+    first, _, rest = sample.partition(b"\n")
+    top = Rows(first + b"\n", dialect)
+    if not dialect.delimiter and set(b",;\t") & set(first) and _numbers_and_words(top, 0)[1][0]:
+        return 0.0  # the header names several columns
+    columns = int(top.cells_R[0])
+    rows = Rows(rest or sample, dialect, columns)
+    return float(np.mean([~_numbers_and_words(rows, column)[1] for column in range(min(columns, _SEEN))]))
+
+
+def _numbers_and_words(rows: Rows, column: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return (bool, R) which cells of a column are numbers, and which are neither number, nor time, nor missing."""
+    value_R, word_R = rows.numbers(column)
+    for unit in ("s", "datetime"):
+        if word_R.any():
+            word_R = word_R & rows.times(column, unit)[1]
+    return np.isfinite(value_R), word_R
+
+
+def _question_commas(sample: bytes, path: str) -> Dialect:
+    """Return how lines are written whose commas may be decimal marks: 1,044 is one number, 512,300 may be two.
+
+    Whole numbers have no zero in front, and there is no -0. Raises RecordingError where commas are both.
+    """
+    lines = [line.strip() for line in sample.split(b"\n")[:-1]]
+    cells = [line.decode().split(",") for line in lines if _PAIRS.fullmatch(line)]
+    if len(cells) < len(lines) or len({len(line) for line in cells}) > 1:
+        return Dialect(",")
+    decimals = list(zip(*(line[1::2] for line in cells), strict=True))
+    if any(len({len(digits) for digits in column}) > 1 for column in decimals):
+        return Dialect(",")
+    padded = all(any(digits[0] == "0" for digits in column if len(digits) > 1) for column in decimals)
+    if padded or any("-0" in line for line in cells):
+        if len(decimals) == 1:
+            return Dialect("", ",")
+        raise RecordingError("unreadable_file", path, "decimal commas between commas")
+    if len(decimals) == 1 and len(set(decimals[0])) == 10:  # of one digit each: too many for a label
+        detail = "decimal commas, or a delimiter? Say so with decimal=comma or decimal=point"
+        raise RecordingError("unreadable_file", path, detail)
+    return Dialect(",")
+
+
+class _Header(NamedTuple):
+    """What the first lines of a table say: `lines` of them are no rows."""
+
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    named: bool
+    lines: int
+
+
+def _read_header(body: bytes, dialect: Dialect) -> _Header:
+    sample = _first_lines(body, _SEEN)
+    rows = Rows(sample, dialect)
+    names = rows.texts(0)
+    if dialect.delimiter == " " and len(names) != rows.columns:
+        # Names of several words in a table whose columns are set apart by more than one blank.
+        wide = re.split(r"\t|\s{2,}", sample.split(b"\n")[rows.line_R[0]].decode("utf-8", "backslashreplace").strip())
+        names = wide if len(wide) == rows.columns else names
+    if rows.columns == len(names) + 1 and _counts(rows.numbers(0)[0][1:]):
+        names = ["", *names]  # R gives row numbers no name
+    width = len(names)
+    found = [_numbers_and_words(Rows(sample, dialect, width), column) for column in range(width)]
+    numbers_RC, words_RC = (np.stack(parts, axis=1) for parts in zip(*found))
+    over_numbers_C = numbers_RC[1:].mean(axis=0) > 0.5 if len(rows) > 1 else np.zeros(width, bool)
+    named = words_RC[0].any() and (not numbers_RC[0].any() or (words_RC[0] & over_numbers_C).any())
+    if not named and not _numbers_columns(names, numbers_RC, rows):
+        return _Header(tuple(str(number + 1) for number in range(rows.columns)), ("",) * rows.columns, False, 0)
+    units = [""] * len(names)
+    lines = 1
+    if named and len(rows) > 2 and words_RC[1].any() and not numbers_RC[1].any():
+        said = rows.texts(1)[: len(names)]
+        units[: len(said)] = [text.strip("()[]{} ") for text in said]
+        lines = 2
+    return _Header(tuple(names), tuple(units), True, int(rows.line_R[lines - 1]) + 1)
+
+
+def _numbers_columns(names: Sequence[str], numbers_RC: np.ndarray, rows: Rows) -> bool:
+    """Whether a first line of numbers names columns 0, 1, ..., as pandas does, perhaps behind an empty cell."""
+    counted = names[1:] if names[0] == "" else names
+    if list(counted) != [str(number) for number in range(len(counted))] or not counted:
         return False
+    if names[0] == "":
+        return True
+    # Rows that go on counting are numbered rows.
+    return len(counted) > 1 and not _counts(rows.numbers(0)[0])
 
 
-def _is_gzip(path: str) -> bool:
-    with open(path, "rb") as file:
-        return file.read(2) == b"\x1f\x8b"
+def _counts(value_R: np.ndarray) -> bool:
+    """Whether values rise by one from row to row."""
+    return len(value_R) > 1 and bool((np.diff(value_R) == 1.0).all())
 
 
-def _open(path: str) -> IO[bytes]:
-    return cast(IO[bytes], gzip.open(path, "rb")) if _is_gzip(path) else open(path, "rb")
+def _read_preamble(top: bytes, dialect: Dialect, columns: int) -> tuple[float, float, int] | None:
+    """Return POSIX start, rate and lines of a preamble of the Empatica kind: both in each column, above its samples."""
+    rows = Rows(top, dialect, columns)
+    if len(rows) < 4:
+        return None
+    top_C2 = np.array([rows.numbers(column)[0][:2] for column in range(rows.columns)])
+    start_s, rate_hz = top_C2[0]
+    if not (_POSIX_S[0] <= start_s <= _POSIX_S[1] and 0.0 < rate_hz <= HIGHEST_RATE_HZ and (top_C2 == top_C2[0]).all()):
+        return None
+    return float(start_s), float(rate_hz), int(rows.line_R[1]) + 1
 
 
-def _line_blocks(file: IO[bytes], path: str) -> Iterator[list[bytes]]:
-    """Yield the file's lines in blocks; raises RecordingError at bytes that no text has."""
-    rest = b""
-    while block := file.read(_BLOCK):
-        *lines, rest = (rest + block).removeprefix(codecs.BOM_UTF8).split(b"\n")
-        if b"\0" in block or len(rest) > _LONGEST_LINE:
-            raise RecordingError("not_a_recording", path, "is binary, or one endless line")
-        yield lines
-    if rest:
-        yield [rest]
+def _count_rows(blocks: Iterable[bytes], dialect: Dialect, columns: int) -> tuple[int, bytes]:
+    """Return the number of rows up to the last that holds something, and the last lines of the table."""
+    total, count, tail = 0, 0, b""
+    for block in blocks:
+        if _EMPTY.search(b"\n" + block):
+            rows = Rows(block, dialect, columns)
+            filled = np.flatnonzero(rows.filled_R).tolist()
+            found, until = len(rows), filled[-1] + 1 if filled else 0
+            last = rows.until(filled[-1], _TAIL) if filled else b""
+        else:
+            found = until = block.count(b"\n")
+            last = block[-_TAIL:]
+        if until:
+            count, tail = total + until, (tail + last)[-_TAIL:]
+        total += found
+    return count, tail if len(tail) < _TAIL else _without_lines(tail, 1)
 
 
-@contextlib.contextmanager
-def _faults_named(path: str) -> Iterator[None]:
-    """Turn what damaged files raise into a RecordingError that names the file."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise RecordingError("missing_file", path, "no such file") from error
-    except (OSError, EOFError, zlib.error, csv.Error, pa.ArrowInvalid) as error:
-        raise RecordingError("unreadable_file", path, str(error).splitlines()[0][:200]) from error
+def _check_shape(table: Table, head: Rows, path: str) -> None:
+    """Raise RecordingError where too many of the first rows have other columns than the table."""
+    last = max((number for number, name in enumerate(table.names) if name), default=0)
+    ragged_R = head.filled_R & ~head.has_cell(last)
+    if ragged_R.mean() > _WRONG_FRAC:
+        row = int(np.argmax(ragged_R))
+        cells = f"{head.cells_R[row]} of {len(table.names)} columns"
+        raise RecordingError("unreadable_file", path, f"line {table.skipped + head.line_R[row] + 1} has {cells}")

@@ -1,15 +1,18 @@
 """WFDB headers (`.hea`) as values: what is read of them, no signal touched.
 
 Follows header(5) of the WFDB Applications Guide: a record line, then one line a signal or a segment; lines that begin
-with `#` are comments. Lenient where archives are (dates in other orders, missing optional fields), exact elsewhere.
+with `#` are comments. Lenient where archives are (dates in other orders, missing optional fields, byte order marks),
+exact elsewhere.
 """
 
+import codecs
 import os
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from jaxbio.data.recordings.recording import RecordingError
+from jaxbio.data.recordings.regular_files import open_regular, size_of
 from jaxbio.data.recordings.source import printable
 
 DEFAULT_GAIN = 200.0  # header(5): a gain of 0 or none means 200 units a millivolt, uncalibrated
@@ -19,16 +22,17 @@ _LARGEST_HEADER = 64 * 2**20  # bytes: a hundred thousand segments; more is no h
 _RECORD = re.compile(
     r"(?P<name>[^\s/]+)(?:/(?P<segments>\d+))?\s+(?P<signals>\d+)"
     r"(?:\s+(?P<rate>[-\d.eE+]+)(?:/[-\d.eE+]+(?:\([-\d.eE+]+\))?)?"
-    r"(?:\s+(?P<frames>\d+)(?:\s+(?P<clock>.*))?)?)?"
+    r"(?:\s+(?P<frames>\d+)(?:\.0*)?(?:\s+(?P<clock>.*))?)?)?"
 )
 _SIGNAL = re.compile(
     r"(?P<file>\S+)\s+(?P<format>\d+)(?:x(?P<per_frame>\d+))?(?::(?P<skew>\d+))?(?:\+(?P<offset>\d+))?"
     r"(?:\s+(?P<gain>[-\d.eE+]+)(?:\((?P<baseline>-?\d+)\))?(?:/(?P<unit>\S+))?"
-    r"(?:\s+(?P<bits>\d+)(?:\s+(?P<zero>-?\d+)(?:\s+-?\d+(?:\s+-?\d+(?:\s+\d+(?:\s+(?P<name>.*?))?)?)?)?)?)?)?"
+    r"(?:\s+(?P<bits>\d+)(?:\s+(?P<zero>-?\d+)(?:\s+(?P<initial>-?\d+)"
+    r"(?:\s+(?P<checksum>-?\d+)(?:\s+(?P<block>-?\d+)(?:\s+(?P<name>.*?))?)?)?)?)?)?)?"
 )
 _SEGMENT = re.compile(r"(?P<name>\S+)\s+(?P<frames>\d+)")
-_TIME = re.compile(r"(\d{1,2}):(\d{2}):(\d{2})(\.\d+)?")
-_DATE = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})|(\d{4})-(\d{2})-(\d{2})")
+_TIME = re.compile(r"\b(\d{1,2}):(\d{1,2}):(\d{1,2})(\.\d+)?")
+_DATE = re.compile(r"\b(\d{1,2})/(\d{1,2})/(\d{4})\b|\b(\d{4})-(\d{1,2})-(\d{1,2})\b")
 
 
 @dataclass(frozen=True)
@@ -39,12 +43,20 @@ class Signal:
     file: str
     format: str
     per_frame: int
-    skew: int  # frames that its samples lie behind in the file
-    offset: int  # bytes before the first sample of the file
+    # Samples of this signal (header(5)) that precede its sample 0 in the file. The C library rounds them to frames;
+    # wfdb-python takes the number itself as frames, which is the same where a frame has one sample of the signal.
+    skew: int
+    offset: int  # bytes before the first sample of the file; of a compressed file samples
     gain: float
     baseline: int
+    initial: int  # what format 8, differences, begins with
     unit: str
-    name: str
+    name: str  # its number, from 1, where the header gives no description
+
+    @property
+    def is_null(self) -> bool:
+        """Whether no file holds it (format 0): all its samples are missing, or it only describes a layout."""
+        return self.format == "0" or self.file == GAP
 
 
 @dataclass(frozen=True)
@@ -70,7 +82,7 @@ def read_header(path: str) -> Header:
         raise RecordingError("empty_file", path, "the header has no lines")
     record = _match(_RECORD, lines[0], path)
     rate_hz = _number(record["rate"], path) if record["rate"] else 250.0  # header(5)'s default
-    frames = _integer(record["frames"], path) if record["frames"] else None
+    frames = _integer(record["frames"] or "0", path) or None  # header(5): 0 is "not stated"
     start_time = _posix(record["clock"] or "")
     count = _integer(record["segments"] or record["signals"], path)
     if len(lines) - 1 < count:
@@ -81,21 +93,27 @@ def read_header(path: str) -> Header:
         return Header(path, rate_hz, frames, start_time, signals=signals)
     matches = [_match(_SEGMENT, line, path) for line in body]
     segments = tuple((match["name"], _integer(match["frames"], path)) for match in matches)
-    return Header(path, rate_hz, frames or None, start_time, segments=segments)
+    return Header(path, rate_hz, frames, start_time, segments=segments)
 
 
 def _read_lines(path: str) -> list[str]:
     """Return the lines of a header that are neither blank nor comments."""
-    try:
-        if os.path.getsize(path) > _LARGEST_HEADER:
+    with open_regular(path) as file:
+        if size_of(file) > _LARGEST_HEADER:
             raise RecordingError("bad_header", path, "too large for a header")
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            lines = [line.strip() for line in file]
-    except FileNotFoundError as error:
-        raise RecordingError("missing_file", path, "no such header") from error
-    except OSError as error:
-        raise RecordingError("unreadable_file", path, str(error)) from error
+        try:
+            content = file.read()
+        except OSError as error:
+            raise RecordingError("unreadable_file", path, str(error)) from error
+    lines = [line.strip() for line in re.split(r"\r\n|\r|\n", _decode(content))]
     return [line for line in lines if line and not line.startswith("#")]
+
+
+def _decode(content: bytes) -> str:
+    """Return text in UTF-8 or, where a byte order mark says so, UTF-16; bytes that are no text become surrogates."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", "replace")
+    return content.decode("utf-8-sig", "surrogateescape")
 
 
 def _match(pattern: re.Pattern, line: str, path: str) -> re.Match:
@@ -121,6 +139,7 @@ def _integer(text: str, path: str) -> int:
 def _signal(index: int, line: str, path: str) -> Signal:
     match = _match(_SIGNAL, line, path)
     zero = _integer(match["zero"] or "0", path)
+    initial = _integer(match["initial"], path) if match["initial"] else zero
     return Signal(
         index=index,
         file=match["file"],
@@ -130,8 +149,9 @@ def _signal(index: int, line: str, path: str) -> Signal:
         offset=_integer(match["offset"] or "0", path),
         gain=_number(match["gain"] or "0", path) or DEFAULT_GAIN,
         baseline=zero if match["baseline"] is None else _integer(match["baseline"], path),
+        initial=initial,
         unit=printable(match["unit"] or "mV"),
-        name=printable(match["name"] or "").strip(),
+        name=printable(match["name"] or "").strip() or str(index + 1),
     )
 
 

@@ -1,13 +1,14 @@
 """WFDB records: single segments, fixed and variable layouts, several rates in one record, `.dat` and `.mat`.
 
 A record is a `.hea` file; the segments of a multi-segment record, and its layout, are not recordings of their own.
-Each signal is read at its own rate (samples a frame times frames a second); where a segment lacks it, it is NaN.
+Each signal is read at its own rate (samples a frame times frames a second); where a segment lacks it, it is NaN, and a
+segment that is not there costs its own span. A signal without a description is called by its number, from 1.
 """
 
 import os
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, groupby
 
 import numpy as np
@@ -65,13 +66,17 @@ def _list_folder(
 
 @dataclass(frozen=True)
 class WfdbReader:
-    """Reads spans of one record; `names` and `starts` (frames, one more than names) of its segments in time order."""
+    """Reads spans of one record; `names` and `starts` (frames, one more than names) of its segments in time order.
+
+    `assumed` has (role, unit) for signals that state none.
+    """
 
     root: str
     folder: str
     frames_hz: float
     names: tuple[str, ...]
     starts: tuple[int, ...]
+    assumed: tuple[tuple[str, str], ...] = ()
 
     def read(self, channels: Mapping[str, Channel], start_s: float, stop_s: float) -> dict[str, np.ndarray]:
         """Return the samples of `channels` (by role), as Recording.read does."""
@@ -81,13 +86,21 @@ class WfdbReader:
         first_frame = min(first // per_frame[role] for role, (first, _) in spans.items())
         last_frame = min(max(-(-last // per_frame[role]) for role, (_, last) in spans.items()), self.starts[-1])
         segment = bisect_right(self.starts, first_frame) - 1
+        failed: RecordingError | None = None
         while segment < len(self.names) and self.starts[segment] < last_frame:
             start, stop = self.starts[segment], self.starts[segment + 1]
             if self.names[segment] != GAP and start < stop:
                 low, high = max(first_frame, start), min(last_frame, stop)
-                for role, values in self._read_segment(segment, channels, per_frame, low - start, high - start).items():
+                try:
+                    read = self._read_segment(segment, channels, per_frame, low - start, high - start)
+                except RecordingError as error:
+                    failed, read = failed or error, {}
+                for role, values in read.items():
                     _place(values, low * per_frame[role], samples[role], spans[role][0])
             segment += 1
+        if failed is not None:
+            failed.rest = samples if len(self.names) > 1 else None
+            raise failed
         return samples
 
     def _read_segment(
@@ -105,7 +118,7 @@ class WfdbReader:
         values = read_frames(self.root, header, list(held.values()), first, last) if held else []
         scaled = {}
         for (role, signal), value in zip(held.items(), values):
-            unit, factor = unit_of(role, signal.unit, header.path)
+            unit, factor = unit_of(role, signal.unit, header.path, dict(self.assumed))
             if unit != channels[role].unit:
                 raise RecordingError(
                     "unknown_unit", header.path, f"{role} in {unit}, in the record {channels[role].unit}"
@@ -156,21 +169,27 @@ def _recording(source: Source, header: Header, channel_names: Mapping[str, Seque
     starts = (0, *accumulate(lengths))
     if not described.signals:
         raise RecordingError("not_a_recording", described.path, "the header has no signals")
-    signals = [Stated(signal.name, signal.unit, header.rate_hz * signal.per_frame) for signal in described.signals]
+    single = described is header
+    signals = [
+        # A null signal of one segment is missing throughout: another name of the role's list may do.
+        Stated("" if single and signal.is_null else signal.name, signal.unit, header.rate_hz * signal.per_frame)
+        for signal in described.signals
+    ]
     fastest = max(described.signals, key=lambda signal: signal.per_frame).per_frame
     duration_s = check_clock(header.rate_hz * fastest, starts[-1] * fastest, header.path)
-    channels, faults = make_channels(signals, channel_names, header.path)
+    assumed = source.options.assume_unit
+    channels, faults = make_channels(signals, channel_names, header.path, assumed)
     name = recording_name(source, header.path, _SUFFIXES)
     subject, known = subject_of(root, name)
-    reader = WfdbReader(root, header.folder, header.rate_hz, names, starts)
-    return Recording(source.name, subject, known, name, duration_s, header.start_time, channels, reader, faults)
+    reader = WfdbReader(root, header.folder, header.rate_hz, names, starts, tuple(assumed.items()))
+    found = tuple(signal.name for signal in signals if signal.name)
+    return Recording(source.name, subject, known, name, duration_s, header.start_time, channels, reader, faults, found)
 
 
 def _plan(root: str, header: Header) -> tuple[tuple[str, ...], tuple[int, ...], Header]:
     """Return names and frames of the segments, and the header that describes the record's signals.
 
-    A single-segment record is one segment; of a variable layout the layout header describes, of a fixed one the first
-    segment's.
+    A single-segment record is one segment.
     """
     if not header.segments:
         return (os.path.splitext(os.path.basename(header.path))[0],), (check_signals(root, header),), header
@@ -179,12 +198,34 @@ def _plan(root: str, header: Header) -> tuple[tuple[str, ...], tuple[int, ...], 
     if header.frames is not None and total != header.frames:
         detail = f"states {header.frames} frames; its segments hold {total}"
         raise RecordingError("bad_header", header.path, detail)
-    described_by = next((name for name, _ in segments if name != GAP), None)
-    if described_by is None:
-        raise RecordingError("not_a_recording", header.path, "every segment is a gap")
-    described = read_header(_segment_path(root, header.folder, described_by))
-    if described.segments:
-        raise RecordingError("bad_header", header.path, f"segment {described_by!r} has segments itself")
+    described = _describe(root, header)
     if segments[0][1] == 0:
         segments = segments[1:]  # the layout
     return tuple(name for name, _ in segments), tuple(frames for _, frames in segments), described
+
+
+def _describe(root: str, header: Header) -> Header:
+    """Return a header with the signals of a multi-segment record: the layout's, or of a fixed layout any segment's.
+
+    Where the layout is not there, the signals of all segments together. Raises RecordingError where none can be read.
+    """
+    names = dict.fromkeys(name for name, _ in header.segments if name != GAP)
+    failed: RecordingError | None = None
+    found: dict[str, Signal] = {}
+    described = None
+    for name in names:
+        try:
+            described = read_header(_segment_path(root, header.folder, name))
+        except RecordingError as error:
+            if error.reason == "outside_source":
+                raise
+            failed = failed or error
+            continue
+        if described.segments:
+            raise RecordingError("bad_header", header.path, f"segment {name!r} has segments itself")
+        if failed is None or header.segments[0][1] > 0:
+            return described
+        found = {signal.name: signal for signal in described.signals} | found
+    if described is None:
+        raise failed or RecordingError("not_a_recording", header.path, "every segment is a gap")
+    return replace(described, signals=tuple(found.values()))

@@ -39,13 +39,39 @@ TOKENS = (
     ),
     *("", " ", "\n", "\r\n", "\t", ",", ";", '"', "#", "\0", "ÿ", "(", ")", "+24", ":9999999", "x4", "mV", "furlong"),
     *("r0/3", "s1 100", "~ 99999999999", "II", "PLETH", "2016-11-24 13:58:58", "1,2,3"),
+    *(
+        "2016-11-24T13:58:58.123456789+05:30",
+        "13:5:0",
+        "-512",
+        "-0,5",
+        "1.234,5",
+        "#N/A",
+        "-----",
+        "sep=;",
+        "'",
+        "1e-320",
+    ),
+    *(
+        "0:30.5",
+        "1447333455.0",
+        "64.0",
+        "+0000000",
+        "x999999",
+        "(2147483647)",
+        "~ 0",
+        "524",
+        "160",
+        "24",
+        ",,,,",
+        "\ufeff",
+    ),
 )
 
 
 def seeds(folder: Path) -> list[tuple[str, list[Path]]]:
     """Write good recordings of every kind and return (source line without its path, the files of one) each."""
     made: list[tuple[str, list[Path]]] = []
-    for fmt in ("16", "212", "516", "311", "8"):
+    for fmt in ("16", "212", "516", "311", "8", "24", "310", "160"):
         home = folder / f"wfdb{fmt}"
         home.mkdir(parents=True)
         write_record(home, "r0", seconds=12.0, fmt=fmt)
@@ -66,14 +92,40 @@ def seeds(folder: Path) -> list[tuple[str, list[Path]]]:
         ("b.csv", "time=time:ms", columns),
         ("c.txt", "time=time:datetime", stamps),
         ("d.csv", "rate_hz=50&columns=ppg:1", {"PPG": columns["PPG"]}),
+        ("e.csv", "time=t:datetime", {"t": np.repeat(stamps["time"][::50], 50), "PPG": columns["PPG"]}),
+        (
+            "f.csv",
+            "time=t:s&missing=x,-999",
+            {"t": np.arange(900) / 50, "PPG": halves(columns["PPG"], 0), "II": halves(columns["PPG"], 1)},
+        ),
+        ("g.csv", "columns=ppg:1", {"1447333455.0": ["64.0", *columns["PPG"]]}),
     ):
         made.append((f"csv:?{query}", [write_csv(folder / name.replace(".", "_") / name, table)]))
+    for name, text in (
+        (
+            "h.txt",
+            "   PPG   II\n  (NU)  (mV)\n"
+            + "".join(f"{a:>9} {b:>9}\n" for a, b in zip(columns["PPG"], columns["II [mV]"])),
+        ),
+        ("i.csv", "".join(f"{a};{b}\n".replace(".", ",") for a, b in zip(columns["II [mV]"], columns["PPG"]))),
+    ):
+        home = folder / name.replace(".", "_")
+        home.mkdir()
+        (home / name).write_bytes(text.encode("utf-16") if name == "i.csv" else text.encode())
+        made.append((f"csv:?rate_hz=50&columns={'ppg:1' if name == 'i.csv' else 'ppg:PPG,ecg:II'}", [home / name]))
     home = folder / "numpy"
     home.mkdir()
     np.save(home / "a.npy", rng.normal(size=(2, 900)))
-    np.savez(home / "b.npz", PLETH=rng.normal(size=900), ii=np.arange(900), rate_hz=50.0)
+    np.savez(
+        home / "b.npz", PLETH=rng.normal(size=900), ii=np.arange(900), rate_hz=50.0, name="p7", mask=np.ones(9, bool)
+    )
     made += [("numpy:?rate_hz=50&columns=ppg:1,ecg:2", [home / "a.npy"]), ("numpy:", [home / "b.npz"])]
     return made
+
+
+def halves(values: np.ndarray, which: int) -> list[str]:
+    """Return cells of which every other one is empty."""
+    return [str(value) if number % 2 == which else "" for number, value in enumerate(values)]
 
 
 def mutate(content: bytes, rng: random.Random) -> bytes:

@@ -10,22 +10,33 @@ from jaxbio.config.faults import UserError
 from jaxbio.data.recordings import (
     Options,
     Recording,
+    RecordingError,
     Refused,
     Source,
     assign_subjects,
     list_recordings,
+    parse_assumed,
     parse_source,
 )
-from jaxbio.data.recordings.channels import find_roles
+from jaxbio.data.recordings.channels import find_roles, unit_of
 from jaxbio.data.recordings.subjects import subject_of
 
 
 def test_source_line_with_every_option(tmp_path):
     text = f"csv:{tmp_path}?rate_hz=62.5&time=Time [s]:ms&columns=ppg:G,ecg:Lead%2CII&glob=*/PPG*.csv"
+    text += "&missing=-999,Lead%2C off&decimal=comma&assume_unit=ecg:uV"
     assert parse_source(text) == Source(
         "csv",
         str(tmp_path),
-        Options(rate_hz=62.5, time=("Time [s]", "ms"), columns={"ppg": "G", "ecg": "Lead,II"}, glob="*/PPG*.csv"),
+        Options(
+            rate_hz=62.5,
+            time=("Time [s]", "ms"),
+            columns={"ppg": "G", "ecg": "Lead,II"},
+            glob="*/PPG*.csv",
+            missing=("-999", "lead, off"),
+            decimal=",",
+            assume_unit={"ecg": "uV"},
+        ),
     )
     assert parse_source(text).name == f"csv:{tmp_path.name}"
 
@@ -44,6 +55,9 @@ def test_source_line_with_every_option(tmp_path):
         ("csv:.?columns=ppg", "ROLE:NAME"),
         ("csv:.?colour=red", "unknown option 'colour'"),
         ("wfdb:.?rate_hz=125", "unknown option 'rate_hz'"),
+        ("csv:.?decimal=dot", "comma or point"),
+        ("csv:.?assume_unit=ecg:furlong", "millivolt"),
+        ("csv:.?assume_unit=foot:mV", "is no role"),
     ],
 )
 def test_wrong_source_lines_are_faults_that_say_what_to_write(text, said):
@@ -156,6 +170,8 @@ def test_roles_take_the_first_name_of_their_list_blanks_and_case_ignored():
     assert find_roles(["V", " i i", "Pleth "], names) == {"ecg": 1, "ppg": 2}
     assert find_roles(["V", "RESP"], names) == {"ecg": 0}
     assert find_roles(["'II'", "ii"], names) == {"ecg": 0}
+    assert find_roles(["II,", "PLETH,"], names) == {"ecg": 0, "ppg": 1}
+    assert find_roles(["", "II"], names) == {"ecg": 1}
 
 
 def test_a_named_column_overrides_the_list(tmp_path):
@@ -201,3 +217,75 @@ def test_a_file_of_subjects_has_the_last_word(tmp_path):
     assigned = assign_subjects(entries, {(source, "a"): "patient 7", (source, "b"): "patient 8"})
     assert (assigned[0].subject, assigned[0].subject_known) == ("patient 7", True)
     assert assigned[1] == entries[1]
+
+
+def test_a_missing_channel_lists_the_names_of_the_file_and_the_nearest(tmp_path):
+    write_record(tmp_path, names=("II", "PLETHX", "ABP"), units=("mV", "NU", "mmHg"))
+    (entry,) = list_recordings(Source("wfdb", str(tmp_path)), NAMES, required=("ppg", "ecg"))
+    assert entry.reason == "missing_channel"
+    assert "no signal for ppg; the file has 'II', 'PLETHX', 'ABP'; nearest: columns=ppg:PLETHX" in entry.detail
+    write_csv(tmp_path / "many.csv", {f"x{number}": range(50) for number in range(40)})
+    (entry,) = list_recordings(parse_source(f"csv:{tmp_path}?rate_hz=50"), NAMES)
+    assert "'x23' and 16 more" in entry.detail
+
+
+@pytest.mark.parametrize(
+    ("role", "unit", "read"),
+    [
+        ("ecg", "mV", ("mV", 1.0)),
+        ("ecg", "millivolts", ("mV", 1.0)),
+        ("ecg", "Volts", ("mV", 1e3)),
+        ("ecg", "V", ("mV", 1e3)),
+        ("ecg", "µV", ("mV", 1e-3)),
+        ("ecg", "[uV]", ("mV", 1e-3)),
+        ("ecg", "undef", ("NU", 1.0)),
+        ("ecg", "a.u.", ("NU", 1.0)),
+        ("ecg", "bits", ("NU", 1.0)),
+        ("ecg", "ADC units", ("NU", 1.0)),
+        ("ecg", "", ("NU", 1.0)),
+        ("abp", "mm Hg", ("mmHg", 1.0)),
+        ("abp", "mm[Hg]", ("mmHg", 1.0)),
+        ("abp", "kPa", ("mmHg", 7.500617)),
+        ("abp", "cm[H2O]", ("mmHg", 0.7355592)),
+        ("ppg", "{counts}", ("NU", 1.0)),
+        ("ppg", "nA", ("NU", 1.0)),
+        ("ppg", "undef", ("NU", 1.0)),
+    ],
+)
+def test_units_are_read_under_all_their_names(role, unit, read):
+    assert unit_of(role, unit, "file", {}) == read
+
+
+@pytest.mark.parametrize("unit", ["", "NU", "bits", "undef", "furlong"])
+def test_a_unit_is_assumed_where_the_file_states_none_that_is_known(unit):
+    assert unit_of("ecg", unit, "file", {"ecg": "uV"}) == ("mV", 1e-3)
+
+
+def test_a_unit_that_is_stated_is_not_overruled():
+    assert unit_of("ecg", "mV", "file", {"ecg": "uV"}) == ("mV", 1.0)
+    with pytest.raises(RecordingError, match="mmHg"):
+        unit_of("ecg", "mmHg", "file", {"ecg": "mV"})
+
+
+def test_assumed_units_reach_every_segment_and_the_plan(tmp_path):
+    write_record(tmp_path, names=("II",), units=("furlong",))
+    source = f"wfdb:{tmp_path}"
+    plain, assumed = parse_source(source), parse_source(source, {"ecg": "uV"})
+    assert list_recordings(plain, NAMES)[0].reason == "unknown_unit"
+    (recording,) = list_recordings(assumed, NAMES)
+    (in_volts,) = list_recordings(parse_source(f"{source}?assume_unit=ecg:V", {"ecg": "uV"}), NAMES)
+    one = recording.read(0.0, 1.0, ["ecg"])["ecg"]
+    np.testing.assert_allclose(in_volts.read(0.0, 1.0, ["ecg"])["ecg"], one * 1e6, rtol=1e-5)
+    assert recording.reading != in_volts.reading
+
+
+def test_flags_of_assumed_units_are_checked():
+    assert parse_assumed(None) == {}
+    assert parse_assumed("ecg:uV,abp:kPa") == {"ecg": "uV", "abp": "kPa"}
+    with pytest.raises(UserError, match="millivolt"):
+        parse_assumed("ecg:miles")
+
+
+def test_a_unit_assumed_for_ecg_is_that_of_every_lead():
+    assert unit_of("v1", "", "file", {"ecg": "uV"}) == ("mV", 1e-3)
+    assert unit_of("v1", "", "file", {"ecg": "uV", "v1": "V"}) == ("mV", 1e3)

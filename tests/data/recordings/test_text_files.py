@@ -169,23 +169,6 @@ def test_time_columns_without_time_are_refused(tmp_path, case):
     assert (entry.reason, "a.csv" in entry.detail) == ("bad_time", True)
 
 
-@pytest.mark.parametrize("cell", ["", "-1", "1e300", "inf"])
-def test_bad_stamp_in_the_middle_is_a_recording_error(tmp_path, cell):
-    times = [str(n / 50) for n in range(1500)]
-    times[1200] = cell
-    write_csv(tmp_path / "a.csv", {"t": times, "PPG": np.zeros(1500)})
-    with pytest.raises(RecordingError) as caught:
-        one(tmp_path, "time=t:s").read(0.0, 1.0, ["ppg"])
-    assert caught.value.reason == "bad_time"
-
-
-def test_words_among_the_numbers_are_a_recording_error(tmp_path):
-    write_csv(tmp_path / "a.csv", {"PPG": ["1"] * 900 + ["lead off"] + ["1"] * 100})
-    with pytest.raises(RecordingError, match="lead off") as caught:
-        one(tmp_path, "rate_hz=50").read(0.0, 1.0, ["ppg"])
-    assert caught.value.reason == "unreadable_file"
-
-
 def test_gzip_damaged_after_listing_is_a_recording_error(tmp_path):
     path = write_csv(tmp_path / "a.csv.gz", {"PPG": np.random.default_rng(0).integers(0, 999, 5000)})
     recording = one(tmp_path, "rate_hz=50")

@@ -146,7 +146,6 @@ BAD_HEADERS = {
     "rate negative": (f"r 1 -125 1000\n{GOOD}\n", "bad_rate"),
     "rate absurd": (f"r 1 125e9 1000\n{GOOD}\n", "bad_rate"),
     "rate of numerics": (f"r 1 1 1000\n{GOOD}\n", "bad_rate"),
-    "length 0": (f"r 1 125 0\n{GOOD}\n", "bad_duration"),
     "longer than its data": (f"r 1 125 2000\n{GOOD}\n", "truncated_file"),
     "length absurd": (f"r 1 125 {'9' * 30}\n{GOOD}\n", "bad_header"),
     "data file not there": ("r 1 125 1000\nother.dat 16 200/mV 16 0 0 0 0 II\n", "missing_file"),

@@ -1,0 +1,69 @@
+"""What a model family tells of itself: its encoders and objectives, their fields, faults and presets.
+
+Modules are named by text, `package.module:name`, so that the configuration of a run is read without importing JAX.
+"""
+
+import importlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from jaxbio.config.faults import Fault
+from jaxbio.config.field import Field
+
+Faults = Callable[[Mapping[str, Any]], Iterable[Fault]]
+"""From the values of all fields by dotted name to what is wrong between them."""
+
+
+def no_faults(values: Mapping[str, Any]) -> Iterable[Fault]:
+    """Return no fault: the bounds of the single fields say everything."""
+    return ()
+
+
+@dataclass(frozen=True)
+class Model:
+    """An encoder that `model.name` chooses.
+
+    `encoder` names the Flax module, whose constructor takes the fields `model.*` and `dtype`; `faults` finds what is
+    wrong between fields; `presets` are changes of machine fields by name, offered beside those of `config/machines.py`;
+    `counted_as` sets fields for the count of FLOPs, so that MFU does not reward a form that computes more.
+    """
+
+    encoder: str
+    fields: Mapping[str, Field]
+    faults: Faults = no_faults
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    counted_as: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Training:
+    """An objective that `objective.name` chooses.
+
+    `make` names the function that returns it, which takes the encoder, the common arguments and the fields
+    `objective.*`. `frozen` are those of the fields that hold the folder of an export whose network the objective uses
+    and does not train.
+    """
+
+    make: str
+    fields: Mapping[str, Field]
+    faults: Faults = no_faults
+    frozen: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Family:
+    """What one publication brings: models and objectives by name, further encoders that an export may hold, and the
+    name of the table that translates the weights of its reference implementation (None: there is none).
+    """
+
+    models: Mapping[str, Model] = field(default_factory=dict)
+    objectives: Mapping[str, Training] = field(default_factory=dict)
+    encoders: Mapping[str, str] = field(default_factory=dict)
+    reference: str | None = None
+
+
+def load(name: str) -> Any:
+    """Return what `package.module:name` names, importing its module."""
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(module), attribute)

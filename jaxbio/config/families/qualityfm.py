@@ -1,0 +1,130 @@
+"""QualityFM (fact sheet): the encoder `qualityfm` and the objective `quality_distillation`, published and ours."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from jaxbio.config.families.family import Family, Model, Training
+from jaxbio.config.faults import Fault
+from jaxbio.config.field import Field, machine, science
+
+_MODEL: dict[str, Field] = {
+    "model.width": science(512, "width of a token", low=100),
+    "model.layers": science(2, "blocks of the encoder, and of the decoder", low=1),
+    "model.heads": science(4, "attention heads", low=1),
+    "model.feedforward": science(256, "hidden width of the feed-forward layer", low=1),
+    "model.window": science(8, "local attention window, tokens, even; token 0 is global", low=0),
+    "model.dropout": science(0.1, "dropout everywhere, attention weights included", low=0.0, high=0.99),
+    "model.dropout_bits": science(
+        "counter_hash",
+        "counter_hash: a hashed counter, which the compiler fuses: a step is a sixth faster on a CPU; threefry: JAX's "
+        "vetted generator",
+        choices=("counter_hash", "threefry"),
+    ),
+    "model.tokenizer": machine(
+        "auto",
+        "convolution; frames: the same as framed matrix products; auto: the faster for the platform",
+        choices=("auto", "convolution", "frames"),
+    ),
+    "model.remat": machine(
+        "none",
+        "what a block keeps for its gradient: none recomputes nothing, full all, dots keeps products",
+        choices=("none", "full", "dots"),
+    ),
+    "model.unroll": machine(
+        1,
+        "blocks unrolled in the scan over layers: 1, or all; any number between makes XLA copy the stacked parameters",
+        low=1,
+    ),
+}
+
+_OBJECTIVE: dict[str, Field] = {
+    "objective.teacher_temperature": science(0.04, "softmax temperature of the teacher", low=1e-4),
+    "objective.student_temperature": science(0.1, "softmax temperature of the student", low=1e-4),
+    "objective.centre_momentum": science(0.9, "momentum of the teacher's centre", low=0.0, high=1.0),
+    "objective.amplitude_weight": science(0.1, "weight of the amplitude spectrum's loss", low=0.0),
+    "objective.phase_weight": science(0.1, "weight of the phase spectrum's loss", low=0.0),
+    "objective.spectrum": science(
+        "magnitude", "magnitude: the author's code; power: the paper's word", choices=("magnitude", "power")
+    ),
+    "objective.ema_start": science(
+        0.996,
+        "teacher momentum at step 0, cosine to ema_end; the author's 0.7 collapses short runs",
+        low=0.0,
+        high=1.0,
+    ),
+    "objective.ema_end": science(1.0, "teacher momentum at the last step", low=0.0, high=1.0),
+    "objective.teacher_dropout": science(False, "dropout in the teacher too, as published"),
+}
+
+# The published recipe to the letter (fact sheet, sections 2 and 6); everything else is equal to ours.
+AUTHOR: dict[str, Any] = {
+    "data.scaling": "joint",
+    "quality.variant": "author",
+    "pairs.max_per_segment": None,
+    "objective.ema_start": 0.7,
+    "objective.teacher_dropout": True,
+    "optimizer.name": "adam_l2",
+    "optimizer.warmup_frac": 0.0,
+    "optimizer.clip_norm": None,
+    "model.dropout_bits": "threefry",
+    "augment.noise_bits": "threefry",
+}
+
+_MACHINES: dict[str, dict[str, Any]] = {
+    # Heads and feed-forward width of the blocks over four devices; base and medium have four heads.
+    "tensor": {
+        "mesh.tensor": 4,
+        "mesh.rules": (
+            ("blocks/attention/qkv/kernel$", (None, None, "tensor")),
+            ("blocks/attention/qkv/bias$", (None, "tensor")),
+            ("blocks/attention/output/kernel$", (None, "tensor")),
+            ("blocks/feedforward_in/kernel$", (None, None, "tensor")),
+            ("blocks/feedforward_in/bias$", (None, "tensor")),
+            ("blocks/feedforward_out/kernel$", (None, "tensor")),
+            (".*", "replicate"),
+        ),
+    },
+    # Recompute a block in the gradient: a third more products, a fraction of the activations.
+    "remat": {"model.remat": "full"},
+}
+
+
+def _model_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+    width, heads, window = values["model.width"], values["model.heads"], values["model.window"]
+    if width % heads:
+        yield Fault("model.heads", heads, f"make it a divisor of model.width = {width}")
+    if width % 2:
+        yield Fault("model.width", width, "even: half the position table is sine, half cosine")
+    if window % 2:
+        yield Fault("model.window", window, f"even, half to each side: {window - 1} or {window + 1}")
+
+
+def _objective_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+    if values["model.name"] != "qualityfm":
+        yield Fault(
+            "objective.name", values["objective.name"], "its decoder is a second qualityfm: model.name = qualityfm"
+        )
+        return
+    width, channels = values["model.width"], len(values["data.channels"])
+    if -(-width // 500) != channels:  # the decoder reads the width as time: one token, one signal, in 500 samples
+        near = f"{500 * (channels - 1) + 2} to {500 * channels}"
+        yield Fault("model.width", width, f"the decoder must give {channels} signals, one in 500: {near}")
+
+
+FAMILY = Family(
+    models={
+        "qualityfm": Model(
+            "jaxbio.models.qualityfm:QualityFMEncoder",
+            _MODEL,
+            _model_faults,
+            presets=_MACHINES,
+            counted_as={"model.tokenizer": "convolution", "model.remat": "none"},
+        )
+    },
+    objectives={
+        "quality_distillation": Training(
+            "jaxbio.objectives.quality_distillation:quality_distillation", _OBJECTIVE, _objective_faults
+        )
+    },
+    reference="jaxbio.export.torch_names:QUALITYFM",
+)

@@ -1,0 +1,99 @@
+"""SiamQuality (fact sheet) and its baselines: the encoder `resnet1d`, the objectives SimSiam, SimCLR and BYOL on pairs.
+
+The objectives train any encoder of tokens: they compare the mean over tokens.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from jaxbio.config.families.family import Family, Model, Training
+from jaxbio.config.faults import Fault
+from jaxbio.config.field import Field, science
+
+_MODEL: dict[str, Field] = {
+    "model.depth": science(50, "18, 34 (basic blocks), 50, 101 or 152 (bottleneck blocks)", low=18, high=152),
+    "model.blocks": science((), "blocks in each of the four stages; (): the depth's own"),
+}
+_PROJECTOR: dict[str, Field] = {
+    "objective.projector_width": science(256, "width of z, the output that is compared", low=1),
+    "objective.projector_layers": science(3, "3: two hidden layers and a norm; 1: one linear layer", low=1, high=3),
+}
+_PREDICTOR: dict[str, Field] = {
+    "objective.predictor_hidden": science(512, "hidden width of the predictor; the published one widens", low=1),
+}
+_NT_XENT: dict[str, Field] = {"objective.temperature": science(0.5, "temperature of NT-Xent", low=1e-4)}
+_TARGET: dict[str, Field] = {
+    "objective.ema_start": science(0.996, "target momentum at step 0, cosine to ema_end", low=0.0, high=1.0),
+    "objective.ema_end": science(1.0, "target momentum at the last step", low=0.0, high=1.0),
+}
+
+# Good and bad neighbours of one PPG channel at 40 Hz, no augmentation, and a curriculum from little artefact to much
+# (fact sheet, sections 2 and 4). The optimiser is ours: SimSiam's rule, 0.05 x batch / 256, with a cosine.
+PAIRS: dict[str, Any] = {
+    "data.rate_hz": 40.0,
+    "data.channels": ("ppg",),
+    "data.scaling": "unit",
+    "data.curriculum": ((0.25, 0.25), (0.5, 0.5), (0.75, 0.75), (1.0, 1.0)),
+    "pairs.rule": "good_bad",
+    "pairs.max_per_segment": 5,
+    "augment.noise_prob": 0.0,
+    "augment.scale_prob": 0.0,
+    "augment.offset_prob": 0.0,
+    "augment.block_prob": 0.0,
+    "train.batch": 256,
+    "optimizer.name": "sgd",
+    "optimizer.learning_rate": 0.05,
+    "optimizer.learning_rate_end": 0.0,
+    "optimizer.warmup_frac": 0.05,
+    "optimizer.weight_decay": 1e-4,
+    "optimizer.weight_decay_end": 1e-4,
+    "optimizer.decay_mask": "all",
+    "optimizer.clip_norm": None,
+}
+
+# The published recipe; ten epochs of 36 M pairs between halvings of the learning rate.
+AUTHOR: dict[str, Any] = {
+    "optimizer.schedule": "step",
+    "optimizer.step_every": 1_406_250,
+    "optimizer.learning_rate": 1e-4,
+    "optimizer.warmup_frac": 0.0,
+    "optimizer.clip_value": 10.0,
+    "optimizer.groups": ((r"projector/fc2/bias$", {"frozen": True}),),
+}
+
+
+def _model_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+    depth, blocks = values["model.depth"], values["model.blocks"]
+    if depth not in (18, 34, 50, 101, 152):
+        yield Fault("model.depth", depth, "one of 18, 34, 50, 101, 152")
+    if blocks and (len(blocks) != 4 or min(blocks) < 1):
+        yield Fault("model.blocks", blocks, "four numbers of blocks, or () for the depth's own")
+    seen = "data.segment_s" if values["data.crop_s"] is None else "data.crop_s"
+    samples = values["data.rate_hz"] * values[seen]
+    if samples < 80:
+        yield Fault(seen, values[seen], f"the stem has 80 taps, what it sees {samples:g} samples")
+
+
+def _objective_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+    if values["train.batch"] < 2:
+        yield Fault("train.batch", values["train.batch"], "at least 2: batch statistics of one element are nothing")
+
+
+def _training(file: str, fields: Mapping[str, Field]) -> Training:
+    return Training(f"jaxbio.objectives.{file}:{file}", fields, _objective_faults)
+
+
+FAMILY = Family(
+    models={"resnet1d": Model("jaxbio.models.resnet1d:ResNet1D", _MODEL, _model_faults)},
+    objectives={
+        "quality_siamese": _training("quality_siamese", {**_PROJECTOR, **_PREDICTOR}),
+        "contrastive": _training("contrastive", {**_PROJECTOR, **_NT_XENT}),
+        "byol": _training("byol", {**_PROJECTOR, **_PREDICTOR, **_TARGET}),
+    },
+    encoders={
+        "projected": "jaxbio.models.projection:Projected",
+        # the name that exports of the first schema give a ResNet with its projector
+        "resnet1d_projected": "jaxbio.models.projection:projected_resnet1d",
+    },
+    reference="jaxbio.export.torch_names:SIAMQUALITY",
+)

@@ -1,0 +1,91 @@
+"""What a batch is: the names, shapes and dtypes of its arrays, said once for all who make, place, compile or count it.
+
+The loader makes these arrays, the feed places whatever it is given, the step is compiled for them, plans and benches
+count them. The leading axis is that of the global batch, of which a host holds some rows.
+
+    batch_spec(config)["segment_BMCT"]      # ArraySpec(shape=(512, 2, 2, 9000), dtype=dtype('int16'))
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from jaxbio.data.labels import Label
+from jaxbio.data.several import Stores
+from jaxbio.data.store import Store
+
+DTYPES: dict[str, np.dtype] = {
+    "segment_BMCT": np.dtype("<i2"),  # physical = offset + gain * q
+    "scale_BMC2": np.dtype("<f4"),  # (offset, gain)
+    "row_BM": np.dtype("<u4"),  # rows of the store
+    "label_BMK": np.dtype("<f4"),  # NaN: unknown
+    "present_BMC": np.dtype(bool),  # False: the channel was missing, and the segment holds zeros for it
+}
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """Shape and dtype of one array of a batch."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole array."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def batch_spec(config: ConfigDict) -> dict[str, ArraySpec]:
+    """Return the arrays of one global batch of `config`, by name.
+
+    Always `segment_BMCT` int16, `scale_BMC2` float32 and `row_BM` uint32, M = 1 where the index is of single segments;
+    `label_BMK` float32 where `data.labels` names K labels, in that order; `present_BMC` bool where
+    `prepare.missing_channel` is "mask".
+    """
+    members = 1 if config.pairs.rule == "all_segments" else 2
+    pair, channels = (config.train.batch, members), len(config.data.channels)
+    shapes = {
+        "segment_BMCT": (*pair, channels, round(config.data.rate_hz * config.data.segment_s)),
+        "scale_BMC2": (*pair, channels, 2),
+        "row_BM": pair,
+    }
+    if config.data.labels:
+        shapes["label_BMK"] = (*pair, len(config.data.labels))
+    if config.prepare.missing_channel == "mask":
+        shapes["present_BMC"] = (*pair, channels)
+    return {name: ArraySpec(shape, DTYPES[name]) for name, shape in shapes.items()}
+
+
+def arrays_by_row(store: Store | Stores, config: ConfigDict, labels: Sequence[Label]) -> dict[str, np.ndarray]:
+    """Return what a batch of `config` holds beside segments and rows, for every row of `store`: (R, ...), by name.
+
+    `labels` are those that `data.labels` names, opened. A loader takes a step's rows from these arrays; they stay in
+    memory, a few bytes a segment.
+    """
+    by_row = {"scale_BMC2": store.scale_NC2}
+    if labels:
+        by_row["label_BMK"] = np.stack([label.value_R for label in labels], axis=-1)
+    if config.prepare.missing_channel == "mask":
+        by_row["present_BMC"] = store.present_NC
+    return by_row
+
+
+def random_batch(config: ConfigDict, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Return a batch of noise over the whole range of int16, scaled to [-1, 1], for benches and tests.
+
+    Labels are 0 or 1, and every channel is present.
+    """
+    spec = batch_spec(config)
+    batch = {name: np.zeros(array.shape, array.dtype) for name, array in spec.items()}
+    batch["segment_BMCT"] = rng.integers(-32767, 32768, spec["segment_BMCT"].shape, np.int16)
+    batch["scale_BMC2"][...] = (0.0, 1 / 32767)
+    batch["row_BM"] = rng.integers(0, 2**31, spec["row_BM"].shape, np.uint32)
+    if "label_BMK" in batch:
+        batch["label_BMK"] = rng.integers(0, 2, spec["label_BMK"].shape).astype(np.float32)
+    if "present_BMC" in batch:
+        batch["present_BMC"][...] = True
+    return batch

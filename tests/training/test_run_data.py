@@ -1,0 +1,84 @@
+"""What a run reads of several stores, and of whom it reads nothing."""
+
+import numpy as np
+import pytest
+from prepared import prepare, small_config, write_archive
+
+from jaxbio.config.faults import UserError
+from jaxbio.evaluation.in_run import choose_questions
+from jaxbio.training.run_data import open_run_data
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run_data")
+    first = prepare(write_archive(folder / "one", 12, minutes=4.2), folder / "A")
+    return first, prepare(write_archive(folder / "two", 8, first=40, minutes=4.2), folder / "B")
+
+
+@pytest.fixture(scope="module")
+def named(parts):
+    return tuple((str(store.path), weight) for store, weight in zip(parts, (0.7, 0.3), strict=True))
+
+
+def test_two_stores_are_drawn_by_their_weights(parts, named):
+    data = open_run_data(small_config(train__batch=8), named)
+    row_N = np.concatenate([data.rows(step)[:, 0] for step in range(1_250)])
+    assert np.mean(row_N < parts[0].rows) == pytest.approx(0.7, abs=0.01)
+    assert np.mean(row_N >= parts[0].rows) == pytest.approx(0.3, abs=0.01)
+    for text in (named[0][0], named[1][0], "% of what is drawn"):
+        assert text in data.summary()
+
+
+def test_rows_of_both_stores_are_described(parts, named):
+    data = open_run_data(small_config(train__batch=8), named)
+    found = data.describe(np.array([[0, parts[0].rows], [parts[0].rows + 3, 5]], np.uint32))
+    assert [entry["store"] for entry in found] == [named[0][0], named[1][0], named[1][0], named[0][0]]
+    expected = [parts[0].take(0), parts[1].take(0), parts[1].take(3), parts[0].take(5)]
+    for name in ("source", "subject", "recording", "start_s"):
+        assert [entry[name] for entry in found] == [row[name] for row in expected]
+
+
+def test_an_evaluation_spreads_evenly_over_the_held_out_pairs_of_all_stores(parts, named):
+    """Whatever the weights: these decide what is learnt, not what is asked."""
+    data = open_run_data(small_config(train__batch=8, eval__batches=8), named)
+    order = data.held_out_order
+    pair_N = np.concatenate([order.draw(step) for step in range(order.batches)])
+    assert len(np.unique(pair_N)) == pair_N.size
+    of_second = data.validation.rows_NM[:, 0] >= parts[0].rows
+    assert abs(of_second[pair_N].sum() - of_second.mean() * pair_N.size) <= 1
+
+
+def test_a_store_with_fewer_pairs_than_its_share_of_a_batch_is_named(named):
+    with pytest.raises(UserError, match="fewer than its 57 of a batch of 64") as refused:
+        open_run_data(small_config(train__batch=64), ((named[0][0], 0.1), (named[1][0], 0.9)))
+    assert [(fault.field, fault.value) for fault in refused.value.faults] == [("data.store", named[1][0])]
+
+
+def test_excluded_subjects_are_in_no_pair_no_probe_and_not_seen(parts, named, tmp_path):
+    whole = open_run_data(small_config(train__batch=4), named)
+    subject_R, file = whole.store.column("subject"), tmp_path / "left_out.csv"
+    trained, held_out = (np.unique(subject_R[index.rows_NM]).tolist() for index in (whole.train, whole.validation))
+    chosen = [trained[0], trained[-1], held_out[0]]
+    file.write_text("subject\n" + "\n".join(chosen))
+    config = small_config(train__batch=4, eval__tasks=("quality_score",), data__exclude_subjects=str(file))
+    data = open_run_data(config, named)
+    assert np.unique(subject_R[data.train.rows_NM]).tolist() == [name for name in trained if name not in chosen]
+    assert np.unique(subject_R[data.validation.rows_NM]).tolist() == [name for name in held_out if name not in chosen]
+    assert data.seen().subject_S.size == whole.seen().subject_S.size - 2
+    questions, all_questions = (choose_questions(each.store, config, each.left_out_R) for each in (data, whole))
+    for rows in ("fit_rows", "test_rows"):
+        assert not np.isin(subject_R[getattr(questions, rows)], chosen).any()
+        assert np.isin(subject_R[getattr(all_questions, rows)], chosen).any()
+    assert data.index_hash != whole.index_hash
+    assert data.store_hash == whole.store_hash
+    drawn = np.concatenate([data.rows(step).ravel() for step in range(200)])
+    assert not np.isin(subject_R[drawn], chosen).any()
+
+
+def test_nobody_left_to_hold_out_is_refused(parts, tmp_path):
+    file = tmp_path / "left_out.csv"
+    held_out = np.unique(parts[0].column("subject")[parts[0].column("split") == "validation"])
+    file.write_text("subject\n" + "\n".join(held_out))
+    with pytest.raises(UserError, match="validation split has no pairs"):
+        open_run_data(small_config(train__batch=4, data__exclude_subjects=str(file)), parts[0].path)
