@@ -112,7 +112,9 @@ def run(config: ConfigDict, flags: argparse.Namespace, workdir: Path, peers: Any
         data = run_data.open_run_data(config, store)
         if resume is not None:
             check_same_data(resume, data.store_hash, data.index_hash, data.label_hashes, flags.allow_change)
-        check_same_start(peers, config, workdir, resume, data, weights_before(config) if resume is None else [])
+        if not peers.alone:
+            weights = weights_before(config) if resume is None else []
+            check_same_start(peers, config, workdir, resume, data, weights)
         log.info("%s", data.summary())
         questions = choose_questions(data.store, config, data.left_out_R)
         if peers.process == 0:

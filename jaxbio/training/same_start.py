@@ -52,8 +52,6 @@ def check_same_start(
 
     Raises EndedByPeer in all of them, with exit code 2 and a line for each name that differs.
     """
-    if peers.alone:
-        return
     fields = {name: value for name, value in changes.to_plain(config).items() if name not in OF_ONE_HOST}
     others: dict[str, tuple[Any, str]] = {
         "data.store": (data.store_hash[:12], _SAME_STORE),

@@ -30,8 +30,8 @@ def train_linear():
     from jaxbio import objectives
     from jaxbio.planning import flops
 
-    objectives.make_objective = lambda config: linear_objective()
-    flops.model_flops = lambda config, pairs: flops.FlopCount(1.0, {})
+    objectives.make_objective = lambda config, networks: linear_objective()
+    flops.model_flops = lambda config, pairs, networks: flops.FlopCount(1.0, {})
 
 
 def before_step(act):

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+import psutil
 import pytest
 from conftest import TINY_RECIPE
 
@@ -215,8 +216,8 @@ def test_killed_process_is_named_by_the_others(store, tmp_path, process, process
 def test_frozen_process_is_named_by_the_other(store, tmp_path, process):
     """As a host that hangs: its connections stay."""
     run = Run(tmp_path, 2, [*ENDLESS, f"--config.data.store={store}"], fault=("frozen", process))
-    stat = Path(f"/proc/{run.processes[process].pid}/stat")
-    while stat.read_text().rpartition(")")[2].split()[0] != "T":
+    status, until = psutil.Process(run.processes[process].pid).status, time.monotonic() + 200
+    while status() != psutil.STATUS_STOPPED and time.monotonic() < until:
         time.sleep(0.05)
     ended = run.ends(but=[process])
     check(ended, EXIT_PEER_GONE, f"process {process}", "is gone, killed or cut off")
