@@ -15,7 +15,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ml_collections import ConfigDict
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -39,47 +39,85 @@ def make_parser() -> argparse.ArgumentParser:
         "--allow_change", action="append", default=[], metavar="FIELD", help="a science field that may differ on resume"
     )
     parser.add_argument("--from_step", type=int, metavar="N", help="resume checkpoint N; newer ones are set aside")
+    add_cluster_flags(parser)
+    return parser
+
+
+def add_cluster_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that name a cluster."""
     cluster = parser.add_argument_group("a cluster that JAX does not find by itself; all three, on every host")
     cluster.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0")
     cluster.add_argument("--processes", type=int, metavar="N", help="number of processes")
     cluster.add_argument("--process", type=int, metavar="I", help="number of this process")
-    return parser
 
 
 def main(arguments: Sequence[str]) -> dict[str, Any]:
     """Check everything, then train; return the summary of the run."""
-    flags, config = parse_command(arguments, make_parser())
-    assert config is not None
-    workdir = flags.workdir or Path("runs") / recipe_name(arguments)
-    check_store_named(config, arguments)
+    try:
+        flags, config = parse_command(arguments, make_parser())
+        assert config is not None
+        check_store_named(config, arguments)
+    except UserError as error:
+        fail_together(arguments, error)
     settings = environment.configure(
         deterministic=config.precision.deterministic, compile_cache=config.train.compile_cache
     )
     log.info("settings: %s", settings)
-    # JAX from here on, after its settings; and no device before everything has been checked.
+    # JAX from here on, after its settings; and no device before everything has been checked and agreed upon.
+    from jaxbio.training.distributed import join
+
+    workdir = flags.workdir or Path("runs") / recipe_name(arguments)
+    with join(flags.coordinator, flags.processes, flags.process) as peers, logging_redirect_tqdm():
+        result = run(config, flags, workdir, peers)
+    announce(workdir, result)
+    return result
+
+
+def fail_together(arguments: Sequence[str], error: UserError) -> NoReturn:
+    """Raise `error` of this command line; where it names a cluster, or JAX finds one, in all processes of it."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    add_cluster_flags(parser)
+    try:
+        cluster, _ = parser.parse_known_args(arguments)
+    except argparse.ArgumentError:  # one of the faults of this line: nobody can be told
+        raise error from None
+    environment.configure()
+    from jaxbio.training.distributed import join
+
+    with join(cluster.coordinator, cluster.processes, cluster.process):
+        raise error
+
+
+def run(config: ConfigDict, flags: argparse.Namespace, workdir: Path, peers: Any) -> dict[str, Any]:
+    """Hold the workdir, see that all processes start from the same, and train what is left of the run."""
     from jaxbio.evaluation.in_run import choose_questions
     from jaxbio.export.frozen import check_same_networks, read_networks, recall_networks
+    from jaxbio.export.initial import weights_before
     from jaxbio.training import run_data
     from jaxbio.training import workdir as folders
-    from jaxbio.training.distributed import join_cluster
     from jaxbio.training.resume import check_same_data, find_resume
+    from jaxbio.training.same_start import check_same_start
 
     folders.check_writable(workdir)
-    folders.check_free(workdir)
-    resume = find_resume(workdir, config, flags.allow_change, flags.from_step)
-    if resume is not None:
-        check_same_networks(resume.frozen, config)
-    networks = read_networks(config) if resume is None else recall_networks(resume.frozen)
-    data = None if is_synthetic(config.data.store) else run_data.open_run_data(config, config.data.store)
-    process = join_cluster(flags.coordinator, flags.processes, flags.process)
-    with folders.hold(workdir) if process == 0 else contextlib.nullcontext(), logging_redirect_tqdm():
-        if data is None:
-            data = run_data.open_run_data(config, make_synthetic_store(config, workdir, process))
+    with folders.hold(workdir) if peers.process == 0 else contextlib.nullcontext() as lock:
+        if lock is not None:
+            peers.before_end(lock.release)
+        peers.agree("the workdir is held", {})  # before that another run may still be saving in it
+        resume = find_resume(workdir, config, flags.allow_change, flags.from_step)
+        if resume is not None:
+            check_same_networks(resume.frozen, config)
+        networks = read_networks(config) if resume is None else recall_networks(resume.frozen)
+        synthetic = is_synthetic(config.data.store)
+        store = make_synthetic_store(config, workdir, peers) if synthetic else config.data.store
+        data = run_data.open_run_data(config, store)
         if resume is not None:
             check_same_data(resume, data.store_hash, data.index_hash, data.label_hashes, flags.allow_change)
+        if not peers.alone:
+            weights = weights_before(config) if resume is None else []
+            check_same_start(peers, config, workdir, resume, data, weights)
         log.info("%s", data.summary())
         questions = choose_questions(data.store, config, data.left_out_R)
-        if process == 0:
+        if peers.process == 0:
             write_config(workdir, config)
             write_seen(workdir, config, data, resume)
         if resume is not None and resume.step >= config.train.steps:
@@ -88,15 +126,19 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
                 resume.step,
                 2 * resume.step,
             )
-            result = {"workdir": str(workdir), "step": resume.step, "resumed_from": resume.step}
-        else:
-            result = start(config, data, workdir, resume, process, questions, networks)
-    announce(workdir, result)
-    return result
+            return {"workdir": str(workdir), "step": resume.step, "resumed_from": resume.step}
+        return start(config, data, workdir, resume, peers, questions, networks, checks=[lock.check] if lock else [])
 
 
 def start(
-    config: ConfigDict, data: Any, workdir: Path, resume: Any, process: int, questions: Any, networks: Any
+    config: ConfigDict,
+    data: Any,
+    workdir: Path,
+    resume: Any,
+    peers: Any,
+    questions: Any,
+    networks: Any,
+    checks: Sequence[Any] = (),
 ) -> dict[str, Any]:
     """Compile the program and train; the first to touch a device."""
     from jaxbio.evaluation.in_run import make_probe
@@ -105,10 +147,12 @@ def start(
     from jaxbio.planning import flops
     from jaxbio.report.run import write_run_report
     from jaxbio.training import checkpoint
+    from jaxbio.training.compile_cache import use_cache_together
     from jaxbio.training.examples import make_examples_probe
     from jaxbio.training.loop import listen, train
     from jaxbio.training.program import build_program
 
+    use_cache_together(peers)
     # A signal from here on ends in a saved state and exit 75, also one that comes while the step is compiled.
     with listen() as stop:
         objective = make_objective(config, networks)
@@ -119,7 +163,7 @@ def start(
         initial = None
         if resume is not None:
             log.info("resuming from %s", workdir / "checkpoints" / str(resume.step))
-            aside = checkpoint.set_aside_after(workdir / "checkpoints", resume.step) if process == 0 else []
+            aside = checkpoint.set_aside_after(workdir / "checkpoints", resume.step) if peers.process == 0 else []
             if aside:
                 log.warning("checkpoints %s were moved to %s", aside, workdir / "checkpoints_set_aside")
         elif config.train.init_from is not None:
@@ -134,7 +178,16 @@ def start(
         if questions.by_task:
             probes.append(make_probe(program, data.store, questions))
         return train(
-            program, data, workdir, resume=resume, initial=initial, probes=probes, report=write_run_report, stop=stop
+            program,
+            data,
+            workdir,
+            resume=resume,
+            initial=initial,
+            probes=probes,
+            report=write_run_report,
+            stop=stop,
+            peers=peers,
+            checks=checks,
         )
 
 
@@ -172,20 +225,16 @@ def check_store_named(config: ConfigDict, arguments: Sequence[str]) -> None:
         raise UserError(*(Fault("data.store", folder, remedy + folder) for folder in missing))
 
 
-def make_synthetic_store(config: ConfigDict, workdir: Path, process: int) -> Path:
+def make_synthetic_store(config: ConfigDict, workdir: Path, peers: Any) -> Path:
     """Make the store of data.store=synthetic:<segments> in the workdir, on process 0, and say so; return its folder."""
-    import jax
-    from jax.experimental import multihost_utils
-
     from jaxbio.data.prepare import prepare_store
     from jaxbio.data.recordings import parse_source
 
     folder = workdir / "store"
-    if process == 0:
+    if peers.process == 0:
         log.warning("data.store = %s: training on SYNTHETIC signals; their store is %s", config.data.store, folder)
         prepare_store([parse_source(config.data.store)], config, folder)
-    if jax.distributed.is_initialized():
-        multihost_utils.sync_global_devices("synthetic store")
+    peers.agree("the synthetic store is made", {}, limit_s=3600)
     return folder
 
 

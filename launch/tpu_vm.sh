@@ -10,13 +10,17 @@ set -u
 : "${TPU:?name the TPU: TPU=my-pod}" "${ZONE:?name its zone: ZONE=europe-west4-b}"
 WAIT_S=${WAIT_S:-60} # between two looks at a TPU that is not ready
 PREEMPTED=75         # jaxbio: saved, start me again
+GONE=69              # jaxbio: another host ended without a word
 LOST=255             # our name for: no host said how it ended, as when a spot TPU is taken
 
-# Print what the hosts print; exit with the first code that is neither 0 nor 75, else 75, else 0, else LOST.
+# Print what the hosts print; exit with the first code that is none of these, else 69, else 75, else 0, else LOST.
 read_codes() {
-    awk -v code="$LOST" -v lost="$LOST" -v again="$PREEMPTED" '
+    awk -v code="$LOST" -v lost="$LOST" -v again="$PREEMPTED" -v gone="$GONE" '
         { print; fflush() }
-        /^jaxbio exited with [0-9]+$/ { if (code == lost || code == 0 || (code == again && $4 != 0)) code = $4 }
+        /^jaxbio exited with [0-9]+$/ {
+            if (code == lost || code == 0 || (code == again && $4 != 0)) code = $4
+            if (code == gone && $4 != 0 && $4 != again) code = $4
+        }
         END { exit code }'
 }
 
@@ -25,7 +29,7 @@ while true; do
     gcloud compute tpus tpu-vm ssh "$TPU" --zone "$ZONE" --worker=all \
         --command "cd ~/jaxbio && .venv/bin/python launch/run.py$line; echo jaxbio exited with \$?" | read_codes
     code=$?
-    if [ "$code" -ne "$PREEMPTED" ] && [ "$code" -ne "$LOST" ]; then
+    if [ "$code" -ne "$PREEMPTED" ] && [ "$code" -ne "$GONE" ] && [ "$code" -ne "$LOST" ]; then
         exit "$code"
     fi
     echo "stopped with $code; starting again as soon as $TPU is ready"

@@ -78,7 +78,9 @@ def test_tpu_starts_the_launch_line_on_every_host(cluster, tmp_path):
     assert r"launch/run.py --workdir a\ b; echo jaxbio exited with $?" in lines[0]
 
 
-@pytest.mark.parametrize("first", [[75, 75], [0, 75], []], ids=["preempted", "one_of_two", "host_lost"])
+@pytest.mark.parametrize(
+    "first", [[75, 75], [0, 75], [], [69, 69]], ids=["preempted", "one_of_two", "all_lost", "one_lost"]
+)
 def test_tpu_starts_again_when_preempted_or_lost(cluster, tmp_path, first):
     done, lines = tpu(cluster, tmp_path, [first, [0, 0]])
     assert done.returncode == 0
@@ -89,6 +91,13 @@ def test_tpu_starts_again_when_preempted_or_lost(cluster, tmp_path, first):
 def test_tpu_ends_on_a_failure(cluster, tmp_path, codes):
     done, lines = tpu(cluster, tmp_path, [codes])
     assert done.returncode in (1, 2)
+    assert len(lines) == 1
+
+
+@pytest.mark.parametrize("codes", [[69, 137], [137, 69]])
+def test_tpu_ends_when_the_host_that_was_gone_says_how_it_ended(cluster, tmp_path, codes):
+    done, lines = tpu(cluster, tmp_path, [codes])
+    assert done.returncode == 137
     assert len(lines) == 1
 
 

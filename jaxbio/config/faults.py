@@ -9,11 +9,14 @@ a command turns them into one line each on standard error and exit code 2.
 import json
 import logging
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
+EXIT_FAILURE = 1
 EXIT_USER_FAULT = 2
+EXIT_PEER_GONE = 69  # EX_UNAVAILABLE: another process of the run ended without a word, or never came
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL: saved; the launch scripts start the same line again
 
 
@@ -42,22 +45,42 @@ class Preempted(Exception):
     """The run was asked to stop, has saved its state, and wants to be started again."""
 
 
+class EndedByPeer(Exception):
+    """A run of several processes ends for the reason that `words` give, one a line; all leave with `exit_code`."""
+
+    def __init__(self, words: Sequence[str], exit_code: int):
+        self.words, self.exit_code = words, exit_code
+        super().__init__("\n".join(words))
+
+
+def report(error: BaseException) -> int:
+    """Say on standard error what ended a command, and return its exit code.
+
+    2 is a `UserError` (one line for each fault), 75 `Preempted`, an `EndedByPeer` brings its own; any other exception
+    shows its traceback and is 1.
+    """
+    if isinstance(error, UserError):
+        lines, code = [f"error: {fault}" for fault in error.faults], EXIT_USER_FAULT
+    elif isinstance(error, Preempted):
+        lines, code = [f"preempted: {error}"], EXIT_PREEMPTED
+    elif isinstance(error, EndedByPeer):
+        lines, code = list(error.words), error.exit_code
+    else:
+        lines, code = ["".join(traceback.format_exception(error)).rstrip()], EXIT_FAILURE
+    print("\n".join(lines), file=sys.stderr, flush=True)
+    return code
+
+
 def run_command(main: Callable[[Sequence[str]], dict | None]) -> NoReturn:
     """Run `main(arguments)`, print the dictionary it returns as one JSON line, and exit.
 
-    Exit code 0 is success, 2 a `UserError` (one line for each fault on standard error), 75 `Preempted`; any other
-    exception keeps its traceback and ends with 1.
+    Exit code 0 is success; those of `report` are the others.
     """
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)  # it tells of every platform that is not there
     try:
         result = main(sys.argv[1:])
-    except UserError as error:
-        for fault in error.faults:
-            print(f"error: {fault}", file=sys.stderr)
-        sys.exit(EXIT_USER_FAULT)
-    except Preempted as stop:
-        print(f"preempted: {stop}", file=sys.stderr)
-        sys.exit(EXIT_PREEMPTED)
+    except Exception as error:
+        sys.exit(report(error))
     if result is not None:
         print(json.dumps(result), flush=True)
     sys.exit(0)

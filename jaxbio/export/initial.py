@@ -19,6 +19,7 @@ from jaxbio.config.faults import Fault, UserError
 from jaxbio.data.seen import Seen, unite_all
 from jaxbio.export import folder as folders
 from jaxbio.export import weights
+from jaxbio.export.card import WEIGHTS, read_card
 from jaxbio.training.program import abstract_batch
 
 
@@ -63,9 +64,17 @@ def parts_of(named: str | Sequence[tuple[str, str]], objective: Any) -> list[tup
 
 def seen_before(config: ConfigDict) -> Seen:
     """Return what the exports have seen that a fresh run starts from, or learns from as frozen networks."""
-    named = _folders(config.train.init_from)
-    named += [config.objective[name] for name in families.OBJECTIVES[config.objective.name].frozen]
-    return unite_all(folders.read_seen(folder) for folder in named)
+    return unite_all(folders.read_seen(folder) for folder in _exports(config))
+
+
+def weights_before(config: ConfigDict) -> list[str]:
+    """Return the hashes of the weights that a fresh run starts from, or learns from as frozen networks."""
+    return [read_card(folder).files[WEIGHTS]["sha256"] for folder in _exports(config)]
+
+
+def _exports(config: ConfigDict) -> list[str]:
+    frozen = families.OBJECTIVES[config.objective.name].frozen
+    return _folders(config.train.init_from) + [config.objective[name] for name in frozen]
 
 
 def _folders(named: str | Sequence[tuple[str, str]] | None) -> list[str]:

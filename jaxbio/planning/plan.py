@@ -183,9 +183,9 @@ def compile_or_refuse(lowered: Any) -> tuple[Any, str | None]:
     try:
         return lowered.compile(), None
     except jax.errors.JaxRuntimeError as error:
-        if not str(error).startswith("RESOURCE_EXHAUSTED"):
+        if error.error_code_string != "RESOURCE_EXHAUSTED":
             raise
-        return None, str(error).partition("\n")[0].removeprefix("RESOURCE_EXHAUSTED: ")
+        return None, str(error).partition("\n")[0].removeprefix(f"{error.error_code_string}: ")
 
 
 def step_bytes(compiled: Any) -> StepBytes:

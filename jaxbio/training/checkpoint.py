@@ -11,6 +11,7 @@ visible only when it is whole. What is restored is checked to the bit (see `inte
 import json
 import logging
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -79,6 +80,7 @@ class Checkpoints:
                 preservation_policy=ocp.checkpoint_managers.AnyPreservationPolicy(policies),
                 cleanup_tmp_directories=True,
                 enable_async_checkpointing=True,
+                async_options=ocp.options.AsyncOptions(barrier_sync_fn=_meet_unless_failed),
             ),
         )
         self._sealer = ThreadPoolExecutor(1, thread_name_prefix="seal")
@@ -176,6 +178,15 @@ class Checkpoints:
         return UserError(
             Fault(str(self.folder / str(step)), "not saved", f"{reason} ({free}); {left}: make room and start again")
         )
+
+
+def _meet_unless_failed(*, key: str, timeout_ms: int) -> None:
+    """Be the barrier of Orbax's background threads, but let one with an error pass, so that its process can tell.
+
+    Orbax has a thread that could not write wait for the other processes, which wait for what it should have written.
+    """
+    if sys.exc_info()[0] is None:
+        ocp.multihost.get_barrier_sync_fn()(key=key, timeout_ms=timeout_ms)
 
 
 def list_steps(folder: Path) -> list[int]:

@@ -11,6 +11,8 @@ from types import TracebackType
 
 import jax
 
+from jaxbio.training.peers import Peers
+
 _ASKED = "/jax/compilation_cache/compile_requests_use_cache"
 _FOUND = "/jax/compilation_cache/cache_hits"
 
@@ -38,3 +40,13 @@ class CacheUse:
     def _hear(self, event: str, **_: str | int | float) -> None:
         self.asked += event == _ASKED
         self.found += event == _FOUND
+
+
+def use_cache_together(peers: Peers) -> None:
+    """Have no cache where several processes train on CPUs; before the first program is compiled.
+
+    Only process 0 writes it, so at the next start it takes its program from there while the others compile theirs.
+    On a CPU the two run their collectives in different orders, and all wait for ever (seen with jaxlib 0.10.2).
+    """
+    if not peers.alone and jax.default_backend() == "cpu":
+        jax.config.update("jax_compilation_cache_dir", None)

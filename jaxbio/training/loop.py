@@ -15,7 +15,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,23 +22,23 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-import jaxbio
 from jaxbio.config import changes
 from jaxbio.config.faults import Preempted
 from jaxbio.training import performance, writers
+from jaxbio.training.agreement import Agreement
 from jaxbio.training.checkpoint import Checkpoints, Meta
 from jaxbio.training.clock import PARTS, Clock, Lap
-from jaxbio.training.distributed import Agreement
 from jaxbio.training.held_out import evaluate
+from jaxbio.training.peers import ALONE, Peers
 from jaxbio.training.profiler import Profiler
 from jaxbio.training.program import Program
 from jaxbio.training.reporter import Reporter
+from jaxbio.training.same_start import versions
 from jaxbio.training.state import State
 from jaxbio.training.watch import StopRequest, Watchdog
 
 log = logging.getLogger(__name__)
 
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 _SUMMARY = ("train/loss", "eval/loss", "perf/pairs_per_s", "perf/mfu")
 _INTERRUPT = (signal.SIGINT,)
 
@@ -73,6 +72,7 @@ class Data(Protocol):
 Probe = Callable[[State], Mapping[str, float]]
 Report = Callable[[Path], object]
 Initial = Callable[[Any, Any], tuple[Any, Any]]
+Check = Callable[[], None]
 
 
 class NonFiniteError(FloatingPointError):
@@ -104,20 +104,24 @@ def train(
     probes: Sequence[Probe] = (),
     report: Report | None = None,
     stop: StopRequest | None = None,
+    peers: Peers = ALONE,
+    checks: Sequence[Check] = (),
 ) -> dict[str, Any]:
     """Train until `train.steps` steps are done, from the checkpoint that `resume` describes or from the start.
 
     `initial(params, objective_state)` returns where a fresh run starts (weights of an export); `probes` are added to
     an evaluation; `report(workdir)` is called every `log.report_every_s`, and may fail; `stop` is already listening to
-    signals (None: from now on). Returns a summary. Raises Preempted when a stop was asked for and the state is saved,
-    NonFiniteError, and UserError (checkpoint damaged, disk full).
+    signals (None: from now on); `peers` are told of an error before it is tidied up after; `checks` are called at every
+    step boundary and end the run by raising. Returns a summary. Raises Preempted when a stop was asked for and the
+    state is saved, NonFiniteError, UserError (checkpoint damaged, disk full), and EndedByPeer.
     """
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(listen()) if stop is None else stop
-        run = _Run(stack, program, data, workdir, resume, probes, report, stop)
-        run.start(resume, initial)
-        run.loop()
-        return run.finish()
+        run = _Run(stack, program, data, workdir, resume, probes, report, stop, peers, checks)
+        with peers.telling():
+            run.start(resume, initial)
+            run.loop()
+            return run.finish()
 
 
 def listen() -> StopRequest:
@@ -138,10 +142,13 @@ class _Run:
         probes: Sequence[Probe],
         report: Report | None,
         stop: StopRequest,
+        peers: Peers,
+        checks: Sequence[Check],
     ):
         config = program.config
         self.config, self.program, self.data, self.workdir = config, program, data, workdir
         self.probes, self.done = probes, resume.step if resume else 0
+        self.checks = (peers.check, *checks)
         self.clock = Clock(resume.clock if resume else None)
         self.clock.add("compile", program.compile_s)
         self.nonfinite = resume.nonfinite if resume else 0
@@ -152,7 +159,7 @@ class _Run:
         self.pending: Dispatched | None = None
         self.lap = Lap()
         self.main = jax.process_index() == 0
-        self.agreement = Agreement(program.mesh)
+        self.agreement = Agreement(peers)
         self.checkpoints = Checkpoints(
             workdir / "checkpoints",
             keep=config.checkpoint.keep,
@@ -194,6 +201,8 @@ class _Run:
         hooks = ((config.eval.every_steps, self.evaluate), (config.checkpoint.every_steps, self.save))
         while self.done < config.train.steps:
             boundary += 1
+            for check in self.checks:
+                check()
             decision = self.agreement.at_boundary(boundary, save=self._save_is_due(), stop=self.stop.asked)
             if decision.stop:
                 self.leave()
@@ -362,7 +371,7 @@ class _Run:
             index_hash=self.data.index_hash,
             label_hashes=dict(self.data.label_hashes),
             clock=dict(self.clock.totals),
-            versions={name: metadata.version(name) for name in _PACKAGES} | {"jaxbio": jaxbio.__version__},
+            versions=dict(versions()),
             nonfinite=self.nonfinite,
             frozen={name: dict(network.card) for name, network in self.program.networks.items()},
             # a value of an earlier step says nothing of this state

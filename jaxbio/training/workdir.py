@@ -36,33 +36,58 @@ def check_writable(folder: Path) -> None:
         raise UserError(Fault("--workdir", str(folder), f"{reason}: name a folder that can be written")) from error
 
 
-def check_free(folder: Path) -> None:
-    """Raise UserError when a living process of this host holds `folder`: before a device is touched."""
-    holder = _read(folder / "lock")
-    if holder is not None and holder["host"] == socket.gethostname() and _is_alive(folder / "lock", holder, 0.0):
-        raise _held(folder, holder)
+class Lock:
+    """The lock of a workdir in the hands of this process: a file that names host and process, touched at every beat."""
+
+    def __init__(self, folder: Path, beat_s: float):
+        self.path, self._beat_s = folder / "lock", beat_s
+        self._me = _describe_process(os.getpid())
+        _acquire(self.path, self._me, beat_s)
+        self._taken_by: dict[str, Any] | None = None
+        self._released = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="lock", daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise UserError when another process has taken the folder, as it may from one that stood still."""
+        if self._taken_by is not None:
+            raise UserError(
+                Fault(
+                    "--workdir",
+                    str(self.path.parent),
+                    f"taken over by {_name(self._taken_by)} while this process did not touch its lock; what was saved "
+                    "is whole: leave the folder to that process, or stop it and start again",
+                )
+            )
+
+    def release(self) -> None:
+        """Give the folder back, unless another process has it; from any thread, more than once."""
+        self._released.set()
+        if _read(self.path) == self._me:
+            self.path.unlink(missing_ok=True)
+
+    def _beat(self) -> None:
+        while not self._released.wait(self._beat_s):
+            holder = _read(self.path)
+            if holder is not None and holder != self._me:
+                self._taken_by = holder
+                return
+            with contextlib.suppress(OSError):  # a file system that is away for a while: the next beat tries again
+                os.utime(self.path)
 
 
 @contextlib.contextmanager
-def hold(folder: Path, beat_s: float = BEAT_S) -> Iterator[Path]:
-    """Hold `folder`'s lock, a file `lock` that names host and process, for the time of a with block.
+def hold(folder: Path, beat_s: float = BEAT_S) -> Iterator[Lock]:
+    """Hold `folder`'s lock for the time of a with block.
 
     The lock of a process of this host that is no more is taken over; that of another host only when its file has not
     been touched for three beats, which are waited for. Raises UserError when another process holds the folder.
     """
-    path = folder / "lock"
-    me = _describe_process(os.getpid())
-    _acquire(path, me, beat_s)
-    done = threading.Event()
-    thread = threading.Thread(target=_beat, args=(path, done, beat_s), name="lock", daemon=True)
-    thread.start()
+    lock = Lock(folder, beat_s)
     try:
-        yield path
+        yield lock
     finally:
-        done.set()
-        thread.join()
-        if _read(path) == me:
-            path.unlink(missing_ok=True)
+        lock.release()
 
 
 def _acquire(path: Path, me: dict[str, Any], beat_s: float) -> None:
@@ -85,8 +110,12 @@ def _acquire(path: Path, me: dict[str, Any], beat_s: float) -> None:
 
 
 def _held(folder: Path, holder: dict[str, Any]) -> UserError:
-    who = f"process {holder['pid']} on {holder['host']} (started {holder['since']})"
-    return UserError(Fault("--workdir", str(folder), f"held by {who}: wait for it, stop it, or name another --workdir"))
+    remedy = f"held by {_name(holder)}: wait for it, stop it, or name another --workdir"
+    return UserError(Fault("--workdir", str(folder), remedy))
+
+
+def _name(holder: dict[str, Any]) -> str:
+    return f"process {holder['pid']} on {holder['host']} (started {holder['since']})"
 
 
 def _describe_process(pid: int) -> dict[str, Any]:
@@ -119,9 +148,3 @@ def _read(path: Path) -> dict[str, Any] | None:
         return holder if {"host", "pid", "started", "since"} <= set(holder) else None
     except (OSError, ValueError):
         return None
-
-
-def _beat(path: Path, done: threading.Event, beat_s: float) -> None:
-    while not done.wait(beat_s):
-        with contextlib.suppress(FileNotFoundError):
-            os.utime(path)

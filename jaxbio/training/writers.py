@@ -5,6 +5,8 @@ A writer takes `write(step, values)`; keys are `area/name`, values numbers or No
     writers = [MetricsFile(workdir / "metrics.jsonl", restored_step=120), Console(steps=42_000, start=120, batch=512)]
 """
 
+import contextlib
+import errno
 import json
 import logging
 import math
@@ -39,17 +41,28 @@ class MetricsFile:
 
     def __init__(self, path: Path, restored_step: int = 0):
         repair_metrics(path, restored_step)
-        self._file = path.open("a", encoding="utf-8")
+        self._path, self._file = path, path.open("ab", buffering=0)  # no line waits to be written when it is closed
 
     def write(self, step: int, values: Values) -> None:
+        """Write the line of `step`. Raises UserError when the disk takes none, or half of one."""
         line = json.dumps({"step": step} | {key: _number(value) for key, value in values.items()}, allow_nan=False)
-        self._file.write(line + "\n")
-        self._file.flush()
+        content = (line + "\n").encode()
+        with self._on_disk():
+            if self._file.write(content) < len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def sync(self) -> None:
-        """Have the lines on the disk: before a checkpoint that continues from them."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        """Have the lines on the disk: before a checkpoint that continues from them. Raises as `write` does."""
+        with self._on_disk():
+            os.fsync(self._file.fileno())
+
+    @contextlib.contextmanager
+    def _on_disk(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            remedy = f"{error.strerror}: see to the disk, then start again"
+            raise UserError(Fault(str(self._path), "not written", remedy)) from error
 
     def close(self) -> None:
         self._file.close()

@@ -27,7 +27,7 @@ from jaxbio.data.recordings import parse_source
 from jaxbio.data.seen import SEEN, read_seen
 from jaxbio.data.several import open_stores
 from jaxbio.data.store import open_store
-from jaxbio.training import distributed, program
+from jaxbio.training import program
 from jaxbio.training.checkpoint import Checkpoints, Meta, list_steps
 from jaxbio.training.held_out import make_held_out_order
 from jaxbio.training.run_data import open_run_data
@@ -39,19 +39,10 @@ from launch import environment, run
 RECIPE = str(Path(__file__).with_name("tiny_recipe.py"))
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """A synthetic store of the tiny recipe and its index."""
-    folder = tmp_path_factory.mktemp("store") / "store"
-    prepare_store([parse_source("synthetic:96")], load_recipe(RECIPE), folder, progress=False)
-    return folder
-
-
 @pytest.fixture
 def launch(monkeypatch, tmp_path, store):
-    """Call main with the tiny recipe and store; JAX runs here already, too late for its settings and a cluster."""
+    """Call main with the tiny recipe and store; JAX runs here already, too late for its settings."""
     monkeypatch.setattr(environment, "configure", lambda **_: {})
-    monkeypatch.setattr(distributed, "join_cluster", lambda *_: 0)
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments, store=store):
@@ -66,7 +57,7 @@ def untrained(monkeypatch):
     """Stop where the first device would be touched."""
     started = []
 
-    def start(config, data, workdir, resume, process, questions, networks):
+    def start(config, data, workdir, resume, peers, questions, networks, checks):
         started.append(resume)
         return {"step": 0}
 

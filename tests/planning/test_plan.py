@@ -94,19 +94,34 @@ def test_a_step_that_the_compiler_refuses_does_not_fit(plan):
     assert json.loads(json.dumps(refused.record()))["collectives"] is None
 
 
+class WantOfMemory(jax.errors.JaxRuntimeError):
+    """An error with the status that libtpu gives it; one made in Python has none."""
+
+    error_code_string = "RESOURCE_EXHAUSTED"
+
+
 class Lowered:
-    def __init__(self, message):
-        self.message = message
+    def __init__(self, error):
+        self.error = error
 
     def compile(self):
-        raise jax.errors.JaxRuntimeError(self.message)
+        raise self.error
 
 
 def test_only_a_want_of_memory_is_a_refusal():
     said = "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory on HBM.\nSee the web."
-    assert compile_or_refuse(Lowered(said)) == (None, "E1000: CompileTimeHbmOom: Ran out of memory on HBM.")
+    refused = compile_or_refuse(Lowered(WantOfMemory(said)))
+    assert refused == (None, "E1000: CompileTimeHbmOom: Ran out of memory on HBM.")
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
-        compile_or_refuse(Lowered("INTERNAL: a fault of the compiler"))
+        compile_or_refuse(Lowered(jax.errors.JaxRuntimeError("INTERNAL: a fault of the compiler")))
+
+
+def test_a_want_of_memory_is_known_by_its_status_not_by_its_words():
+    with pytest.raises(jax.errors.JaxRuntimeError) as refused:
+        jnp.zeros(2**45)
+    assert compile_or_refuse(Lowered(refused.value))[1].startswith("Out of memory allocating")
+    with pytest.raises(jax.errors.JaxRuntimeError, match="quoting"):
+        compile_or_refuse(Lowered(jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: quoting another error")))
 
 
 GIB = 2**30

@@ -11,20 +11,21 @@ import pytest
 from array_data import array_program, exact_values, run
 
 from jaxbio.config.faults import EXIT_PREEMPTED, UserError
+from jaxbio.training.agreement import Agreement, Decision
 from jaxbio.training.checkpoint import list_steps
-from jaxbio.training.distributed import Agreement, Decision, join_cluster
-from jaxbio.training.sharding import make_mesh
+from jaxbio.training.distributed import join
+from jaxbio.training.peers import ALONE
 
 
 def test_one_process_decides_at_once():
-    agreement = Agreement(make_mesh(-1, 1, 1))
+    agreement = Agreement(ALONE)
     for boundary, (save, stop) in enumerate([(False, False), (True, False), (False, True)]):
         assert agreement.at_boundary(boundary, save=save, stop=stop) == Decision(save, stop)
 
 
 def test_half_a_cluster_names_what_is_missing():
-    with pytest.raises(UserError) as error:
-        join_cluster(coordinator="localhost:1", process=0)
+    with pytest.raises(UserError) as error, join(coordinator="localhost:1", process=0):
+        pass
     assert [fault.field for fault in error.value.faults] == ["--processes"]
 
 
@@ -40,6 +41,7 @@ def start(processes, devices, workdir, *stop_step):
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
     }
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)  # see compile_cache.use_cache_together
     started = [
         subprocess.Popen(
             [sys.executable, str(script), address, str(processes), str(number), str(workdir), *stop_step],

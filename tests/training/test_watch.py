@@ -1,5 +1,6 @@
 """Watchdog, requests to stop, and the lock of a workdir."""
 
+import contextlib
 import json
 import os
 import signal
@@ -105,8 +106,6 @@ def test_second_process_on_a_workdir_is_refused_and_named(tmp_path):
     assert other.stdout.readline() == "held\n"
     with pytest.raises(UserError, match=f"process {other.pid} on"), workdir.hold(tmp_path):
         pass
-    with pytest.raises(UserError, match=f"process {other.pid} on"):
-        workdir.check_free(tmp_path)
     other.communicate("")
     assert not (tmp_path / "lock").exists()
     with workdir.hold(tmp_path):
@@ -120,7 +119,6 @@ def test_lock_of_a_dead_process_is_taken_over(tmp_path):
     mine = workdir._describe_process(os.getpid())
     for stale in (mine | {"pid": process.pid}, mine | {"started": mine["started"] - 60}):
         (tmp_path / "lock").write_text(json.dumps(stale))
-        workdir.check_free(tmp_path)
         with workdir.hold(tmp_path):
             assert json.loads((tmp_path / "lock").read_text()) == mine
     (tmp_path / "lock").write_text('{"host": "ha')  # killed while it wrote
@@ -132,7 +130,12 @@ def test_lock_of_another_host_is_taken_over_only_when_it_has_stopped_beating(tmp
     lock = tmp_path / "lock"
     lock.write_text(json.dumps(workdir._describe_process(os.getpid()) | {"host": "elsewhere"}))
     done = threading.Event()
-    beating = threading.Thread(target=workdir._beat, args=(lock, done, 0.02))
+
+    def beat():
+        while not done.wait(0.02):
+            os.utime(lock)
+
+    beating = threading.Thread(target=beat)
     beating.start()
     with pytest.raises(UserError, match="elsewhere"), workdir.hold(tmp_path, beat_s=0.1):
         pass
@@ -144,8 +147,28 @@ def test_lock_of_another_host_is_taken_over_only_when_it_has_stopped_beating(tmp
 
 def test_held_lock_beats(tmp_path):
     with workdir.hold(tmp_path, beat_s=0.02) as lock:
-        first = lock.stat().st_mtime_ns
-        assert wait_for(lambda: lock.stat().st_mtime_ns > first)
+        first = lock.path.stat().st_mtime_ns
+        assert wait_for(lambda: lock.path.stat().st_mtime_ns > first)
+        lock.check()
+
+
+def test_lock_that_another_process_took_over_is_noticed_and_left_to_it(tmp_path):
+    """As by a process of another host, while this one stood still for three beats."""
+    with workdir.hold(tmp_path, beat_s=0.02) as lock:
+        taker = workdir._describe_process(os.getpid()) | {"host": "elsewhere"}
+        (tmp_path / "other").write_text(json.dumps(taker))
+        os.replace(tmp_path / "other", lock.path)
+
+        def is_noticed():
+            with contextlib.suppress(UserError):
+                lock.check()
+                return False
+            return True
+
+        assert wait_for(is_noticed)
+        with pytest.raises(UserError, match=r"taken over by process \d+ on elsewhere"):
+            lock.check()
+    assert json.loads(lock.path.read_text()) == taker
 
 
 def test_workdir_that_cannot_be_written_is_named(tmp_path):

@@ -1,6 +1,7 @@
 """The record of a run, its repair, and the console's line."""
 
 import json
+import resource
 import sys
 
 import pytest
@@ -84,3 +85,22 @@ def test_tensorboard_is_imported_only_when_asked(tmp_path):
     board.write(1, {"train/loss": 0.5, "perf/mfu": None})
     board.close()
     assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_full_disk_is_the_users_fault_and_leaves_a_record_that_can_be_repaired(tmp_path):
+    """The limit on file sizes stands in for the disk: it too takes the first half of a line."""
+    path = tmp_path / "metrics.jsonl"
+    file = MetricsFile(path)
+    file.write(1, {"train/loss": 0.5})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 5, limits[1]))
+    try:
+        for _ in range(2):
+            with pytest.raises(UserError, match=r"metrics.jsonl = 'not written'"):
+                file.write(2, {"train/loss": 0.25})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    file.close()
+    assert path.read_bytes()[-5:] == b'{"ste'
+    MetricsFile(path, restored_step=2).close()
+    assert steps_of(path) == [1]
