@@ -78,9 +78,13 @@ class StoppedData:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """A synthetic store of the small run, and its index."""
+    """A synthetic store of the small run, and its index.
+
+    Large enough that the pairs of a batch differ: over a handful of segments the batch statistics of some units are
+    all but constant, and rounding decides their gradients.
+    """
     folder = tmp_path_factory.mktemp("store") / "store"
-    prepare_store([parse_source("synthetic:60")], small_config(), folder, progress=False)
+    prepare_store([parse_source("synthetic:150")], small_config(), folder, progress=False)
     return folder
 
 
