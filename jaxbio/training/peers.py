@@ -173,7 +173,8 @@ class Peers:
         """Take `failure` for what ends the run, unless one is known; return the one that is."""
         with self._learning:
             if self._failure is None:
-                self._failure, self._failed_at = failure, time.monotonic()
+                self._failed_at = time.monotonic()  # first: from the next line on it is read by another thread
+                self._failure = failure
             return self._failure
 
     def _fail(self, explain: Callable[..., Failure], *arguments: Any) -> Failure:

@@ -99,15 +99,17 @@ def connect(
     limit = threading.Timer(limit_s, _end_waiting, [limit_s])
     limit.daemon = True
     limit.start()
-    jax.distributed.initialize(
-        coordinator,
-        processes,
-        process,
-        initialization_timeout=int(limit_s) + 60,  # later than our own limit
-        heartbeat_timeout_seconds=_HEARTBEAT_S,
-        shutdown_timeout_seconds=_SHUTDOWN_S,
-    )
-    limit.cancel()
+    try:
+        jax.distributed.initialize(
+            coordinator,
+            processes,
+            process,
+            initialization_timeout=int(limit_s) + 60,  # later than our own limit
+            heartbeat_timeout_seconds=_HEARTBEAT_S,
+            shutdown_timeout_seconds=_SHUTDOWN_S,
+        )
+    finally:
+        limit.cancel()
     return JaxBoard(), distributed.global_state.process_id, distributed.global_state.num_processes
 
 

@@ -1,3 +1,4 @@
+import hashlib
 from types import SimpleNamespace
 
 import jax
@@ -9,6 +10,7 @@ from jaxbio.config.faults import UserError
 from jaxbio.config.resolve import resolve
 from jaxbio.data.seen import SEEN, Seen
 from jaxbio.export import folder, initial, weights
+from jaxbio.export.card import WEIGHTS
 from jaxbio.objectives import make_objective
 
 
@@ -84,6 +86,13 @@ def test_what_the_exports_of_a_run_have_seen_is_united(small_config, tmp_path, m
     assert initial.seen_before(config).subject_S.tolist() == [1, 2]
     (tmp_path / "tokenizer" / SEEN).unlink()
     assert not initial.seen_before(config).complete
+
+
+def test_the_weights_of_a_start_are_known_by_their_hashes(export_folder, small_config):
+    sha256 = hashlib.sha256((export_folder / WEIGHTS).read_bytes()).hexdigest()
+    for named, parts in ((str(export_folder), 1), ((("teacher", str(export_folder)),) * 2, 2), (None, 0)):
+        config = fields.change(small_config.copy_and_resolve_references(), {"train.init_from": named})
+        assert initial.weights_before(config) == [sha256] * parts
 
 
 def test_an_export_of_other_shapes_is_refused(export_folder, small_objective, small_config):

@@ -3,9 +3,11 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
+from jaxbio.config import fields
 from jaxbio.config.faults import (
     EXIT_FAILURE,
     EXIT_PEER_GONE,
@@ -15,10 +17,11 @@ from jaxbio.config.faults import (
     Preempted,
     UserError,
 )
+from jaxbio.config.field import MACHINE
 from jaxbio.training import peers as peers_module
 from jaxbio.training.agreement import Agreement
 from jaxbio.training.peers import ALONE, Peers, find_differences
-from jaxbio.training.same_start import hash_code
+from jaxbio.training.same_start import OF_ONE_HOST, check_same_start, hash_code
 
 
 class DictBoard:
@@ -241,3 +244,22 @@ def test_the_hash_of_the_code_is_that_of_every_source_file(tmp_path, monkeypatch
     (tmp_path / "notes.txt").write_text("no code")
     assert hash_code() in found
     assert len(found) == 3
+
+
+def test_what_hosts_may_have_of_their_own_are_machine_fields():
+    table = fields.table("qualityfm", "quality_distillation")
+    assert {table[name].tag for name in OF_ONE_HOST} == {MACHINE}
+
+
+def test_only_what_is_one_hosts_own_may_differ_at_the_start(run, tmp_path):
+    data = SimpleNamespace(store_hash="a" * 32, index_hash="b", label_hashes={})
+    config = fields.defaults("qualityfm", "quality_distillation")
+    here = {"data.store": "/here", "data.cache": "host", "data.read_threads": 1, "data.prefetch": 1}
+    others = [fields.change(config.copy_and_resolve_references(), here), config]
+    outcomes = all_at_once(
+        [
+            lambda peers=peers, config=config: check_same_start(peers, config, tmp_path, None, data, [])
+            for peers, config in zip(run(2), others)
+        ]
+    )
+    assert outcomes == [None, None]
