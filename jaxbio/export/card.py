@@ -16,6 +16,7 @@ from typing import Any
 from etils import epath
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.data.recordings.regular_files import NOT_REGULAR, is_regular
 from jaxbio.transforms.prepare_input import Input
 
 SCHEMA = 2
@@ -23,6 +24,7 @@ CARD = "card.json"
 WEIGHTS = "params.safetensors"
 PROGRAM = "encoder.stablehlo"
 EXAMPLE = "example.npz"
+_MOST_BYTES = 2**20  # of a card; real ones have some 3 kB
 _SINCE_SCHEMA_2 = {
     "seen": "not known",
     **{field.name: field.default for field in dataclasses.fields(Input) if field.default is not dataclasses.MISSING},
@@ -90,8 +92,9 @@ def read_card(folder: epath.PathLike) -> Card:
     Raises UserError for a folder without one, for one that is no card, and for one of a newer schema.
     """
     path = epath.Path(folder) / CARD
-    if not path.is_file():
-        raise UserError(Fault(str(path), "missing", "no export folder; make one with tools/export_params.py"))
+    check_regular(path, "no export folder; make one with tools/export_params.py")
+    if path.stat().length > _MOST_BYTES:
+        raise UserError(Fault(str(path), f"{path.stat().length} bytes", f"a card has at most {_MOST_BYTES}"))
     try:
         stored = json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -122,21 +125,41 @@ def card_from_plain(stored: Mapping[str, Any], where: str) -> Card:
 def check_files(folder: epath.PathLike, card: Card) -> None:
     """Check every file of the export against its card.
 
-    Raises UserError with a fault for each file that is missing, of another size, or of other content.
+    Raises UserError with a fault for each name that is no file of this folder, and for each file that is missing, no
+    regular file, of another size, or of other content. A name of elsewhere is not looked at.
     """
-    folder = epath.Path(folder)
-    faults = []
+    faults: list[Fault] = []
     for name, stored in card.files.items():
-        path = folder / name
-        if not path.is_file():
-            faults.append(Fault(str(path), "missing", "the card lists it; copy the whole export folder"))
-        elif path.stat().length != stored["bytes"]:
-            remedy = f"the card says {stored['bytes']} bytes; copy the file again"
-            faults.append(Fault(str(path), f"{path.stat().length} bytes", remedy))
-        elif _fingerprint(path) != stored:
-            faults.append(Fault(str(path), "other content", "not the file this card was written with; copy it again"))
+        try:
+            _check_file(epath.Path(folder), name, stored)
+        except UserError as error:
+            faults += error.faults
     if faults:
         raise UserError(*faults)
+
+
+def check_regular(path: epath.Path, missing: str) -> None:
+    """Raise UserError where `path` is no regular file, with the remedy `missing` where it is not there.
+
+    Reading a device need not end, and opening a pipe waits for its writer. Links are followed.
+    """
+    if not is_regular(str(path)):
+        raise UserError(Fault(str(path), "no regular file", f"{NOT_REGULAR}; name a file"))
+    if not path.is_file():
+        raise UserError(Fault(str(path), "missing", missing))
+
+
+def _check_file(folder: epath.Path, name: str, stored: Mapping[str, Any]) -> None:
+    if name in ("", ".", "..", CARD) or any(sign in name for sign in "/\\\0"):
+        remedy = "a card names the other files of its own folder, and none elsewhere; export again"
+        raise UserError(Fault(f"{folder / CARD}: files", name, remedy))
+    path = folder / name
+    check_regular(path, "the card lists it; copy the whole export folder")
+    if path.stat().length != stored["bytes"]:
+        remedy = f"the card says {stored['bytes']} bytes; copy the file again"
+        raise UserError(Fault(str(path), f"{path.stat().length} bytes", remedy))
+    if _fingerprint(path) != stored:
+        raise UserError(Fault(str(path), "other content", "not the file this card was written with; copy it again"))
 
 
 def _fingerprint(path: epath.Path) -> dict[str, Any]:

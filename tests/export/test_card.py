@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 
 import pytest
@@ -95,6 +96,40 @@ def test_several_broken_files_are_named_together(copy):
     with pytest.raises(UserError) as caught:
         folder.read_export(copy)
     assert len(caught.value.faults) == 2
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "/etc/passwd", "../outside", "inner/file", "..", "", "a\0b", cards.CARD])
+def test_a_card_names_files_of_its_own_folder_only(copy, name):
+    (copy.parent / "outside").write_bytes(b"a secret of some size")
+    files = json.loads((copy / cards.CARD).read_text())["files"]
+    change_card(copy, files={**files, name: {"bytes": 0, "sha256": "0" * 64}})
+    with pytest.raises(UserError, match=r"card\.json: files.*its own folder") as caught:
+        folder.read_export(copy)
+    assert "bytes" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [cards.CARD, cards.WEIGHTS, cards.EXAMPLE])
+def test_a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for(copy, name):
+    (copy / name).unlink()
+    os.mkfifo(copy / name)
+    with pytest.raises(UserError, match=rf"{name}.*no regular file"):
+        folder.read_export(copy)
+
+
+def test_a_link_to_a_device_is_refused_and_one_to_the_file_is_read(copy):
+    moved = (copy / cards.WEIGHTS).rename(copy.parent / "elsewhere")
+    (copy / cards.WEIGHTS).symlink_to(moved)
+    folder.read_export(copy)
+    (copy / cards.WEIGHTS).unlink()
+    (copy / cards.WEIGHTS).symlink_to("/dev/zero")
+    with pytest.raises(UserError, match=r"params\.safetensors.*no regular file"):
+        folder.read_export(copy)
+
+
+def test_a_card_too_large_for_one_is_refused(copy):
+    change_card(copy, source="x" * 2**20)
+    with pytest.raises(UserError, match=r"card\.json.*at most"):
+        cards.read_card(copy)
 
 
 def test_an_unregistered_family_is_refused(copy):
