@@ -12,7 +12,15 @@ import pytest
 from jaxbio.models import ENCODERS
 from jaxbio.objectives import OBJECTIVES
 
-ROOMS = ("jaxbio/training", "jaxbio/data", "jaxbio/transforms", "jaxbio/export", "launch")
+ROOMS = (
+    "jaxbio/data",
+    "jaxbio/report",
+    "jaxbio/transforms",
+    "jaxbio/training",
+    "jaxbio/planning",
+    "jaxbio/export",
+    "launch",
+)
 IMPORT_TABLES = {"jaxbio/export/torch_import.py", "jaxbio/export/torch_names.py"}
 # A deviation (`noise_sigma`) is no family, SIGMA-PPG is.
 PUBLISHED = (
