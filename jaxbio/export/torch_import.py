@@ -134,4 +134,4 @@ def _read_npz(path: epath.Path) -> dict[str, np.ndarray]:
 
 
 def _widen(array: np.ndarray) -> np.ndarray:
-    return array.astype(np.float32) if array.dtype.kind in "fV" else array
+    return array.astype(np.float32, copy=False) if array.dtype.kind in "fV" else array

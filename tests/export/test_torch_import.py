@@ -4,6 +4,7 @@ import io
 import logging
 import pickle
 import sys
+import time
 import types
 import zipfile
 from collections import OrderedDict
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from jaxbio.config.faults import UserError
+from jaxbio.export import torch_pickle
 from jaxbio.export.torch_import import from_reference, read_reference, to_reference, trees_from_reference
 from jaxbio.export.weights import WeightsMismatch, flatten_tree
 
@@ -210,6 +212,75 @@ def test_a_tensor_that_leaves_its_storage_is_refused(save, tensor):
 def test_an_unknown_storage_is_refused(save):
     with pytest.raises(UserError, match=r"torch\.OddStorage"):
         read_reference(save({"weight": Tensor(np.zeros(4, np.float32), "OddStorage")}))
+
+
+def write_raw(path, program, storages=(), packed=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(path, "w", packed) as archive:
+        archive.writestr("weights/data.pkl", program)
+        for key, raw in enumerate(storages):
+            archive.writestr(f"weights/data/{key}", raw)
+    return path
+
+
+def test_dictionaries_that_hold_each_other_twice_are_refused_at_once(tmp_path):
+    value = {"a": 1}
+    for _ in range(39):
+        value = {"a": value, "b": value}
+    start_s = time.process_time()
+    with pytest.raises(UserError, match="hold each other"):
+        read_reference(write_raw(tmp_path / "a.pth", pickle.dumps(value, protocol=2)))
+    assert time.process_time() - start_s < 2
+
+
+def test_a_dictionary_that_holds_itself_is_refused(tmp_path):
+    value = {}
+    value["a"] = value
+    with pytest.raises(UserError, match=r"a\.pth"):
+        read_reference(write_raw(tmp_path / "a.pth", pickle.dumps(value, protocol=2)))
+
+
+def test_a_dictionary_under_two_names_has_its_tensors_under_both(save):
+    state = {"weight": Tensor(np.arange(3, dtype=np.float32))}
+    path = save({"model": state, "best": state})
+    for prefix in ("model.", "best."):
+        np.testing.assert_array_equal(read_reference(path, prefix)["weight"], [0, 1, 2])
+
+
+def test_two_tensors_of_one_name_are_refused(save):
+    one, two = Tensor(np.zeros(1, np.float32)), Tensor(np.ones(1, np.float32))
+    with pytest.raises(UserError, match=r"two tensors with the name a\.b"):
+        read_reference(save({"a.b": one, "a": {"b": two}}))
+
+
+def test_a_storage_that_is_packed_or_other_than_its_reference_says_is_refused(save):
+    path = save({"weight": Tensor(np.zeros(4, np.float32))})
+    with zipfile.ZipFile(path) as archive:
+        program = archive.read("weights/data.pkl")
+    assert read_reference(write_raw(path, program, [bytes(16)]))["weight"].shape == (4,)
+    for storage, packed, says in [
+        (bytes(16), zipfile.ZIP_DEFLATED, "compressed"),
+        (bytes(20), zipfile.ZIP_STORED, "at most 16"),
+        (bytes(12), zipfile.ZIP_STORED, "12 bytes, its reference says 16"),
+    ]:
+        with pytest.raises(UserError, match=says):
+            read_reference(write_raw(path, program, [storage], packed))
+
+
+def test_a_pickle_that_numbers_its_objects_beyond_its_length_is_refused(tmp_path):
+    program = b"\x80\x02}r" + (2**31 - 1).to_bytes(4, "little") + b"."
+    with pytest.raises(UserError, match="keeps an object number"):
+        read_reference(write_raw(tmp_path / "a.pth", program))
+
+
+@pytest.mark.parametrize("name", [*torch_pickle.NAMES, ("torch", "FloatStorage")])
+@pytest.mark.parametrize("attribute", ["__doc__", "content", "__class__", "surplus"])
+def test_a_pickle_cannot_change_what_its_reader_gives_it(tmp_path, name, attribute):
+    before = [(given, given.__doc__, dict(vars(given))) for given in torch_pickle.NAMES.values()]
+    state = b"(N}" + pickle.dumps(attribute, protocol=2)[2:-1] + pickle.dumps("poisoned", protocol=2)[2:-1] + b"st"
+    program = b"\x80\x02c" + "\n".join(name).encode() + b"\n" + state + b"b0}."
+    with pytest.raises(UserError, match=f"it sets {attribute}"):
+        torch_pickle.read_tensors(write_raw(tmp_path / "a.pth", program))
+    assert before == [(given, given.__doc__, dict(vars(given))) for given in torch_pickle.NAMES.values()]
 
 
 def test_a_damaged_pth_gives_its_tensors_or_a_users_fault(save):
