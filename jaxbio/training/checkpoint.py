@@ -25,6 +25,7 @@ import tensorstore as ts
 
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.training import integrity
+from jaxbio.training.orbax_path import LiteralPath
 from jaxbio.training.state import State, leaf_paths
 
 ARRAY_ITEMS = ("params", "optimizer", "objective")
@@ -74,7 +75,7 @@ class Checkpoints:
         self.folder = folder.absolute()
         self._by_metric = best_metric is not None
         self._manager = ocp.CheckpointManager(
-            self.folder,
+            LiteralPath(self.folder),
             item_names=ITEMS,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=ocp.checkpoint_managers.AnyPreservationPolicy(policies),
@@ -284,7 +285,8 @@ def _items(state: State) -> dict[str, Any]:
 
 def _read_leaf(item: Path, leaf: str) -> np.ndarray:
     """Read one leaf of an item as Orbax laid it down: zarr arrays in an OCDBT store, named by their path."""
-    kvstore = {"driver": "ocdbt", "base": f"file://{item}/", "path": leaf.replace("/", ".") + "/"}
+    base = {"driver": "file", "path": f"{item}/"}  # no file:// address, in which # ? % and | have a meaning
+    kvstore = {"driver": "ocdbt", "base": base, "path": leaf.replace("/", ".") + "/"}
     return np.asarray(ts.open({"driver": "zarr", "kvstore": kvstore}).result().read().result())
 
 

@@ -158,6 +158,21 @@ def test_reading_without_a_trainer_gives_nested_numpy_arrays(saved):
             restore_items(workdir, step=step)
 
 
+@pytest.mark.parametrize("name", ["a[1]", "[!a]*?", "50%20x#3|b?y", "layers=[2,4], é @:&"])
+def test_any_folder_name_is_saved_restored_and_read(name, tmp_path):
+    workdir = tmp_path / name / "run[0]"
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=2)
+    checkpoints.save(small_state(5), meta_of(5))
+    checkpoints.close()
+    again = Checkpoints(workdir / "checkpoints", keep=2)
+    assert same(again.restore(abstract_of(small_state(5)), 5)[0], small_state(5))
+    again.close()
+    step, items, _ = restore_items(workdir)
+    assert step == 5
+    assert same(items["params"], small_state(5).params)
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]  # nothing beside it, as under a name cut short
+
+
 def flip(path, bit):
     content = bytearray(path.read_bytes())
     content[bit // 8] ^= 1 << bit % 8
