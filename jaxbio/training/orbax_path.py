@@ -14,7 +14,7 @@ class LiteralPath(PosixGPath):
     so in a warning, and a checkpoint is left that nobody can read. Paths derived from one of these are of this class.
     """
 
-    def glob(self, pattern: str) -> Iterator[Self]:  # type: ignore[override]
+    def glob(self, pattern: str) -> Iterator[Self]:
         """Yield what matches `pattern` under this folder."""
         for found in Path(self).glob(pattern):
             yield self._new(found)
