@@ -28,9 +28,9 @@ class Agreement:
     """Brings all processes to the same decision at the same step boundary, without devices.
 
     One process decides for itself, at once. Several meet on their board, at a boundary about every second: process 0
-    says there what is done at the next meeting, and at which boundary that is. (Not by a collective: on a CPU, two
-    programs under way at a time run theirs in another order in each process, and wait for ever.) A preemption notice
-    that JAX's service has brought to all processes counts as a wish to stop of them all.
+    says there what is done at the next meeting, and at which boundary that is. A collective would need every device,
+    and a failed process would leave the others waiting in it. A preemption notice that JAX's service has brought to
+    all processes counts as a wish to stop of them all.
     """
 
     def __init__(self, peers: Peers):
