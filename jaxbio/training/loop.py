@@ -33,7 +33,7 @@ from jaxbio.training.peers import ALONE, Peers
 from jaxbio.training.profiler import Profiler
 from jaxbio.training.program import Program
 from jaxbio.training.reporter import Reporter
-from jaxbio.training.same_start import versions
+from jaxbio.training.same_start import SameData, versions
 from jaxbio.training.state import State
 from jaxbio.training.watch import StopRequest, Watchdog
 
@@ -54,15 +54,9 @@ class DispatchBatch(Protocol):
     def arrays(self) -> Mapping[str, jax.Array]: ...
 
 
-class Data(Protocol):
+class Data(SameData, Protocol):
     """What a run is trained on. `step` counts from 0: the rows of a step are a function of it."""
 
-    @property
-    def store_hash(self) -> str: ...
-    @property
-    def index_hash(self) -> str: ...
-    @property
-    def label_hashes(self) -> Mapping[str, str]: ...
     def batches(self, mesh: Mesh, start_step: int) -> Iterator[DispatchBatch]: ...
     def held_out(self, mesh: Mesh) -> Iterator[Mapping[str, jax.Array]]: ...
     def rows(self, step: int) -> np.ndarray: ...

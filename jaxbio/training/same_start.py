@@ -34,7 +34,7 @@ _SAME_CODE = "the hosts run other code: bring the same jaxbio and the same packa
 _SAME_WORKDIR = "the hosts see other checkpoints: --workdir must be one folder that all hosts share"
 
 
-class Data(Protocol):
+class SameData(Protocol):
     """What says which data a run reads."""
 
     @property
@@ -46,7 +46,7 @@ class Data(Protocol):
 
 
 def check_same_start(
-    peers: Peers, config: ConfigDict, workdir: Path, resume: Meta | None, data: Data, weights: Sequence[str]
+    peers: Peers, config: ConfigDict, workdir: Path, resume: Meta | None, data: SameData, weights: Sequence[str]
 ) -> None:
     """Compare configuration, code, checkpoints, data and the hashes of `weights` to start from over the processes.
 
