@@ -34,10 +34,11 @@ def main(arguments: Sequence[str]) -> dict:
 
     if flags.layout == "reference":
         if flags.export is not None:
-            _, module, variables = folder.read_export(flags.export)
+            card, module, variables = folder.read_export(flags.export)
+            inputs = card.inputs
         else:
-            module, variables, _, _ = from_run.load_encoder(flags.workdir, which=flags.which, step=flags.step)
-        return reference.write_reference(flags.out, module, variables)
+            module, variables, inputs, _ = from_run.load_encoder(flags.workdir, which=flags.which, step=flags.step)
+        return reference.write_reference(flags.out, module, variables, inputs)
     card = from_run.export_run(flags.workdir, flags.out, which=flags.which, step=flags.step, licence=flags.licence)
     return {
         "export": flags.out,

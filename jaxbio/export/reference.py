@@ -46,14 +46,16 @@ def import_reference(
     return folders.write_export(out, module, variables, inputs=Input.of(config), origin=origin)
 
 
-def write_reference(out: epath.PathLike, module: nn.Module, variables: Mapping[str, Any]) -> dict[str, Any]:
+def write_reference(
+    out: epath.PathLike, module: nn.Module, variables: Mapping[str, Any], inputs: Input
+) -> dict[str, Any]:
     """Write the encoder's weights under the reference's names into `out`/reference.safetensors; return what was done.
 
     Raises UserError for a family without a table of names.
     """
     encoder, _ = folders.describe_encoder(module)
     trees = {kind: {"encoder": tree} for kind, tree in variables.items()}
-    arrays = torch_import.to_reference(torch_import.family_of(encoder), trees)
+    arrays = torch_import.to_reference(torch_import.family_of(encoder), trees, inputs.shape)
     path = epath.Path(out) / REFERENCE
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(safetensors_numpy.save(arrays))

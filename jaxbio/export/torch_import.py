@@ -27,6 +27,7 @@ JOINED: dict[str, Callable[[Any], Any]] = {
     "none": lambda a: a,
     "qkv": lambda a: a.swapaxes(-3, -2).reshape(*a.shape[:-3], -1),  # (.., H, 3, K): theirs is query, key, value first
     "inputs": lambda a: a.reshape(-1, a.shape[-1]),
+    "row": lambda a: a.reshape(-1, 1, 1),  # a learned vector, which PyTorch keeps as (1, 1, D)
 }
 
 
@@ -64,30 +65,38 @@ def trees_from_reference(family: str, arrays: Arrays, fields: Mapping[str, Any])
     """
     known = _family(family)
     arrays = {name: array for name, array in arrays.items() if not name.endswith(_COUNTERS)}
+    arrays = _without_tables(known, arrays)
     shapes = flatten_tree(known.shapes(arrays, fields))
     table = list(known.names(shapes))
     present = {_part(name) for name in table if name.reference in arrays} | {"encoder"}
     wanted = [name for name in table if _part(name) in present]
     match_weights(arrays, {name.reference: _turned_shape(name, shapes) for name in wanted}, f"{family} weights")
+    in_layers = {name.path for name in wanted if name.layer is not None}
     stacked: dict[str, list[np.ndarray]] = {}
     for name in wanted:
         shape = shapes[name.path].shape[name.layer is not None :]
         stacked.setdefault(name.path, []).append(_split(name, np.asarray(arrays[name.reference], np.float32).T, shape))
     flat = {
-        path: np.stack(layers) if "/blocks/" in path else np.ascontiguousarray(layers[0])
+        path: np.stack(layers) if path in in_layers else np.ascontiguousarray(layers[0])
         for path, layers in stacked.items()
     }
     return unflatten_tree(flat)
 
 
-def to_reference(family: str, trees: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Return `trees` ({"params": some parts, ...}) under the reference's names and in its layout."""
-    flat = flatten_tree(trees)
+def to_reference(
+    family: str, trees: Mapping[str, Any], input_shape: tuple[int, int] | None = None
+) -> dict[str, np.ndarray]:
+    """Return `trees` ({"params": some parts, ...}) under the reference's names and in its layout.
+
+    With `input_shape`, (channels, samples) of what the encoder sees, also the tables that the reference keeps among
+    its weights.
+    """
+    known, flat = _family(family), flatten_tree(trees)
     return {
         name.reference: np.ascontiguousarray(_turn(name, np.asarray(flat[name.path])))
-        for name in _family(family).names(flat)
+        for name in known.names(flat)
         if name.path in flat
-    }
+    } | ({} if input_shape is None else known.tables(flat, input_shape))
 
 
 def family_of(encoder: str) -> str:
@@ -102,6 +111,16 @@ def _family(family: str) -> Reference:
     if family not in families.REFERENCES:
         raise UserError(Fault("--family", family, f"one of {', '.join(sorted(families.REFERENCES))}"))
     return families.load(families.REFERENCES[family])
+
+
+def _without_tables(known: Reference, arrays: Arrays) -> Arrays:
+    """Return `arrays` without the tables that we compute; raises UserError for one that holds anything else."""
+    tables = {name: table for name, array in arrays.items() if (table := known.table(name, array)) is not None}
+    for name, table in tables.items():
+        if table.shape != arrays[name].shape or not np.allclose(arrays[name], table, atol=1e-4):
+            remedy = "positions are fixed here; these were trained, as fine-tuning does: import pretrained weights"
+            raise UserError(Fault(name, "not the fixed table", remedy))
+    return {name: array for name, array in arrays.items() if name not in tables}
 
 
 def _part(name: Name) -> str:

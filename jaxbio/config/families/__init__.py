@@ -13,6 +13,8 @@ __all__ = ["ENCODERS", "MODELS", "OBJECTIVES", "REFERENCES", "Family", "Model", 
 _NAMES = (
     "qualityfm",
     "siamquality",
+    "st_mem",
+    "ecg_jepa",
 )
 _FAMILIES: dict[str, Family] = {
     name: importlib.import_module(f"jaxbio.config.families.{name}").FAMILY for name in _NAMES
