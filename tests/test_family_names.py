@@ -21,7 +21,7 @@ ROOMS = (
     "jaxbio/export",
     "launch",
 )
-IMPORT_TABLES = {"jaxbio/export/torch_import.py", "jaxbio/export/torch_names.py"}
+IMPORT_TABLES = {f"jaxbio/export/{name}.py" for name in ("torch_import", "torch_names", "torch_names_ecg")}
 # A deviation (`noise_sigma`) is no family, SIGMA-PPG is.
 PUBLISHED = (
     "qualityfm",

@@ -1,7 +1,7 @@
 """Export folders from, and back to, the layout of a reference implementation.
 
 card = import_reference("qualityfm", config, "weights.npz", "out", prefix="student/")
-written = write_reference("back", module, variables)           # back/reference.safetensors
+written = write_reference("back", module, variables, inputs)   # back/reference.safetensors
 """
 
 from collections.abc import Mapping

@@ -49,11 +49,6 @@ def patch_reconstruction(
         encoder.unroll,
     )
 
-    def draw(batch: Batch, key: jax.Array) -> jax.Array:
-        leads, patches = len(inputs.channels), inputs.shape_of(batch["segment_BMCT"])[1] // encoder.patch
-        key_B = row_keys(jax.random.fold_in(key, _MASK), batch["row_BM"])[:, 0]
-        return jax.vmap(lambda key: random_ranks(key, leads, patches))(key_B)
-
     def reconstruct(params: Tree, x_BCT: jax.Array, rank_BCN: jax.Array, train: bool) -> jax.Array:
         kept_BCV = jnp.argsort(rank_BCN, axis=-1)[..., : kept_patches(rank_BCN.shape[-1], mask_share)]
         tok_BCSD = encoder.apply({"params": params["encoder"]}, x_BCT, train, kept_BCV=kept_BCV)
@@ -72,7 +67,7 @@ def patch_reconstruction(
         params: Tree, state: Tree, batch: Batch, keys: Mapping[str, jax.Array], progress: jax.Array, train: bool
     ) -> tuple[jax.Array, tuple[Aux, dict[str, jax.Array]]]:
         x_BCT = single_segments(batch, inputs, augmentation, keys["augment"] if train else None)
-        rank_BCN = draw(batch, keys["augment"])
+        rank_BCN = draw_ranks(batch["row_BM"], keys["augment"], x_BCT.shape[1], x_BCT.shape[2] // encoder.patch)
         patch_BCNP = reconstruct(params, x_BCT, rank_BCN, train)
         return masked_error(x_BCT, patch_BCNP, rank_BCN, mask_share, normalise_target), (Aux({}), {})
 
@@ -86,6 +81,12 @@ def patch_reconstruction(
 
     encoders = {"encoder": (encoder, variables), "tokens": (encoder.clone(output="tokens"), variables)}
     return Objective(init, loss, update, encoders)
+
+
+def draw_ranks(row_BM: jax.Array, key: jax.Array, leads: int, patches: int) -> jax.Array:
+    """Return the ranks of the patches of every row's leads, (B, C, N): those of low rank stay."""
+    key_B = row_keys(jax.random.fold_in(key, _MASK), row_BM)[:, 0]
+    return jax.vmap(lambda key: random_ranks(key, leads, patches))(key_B)
 
 
 def kept_patches(patches: int, mask_share: float) -> int:

@@ -15,7 +15,11 @@ QUALITYFM = [
 ]
 SIAMQUALITY = [f"siamquality_resnet{depth}{preset}" for depth in (50, 152) for preset in ("", ":author", ":smoke")]
 BASELINES = ["siamquality_simclr", "siamquality_simclr:single", "siamquality_byol"]
-RECIPES = [*QUALITYFM, *SIAMQUALITY, *BASELINES, "quickstart"]
+ST_MEM = [f"st_mem_{size}{preset}" for size in ("small", "base") for preset in ("", ":author", ":smoke")]
+ECG_JEPA = [
+    f"ecg_jepa_{size}{preset}" for size in ("small", "base") for preset in ("", ":author", ":smoke", ":blocks", ":twelve")
+]
+RECIPES = [*QUALITYFM, *SIAMQUALITY, *BASELINES, *ST_MEM, *ECG_JEPA, "quickstart"]
 
 
 def resolved_text(recipe: str) -> str:
