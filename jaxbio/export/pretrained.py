@@ -8,7 +8,7 @@ It knows no model family: what the encoder wants stands in the export's card.
 
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -40,6 +40,15 @@ def load_pretrained(folder: epath.PathLike, *, check: bool = True) -> "Pretraine
     return model
 
 
+class Embedded(NamedTuple):
+    """One vector a segment, (B, width) float32, and which of the card's channels it had, bool (B, C): those that were
+    given and move within the segment.
+    """
+
+    vector_BD: np.ndarray
+    present_BC: np.ndarray
+
+
 class Pretrained:
     """An encoder with its weights: `embed` takes raw signals, `encode` what `prepare` makes of segments."""
 
@@ -67,6 +76,10 @@ class Pretrained:
         Raises UserError for an unknown channel, no channel, no rate, a rate that is not above 0, a wrong shape, NaN or
         infinite samples, recordings of unequal duration, and less than a segment.
         """
+        return self.embed_segments(rate_hz=rate_hz, **signals).vector_BD
+
+    def embed_segments(self, *, rate_hz: float | Mapping[str, float] | None = None, **signals: Any) -> Embedded:
+        """Return what `embed` does, and of each segment which of the card's channels were there."""
         card = self.card
         segments, present = segmenting.cut_signals(signals, rate_hz, card.channels, card.rate_hz, card.length)
         vectors = []
@@ -76,7 +89,9 @@ class Pretrained:
             x_BCT[: len(part_BCT), present] = part_BCT
             tok_BLD = join_crops(self._encode(self.variables, self.prepare(x_BCT)), card.crops)
             vectors.append(np.asarray(tok_BLD[: len(part_BCT)]).mean(axis=1))
-        return np.concatenate(vectors)
+        present_BC = np.zeros((len(segments), len(card.channels)), bool)
+        present_BC[:, present] = np.ptp(segments, axis=-1) > 0
+        return Embedded(np.concatenate(vectors), present_BC)
 
     def prepare(self, x_BCT: Any) -> jax.Array:
         """Return what the encoder sees of segments x_BCT in physical units at the model's rate, float32.
