@@ -16,5 +16,5 @@ CHANGES = {**sigma_ppg.STUDENT, **sigma_ppg.SIZES["large"]}
 
 def get_config(argument: str = "") -> ConfigDict:
     """Return the recipe's configuration; `argument` names presets."""
-    config = fields.change(fields.defaults("sigma", "adversarial_masking"), CHANGES)
+    config = fields.change(fields.defaults("sigma_ppg", "adversarial_masking"), CHANGES)
     return presets.apply(config, argument, {"smoke": {**presets.SMOKE, **sigma_ppg.SMOKE}, **sigma_ppg.STUDENT_PRESETS})

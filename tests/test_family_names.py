@@ -21,7 +21,11 @@ ROOMS = (
     "jaxbio/export",
     "launch",
 )
-IMPORT_TABLES = {"jaxbio/export/torch_import.py", "jaxbio/export/torch_names.py"}
+IMPORT_TABLES = {
+    "jaxbio/export/torch_import.py",
+    "jaxbio/export/torch_names.py",
+    "jaxbio/export/torch_names_sigma_ppg.py",
+}
 # A deviation (`noise_sigma`) is no family, SIGMA-PPG is.
 PUBLISHED = (
     "qualityfm",

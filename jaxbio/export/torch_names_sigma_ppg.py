@@ -190,5 +190,5 @@ TOKENIZER = Reference(
         "quantize.embedding.initted",
     ),
 )
-STUDENT = Reference("sigma", student_names, student_shapes, ("student.lm_head.", "projection_head."))
+STUDENT = Reference("sigma_ppg", student_names, student_shapes, ("student.lm_head.", "projection_head."))
 MASK_GENERATOR = Reference("", mask_generator_names, mask_generator_shapes)

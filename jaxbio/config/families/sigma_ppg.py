@@ -1,4 +1,4 @@
-"""SIGMA-PPG (fact sheet): the encoders `sigma_tokenizer` and `sigma`, and the objectives of its two stages.
+"""SIGMA-PPG (fact sheet): the encoders `sigma_tokenizer` and `sigma_ppg`, and the objectives of its two stages.
 
 First a tokenizer learns a codebook of patches; then an encoder learns to name the codes of hidden patches, and a small
 network to hide them.
@@ -253,7 +253,7 @@ def _spectral_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
 
 
 def _masking_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
-    yield from (faults := list(_single_faults(values, "sigma")))
+    yield from (faults := list(_single_faults(values, "sigma_ppg")))
     if faults:
         return
     ratio, punched, patches = values["objective.mask_ratio"], values["objective.punch_prob"], int(_patches(values))
@@ -271,7 +271,7 @@ def _masking_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
 FAMILY = Family(
     models={
         "sigma_tokenizer": Model("jaxbio.models.sigma_tokenizer:SigmaTokenizer", _TOKENIZER, _model_faults),
-        "sigma": Model("jaxbio.models.sigma:SigmaEncoder", _STUDENT, _model_faults),
+        "sigma_ppg": Model("jaxbio.models.sigma:SigmaEncoder", _STUDENT, _model_faults),
     },
     objectives={
         "spectral_tokenizer": Training(
