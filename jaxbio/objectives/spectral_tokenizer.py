@@ -198,4 +198,5 @@ def _most_used(code_BA: jax.Array, patch_BAT: jax.Array, codes: int) -> dict[str
     count_K = chosen_NK.sum(axis=0)
     most_N, number_N = jax.lax.top_k(count_K, min(_SHOWN_CODES, codes))
     sum_NT = jnp.einsum("nk,nt->kt", chosen_NK[:, number_N], patch_BAT.reshape(-1, patch_BAT.shape[-1]))
-    return {"number": number_N, "share": most_N / code_BA.size, "mean": sum_NT / jnp.maximum(most_N, 1.0)[:, None]}
+    mean_NT = sum_NT / jnp.maximum(most_N, 1.0)[:, None]
+    return {"number_N": number_N, "share_N": most_N / code_BA.size, "mean_NT": mean_NT}

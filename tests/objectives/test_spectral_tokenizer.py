@@ -81,10 +81,10 @@ def test_most_used_codes_come_with_the_mean_of_their_patches(started):
     shown = jax.device_get(jax.jit(objective.show)(params, state, batch))
     code, code_BA = shown["waveforms"]["code"], outputs_of(started)["code_BA"]
     patch_BAT = shown["segment"][:, 0, 0].reshape(16, 20, 50)
-    number = code["number"][0]
-    assert code["share"][0] == pytest.approx((code_BA == number).mean())
-    assert code["share"][0] == np.max([(code_BA == k).mean() for k in range(16)]).astype(np.float32)
-    np.testing.assert_allclose(code["mean"][0], patch_BAT[code_BA == number].mean(0), atol=1e-5)
+    number = code["number_N"][0]
+    assert code["share_N"][0] == pytest.approx((code_BA == number).mean())
+    assert code["share_N"][0] == np.max([(code_BA == k).mean() for k in range(16)]).astype(np.float32)
+    np.testing.assert_allclose(code["mean_NT"][0], patch_BAT[code_BA == number].mean(0), atol=1e-5)
 
 
 def test_phase_is_decoded_where_it_is_asked_for():
