@@ -25,7 +25,7 @@ from jaxbio.transforms.augment import augment, row_keys
 from jaxbio.transforms.patches import cut_patches, patch_spectra
 from jaxbio.transforms.prepare_input import Input, prepare_batch
 
-_UNUSED = 0.01  # a code whose moving share is below this part of uniform use counts as unused
+_SAMPLES = 32  # points of a segment that a dead code may start anew from: however many rows a microbatch has
 _SHOWN_CODES = 8
 
 
@@ -48,8 +48,8 @@ def spectral_tokenizer(
     """Return the objective for `encoder`; the arguments are the fields of the same names in jaxbio/config/families/.
 
     It reads single segments of one channel. Metrics: amplitude, phase, commitment, consistency, identical_codes (share
-    of patches whose code the perturbation leaves), and of the codebook code_perplexity (of the batch), unused_codes
-    (share whose moving use is below a hundredth of uniform use) and revived_codes.
+    of patches whose code the perturbation leaves), and of the codebook code_perplexity and used_codes (share of them,
+    both of the batch) and revived_codes.
     """
     patch, codes = encoder.patch, encoder.codes
     decoder = SpectrumDecoder(
@@ -111,7 +111,7 @@ def spectral_tokenizer(
         terms = {name: _distance(found[name], target[name], spectrum_loss) for name in target}
         terms["commitment"] = quantiser.attraction(quantiser.unit(z_BAZ), code_KZ[code_BA])
         weights = {"amplitude": 1.0, "phase": phase_weight, "commitment": commitment_weight}
-        aux = Aux(members(z_BAZ, code_BA), _samples(z_BAZ, codes) if revive_below else ())
+        aux = Aux(members(z_BAZ, code_BA), _samples(z_BAZ) if revive_below else ())
         if train:
             z_again_BAZ = points(params, state, perturb(x_BCT, batch, keys["augment"]))
             terms["consistency"] = quantiser.attraction(z_again_BAZ, z_BAZ)
@@ -134,7 +134,7 @@ def spectral_tokenizer(
             book = quantiser.move_on_sphere(book, members(z_BAZ, codes_of(book.code_KZ, z_BAZ)), code_decay)
         metrics = {
             "code_perplexity": quantiser.perplexity(aux.means.share_K),
-            "unused_codes": (book.use_K * codes < _UNUSED).mean(),
+            "used_codes": (aux.means.share_K > 0).mean(),
         }
         if revive_below:
             book, dead_K = quantiser.revive(key, book, pool.reshape(-1, encoder.code_width), revive_below)
@@ -185,10 +185,10 @@ def _distance(found_BAS: jax.Array, target_BAS: jax.Array, kind: str) -> jax.Arr
     return optax.losses.huber_loss(difference_BAS, delta=1.0).mean()
 
 
-def _samples(z_BAZ: jax.Array, codes: int) -> jax.Array:
-    """Return points of every segment for codes to start anew from: evenly spaced ones, some two for each code."""
-    segments, patches, _ = z_BAZ.shape
-    wanted = min(patches, -(-2 * codes // segments))
+def _samples(z_BAZ: jax.Array) -> jax.Array:
+    """Return points of every segment for codes to start anew from, evenly spaced ones."""
+    patches = z_BAZ.shape[1]
+    wanted = min(patches, _SAMPLES)
     return jax.lax.stop_gradient(quantiser.unit(z_BAZ[:, np.arange(wanted) * patches // wanted]))
 
 
