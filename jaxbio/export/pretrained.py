@@ -62,10 +62,10 @@ class Pretrained:
         """Return one vector a segment, the mean over its tokens and fixed crops: float32 (segments, width).
 
         Segments are as long as the encoder was trained on, or `window_s` seconds where that is given and the encoder
-        takes it. `signals` are raw arrays by channel role, (samples,) or (recordings, samples), of any length from a segment on;
-        what is left after the last whole segment is dropped. Units are those of the training store where the card's
-        scaling is `physical` or `joint`, else any. `rate_hz` is theirs, in Hz, one for all or
-        one by role. Segments come recording by recording, in time order. A channel that is not given, or does not
+        takes it. `signals` are raw arrays by channel role, (samples,) or (recordings, samples), of any length from a
+        segment on; what is left after the last whole segment is dropped. Units are those of the training store where
+        the card's scaling is `physical` or `joint`, else any. `rate_hz` is theirs, in Hz, one for all or one by role.
+        Segments come recording by recording, in time order. A channel that is not given, or does not
         move in a segment, gets what the card says (zeros in the prepared input).
 
         Raises UserError for an unknown channel, no channel, no rate, a rate that is not above 0, a wrong shape, NaN or
