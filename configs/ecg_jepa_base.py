@@ -1,4 +1,4 @@
-"""ECG-JEPA base: 96.3 M trained parameters, 85.1 M in the encoder; the published size; eight leads of an ECG, 10 s at 250 Hz.
+"""ECG-JEPA base, the published size: 96.3 M trained parameters, 85.1 M in the encoder; eight leads, 10 s at 250 Hz.
 
 python tools/prepare_store.py --config configs/ecg_jepa_base.py --source wfdb:RECORDS --out STORE
 python launch/run.py --config configs/ecg_jepa_base.py --config.data.store=STORE

@@ -1,4 +1,4 @@
-"""ST-MEM base: 88.5 M parameters in pretraining, 85.1 M in the encoder; the published size; twelve-lead ECG, 10 s at 250 Hz.
+"""ST-MEM base, the published size: 88.5 M parameters in pretraining, the encoder 85.1 M; twelve leads, 10 s at 250 Hz.
 
 python tools/prepare_store.py --config configs/st_mem_base.py --source wfdb:RECORDS --out STORE
 python launch/run.py --config configs/st_mem_base.py --config.data.store=STORE

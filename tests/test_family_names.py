@@ -21,7 +21,12 @@ ROOMS = (
     "jaxbio/export",
     "launch",
 )
-IMPORT_TABLES = {f"jaxbio/export/{name}.py" for name in ("torch_import", "torch_names", "torch_names_ecg")}
+IMPORT_TABLES = {
+    "jaxbio/export/torch_import.py",
+    "jaxbio/export/torch_names.py",
+    "jaxbio/export/torch_names_ecg.py",
+    "jaxbio/export/torch_names_sigma_ppg.py",
+}
 # A deviation (`noise_sigma`) is no family, SIGMA-PPG is.
 PUBLISHED = (
     "qualityfm",

@@ -1,7 +1,7 @@
 """Judge frozen embeddings on classes: neighbours, a linear probe and clusters, for some leads or few labels.
 
 python tools/judge.py --export runs/st_mem/export --store STORE --label superclass --out runs/st_mem/superclass
-python tools/judge.py --export a/export --export b/export --store STORE --label rhythm --leads all --leads i --out judged
+python tools/judge.py --export A --export B --store STORE --label rhythm --leads all --leads i --out judged
 
 The store holds the segments at the encoders' rate and length, with a label of classes (tools/add_labels.py). Each
 encoder stands beside the first one's network at random initialisation. Whom the first encoder has learnt from, by its
@@ -83,7 +83,9 @@ def parse_flags(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--export", action="append", required=True, metavar="DIR", help="an export; may be repeated")
     parser.add_argument("--store", required=True, metavar="DIR", help="a store with the label")
     parser.add_argument("--label", required=True, metavar="NAME", help="a label of classes of the store")
-    parser.add_argument("--leads", action="append", default=[], help="all (the default), limb, i or ii; may be repeated")
+    parser.add_argument(
+        "--leads", action="append", default=[], help="all (the default), limb, i or ii; may be repeated"
+    )
     parser.add_argument(
         "--shares", type=float, nargs="+", default=[0.01, 0.05, 1.0], help="shares of the labels that are fitted on"
     )

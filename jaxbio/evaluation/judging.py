@@ -1,4 +1,4 @@
-"""Encoders side by side on the labelled segments of a store: neighbours, a linear probe and clusters, by leads and labels.
+"""Encoders side by side on the labelled segments of a store: neighbours, a linear probe, clusters.
 
 judged = judge(features, class_N, classes, subject_N, splits, shares=(0.01, 1.0))
 """
@@ -40,8 +40,8 @@ class Labelled:
 def read_labelled(store: Store, name: str) -> Labelled:
     """Return the segments of every split that have label `name`.
 
-    A class of a single subject cannot be fitted on and tested on: it is left out and named. Raises UserError for a label
-    that is none of the store's or holds no classes, and where fewer than two classes are left.
+    A class of a single subject cannot be fitted on and tested on: it is left out and named. Raises UserError for a
+    label that is none of the store's or holds no classes, and where fewer than two classes are left.
     """
     label = open_label(store, name)
     known_R = np.isfinite(label.value_R) & np.isin(store.column("split"), ("train", "validation", "test"))
@@ -106,7 +106,10 @@ def judge(
     found: Intervals = {}
     for share in shares:
         suffix = "" if share == 1.0 else f"_at_{100 * share:g}"
-        fewer = [(fit[neighbours.labelled_share(class_N[fit], subject_N[fit], share, seed=seed)], test) for fit, test in splits]
+        fewer = [
+            (fit[neighbours.labelled_share(class_N[fit], subject_N[fit], share, seed=seed)], test)
+            for fit, test in splits
+        ]
         for count in NEIGHBOURS:
             votes = {
                 name: _gather(
@@ -122,7 +125,8 @@ def judge(
                     measure, class_N[tested], votes, subject_N[tested], classes=True, draws=200, seed=seed
                 )
         linear = {
-            name: probes.predict_held_out(x_ND, class_N, subject_N, fewer, probes.CLASSES) for name, x_ND in features.items()
+            name: probes.predict_held_out(x_ND, class_N, subject_N, fewer, probes.CLASSES)
+            for name, x_ND in features.items()
         }
         found[f"linear_balanced_accuracy{suffix}"] = bootstrap(
             probes.CLASSES.score, class_N[tested], linear, subject_N[tested], classes=True, seed=seed

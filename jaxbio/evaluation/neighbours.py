@@ -136,7 +136,7 @@ def jackknife(
 
 
 def labelled_share(class_N: np.ndarray, subject_N: np.ndarray, share: float, *, seed: int = 0) -> np.ndarray:
-    """Return rows, rising, of about `share` of each class's subjects, at least one: what is left where labels are few."""
+    """Return rows, rising, of about `share` of each class's subjects, at least one of each."""
     rng, chosen = np.random.default_rng(seed), np.zeros(len(class_N), bool)
     for label in np.unique(class_N):
         whose = np.unique(subject_N[class_N == label])

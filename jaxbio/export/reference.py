@@ -40,8 +40,8 @@ def import_reference(
     if torch_import.family_of(config.model.name) != family:
         raise UserError(Fault("--family", family, f"the recipe's encoder is {config.model.name}"))
     module, _ = next(iter(make_objective(config, read_networks(config)).encoders.values()))
-    _, fields = folders.describe_encoder(module)
-    variables = torch_import.from_reference(family, torch_import.read_reference(path, prefix), fields)
+    encoder, fields = folders.describe_encoder(module)
+    variables = torch_import.from_reference(family, torch_import.read_reference(path, prefix), fields, encoder)
     origin = folders.Origin(source=f"reference weights {epath.Path(path).name}", which="imported", licence=licence)
     return folders.write_export(out, module, variables, inputs=Input.of(config), origin=origin)
 
@@ -55,7 +55,7 @@ def write_reference(
     """
     encoder, _ = folders.describe_encoder(module)
     trees = {kind: {"encoder": tree} for kind, tree in variables.items()}
-    arrays = torch_import.to_reference(torch_import.family_of(encoder), trees, inputs.shape)
+    arrays = torch_import.to_reference(torch_import.family_of(encoder), trees, encoder, inputs.shape)
     path = epath.Path(out) / REFERENCE
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(safetensors_numpy.save(arrays))

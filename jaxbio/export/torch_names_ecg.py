@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxbio.export.torch_names import Arrays, Name, Reference, Shapes
 from jaxbio.models.ecg_jepa import ECGJEPA, TimePredictor
-from jaxbio.models.patches import grid_positions, time_positions
+from jaxbio.models.lead_patches import grid_positions, time_positions
 from jaxbio.models.st_mem import STMEM, LeadDecoder
 
 _OURS = {"weight": "kernel", "bias": "bias"}
@@ -42,7 +42,7 @@ def st_mem_names(shapes: Shapes) -> Iterator[Name]:
     yield from _pairs("encoder.to_patch_embedding.3", f"{encoder}/embed_norm", _NORM)
     yield from _blocks(shapes, "encoder.block{}", encoder, _ST_MEM_BLOCK)
     yield from _pairs("encoder.norm", f"{encoder}/norm", _NORM)
-    yield Name("mask_embedding", f"{decoder}/mask", "row")
+    yield Name("mask_embedding", f"{decoder}/mask", "token")
     yield from _pairs("to_decoder_embedding", f"{decoder}/embed", _OURS)
     yield from _blocks(shapes, "decoder_blocks.{}", decoder, _ST_MEM_BLOCK)
     yield from _pairs("decoder_norm", f"{decoder}/norm", _NORM)
@@ -73,7 +73,7 @@ def st_mem_shapes(arrays: Arrays, fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def st_mem_table(name: str, array: np.ndarray) -> np.ndarray | None:
-    """Return the fixed positions (1, N + 2, D) that `name` must hold, zero at both SEP tokens; None for another name."""
+    """Return the fixed positions (1, N + 2, D) that `name` must hold, zero at SEP tokens; None for another name."""
     if name not in ("encoder.pos_embedding", "decoder_pos_embed") or array.ndim != 3 or array.shape[1] < 2:
         return None
     _, tokens, width = array.shape
@@ -108,7 +108,7 @@ def ecg_jepa_names(shapes: Shapes) -> Iterator[Name]:
         yield from _blocks(shapes, f"{theirs}.encoder_blocks.blocks.{{}}", f"params/{part}", _JEPA_BLOCK)
         yield from _pairs(f"{theirs}.norm", f"params/{part}/norm", _NORM)
     predictor = "params/predictor"
-    yield Name("predictor.mask_token", f"{predictor}/mask", "row")
+    yield Name("predictor.mask_token", f"{predictor}/mask", "token")
     yield from _pairs("predictor.predictor_embed", f"{predictor}/embed", _OURS)
     yield from _blocks(shapes, "predictor.predictor_blocks.blocks.{}", predictor, _JEPA_BLOCK)
     yield from _pairs("predictor.predictor_norm", f"{predictor}/norm", _NORM)
@@ -151,13 +151,17 @@ def ecg_jepa_tables(shapes: Shapes, input_shape: tuple[int, int]) -> dict[str, n
     own = np.asarray(grid_positions(leads, times, width)).reshape(-1, width)
     tables = {f"{theirs}.pos_embed": own for theirs, part in _NETWORKS.items() if f"params/{part}/norm/scale" in shapes}
     if "params/predictor/mask" in shapes:
-        tables["predictor.pos_embed"] = np.asarray(grid_positions(1, times, shapes["params/predictor/mask"].shape[-1]))[0]
+        tables["predictor.pos_embed"] = np.asarray(grid_positions(1, times, shapes["params/predictor/mask"].shape[-1]))[
+            0
+        ]
     return tables
 
 
 def _pairs(theirs: str, ours: str, leaves: Mapping[str, str], joined: str = "none", layer: int | None = None):
     for leaf, own in leaves.items():
-        yield Name(f"{theirs}.{leaf}", f"{ours}/{own}", "none" if (leaf, joined) == ("bias", "inputs") else joined, layer)
+        yield Name(
+            f"{theirs}.{leaf}", f"{ours}/{own}", "none" if (leaf, joined) == ("bias", "inputs") else joined, layer
+        )
 
 
 def _blocks(shapes: Shapes, theirs: str, ours: str, block: Mapping[str, Any]) -> Iterator[Name]:

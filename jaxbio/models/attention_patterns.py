@@ -27,8 +27,8 @@ def attend_cross(
 ) -> jax.Array:
     """Return what each token makes of those of its own lead and of its own time: N + C - 1 keys of the N x C.
 
-    `seen` are (time_BN, lead_BC), bool: columns and leads that are there (time_BN None: all). A token always sees itself,
-    so that one of an absent lead stays finite. Equal to dense attention under the mask "same lead or same time"
+    `seen` are (time_BN, lead_BC), bool: columns and leads that are there (time_BN None: all). A token always sees
+    itself, so that one of an absent lead stays finite. Equal to dense attention under the mask "same lead or same time"
     (ECG-JEPA fact sheet, section 3.1); the keys are gathered, not masked, and the token itself counts once.
     """
     time_BN, lead_BC = seen

@@ -15,8 +15,8 @@ from flax import linen as nn
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.models.attention_patterns import attend_cross
 from jaxbio.models.dense import dense_product
-from jaxbio.models.patches import cut_patches, grid_positions, present_channels, present_mean
-from jaxbio.models.pre_norm import PreNormTransformer
+from jaxbio.models.grid_transformer import GridTransformer
+from jaxbio.models.lead_patches import cut_patches, grid_positions, present_channels, present_mean
 
 OUTPUTS = ("pooled", "tokens")
 _small = nn.initializers.normal(0.02)
@@ -57,7 +57,7 @@ class ECGJEPA(nn.Module):
             patch_BCNP = jnp.take_along_axis(patch_BCNP, time_BV[:, None, :, None], axis=2)
             position_BCND = jnp.moveaxis(position_BCND[0][:, time_BV], 0, 1)
         tok_BCND = _dense("embed", patch_BCNP.astype(dtype), self.width, dtype)
-        tok_BCND = PreNormTransformer(
+        tok_BCND = GridTransformer(
             self.width,
             self.layers,
             self.heads,
@@ -105,7 +105,7 @@ class TimePredictor(nn.Module):
         known_BCVE = jnp.concatenate([tok_BCVE, mask_BC1E], axis=2)
         tok_BCNE = jnp.take_along_axis(known_BCVE, place_BN[:, None, :, None], axis=2)
         tok_XNE = tok_BCNE.reshape(rows * leads, -1, self.width)  # a lead is a row of its own
-        tok_XNE = PreNormTransformer(
+        tok_XNE = GridTransformer(
             self.width,
             self.layers,
             self.heads,

@@ -1,11 +1,11 @@
 """ST-MEM: a transformer over patches of one lead and one time interval, and a decoder for each lead alone.
 
-Fact sheet, sections 3 and 4. A lead that is not there (zeros in the prepared input) has no token that others see, so that
-any subset of the leads gives what an encoder of these leads alone would give.
+Fact sheet, sections 3 and 4. A lead that is not there (zeros in the prepared input) has no token that others see, so
+that any subset of the leads gives what an encoder of these leads alone would give.
 
     encoder = STMEM(width=384, layers=12, heads=6)
     encoder.apply(variables, x_BCT)                                  # (B, 12, 2250) -> (B, 1, 384), the pooled vector
-    encoder.apply(variables, x_BCT, kept_BCV=kept)                   # tokens of the kept patches, SEP tokens around them
+    encoder.apply(variables, x_BCT, kept_BCV=kept)                   # tokens of the kept patches, between SEP tokens
 """
 
 import jax
@@ -14,8 +14,8 @@ from flax import linen as nn
 
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.models.dense import dense_product
-from jaxbio.models.patches import cut_patches, present_channels, present_mean, time_positions
-from jaxbio.models.pre_norm import PreNormTransformer
+from jaxbio.models.grid_transformer import GridTransformer
+from jaxbio.models.lead_patches import cut_patches, present_channels, present_mean, time_positions
 
 OUTPUTS = ("pooled", "tokens")
 _small = nn.initializers.normal(0.02)
@@ -81,8 +81,8 @@ class STMEM(nn.Module):
         )
         return nn.LayerNorm(epsilon=1e-5, dtype=dtype, name="embed_norm")(embed(raw(patch_BCNP)))
 
-    def _transformer(self, dtype: jnp.dtype) -> PreNormTransformer:
-        return PreNormTransformer(
+    def _transformer(self, dtype: jnp.dtype) -> GridTransformer:
+        return GridTransformer(
             self.width,
             self.layers,
             self.heads,
@@ -124,7 +124,7 @@ class LeadDecoder(nn.Module):
         tok_BCNE = tok_BCNE + time_positions(rank_BCN.shape[-1], self.width).astype(dtype)[None, None]
         tok_BCSE = jnp.concatenate([tok_BCSE[:, :, :1], tok_BCNE, tok_BCSE[:, :, -1:]], axis=2)
         tok_XSE = tok_BCSE.reshape(rows * leads, -1, self.width)  # a lead is a row of its own
-        tok_XSE = PreNormTransformer(
+        tok_XSE = GridTransformer(
             self.width,
             self.layers,
             self.heads,

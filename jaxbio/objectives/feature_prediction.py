@@ -15,13 +15,13 @@ import numpy as np
 import optax
 
 from jaxbio.models.ecg_jepa import ECGJEPA, TimePredictor
-from jaxbio.models.patches import present_channels
+from jaxbio.models.lead_patches import present_channels
 from jaxbio.objectives.objective import Aux, Batch, Objective, Tree
 from jaxbio.objectives.schedule import linear
 from jaxbio.objectives.single_segments import row_mean, single_segments
 from jaxbio.transforms.augment import row_keys
 from jaxbio.transforms.prepare_input import Input
-from jaxbio.transforms.time_masks import block_times, random_times, ranks
+from jaxbio.transforms.time_masks import block_times, random_times
 
 _MASK = np.uint32(0x6D61736B)  # folded into the key of augmentation, so that augmentation and mask differ
 

@@ -1,7 +1,7 @@
 """ST-MEM's objective: reconstruct removed patches of each lead from those that stay (fact sheet, sections 3 to 6).
 
-    params: {"encoder", "decoder"}
-    state:  {}
+params: {"encoder", "decoder"}
+state:  {}
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbio.models.patches import cut_patches, present_channels
+from jaxbio.models.lead_patches import cut_patches, present_channels
 from jaxbio.models.st_mem import STMEM, LeadDecoder
 from jaxbio.objectives.objective import Aux, Batch, Objective, Tree
 from jaxbio.objectives.single_segments import row_mean, single_segments

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxbio.config.faults import Fault, UserError
-from jaxbio.models.patches import present_channels
+from jaxbio.models.lead_patches import present_channels
 from jaxbio.objectives.objective import Batch
 from jaxbio.transforms.augment import augment, row_keys
 from jaxbio.transforms.prepare_input import Input, prepare_batch

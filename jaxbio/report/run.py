@@ -10,7 +10,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from jaxbio.config.changes import plain
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.config.roles import printed
 from jaxbio.report import figures, page
+from jaxbio.report.patches import Waveforms, draw_maps, draw_waveforms
 
 _POINTS = 300  # of a curve; more are drawn as the mean and range of as many bins
 _PAIRS = 2
@@ -46,7 +47,8 @@ Series = dict[str, tuple[np.ndarray, np.ndarray]]
 class Examples:
     """Pairs to draw: `segment_BMCT` as the network sees them, and curves (target_BCS, output_BCS) by name.
 
-    `rate_hz` is the segments' sampling rate, `bin_hz` the distance between two bins of the curves.
+    `rate_hz` is the segments' sampling rate, `bin_hz` the distance between two bins of the curves. `maps` (B, A) lie
+    over the patches of the segments, `waveforms` stand for numbers that patches have.
     """
 
     segment_BMCT: np.ndarray
@@ -54,6 +56,8 @@ class Examples:
     channels: Sequence[str]
     curves: Mapping[str, tuple[np.ndarray, np.ndarray]]
     bin_hz: float
+    maps: Mapping[str, np.ndarray] = field(default_factory=dict)
+    waveforms: Mapping[str, Waveforms] = field(default_factory=dict)
 
 
 def write_run_report(workdir: os.PathLike | str) -> Path:
@@ -142,6 +146,9 @@ def write_examples(workdir: os.PathLike | str, examples: Examples) -> Path:
     }
     for name, (target_BCS, output_BCS) in examples.curves.items():
         arrays |= {f"target/{name}": target_BCS, f"output/{name}": output_BCS}
+    arrays |= {f"map/{name}": map_BA for name, map_BA in examples.maps.items()}
+    for name, found in examples.waveforms.items():
+        arrays |= {f"waveform/{name}/{part}": array for part, array in vars(found).items()}
     with unfinished.open("wb") as file:
         np.savez(file, **arrays)
     unfinished.replace(path)
@@ -154,10 +161,20 @@ def read_examples(workdir: os.PathLike | str) -> Examples | None:
     if not path.is_file():
         return None
     with np.load(path, allow_pickle=False) as stored:
-        names = [key.removeprefix("target/") for key in stored.files if key.startswith("target/")]
-        curves = {name: (stored[f"target/{name}"], stored[f"output/{name}"]) for name in names}
-        channels = tuple(map(str, stored["channels"]))
-        return Examples(stored["segment_BMCT"], float(stored["rate_hz"]), channels, curves, float(stored["bin_hz"]))
+        curves = {name: (stored[f"target/{name}"], stored[f"output/{name}"]) for name in _named(stored, "target/")}
+        maps = {name: stored[f"map/{name}"] for name in _named(stored, "map/")}
+        parts = [name.split("/") for name in _named(stored, "waveform/")]
+        waveforms = {
+            name: Waveforms(**{part: stored[f"waveform/{name}/{part}"] for whose, part in parts if whose == name})
+            for name in dict.fromkeys(name for name, _ in parts)
+        }
+        channels, rate_hz, bin_hz = tuple(map(str, stored["channels"])), float(stored["rate_hz"]), stored["bin_hz"]
+        return Examples(stored["segment_BMCT"], rate_hz, channels, curves, float(bin_hz), maps, waveforms)
+
+
+def _named(stored: Any, beginning: str) -> list[str]:
+    """Return the names of arrays that begin so, without the beginning."""
+    return [key.removeprefix(beginning) for key in stored.files if key.startswith(beginning)]
 
 
 def _state_of(config: Mapping[str, Any], series: Series, step: int) -> dict[str, str]:
@@ -268,7 +285,8 @@ def _example_sections(examples: Examples) -> list[str]:
     if blocks:
         note = "Target: of the better member. Output: what the network makes of the worse one."
         sections.append(page.section("Reconstruction beside the target", *blocks, note=note))
-    return sections
+    sections += draw_maps(examples.segment_BMCT, examples.rate_hz, examples.maps)
+    return sections + draw_waveforms(examples.waveforms, examples.rate_hz)
 
 
 def _pair_figure(examples: Examples, pair: int) -> str:

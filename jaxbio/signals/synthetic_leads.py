@@ -50,6 +50,4 @@ def project(seed: int, ecg_T: np.ndarray, rate_hz: float) -> dict[str, np.ndarra
         leads[lead] = left * left_T + down * down_T + front * front_T
     noisy = {lead: x_T + rng.normal(0, _NOISE_MV, len(x_T)) for lead, x_T in leads.items() if lead != "ii"}
     missing_T = np.isnan(ecg_T)
-    return {
-        lead: np.where(missing_T, np.nan, x_T).astype(np.float32) for lead, x_T in {"ii": ecg_T, **noisy}.items()
-    }
+    return {lead: np.where(missing_T, np.nan, x_T).astype(np.float32) for lead, x_T in {"ii": ecg_T, **noisy}.items()}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxbio.config import changes
+from jaxbio.config import changes, families
 from jaxbio.config.command_line import load_recipe
 from jaxbio.config.resolve import resolve
 
@@ -17,14 +17,24 @@ SIAMQUALITY = [f"siamquality_resnet{depth}{preset}" for depth in (50, 152) for p
 BASELINES = ["siamquality_simclr", "siamquality_simclr:single", "siamquality_byol"]
 ST_MEM = [f"st_mem_{size}{preset}" for size in ("small", "base") for preset in ("", ":author", ":smoke")]
 ECG_JEPA = [
-    f"ecg_jepa_{size}{preset}" for size in ("small", "base") for preset in ("", ":author", ":smoke", ":blocks", ":twelve")
+    f"ecg_jepa_{size}{preset}"
+    for size in ("small", "base")
+    for preset in ("", ":author", ":smoke", ":blocks", ":twelve")
 ]
-RECIPES = [*QUALITYFM, *SIAMQUALITY, *BASELINES, *ST_MEM, *ECG_JEPA, "quickstart"]
+SIGMA_PPG = [
+    *(f"sigma_ppg_tokenizer{preset}" for preset in ("", ":author", ":smoke", ":phase", ":patch50")),
+    *(f"sigma_ppg_pro{preset}" for preset in ("", ":author", ":smoke", ":patch50", ":prior", ":random")),
+    *(f"sigma_ppg_{size}" for size in ("base", "large", "huge")),
+]
+RECIPES = [*QUALITYFM, *SIAMQUALITY, *BASELINES, *ST_MEM, *ECG_JEPA, *SIGMA_PPG, "quickstart"]
 
 
 def resolved_text(recipe: str) -> str:
     name, _, preset = recipe.partition(":")
-    return changes.render(resolve(load_recipe(f"{ROOT / 'configs' / name}.py:{preset}")))
+    config = load_recipe(f"{ROOT / 'configs' / name}.py:{preset}")
+    for network in families.OBJECTIVES[config.objective.name].frozen:  # which no recipe can name
+        config.objective[network] = "EXPORT"
+    return changes.render(resolve(config))
 
 
 def golden_path(recipe: str) -> Path:

@@ -32,5 +32,7 @@ def test_a_fault_is_named_with_its_remedy(recipe, changes, field, words):
 
 def test_an_objective_asks_for_its_own_encoder():
     for model, objective in (("ecg_jepa", "patch_reconstruction"), ("st_mem", "feature_prediction")):
-        config = fields.change(fields.defaults(model, objective), {"pairs.rule": "all_segments", "data.channels": ("ii",)})
+        config = fields.change(
+            fields.defaults(model, objective), {"pairs.rule": "all_segments", "data.channels": ("ii",)}
+        )
         assert [fault.field for fault in find_faults(config)][-1:] == ["objective.name"]

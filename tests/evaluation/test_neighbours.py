@@ -26,7 +26,9 @@ def test_votes_predictions_and_scores_are_the_references(arrays, count):
 
 def test_separation_and_agreement_are_the_references(arrays):
     found = separate(arrays["test_embedding_BD"], arrays["test_label_B"])
-    found |= {f"kmeans_{name}": value for name, value in agree(arrays["test_label_B"], arrays["kmeans_label_B"]).items()}
+    found |= {
+        f"kmeans_{name}": value for name, value in agree(arrays["test_label_B"], arrays["kmeans_label_B"]).items()
+    }
     for name, value in found.items():
         assert value == pytest.approx(float(arrays[name]), abs=1e-6), name
 

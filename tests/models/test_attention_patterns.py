@@ -45,7 +45,9 @@ def test_gathered_attention_equals_dense_attention(qkv, case):
             return jnp.where(seen_BL[:, :, None, None], attend(*qkv), 0.0)
 
         weight = np.random.default_rng(1).normal(size=(ROWS, LEADS * TIMES, HEADS, WIDTH)).astype(np.float32)
-        return jax.jit(lambda *qkv: (seen_only(*qkv), jax.grad(lambda *a: (seen_only(*a) * weight).sum(), (0, 1, 2))(*qkv)))
+        return jax.jit(
+            lambda *qkv: (seen_only(*qkv), jax.grad(lambda *a: (seen_only(*a) * weight).sum(), (0, 1, 2))(*qkv))
+        )
 
     # nobody is without a key but absent tokens, which the dense form would leave without any
     allowed_BLL = allowed_BLL | (np.eye(LEADS * TIMES, dtype=bool)[None] & ~seen_BL[:, :, None])

@@ -55,12 +55,15 @@ def start(parity_dir):
 
 @pytest.fixture(scope="module")
 def run(arrays):
-    """(objective, loss(params, state, time_mask_N)) on the reference's input, by distance and room for visible times."""
+    """(objective, loss(params, state, time_mask_N)) on the reference's input, by what `changes` say."""
     batch = batch_of(arrays["x_BCT"])
 
     def make(**changes):
         _, objective = make_small(
-            "ecg_jepa", "feature_prediction", ("i", "ii", "v1"), CHANGES | {f"objective.{k}": v for k, v in changes.items()}
+            "ecg_jepa",
+            "feature_prediction",
+            ("i", "ii", "v1"),
+            CHANGES | {f"objective.{k}": v for k, v in changes.items()},
         )
 
         def loss(params, state, time_mask_N):

@@ -48,7 +48,10 @@ def loss_of(arrays):
 
     def loss(params, noise_BCN, normalise=True):
         _, objective = make_small(
-            "st_mem", "patch_reconstruction", ("i", "ii", "v1", "v2"), CHANGES | {"objective.normalise_target": normalise}
+            "st_mem",
+            "patch_reconstruction",
+            ("i", "ii", "v1", "v2"),
+            CHANGES | {"objective.normalise_target": normalise},
         )
         with pytest.MonkeyPatch.context() as context:
             context.setattr(patch_reconstruction, "single_segments", lambda *_: jnp.asarray(arrays["x_BCT"]))

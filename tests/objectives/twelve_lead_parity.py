@@ -65,7 +65,7 @@ def check_gradients(family: str, grads, arrays: dict[str, np.ndarray], skip: str
 
 
 def check_after(ours: dict[str, np.ndarray], arrays: dict[str, np.ndarray], worst: float) -> None:
-    """Compare weights after three steps: all to `worst`, 99 % to 1e-6; key biases, whose gradient is noise, left out."""
+    """Compare weights after three steps: all to `worst`, 99 % to 1e-6, without key biases: their gradient is noise."""
     names = [name.removeprefix("after_3_steps/") for name in arrays if name.startswith("after_3_steps/")]
     assert set(names) <= ours.keys()
     differences = []

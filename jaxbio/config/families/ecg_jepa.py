@@ -28,7 +28,9 @@ _OBJECTIVE: dict[str, Field] = {
         "smooth_l1", "smooth_l1: the published code and weights; l1: the paper's word", choices=("smooth_l1", "l1")
     ),
     "objective.mask": science(
-        "random", "times that are hidden, of all leads; random: single ones; blocks: a union", choices=("random", "blocks")
+        "random",
+        "times that are hidden, of all leads; random: single ones; blocks: a union",
+        choices=("random", "blocks"),
     ),
     "objective.mask_share": science((0.6, 0.7), "share of the times that is hidden, or that one block hides"),
     "objective.mask_blocks": science(4, "blocks of a mask of blocks; they may overlap", low=1),
@@ -117,5 +119,5 @@ FAMILY = Family(
             "jaxbio.objectives.feature_prediction:feature_prediction", _OBJECTIVE, _objective_faults
         )
     },
-    reference="jaxbio.export.torch_names_ecg:ECG_JEPA",
+    references=("jaxbio.export.torch_names_ecg:ECG_JEPA",),
 )

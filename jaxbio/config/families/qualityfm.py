@@ -126,5 +126,5 @@ FAMILY = Family(
             "jaxbio.objectives.quality_distillation:quality_distillation", _OBJECTIVE, _objective_faults
         )
     },
-    reference="jaxbio.export.torch_names:QUALITYFM",
+    references=("jaxbio.export.torch_names:QUALITYFM",),
 )

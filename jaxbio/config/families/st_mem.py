@@ -131,5 +131,5 @@ FAMILY = Family(
             "jaxbio.objectives.patch_reconstruction:patch_reconstruction", _OBJECTIVE, _objective_faults
         )
     },
-    reference="jaxbio.export.torch_names_ecg:ST_MEM",
+    references=("jaxbio.export.torch_names_ecg:ST_MEM",),
 )

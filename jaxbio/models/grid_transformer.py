@@ -2,7 +2,7 @@
 
 x = x + drop_path(attention(norm(x + position))); x = x + drop_path(feedforward(norm(x)))
 
-    tok_BLD = PreNormTransformer(width=384, layers=12, heads=6, head_width=64, feedforward=1536, ...)(tok_BLD, seen_BL)
+    tok_BLD = GridTransformer(width=384, layers=12, heads=6, head_width=64, feedforward=1536, ...)(tok_BLD, seen_BL)
 
 Tokens may lie in a row (B, L, D) or on a grid (B, C, N, D), as `attend` takes them (models/attention_patterns.py).
 """
@@ -22,7 +22,7 @@ from jaxbio.models.transformer import REMAT_POLICIES
 Initializer = Callable[..., jax.Array]
 
 
-class PreNormBlock(nn.Module):
+class GridBlock(nn.Module):
     """One block. `by_depth` divides the initial values of both output kernels by sqrt(2 l), l the layer from 1."""
 
     width: int
@@ -84,7 +84,7 @@ class PreNormBlock(nn.Module):
         return jnp.where(keeps, y / kept.astype(y.dtype), jnp.zeros((), y.dtype))
 
 
-class PreNormTransformer(nn.Module):
+class GridTransformer(nn.Module):
     """Blocks of one shape, their parameters stacked on a leading layer axis N."""
 
     width: int
@@ -109,9 +109,9 @@ class PreNormTransformer(nn.Module):
         """
         if self.remat not in ("none", *REMAT_POLICIES):
             raise UserError(Fault("model.remat", self.remat, f"one of none, {', '.join(REMAT_POLICIES)}"))
-        block: type[nn.Module] = PreNormBlock
+        block: type[nn.Module] = GridBlock
         if self.remat != "none":
-            block = nn.remat(PreNormBlock, policy=REMAT_POLICIES[self.remat], prevent_cse=False)
+            block = nn.remat(GridBlock, policy=REMAT_POLICIES[self.remat], prevent_cse=False)
         blocks = nn.scan(
             block,
             variable_axes={"params": 0},
