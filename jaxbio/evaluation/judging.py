@@ -21,6 +21,7 @@ from jaxbio.export.pretrained import Pretrained
 LEAD_SETS: Mapping[str, tuple[str, ...]] = {"all": LEADS, "limb": LIMB_LEADS, "i": ("i",), "ii": ("ii",)}
 NEIGHBOURS = (5, 20)
 SHARES = (0.01, 0.05, 1.0)
+DRAWS = 200  # of subjects, for the interval of each score
 _AT_ONCE = 256
 
 Intervals = dict[str, dict[str, Interval]]  # by measure, then by encoder
@@ -96,6 +97,7 @@ def judge(
     splits: Sequence[Split],
     shares: Sequence[float] = SHARES,
     seed: int = 0,
+    draws: int = DRAWS,
 ) -> Intervals:
     """Return every measure of each of `features` (N, D) with its interval over subjects, by measure and encoder.
 
@@ -122,14 +124,14 @@ def judge(
             }
             for score, measure in neighbours.SCORES.items():
                 found[f"knn{count}_{score}{suffix}"] = bootstrap(
-                    measure, class_N[tested], votes, subject_N[tested], classes=True, draws=200, seed=seed
+                    measure, class_N[tested], votes, subject_N[tested], classes=True, draws=draws, seed=seed
                 )
         linear = {
             name: probes.predict_held_out(x_ND, class_N, subject_N, fewer, probes.CLASSES)
             for name, x_ND in features.items()
         }
         found[f"linear_balanced_accuracy{suffix}"] = bootstrap(
-            probes.CLASSES.score, class_N[tested], linear, subject_N[tested], classes=True, seed=seed
+            probes.CLASSES.score, class_N[tested], linear, subject_N[tested], classes=True, draws=draws, seed=seed
         )
     return found | _clusters(features, class_N, subject_N, tested, seed)
 

@@ -54,12 +54,19 @@ def _auroc(scheme: str, average: str) -> Callable[[np.ndarray, np.ndarray], floa
         if len(found) == 2:
             return float(roc_auc_score(true_N == found[1], votes_NK[:, found[1]] - votes_NK[:, found[0]]))
         if scheme == "ovo":
-            share_NK = votes_NK[:, found] / np.maximum(votes_NK[:, found].sum(1, keepdims=True), 1e-12)
-            share_NK[share_NK.sum(1) == 0] = 1 / len(found)
-            return float(roc_auc_score(true_N, share_NK, multi_class="ovo", labels=found))
+            return float(roc_auc_score(true_N, _shares(votes_NK, found), multi_class="ovo", labels=found))
         return float(roc_auc_score(true_N[:, None] == found[None], votes_NK[:, found], average=average))
 
     return score
+
+
+def _shares(votes_NK: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Return the votes for the classes `found`, which sum to 1; as they are where all are found, ties too."""
+    if len(found) == votes_NK.shape[1]:
+        return votes_NK
+    votes_NK = votes_NK[:, found]
+    total_N1 = votes_NK.sum(1, keepdims=True)
+    return np.where(total_N1 > 0, votes_NK / np.where(total_N1 > 0, total_N1, 1.0), 1 / len(found))
 
 
 SCORES: Scores = {

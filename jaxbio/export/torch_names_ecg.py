@@ -15,6 +15,7 @@ from jaxbio.export.torch_names import Arrays, Name, Reference, Shapes
 from jaxbio.models.ecg_jepa import ECGJEPA, TimePredictor
 from jaxbio.models.lead_patches import grid_positions, time_positions
 from jaxbio.models.st_mem import STMEM, LeadDecoder
+from jaxbio.models.vq_vae import VQVAE, VQVAEDecoder
 
 _OURS = {"weight": "kernel", "bias": "bias"}
 _NORM = {"weight": "scale", "bias": "bias"}
@@ -157,6 +158,51 @@ def ecg_jepa_tables(shapes: Shapes, input_shape: tuple[int, int]) -> dict[str, n
     return tables
 
 
+# ---- VQ-VAE: github.com/tenebrissilvam/smiles_ssl_biosignals, commit 6351e06
+
+
+def vq_vae_names(shapes: Shapes) -> Iterator[Name]:
+    """Yield the table of the VQ-VAE that is trained from scratch."""
+    encoder, decoder = "params/encoder", "params/decoder"
+    yield Name("encoder.pos_embedding", f"{encoder}/position", "table")
+    yield from _pairs("encoder.to_patch_embedding.1", f"{encoder}/patch_norm", _NORM)
+    yield from _pairs("encoder.to_patch_embedding.2", f"{encoder}/patch_embed", _OURS)
+    yield from _pairs("encoder.to_patch_embedding.3", f"{encoder}/embed_norm", _NORM)
+    yield from _blocks(shapes, "encoder.transformer_blocks.{}", encoder, _ST_MEM_BLOCK)
+    yield from _pairs("encoder.norm", f"{encoder}/norm", _NORM)
+    yield from _pairs("encoder.projection", f"{encoder}/output", _OURS)
+    yield Name("vq.embeddings", "params/codebook/code", "transposed")
+    yield Name("decoder.pos_embedding", f"{decoder}/position", "table")
+    yield from _pairs("decoder.projection", f"{decoder}/embed", _OURS)
+    yield from _blocks(shapes, "decoder.transformer_blocks.{}", decoder, _ST_MEM_BLOCK)
+    yield from _pairs("decoder.norm", f"{decoder}/norm", _NORM)
+    yield from _pairs("decoder.output", f"{decoder}/output", _OURS)
+
+
+def vq_vae_shapes(arrays: Arrays, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return our trees as shapes; leads, patches and the decoder's size, which no field holds, come from `arrays`."""
+    encoder, key = VQVAE(**fields), jax.random.key(0)
+    leads = max(_width_of(arrays, "encoder.to_patch_embedding.1.weight", encoder.patch) // encoder.patch, 1)
+    position = arrays.get("encoder.pos_embedding")
+    patches = 30 if position is None or position.ndim != 3 else position.shape[1]
+    width, layers = (
+        _width_of(arrays, "decoder.projection.weight", 256),
+        _count(arrays, "decoder.transformer_blocks.", 4),
+    )
+    prefix = "decoder.transformer_blocks.0"
+    heads = _width_of(arrays, f"{prefix}.attn.fn.to_qkv.weight", 9 * encoder.head_width) // (3 * encoder.head_width)
+    hidden = _width_of(arrays, f"{prefix}.ff.fn.net.0.weight", 4 * width)
+    decoder = VQVAEDecoder(width, layers, heads, hidden, encoder.patch, leads, encoder.head_width)
+
+    def init() -> dict[str, Any]:
+        own = encoder.init(key, jnp.zeros((1, leads, patches * encoder.patch)))["params"]
+        decoded = decoder.init(key, jnp.zeros((1, patches, encoder.latent)))["params"]
+        code_KZ = jnp.zeros((encoder.codes, encoder.latent))
+        return {"params": {"encoder": own, "decoder": decoded, "codebook": {"code": code_KZ}}}
+
+    return jax.eval_shape(init)
+
+
 def _pairs(theirs: str, ours: str, leaves: Mapping[str, str], joined: str = "none", layer: int | None = None):
     for leaf, own in leaves.items():
         yield Name(
@@ -183,3 +229,4 @@ def _count(arrays: Arrays, prefix: str, default: int) -> int:
 
 ST_MEM = Reference("st_mem", st_mem_names, st_mem_shapes, st_mem_table, st_mem_tables)
 ECG_JEPA = Reference("ecg_jepa", ecg_jepa_names, ecg_jepa_shapes, ecg_jepa_table, ecg_jepa_tables)
+VQ_VAE = Reference("vq_vae", vq_vae_names, vq_vae_shapes)

@@ -88,7 +88,7 @@ def test_encoders_are_judged_side_by_side():
     good, class_N, subject_N = blobs(0.5)
     bad = np.random.default_rng(3).normal(size=good.shape).astype(np.float32)
     judged = judging.judge(
-        {"good": good, "bad": bad}, class_N, 3, subject_N, subject_folds(subject_N, 3), shares=(0.05, 1.0)
+        {"good": good, "bad": bad}, class_N, 3, subject_N, subject_folds(subject_N, 3), shares=(0.05, 1.0), draws=20
     )
     for measure in ("knn5_f1_macro", "knn20_auroc_ovr_macro", "linear_balanced_accuracy", "silhouette", "nmi", "ari"):
         better, worse = judged[measure]["good"], judged[measure]["bad"]

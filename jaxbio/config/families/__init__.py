@@ -15,6 +15,7 @@ _NAMES = (
     "siamquality",
     "st_mem",
     "ecg_jepa",
+    "ecg_vqvae_triplet",
     "sigma_ppg",
 )
 _FAMILIES: dict[str, Family] = {
