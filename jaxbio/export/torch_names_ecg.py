@@ -227,6 +227,6 @@ def _count(arrays: Arrays, prefix: str, default: int) -> int:
     return len(numbers) or default
 
 
-ST_MEM = Reference("st_mem", st_mem_names, st_mem_shapes, st_mem_table, st_mem_tables)
-ECG_JEPA = Reference("ecg_jepa", ecg_jepa_names, ecg_jepa_shapes, ecg_jepa_table, ecg_jepa_tables)
+ST_MEM = Reference("st_mem", st_mem_names, st_mem_shapes, table=st_mem_table, tables=st_mem_tables)
+ECG_JEPA = Reference("ecg_jepa", ecg_jepa_names, ecg_jepa_shapes, table=ecg_jepa_table, tables=ecg_jepa_tables)
 VQ_VAE = Reference("vq_vae", vq_vae_names, vq_vae_shapes)
