@@ -18,6 +18,7 @@ _RATES_HZ = (1.0, 1e6)  # below, a segment is a few samples; above, none of a bo
 _LEAST_RANGE, _LARGEST_VALUE = 1e-30, 1e30
 # Of a signal's range, what float32 may round away: half a step of a converter of eight bits.
 _MOST_ROUNDED = 2.0**-9
+_ARITHMETIC = 2e-15  # of the largest value, what float64 arithmetic leaves of a constant
 
 
 def cut_signals(
@@ -87,11 +88,13 @@ def _as_float32(role: str, array: np.ndarray, faults: list[Fault]) -> np.ndarray
     unit = "give the channel in a usual unit, as mV: float32 cannot carry it through"
     if largest.max() > _LARGEST_VALUE:
         faults.append(Fault(role, f"values up to {largest.max():.3g}", unit))
-    elif ((range_R > 0) & (range_R < _LEAST_RANGE)).any():
+    elif ((range_R > _ARITHMETIC * largest) & (range_R < _LEAST_RANGE)).any():
         faults.append(Fault(role, f"a range of {range_R[range_R > 0].min():.3g}", unit))
     elif (np.spacing(largest.astype(np.float32)) > 2 * _MOST_ROUNDED * range_R).any():
         rounded_R = np.abs(array - rounded.astype(np.float64)).max(axis=1)  # whole numbers may be exact all the same
-        if ((rounded_R > _MOST_ROUNDED * range_R) | ((range_R == 0) & (first != last))).any():
+        # A constant that went through float64 arithmetic has some last bits that differ; it does not move.
+        moves_R = range_R > _ARITHMETIC * largest if array.dtype.kind == "f" else first != last
+        if (moves_R & ((rounded_R > _MOST_ROUNDED * range_R) | (range_R == 0))).any():
             values = f"values up to {largest.max():.9g} that differ by {range_R.min():.3g}"
             faults.append(Fault(role, values, "subtract its mean: float32 would round the signal away"))
     return rounded
