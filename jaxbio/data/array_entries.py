@@ -1,6 +1,6 @@
 """Arrays in NumPy's formats from anybody: what a header claims is held against the bytes before anything is unpacked.
 
-    with zipfile.ZipFile(file) as archive: header = check_entry(archive, member, size_of(file))
+with zipfile.ZipFile(file) as archive: header = check_entry(archive, member, size_of(file))
 """
 
 import math

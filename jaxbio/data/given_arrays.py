@@ -1,6 +1,6 @@
 """Arrays out of an `.npz` that somebody gave: weights, an export's example, what an encoder has seen.
 
-    arrays = read_arrays("weights.npz", missing="name a file of weights that exists")
+arrays = read_arrays("weights.npz", missing="name a file of weights that exists")
 """
 
 import os

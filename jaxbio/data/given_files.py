@@ -1,12 +1,13 @@
 """Files that somebody gave, opened or refused with a user's fault: weights, cards, examples, what was seen.
 
-    with open_given(path, missing="copy the whole export folder") as file: ...
+with open_given(path, missing="copy the whole export folder") as file: ...
 """
 
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import BinaryIO
+from io import BufferedReader
+from typing import cast
 
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.data.recordings.recording import RecordingError
@@ -16,7 +17,7 @@ _STATES = {"missing_file": "missing", "not_a_recording": "no regular file", "tru
 
 
 @contextlib.contextmanager
-def open_given(path: str | os.PathLike[str], *, missing: str) -> Iterator[BinaryIO]:
+def open_given(path: str | os.PathLike[str], *, missing: str) -> Iterator[BufferedReader]:
     """Yield the regular file `path`, links followed, open for reading.
 
     Raises UserError for what is not there (with the remedy `missing`), no regular file, almost nowhere written, or
@@ -26,7 +27,7 @@ def open_given(path: str | os.PathLike[str], *, missing: str) -> Iterator[Binary
     try:
         with open_regular(name) as file:
             check_written(file, name)
-            yield file
+            yield cast(BufferedReader, file)
     except RecordingError as error:
         state = _STATES.get(error.reason, "unreadable")
         remedy = missing if state == "missing" else f"{error.detail}; name another file"

@@ -116,13 +116,19 @@ class Pretrained:
 
         Raises UserError where it is above 1e-4.
         """
-        x_BCT, tok_BLD = folders.read_example(folder)
+        x_BCT, tok_BLD = folders.read_example(folder, self.card)
         prepared_BCT = x_BCT if self.card.schema == 1 else self._prepare_physical(x_BCT)
         found_BLD = np.asarray(join_crops(self.encode(prepared_BCT), self.card.crops))
-        difference = float(np.abs(found_BLD - tok_BLD).max() / np.abs(tok_BLD).max())
+        where = str(epath.Path(folder) / EXAMPLE)
+        if found_BLD.shape != tok_BLD.shape:
+            raise UserError(
+                Fault(where, f"tokens {tok_BLD.shape}", f"this encoder gives {found_BLD.shape}; export again")
+            )
+        largest = max(np.abs(tok_BLD).max(), np.finfo(np.float32).tiny)
+        difference = float(np.abs(found_BLD - tok_BLD).max() / largest)
         if not difference <= _EXAMPLE_TOLERANCE:
             remedy = f"differs from this encoder's output by {difference:.1e} of its largest number; export again"
-            raise UserError(Fault(str(epath.Path(folder) / EXAMPLE), "another output", remedy))
+            raise UserError(Fault(where, "another output", remedy))
         return difference
 
     def _check_segments(self, x_BCT: Any, shortest: int) -> np.ndarray:

@@ -14,7 +14,7 @@ import pickletools
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import ml_dtypes
 import numpy as np
@@ -38,6 +38,7 @@ STORAGE_TYPES = {
     "ByteStorage": np.uint8,
     "BoolStorage": np.bool_,
 }
+_PythonUnpickler: Any = pickle._Unpickler
 _MOST_PROGRAM = 2**23  # bytes of the pickle, which holds names and shapes: some hundred bytes a tensor
 # What torch.save has no use for, and a pickle can be made to take time or memory without end with.
 _UNUSED = {
@@ -143,14 +144,14 @@ NAMES: dict[tuple[str, str], Callable[..., Any]] = {
 }
 
 
-class _TensorUnpickler(pickle._Unpickler):
+class _TensorUnpickler(_PythonUnpickler):
     """An unpickler that knows tensors, their storages and ordered dictionaries, and no other name.
 
     It is Python's own in Python, because only that lets the keys of dictionaries be looked at before they are hashed:
     the hash of a tuple that holds another twice, which holds another twice, never ends.
     """
 
-    dispatch = dict(pickle._Unpickler.dispatch)
+    dispatch: ClassVar[dict[int, Any]] = dict(_PythonUnpickler.dispatch)
 
     def __init__(self, stream: Any, archive: zipfile.ZipFile, folder: str, most_bytes: int):
         super().__init__(stream)

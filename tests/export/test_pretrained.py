@@ -178,7 +178,7 @@ def test_encode_refuses_other_shapes_and_nan(model, x_BCT, says):
 
 def test_loading_compares_the_encoder_with_its_example(export_folder, tmp_path):
     copy = shutil.copytree(export_folder, tmp_path / "export")
-    x_BCT, tok_BLD = folder.read_example(copy)
+    x_BCT, tok_BLD = folder.read_example(copy, cards.read_card(copy))
     np.savez(copy / cards.EXAMPLE, x_BCT=x_BCT, tok_BLD=tok_BLD + 0.01)
     cards.write_card(copy, cards.read_card(copy), (cards.WEIGHTS, cards.PROGRAM, cards.EXAMPLE))
     with pytest.raises(UserError, match=r"example\.npz.*differs"):
