@@ -59,9 +59,10 @@ def check_entry(archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int) ->
     try:
         with archive.open(member) as entry:
             header = read_header(entry)
+            values_bytes = member.file_size - entry.tell()
     except BROKEN as error:
         raise EntryError("unreadable_file", f"cannot be read ({type(error).__name__}: {error})") from error
-    if math.prod(header.shape) * header.dtype.itemsize > member.file_size:
+    if math.prod(header.shape) * header.dtype.itemsize > values_bytes:
         raise EntryError("truncated_file", f"is shorter than its shape {header.shape}")
     if member.file_size > most_unpacked(min(member.compress_size, size)):
         raise EntryError("unreadable_file", f"unpacks into more than {LARGEST_RATIO} times its bytes")

@@ -7,6 +7,7 @@ of which they are a copy; those of the encoder itself are `encoder_fields.py`'s.
 """
 
 import re
+import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -71,7 +72,7 @@ def shorten(value: Any) -> Any:
     """Return a value from a card as a message can hold it."""
     if value is None or isinstance(value, (bool, float)) or (isinstance(value, int) and abs(value) < 10**18):
         return value
-    text = value if isinstance(value, str) else repr(value)
+    text = value if isinstance(value, str) else reprlib.repr(value)
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
 
 

@@ -25,18 +25,19 @@ from jaxbio.export.card_fields import shorten
 _LARGEST_NUMBER = 2**16
 _LONGEST = 100  # signs of a text, entries of a tuple
 _DEEPEST = 4  # encoders within encoders
+_TOP = "encoder_fields"
 _LINEN_FIELDS = ("parent", "name")
 _DTYPE: dict[str, Field] = {"dtype": fields.COMMON["precision.compute"]}
 
 
-def find_encoder_faults(encoder: Any, given: Any, where: str, path: str = "encoder_fields") -> Iterator[Fault]:
+def find_encoder_faults(encoder: Any, given: Any, where: str, path: str = _TOP) -> Iterator[Fault]:
     """Yield every fault of a registry name and constructor fields from a card, named as `where`: field.
 
     A module among the fields is {"encoder": its name, "fields": its fields}.
     """
     if not isinstance(encoder, str) or encoder not in models.ENCODERS:
         known = ", ".join(sorted(models.ENCODERS))
-        place = path.replace("encoder_fields", "encoder", 1)
+        place = "encoder" if path == _TOP else path
         yield Fault(f"{where}: {place}", shorten(encoder), f"no registered family; known are {known}")
         return
     if not isinstance(given, Mapping) or path.count(".") >= _DEEPEST:

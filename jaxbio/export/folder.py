@@ -37,7 +37,7 @@ from jaxbio.transforms.prepare_input import Input
 
 _EXAMPLE_SEGMENTS = 2
 _MOST_EXAMPLES = 64
-_MOST_CALLS = 20_000  # of layers, while an encoder is described; a ResNet of 152 layers has some 1,000
+_MOST_CALLS = 4_000  # of layers, while an encoder is described; a ResNet of 152 layers has some 500
 _VERSIONS_OF = ("jax", "flax", "numpy", "safetensors")
 _LINEN_FIELDS = {"parent", "name"}
 

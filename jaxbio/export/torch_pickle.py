@@ -38,6 +38,21 @@ STORAGE_TYPES = {
     "ByteStorage": np.uint8,
     "BoolStorage": np.bool_,
 }
+# Types that came after storage classes: their tensors name them, and lie in storages of plain bytes.
+TYPES = {
+    "float8_e4m3fn": ml_dtypes.float8_e4m3fn,
+    "float8_e4m3fnuz": ml_dtypes.float8_e4m3fnuz,
+    "float8_e5m2": ml_dtypes.float8_e5m2,
+    "float8_e5m2fnuz": ml_dtypes.float8_e5m2fnuz,
+    "float8_e8m0fnu": ml_dtypes.float8_e8m0fnu,
+    "uint16": np.uint16,
+    "uint32": np.uint32,
+    "uint64": np.uint64,
+}
+_KINDS = {
+    **{("torch", name): kind for name, kind in (STORAGE_TYPES | TYPES).items()},
+    ("torch.storage", "UntypedStorage"): np.uint8,
+}
 _PythonUnpickler: Any = pickle._Unpickler
 _MOST_PROGRAM = 2**23  # bytes of the pickle, which holds names and shapes: some hundred bytes a tensor
 # What torch.save has no use for, and a pickle can be made to take time or memory without end with.
@@ -71,7 +86,8 @@ def read_tensors(path: epath.PathLike) -> dict[str, np.ndarray]:
             remedy = "save the state_dict alone: torch.save(model.state_dict(), file)"
             raise UserError(Fault(str(path), str(refusal), remedy)) from refusal
         except Exception as error:  # a damaged program can fail in any way; each is the file's fault
-            remedy = f"no whole file of torch.save ({error}); copy it again, or save it with PyTorch 1.6 or later"
+            said = f"no whole file of torch.save ({shown(str(error))})"
+            remedy = f"{said}; copy it again, or save it with PyTorch 1.6 or later"
             raise UserError(Fault(str(path), "unreadable", remedy)) from error
 
 
@@ -129,6 +145,14 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> _Tens
     return _Tensor(np.lib.stride_tricks.as_strided(values[offset:], size, steps, writeable=False))
 
 
+def _tensor_of_type(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> _Tensor:
+    """Return what `torch._utils._rebuild_tensor_v3` describes: `_tensor` of a storage of bytes as the type `kind`."""
+    _, _, kind, *_ = rest
+    if not isinstance(storage, _Storage) or not isinstance(kind, _StorageType):
+        raise _Refused("a malformed tensor")
+    return _tensor(_Storage(storage.content.view(kind.content)), offset, size, stride)
+
+
 def _parameter(tensor: Any, *_: Any) -> Any:
     return tensor
 
@@ -140,6 +164,7 @@ def _ordered() -> OrderedDict[Any, Any]:
 NAMES: dict[tuple[str, str], Callable[..., Any]] = {
     ("collections", "OrderedDict"): _ordered,
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch._utils", "_rebuild_tensor_v3"): _tensor_of_type,
     ("torch._utils", "_rebuild_parameter"): _parameter,
 }
 
@@ -159,8 +184,8 @@ class _TensorUnpickler(_PythonUnpickler):
         self._raw: dict[str, bytes] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        if module == "torch" and name in STORAGE_TYPES:
-            return _StorageType(np.dtype(STORAGE_TYPES[name]))
+        if (module, name) in _KINDS:
+            return _StorageType(np.dtype(_KINDS[module, name]))
         if (module, name) not in NAMES:
             raise _Refused(f"it asks for {shown(f'{module}.{name}')}, which is no tensor")
         return _Function(NAMES[module, name])
