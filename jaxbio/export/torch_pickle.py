@@ -142,7 +142,8 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> _Tens
     if not entries:
         return _Tensor(np.empty(size, values.dtype))
     steps = [step * values.itemsize for step in stride]
-    return _Tensor(np.lib.stride_tricks.as_strided(values[offset:], size, steps, writeable=False))
+    raw = values[offset:].view(np.uint8)  # NumPy takes no buffer of the types of ml_dtypes
+    return _Tensor(np.ndarray(size, values.dtype, raw, strides=steps))
 
 
 def _tensor_of_type(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> _Tensor:
