@@ -30,7 +30,7 @@ def open_given(path: str | os.PathLike[str], *, missing: str) -> Iterator[Buffer
             yield cast(BufferedReader, file)
     except RecordingError as error:
         state = _STATES.get(error.reason, "unreadable")
-        remedy = missing if state == "missing" else f"{error.detail}; name another file"
+        remedy = missing if state == "missing" else f"it {error.detail}; name another file"
         raise UserError(Fault(name, state, remedy)) from error
     except OSError as error:
         raise UserError(Fault(name, "unreadable", f"{error}; name another file")) from error
