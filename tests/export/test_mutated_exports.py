@@ -178,7 +178,7 @@ def test_mutated_weights_are_read_as_other_readers_do_or_refused(tmp_path, memor
             if found is not None:
                 try:
                     others = read(path.read_bytes())
-                except (SafetensorError, KeyError):  # types that it does not know
+                except (SafetensorError, KeyError, ValueError):  # types it does not know, bytes before an archive
                     continue
                 for name, array in found.items():
                     expected = others.get(name, others.get(f"{name}.npy"))
