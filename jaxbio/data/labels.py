@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.refusals import advise
 from jaxbio.data.splits import SPLITS
 from jaxbio.data.store import Store
 from jaxbio.data.whole_files import whole_file
@@ -100,7 +101,7 @@ def write_labels(store: Store, labels: Sequence[Label]) -> None:
                 unfinished = stack.enter_context(whole_file(folder / f"{label.name}.parquet"))
                 pq.write_table(table, unfinished, compression="zstd")
     except OSError as error:
-        remedy = "make the folder of the store writable, with room to spare"
+        remedy = f"labels lie in the folder of their store: {advise(error)}"
         raise UserError(Fault(str(folder), str(error), remedy)) from None
 
 

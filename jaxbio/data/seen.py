@@ -10,7 +10,6 @@ what several have seen can be united; it keeps ready-made tables out, not somebo
 
 import hashlib
 import io
-import os
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,7 +20,10 @@ from typing import Any
 import numpy as np
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.refusals import advise
+from jaxbio.data.regular_files import check_regular
 from jaxbio.data.store import StoreView, subject_codes
+from jaxbio.data.whole_files import whole_file
 
 SEEN = "seen.npz"
 _SALT = b"jaxbio seen 1"
@@ -71,15 +73,11 @@ class Seen:
 
     def write(self, path: Path) -> None:
         """Write the file in one move. Raises UserError where the disk refuses it."""
-        unfinished = path.with_name(f".unfinished-{os.getpid()}-{path.name}")
         try:
-            unfinished.write_bytes(self.to_bytes())
-            os.replace(unfinished, path)
+            with whole_file(path) as unfinished:
+                unfinished.write_bytes(self.to_bytes())
         except OSError as error:
-            remedy = "make room, or name a --workdir that can be written"
-            raise UserError(Fault(str(path), error.strerror or str(error), remedy)) from error
-        finally:
-            unfinished.unlink(missing_ok=True)
+            raise UserError(Fault(str(path), error.strerror or str(error), advise(error))) from error
 
 
 NOTHING = Seen(np.zeros(0, np.uint64), np.zeros(0, np.uint64))
@@ -92,6 +90,7 @@ def read_seen(path: Any) -> Seen:
     Raises UserError for a file that is damaged or hashed with another salt.
     """
     try:
+        check_regular(path)
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
             salt, complete = stored["salt"].tobytes(), bool(stored["complete"])
             seen = Seen(stored["subject"], stored["segment"], complete)

@@ -16,6 +16,7 @@ from typing import Any
 from etils import epath
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.local_paths import check_local
 from jaxbio.data.recordings.regular_files import NOT_REGULAR, is_regular
 from jaxbio.transforms.prepare_input import Input
 
@@ -91,6 +92,7 @@ def read_card(folder: epath.PathLike) -> Card:
 
     Raises UserError for a folder without one, for one that is no card, and for one of a newer schema.
     """
+    check_local("export", folder)
     path = epath.Path(folder) / CARD
     check_regular(path, "no export folder; make one with tools/export_params.py")
     if path.stat().length > _MOST_BYTES:
