@@ -13,11 +13,12 @@ from typing import Any
 
 from jaxbio.config.faults import Fault, UserError
 
-# At the start, or behind the format of a source line (wfdb:gs://...). Turned into a path, "//" has become "/".
-_ADDRESS = re.compile(r"\s*(?:[a-z]\w*:)??(?P<scheme>[a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+# At the start, behind the format of a source line (wfdb:gs://...), or in a list that is text: (('gs://...', 0.5), ...).
+_START = r"""(?:^|["'])\s*(?:[a-z]\w*:)??"""
+_ADDRESS = re.compile(rf"{_START}(?P<scheme>[a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 _STORAGE = "gs|gcs|s3|s3a|s3n|r2|az|abfs|abfss|adl|wasb|wasbs|oss|cos|hdfs|dbfs"
-_BUCKET = re.compile(rf"\s*(?:[a-z]\w*:)??(?:{_STORAGE}):/", re.IGNORECASE)
-_FILE = re.compile(r"\s*(?:[a-z]\w*:)??file:/+", re.IGNORECASE)
+_BUCKET = re.compile(rf"{_START}(?:{_STORAGE}):/", re.IGNORECASE)  # as a path, where "//" has become "/"
+_FILE = re.compile(rf"{_START}file:/+", re.IGNORECASE)
 _WEB = ("http", "https", "ftp", "ftps")
 
 
@@ -44,11 +45,11 @@ def check_local(name: str, value: Any) -> None:
 
 def _remedy(text: str) -> str | None:
     """Return what to do about `text` where it is an address, else None."""
-    if _FILE.match(text):
-        return f"an address: write the path alone, {_FILE.sub('/', text)}"
-    address = _ADDRESS.match(text)
+    if found := _FILE.search(text):
+        return f"an address: write the path alone, /{text[found.end() :]}"
+    address = _ADDRESS.search(text)
     if address and address["scheme"].lower() in _WEB:
         return "an address on the web: download it and name the file or folder"
-    if address or _BUCKET.match(text):
+    if address or _BUCKET.search(text):
         return "an address of object storage, not a folder: mount the bucket and name the folder (README, Limits)"
     return None

@@ -46,7 +46,8 @@ OUTSIDE = NO_ROOM | {
     errno.EFBIG,
 }
 _NUMBER = re.compile(r"(?:Errno|OS error|errno:?)\s*(\d+)", re.IGNORECASE)
-_TEXTS = {os.strerror(number): number for number in _ADVICE}
+# The longest first: "Too many open files" begins another.
+_TEXTS = {os.strerror(number): number for number in sorted(_ADVICE, key=lambda number: -len(os.strerror(number)))}
 
 
 def advise(error: BaseException) -> str:

@@ -85,13 +85,8 @@ def read_segments(
     task = get_task(name)
     by_name = {source.name: source for source in sources}
     if len(by_name) < len(sources):
-        raise UserError(
-            Fault(
-                "--data",
-                ", ".join(source.name for source in sources),
-                "two sources of one name: ?name=NAME gives another",
-            )
-        )
+        names = ", ".join(source.name for source in sources)
+        raise UserError(Fault("--data", names, "two sources of one name: ?name=NAME gives one another"))
     config = fields.change(
         fields.defaults(), {"data.rate_hz": rate_hz, "data.segment_s": length / rate_hz, "data.channels": channels}
     )

@@ -174,8 +174,11 @@ class Checkpoints:
             raise self._not_saved(int(self._manager.latest_step() or 0), error) from error
 
     def _not_saved(self, step: int, error: BaseException) -> UserError:
-        whole = [found for found in list_steps(self.folder) if found != step]
-        left = f"the newest whole checkpoint is {whole[-1]}" if whole else "there is no checkpoint yet"
+        try:
+            whole = [found for found in list_steps(self.folder) if found != step]
+            left = f"the newest whole checkpoint is {whole[-1]}" if whole else "there is no checkpoint yet"
+        except OSError as unlisted:  # as where no file can be opened any more
+            left = f"earlier ones cannot be listed ({unlisted.strerror})"
         reason = " ".join(str(error).split())[:300]
         if error_number(error) in NO_ROOM:
             reason += f" ({shutil.disk_usage(self.folder).free / 2**20:.0f} MiB free on that disk)"
