@@ -32,6 +32,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Yield where to write; what lies there becomes `path` in one move, unless an exception leaves the block."""
     remove_unfinished(path.parent, alone=False)
     unfinished = unfinished_path(path)
+    unfinished.unlink(missing_ok=True)  # of a killed process that had our number: in containers all have the same
     try:
         yield unfinished
         os.replace(unfinished, path)
@@ -45,6 +46,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_unfinished(path.parent, alone=False)
     unfinished = unfinished_path(path)
+    shutil.rmtree(unfinished, ignore_errors=True)
     try:
         unfinished.mkdir()
         yield unfinished

@@ -11,10 +11,37 @@ from jaxbio.config.faults import UserError
 from jaxbio.config.local_paths import address_faults, check_local
 from jaxbio.config.resolve import resolve
 
-BUCKETS = """gs://b/run s3://b S3://B/x az://c/x abfss://c@a.dfs.core.windows.net/x hdfs://node:9000/x hf://org/name
-gcs://b r2://b/[1] oss://b/x memory://x dbfs:/mnt/x""".split()
-LOCAL = """runs/x /data/gs/b gs gs: s3/b a:b C:\\runs lr=1e-3 a//b x/gs://b ~/x run#3 a[1]*? synthetic:400
-csv:/archive/x?time=Time:s&columns=ppg:G,ecg:II""".split()
+BUCKETS = [
+    "gs://b/run",
+    "s3://b",
+    "S3://B/x",
+    "az://c/x",
+    "abfss://c@a.dfs.core.windows.net/x",
+    "hdfs://node:9000/x",
+    "hf://org/name",
+    "gcs://b",
+    "r2://b/[1]",
+    "oss://b/x",
+    "memory://x",
+    "dbfs:/mnt/x",
+]
+LOCAL = [
+    "runs/x",
+    "/data/gs/b",
+    "gs",
+    "gs:",
+    "s3/b",
+    "a:b",
+    "C:\\runs",
+    "lr=1e-3",
+    "a//b",
+    "x/gs://b",
+    "~/x",
+    "run#3",
+    "a[1]*?",
+    "synthetic:400",
+    "csv:/archive/x?time=Time:s&columns=ppg:G,ecg:II",
+]
 
 
 @pytest.mark.parametrize("text", BUCKETS)
