@@ -14,14 +14,13 @@ import pytest
 
 from jaxbio.config.faults import UserError
 from jaxbio.data.folder_lock import hold
-from jaxbio.data.store import open_store
 from jaxbio.export.pretrained import load_pretrained
 from launch import environment, run
 
 RECIPE = str(Path(__file__).with_name("tiny_recipe.py"))
 WORKDIR = {"checkpoints", "config.json", "examples.npz", "metrics.jsonl", "report.html", "seen.npz"}
 # What a shell, a glob, an address, a partition of a table or a format string would make something of.
-NAMES = ["-a[1]*?", "lr=1e-3,50%20x#é 中", "{x}|a::b'\"$HOME;~"]
+NAME = "-a[1]*?lr=1e-3,50%20x#é 中{x}|a::b'\"$HOME;~"
 
 
 @pytest.fixture
@@ -38,7 +37,7 @@ def train(monkeypatch, repository, tmp_path):
     monkeypatch.chdir(tmp_path)
 
     def call(store, workdir, *arguments):
-        few = [f"--config.checkpoint.every_steps={2}", "--config.eval.every_steps=2", "--config.eval.batches=1"]
+        few = ["--config.checkpoint.every_steps=2", "--config.eval.every_steps=2", "--config.eval.batches=1"]
         return run.main(["--config", RECIPE, f"--config.data.store={store}", f"--workdir={workdir}", *few, *arguments])
 
     return call
@@ -48,33 +47,25 @@ def names(folder):
     return {path.name for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_store_cache_and_workdir_of_any_name_train_and_resume(name, train, store, tmp_path, monkeypatch):
-    shutil.copytree(store, tmp_path / "stores" / name)
-    (tmp_path / "caches" / name).mkdir(parents=True)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "caches" / name))
+def test_store_cache_and_workdir_of_any_name_train_and_resume(train, store, tmp_path, monkeypatch):
+    shutil.copytree(store, tmp_path / "stores" / NAME)
+    (tmp_path / "caches" / NAME).mkdir(parents=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "caches" / NAME))
     cached = "--config.data.cache=host"
-    assert train(f"stores/{name}", name, "--config.train.steps=2", cached)["step"] == 2
-    assert list((tmp_path / "caches" / name).rglob("*.int16"))
+    assert train(f"stores/{NAME}", NAME, "--config.train.steps=2", cached)["step"] == 2
+    assert list((tmp_path / "caches" / NAME).rglob("*.int16"))
+    for left in ("report.html", "seen.npz", "metrics.jsonl", "lock", "checkpoints/2/files.json"):
+        path = tmp_path / NAME / left
+        path.with_name(f".unfinished-node7-601-{path.name}").write_text("half")  # as a killed run leaves it
     more = ("--config.train.steps=4", "--allow_change=train.steps", cached)
-    assert train(f"stores/{name}", name, *more)["resumed_from"] == 2
-    assert names(tmp_path / name) == WORKDIR
-    assert open_store(tmp_path / "stores" / name).hash == open_store(store).hash
+    assert train(f"stores/{NAME}", NAME, *more)["resumed_from"] == 2
+    assert names(tmp_path / NAME) == WORKDIR
+    assert not list((tmp_path / NAME).rglob(".unfinished*"))
 
 
-def test_what_a_killed_run_was_writing_is_gone_after_the_next(train, store, tmp_path):
-    workdir = tmp_path / "run"
-    workdir.mkdir()
-    for name in ("report.html", "seen.npz", "metrics.jsonl", "examples.npz", "config.json", "lock"):
-        (workdir / f".unfinished-node7-601-{name}").write_text("half")
-    train(store, workdir, "--config.train.steps=2")
-    assert names(workdir) == WORKDIR
-
-
-@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
-def test_a_run_needs_no_hard_links(number, train, tmp_path, monkeypatch):
+def test_a_run_needs_no_hard_links(train, tmp_path, monkeypatch):
     def link(*_, **__):
-        raise OSError(number, os.strerror(number))
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
     monkeypatch.setattr(os, "link", link)
     assert train("synthetic:96", "run", "--config.train.steps=2")["step"] == 2
@@ -105,17 +96,19 @@ def test_any_other_recipe_gives_a_folder_just_below_runs(name):
 
 @pytest.mark.slow
 def test_the_real_model_trains_and_is_exported_under_any_name(repository, tmp_path):
-    name = NAMES[0] + NAMES[1] + NAMES[2]
-    store, workdir, out = (tmp_path / folder / name for folder in ("stores", "runs", "exports"))
+    store, workdir, out = (tmp_path / folder / NAME for folder in ("stores", "runs", "exports"))
     recipe = ["--config", RECIPE, "--config.train.steps=2", "--config.eval.batches=1", "--config.train.batch=8"]
     lines = [
         ["tools/prepare_store.py", "--config", RECIPE, "--source", "synthetic:96", f"--out={store}"],
         ["launch/run.py", *recipe, f"--config.data.store={store}", f"--workdir={workdir}"],
         ["tools/export_params.py", f"--workdir={workdir}", f"--out={out}"],
-        ["tools/inspect_store.py", str(store), f"--out={tmp_path / name}.html"],
+        ["tools/inspect_store.py", str(store), f"--out={tmp_path / NAME}.html"],
     ]
     for line in lines:
-        done = subprocess.run([sys.executable, *line], cwd=repository, capture_output=True, text=True, check=False)
+        one_device = os.environ | {"XLA_FLAGS": "", "PYTHONPATH": str(repository)}
+        done = subprocess.run(
+            [sys.executable, *line], cwd=repository, env=one_device, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr
     assert json.loads((out / "card.json").read_text())["steps"] == 2
     signal = np.random.default_rng(0).normal(size=1500)
