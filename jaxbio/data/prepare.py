@@ -102,7 +102,7 @@ def prepare_recordings(
     progress: bool = True,
 ) -> dict[str, Any]:
     """Write the store of these recordings into folder `out` and return its manifest; see `prepare_store`."""
-    out = _named(out)
+    out = _checked(out)
     plan = plan_store(found, config)
     if (out / MANIFEST).exists():
         return _reopen(out, plan, config).manifest
@@ -169,7 +169,7 @@ def _check_subjects(subjects: Mapping[tuple[str, str], str], listed: set[tuple[s
         logging.warning("%d lines of --subjects name no recording; the first: %s,%s", len(strangers), *strangers[0])
 
 
-def _named(out: Path | str) -> Path:
+def _checked(out: Path | str) -> Path:
     """Return the folder `out`; raises UserError for an address, and for a name that is no text."""
     check_local("--out", out)
     try:
