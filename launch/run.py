@@ -23,7 +23,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from jaxbio.config import changes
-from jaxbio.config.command_line import parse_command
+from jaxbio.config.command_line import free_text, parse_command
 from jaxbio.config.faults import Fault, UserError, run_command
 from launch import environment
 
@@ -34,7 +34,7 @@ log = logging.getLogger("jaxbio.launch")
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the launch line's own flags."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workdir", type=Path, metavar="DIR", help="folder of the run; default runs/<recipe>")
+    parser.add_argument("--workdir", metavar="DIR", help="folder of the run; default runs/<recipe>")
     parser.add_argument(
         "--allow_change", action="append", default=[], metavar="FIELD", help="a science field that may differ on resume"
     )
@@ -46,7 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
 def add_cluster_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that name a cluster."""
     cluster = parser.add_argument_group("a cluster that JAX does not find by itself; all three, on every host")
-    cluster.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0")
+    cluster.add_argument("--coordinator", type=free_text, metavar="HOST:PORT", help="address of process 0")
     cluster.add_argument("--processes", type=int, metavar="N", help="number of processes")
     cluster.add_argument("--process", type=int, metavar="I", help="number of this process")
 
@@ -57,6 +57,7 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
         flags, config = parse_command(arguments, make_parser())
         assert config is not None
         check_store_named(config, arguments)
+        workdir = Path(flags.workdir) if flags.workdir else default_workdir(arguments)
     except UserError as error:
         fail_together(arguments, error)
     settings = environment.configure(
@@ -66,7 +67,6 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     # JAX from here on, after its settings; and no device before everything has been checked and agreed upon.
     from jaxbio.training.distributed import join
 
-    workdir = flags.workdir or Path("runs") / recipe_name(arguments)
     with join(flags.coordinator, flags.processes, flags.process) as peers, logging_redirect_tqdm():
         result = run(config, flags, workdir, peers)
     announce(workdir, result)
@@ -102,6 +102,7 @@ def run(config: ConfigDict, flags: argparse.Namespace, workdir: Path, peers: Any
     with folders.hold(workdir) if peers.process == 0 else contextlib.nullcontext() as lock:
         if lock is not None:
             peers.before_end(lock.release)
+            folders.remove_leftovers(workdir)
         peers.agree("the workdir is held", {})  # before that another run may still be saving in it
         resume = find_resume(workdir, config, flags.allow_change, flags.from_step)
         if resume is not None:
@@ -198,6 +199,15 @@ def recipe_name(arguments: Sequence[str]) -> str:
     return Path(words[-1].partition(":")[0]).stem
 
 
+def default_workdir(arguments: Sequence[str]) -> Path:
+    """Return runs/<recipe>; raises UserError for a recipe whose name gives no folder there (".py", "...py")."""
+    name = recipe_name(arguments)
+    if name.startswith("."):
+        remedy = "its name gives none to the run's folder: name one with --workdir"
+        raise UserError(Fault("--config", f"{name}.py", remedy))
+    return Path("runs") / name
+
+
 def is_synthetic(store: Any) -> bool:
     """Whether `data.store` asks for a synthetic store in the workdir."""
     return isinstance(store, str) and store.startswith(SYNTHETIC)
@@ -251,7 +261,10 @@ def write_seen(workdir: Path, config: ConfigDict, data: Any, resume: Any) -> Non
 
 def write_config(workdir: Path, config: ConfigDict) -> None:
     """Write the resolved configuration as the workdir's config.json."""
-    (workdir / "config.json").write_text(json.dumps(changes.to_plain(config), indent=1) + "\n")
+    from jaxbio.data.whole_files import whole_file
+
+    with whole_file(workdir / "config.json") as unfinished:
+        unfinished.write_text(json.dumps(changes.to_plain(config), indent=1) + "\n")
 
 
 def announce(workdir: Path, result: dict[str, Any]) -> None:

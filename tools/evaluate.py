@@ -23,6 +23,7 @@ from jaxbio.data.prepare import read_subjects
 from jaxbio.data.recordings import parse_source
 from jaxbio.data.seen import SEEN, Seen
 from jaxbio.data.several import Stores, open_stores
+from jaxbio.data.whole_files import whole_file
 from jaxbio.evaluation import probes, protocol, tasks
 
 
@@ -91,7 +92,8 @@ def main(arguments: Sequence[str]) -> dict:
     report = probe_report.write_probe_report(out / "report.html", task, compared, segments.label_B, facts, said)
     result = {"task": flags.task, "export": flags.export, "protocol": chosen, "left_out": said, **counts}
     result |= {**compared.summary(), "report": str(report)}
-    (out / "metrics.json").write_text(json.dumps(result) + "\n")
+    with whole_file(out / "metrics.json") as unfinished:
+        unfinished.write_text(json.dumps(result) + "\n")
     return result
 
 

@@ -10,7 +10,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from jaxbio.config.command_line import parse_command
+from jaxbio.config.command_line import free_text, parse_command
 from jaxbio.config.faults import Fault, UserError, run_command
 
 
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> dict:
     parser.add_argument("--which", metavar="NAME", help="an encoder of the objective other than its default")
     parser.add_argument("--step", type=int, metavar="N", help="a checkpoint other than the newest")
     parser.add_argument("--layout", choices=("jaxbio", "reference"), default="jaxbio", help="names and axes of weights")
-    parser.add_argument("--licence", default="not stated", help="licence of the weights, for the card")
+    parser.add_argument("--licence", type=free_text, default="not stated", help="licence of the weights, for the card")
     flags, _ = parse_command(arguments, parser, needs_config=False)
     if (flags.workdir is None) == (flags.export is None):
         raise UserError(Fault("--workdir", flags.workdir, "name one of --workdir and --export"))

@@ -10,7 +10,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from jaxbio.config.command_line import parse_command
+from jaxbio.config.command_line import free_text, parse_command
 from jaxbio.config.faults import run_command
 
 
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str]) -> dict:
     parser.add_argument("--weights", required=True, metavar="FILE", help=".pth, .npz or .safetensors")
     parser.add_argument("--prefix", default="", metavar="TEXT", help="take only names that begin so, without it")
     parser.add_argument("--out", required=True, metavar="DIR", help="export folder to write")
-    parser.add_argument("--licence", default="not stated", help="licence of the weights, for the card")
+    parser.add_argument("--licence", type=free_text, default="not stated", help="licence of the weights, for the card")
     flags, config = parse_command(arguments, parser)
     # JAX only after the flags are read: a wrong flag answers at once.
     from jaxbio.export.reference import import_reference

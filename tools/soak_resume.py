@@ -32,12 +32,13 @@ log = logging.getLogger(__name__)
 def main(arguments: Sequence[str]) -> dict[str, Any]:
     """Run once undisturbed and as often as it takes disturbed; return counts and whether all values are the same."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder for the runs")
+    parser.add_argument("--out", required=True, metavar="DIR", help="new folder for the runs")
     parser.add_argument("--kills", type=int, default=20, metavar="N", help="how often a run is ended")
     parser.add_argument("--seed", type=int, default=0, help="of the kinds and moments")
     parser.add_argument("--within_s", type=float, default=1.0, help="latest moment after the first new line of metrics")
     flags, config = parse_command(arguments, parser)
     assert config is not None
+    flags.out = Path(flags.out)
     if config.data.store is None or str(config.data.store).startswith("synthetic:"):
         raise UserError(Fault("data.store", config.data.store, "name a store, so that all runs read the same one"))
     if flags.out.exists():

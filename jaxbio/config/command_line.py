@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from jaxbio.config import fields
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.config.field import Field
+from jaxbio.config.local_paths import address_faults, check_local
 from jaxbio.config.nearest import nearest
 from jaxbio.config.resolve import find_faults, normalise
 
@@ -39,6 +40,7 @@ def parse_command(
     recipe, changes, rest = _split(arguments)
     faults: list[Fault] = []
     flags = _parse_flags(parser, rest, faults)
+    faults += _flag_addresses(parser, flags)
     config = None
     if recipe is not None:
         try:
@@ -64,6 +66,7 @@ def load_recipe(recipe: str) -> ConfigDict:
 
     Raises UserError for a file that is missing or no recipe, and for an unknown preset.
     """
+    check_local("--config", recipe)
     name, _, argument = recipe.partition(":")
     path = Path(name)
     if not path.is_file():
@@ -133,6 +136,25 @@ def _parse_flags(
     except _FlagError as error:
         faults.append(Fault("command line", " ".join(rest), f"{error}; see --help"))
         return None
+
+
+def _flag_addresses(parser: argparse.ArgumentParser, flags: argparse.Namespace | None) -> list[Fault]:
+    """Return a fault for every flag whose value is an address of something that is no local file or folder."""
+    if flags is None:
+        return []
+    named = {
+        action.dest: (action.option_strings or [action.dest])[0]
+        for action in parser._actions
+        if action.type is not free_text
+    }
+    return [
+        fault for dest, value in vars(flags).items() if dest in named for fault in address_faults(named[dest], value)
+    ]
+
+
+def free_text(text: str) -> str:
+    """Return `text`: the type of a flag that names no file or folder, and whose value may look like an address."""
+    return text
 
 
 def _change_fields(config: ConfigDict, changes: Sequence[tuple[str, str]]) -> list[Fault]:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
+from jaxbio.config.refusals import OUTSIDE, advise
+
 EXIT_FAILURE = 1
 EXIT_USER_FAULT = 2
 EXIT_PEER_GONE = 69  # EX_UNAVAILABLE: another process of the run ended without a word, or never came
@@ -56,8 +58,9 @@ class EndedByPeer(Exception):
 def report(error: BaseException) -> int:
     """Say on standard error what ended a command, and return its exit code.
 
-    2 is a `UserError` (one line for each fault), 75 `Preempted`, an `EndedByPeer` brings its own; any other exception
-    shows its traceback and is 1.
+    2 is a `UserError` (one line for each fault) or what the operating system refused for a reason of its own (a disk
+    without room, a folder that may not be written), 75 `Preempted`, an `EndedByPeer` brings its own; any other
+    exception shows its traceback and is 1.
     """
     if isinstance(error, UserError):
         lines, code = [f"error: {fault}" for fault in error.faults], EXIT_USER_FAULT
@@ -65,6 +68,9 @@ def report(error: BaseException) -> int:
         lines, code = [f"preempted: {error}"], EXIT_PREEMPTED
     elif isinstance(error, EndedByPeer):
         lines, code = list(error.words), error.exit_code
+    elif isinstance(error, OSError) and error.errno in OUTSIDE:
+        fault = Fault(str(error.filename or "a file"), error.strerror, f"{advise(error)}, and start again")
+        lines, code = [f"error: {fault}"], EXIT_USER_FAULT
     else:
         lines, code = ["".join(traceback.format_exception(error)).rstrip()], EXIT_FAILURE
     print("\n".join(lines), file=sys.stderr, flush=True)

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from jaxbio.config import families, fields
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.config.field import Field
+from jaxbio.config.local_paths import address_faults
 from jaxbio.config.nearest import nearest
 from jaxbio.config.roles import ROLES
 
@@ -77,6 +78,7 @@ def find_faults(config: ConfigDict) -> list[Fault]:
         for name, field in table.items()
         if name in values and (remedy := wrong_value(values[name], field))
     ]
+    faults += [fault for name, value in values.items() for fault in address_faults(name, value)]
     if isinstance(values.get("optimizer.groups"), (tuple, list)):
         faults += _group_faults(values["optimizer.groups"], table)
     faulty = {fault.field for fault in faults}

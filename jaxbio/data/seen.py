@@ -19,8 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.refusals import advise
 from jaxbio.data.given_arrays import read_arrays
 from jaxbio.data.store import StoreView, subject_codes
+from jaxbio.data.whole_files import whole_file
 
 SEEN = "seen.npz"
 _SALT = b"jaxbio seen 1"
@@ -73,15 +75,11 @@ class Seen:
 
     def write(self, path: Path) -> None:
         """Write the file in one move. Raises UserError where the disk refuses it."""
-        unfinished = path.with_name(f".unfinished-{os.getpid()}-{path.name}")
         try:
-            unfinished.write_bytes(self.to_bytes())
-            os.replace(unfinished, path)
+            with whole_file(path) as unfinished:
+                unfinished.write_bytes(self.to_bytes())
         except OSError as error:
-            remedy = "make room, or name a --workdir that can be written"
-            raise UserError(Fault(str(path), error.strerror or str(error), remedy)) from error
-        finally:
-            unfinished.unlink(missing_ok=True)
+            raise UserError(Fault(str(path), error.strerror or str(error), advise(error))) from error
 
 
 NOTHING = Seen(np.zeros(0, np.uint64), np.zeros(0, np.uint64))

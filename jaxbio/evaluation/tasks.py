@@ -20,6 +20,7 @@ from jaxbio.data.pairs import CLASSES as QUALITY_CLASSES
 from jaxbio.data.prepare import find_recordings
 from jaxbio.data.quantise import fingerprint, quantise
 from jaxbio.data.recordings import Recording, Source
+from jaxbio.data.regular_files import open_text
 from jaxbio.data.shard_plan import Block, Settings, plan_recording, settings_of
 from jaxbio.data.shards import measure_windows, read_windows
 from jaxbio.evaluation import metrics, probes
@@ -84,7 +85,8 @@ def read_segments(
     task = get_task(name)
     by_name = {source.name: source for source in sources}
     if len(by_name) < len(sources):
-        raise UserError(Fault("--data", ", ".join(source.name for source in sources), "two sources of one name"))
+        names = ", ".join(source.name for source in sources)
+        raise UserError(Fault("--data", names, "two sources of one name: ?name=NAME gives one another"))
     config = fields.change(
         fields.defaults(), {"data.rate_hz": rate_hz, "data.segment_s": length / rate_hz, "data.channels": channels}
     )
@@ -162,7 +164,7 @@ def read_monitor_rate(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """
     remedy = "heart_rate is the monitor's HR in the *_Numerics.csv beside a BIDMC *_Signals file"
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with open_text(path) as file:
             header, *lines = csv.reader(file, skipinitialspace=True)
         columns = [header.index("Time [s]"), header.index("HR")]
         table = np.array([[_number(line[column]) for column in columns] for line in lines]).reshape(-1, 2)

@@ -17,6 +17,7 @@ from typing import Any
 from etils import epath
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.local_paths import check_local
 from jaxbio.data.given_files import open_given
 from jaxbio.data.recordings.regular_files import size_of
 from jaxbio.export.card_fields import find_faults, shorten
@@ -101,6 +102,7 @@ def read_card(folder: epath.PathLike) -> Card:
     Raises UserError for a folder without one, for one that is no card, for one of a newer schema, and with every fault
     of its fields; those of `encoder` and `encoder_fields` are found by `folder.make_encoder`.
     """
+    check_local("export", folder)
     path = os.path.join(folder, CARD)
     with open_given(path, missing="no export folder; make one with tools/export_params.py") as file:
         raw = file.read(_MOST_BYTES + 1)

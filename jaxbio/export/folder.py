@@ -26,6 +26,7 @@ from etils import epath
 import jaxbio
 from jaxbio import models
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.local_paths import check_local
 from jaxbio.data.given_arrays import read_arrays
 from jaxbio.data.seen import SEEN, UNKNOWN, Seen
 from jaxbio.data.seen import read_seen as read_seen_file
@@ -250,6 +251,7 @@ def expected_weights(module: nn.Module, inputs: Input) -> dict[str, jax.ShapeDty
 
 def _clear_folder(folder: epath.PathLike) -> epath.Path:
     """Make `folder`, or empty it of an earlier export; the card goes first, so that a killed export is none."""
+    check_local("--out", folder)
     folder = epath.Path(folder)
     files = {cards.CARD, cards.WEIGHTS, cards.PROGRAM, cards.EXAMPLE, SEEN}
     if folder.exists() and not folder.is_dir():

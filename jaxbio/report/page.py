@@ -11,6 +11,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from jaxbio.data.whole_files import whole_file
+
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2330; --soft: #5c6675; --line: #d9dee6; --back: #ffffff; --card: #f6f8fa; }
 @media (prefers-color-scheme: dark) {
@@ -107,7 +109,6 @@ def escape(text: str) -> str:
 def write_page(path: os.PathLike | str, html: str) -> Path:
     """Write `html` to `path` in one move, so that a reader never sees half a page; return the path."""
     path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(html, encoding="utf-8")
-    unfinished.replace(path)
+    with whole_file(path) as unfinished:
+        unfinished.write_text(html, encoding="utf-8")
     return path

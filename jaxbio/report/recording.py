@@ -24,6 +24,7 @@ from jaxbio.data.recordings import Recording
 from jaxbio.data.recordings.missing import MASKED, complete
 from jaxbio.data.shard_plan import KEPT, Block, Settings, settings_of
 from jaxbio.data.shards import Seconds, measure_windows, read_windows
+from jaxbio.data.whole_files import whole_file
 from jaxbio.report.figures import COLOURS, WIDTH_IN, add_legend, colour_of, new_figure, stack_height_in, to_svg
 from jaxbio.report.page import facts, figure, page, section, table, write_page
 from jaxbio.signals.segments import RATE_COLUMNS, REASONS
@@ -133,7 +134,8 @@ def write_recording_report(recording: Recording, config: ConfigDict, path: Path)
     examined = examine(recording, config)
     summary = summarise(recording, examined, config.data.channels)
     if path.suffix == ".png":
-        draw_overview(recording, examined).savefig(path, dpi=200)
+        with whole_file(path) as unfinished:
+            draw_overview(recording, examined).savefig(unfinished, dpi=200)
         return summary
     title = f"{recording.source}: {recording.recording}"
     rejected = ", ".join(f"{count} {reason}" for reason, count in summary["rejected"].items()) or "none"

@@ -20,6 +20,7 @@ from jaxbio.config import fields
 from jaxbio.config.changes import plain
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.config.roles import printed
+from jaxbio.data.whole_files import whole_file
 from jaxbio.report import figures, page
 
 _POINTS = 300  # of a curve; more are drawn as the mean and range of as many bins
@@ -133,7 +134,6 @@ def read_series(workdir: os.PathLike | str) -> Series:
 def write_examples(workdir: os.PathLike | str, examples: Examples) -> Path:
     """Write `examples.npz` into a run's folder, in one move; return its path."""
     path = Path(workdir) / "examples.npz"
-    unfinished = path.with_name(f".{path.name}")
     arrays: dict[str, Any] = {
         "segment_BMCT": examples.segment_BMCT,
         "rate_hz": examples.rate_hz,
@@ -142,9 +142,8 @@ def write_examples(workdir: os.PathLike | str, examples: Examples) -> Path:
     }
     for name, (target_BCS, output_BCS) in examples.curves.items():
         arrays |= {f"target/{name}": target_BCS, f"output/{name}": output_BCS}
-    with unfinished.open("wb") as file:
+    with whole_file(path) as unfinished, unfinished.open("wb") as file:
         np.savez(file, **arrays)
-    unfinished.replace(path)
     return path
 
 

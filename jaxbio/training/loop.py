@@ -24,6 +24,7 @@ from jax.sharding import Mesh
 
 from jaxbio.config import changes
 from jaxbio.config.faults import Preempted
+from jaxbio.data.whole_files import whole_file
 from jaxbio.training import performance, writers
 from jaxbio.training.agreement import Agreement
 from jaxbio.training.checkpoint import Checkpoints, Meta
@@ -347,7 +348,8 @@ class _Run:
                 "records": self.data.describe(np.unique(rows)),
             }
             path.parent.mkdir(exist_ok=True)
-            path.write_text(json.dumps(record, indent=1))
+            with whole_file(path) as unfinished:
+                unfinished.write_text(json.dumps(record, indent=1))
         raise NonFiniteError(
             f"step {step}: loss or gradient is not finite, refused update {self.nonfinite} of at most "
             f"{self.config.train.max_nonfinite}. Rows, records and norms: {path}. The last checkpoint is step "
