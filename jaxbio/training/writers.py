@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from jaxbio.config.faults import Fault, UserError
 
+METRICS = "metrics.jsonl"
 Values = Mapping[str, float | int | None]
 log = logging.getLogger(__name__)
 
