@@ -40,6 +40,9 @@ def main(arguments: Sequence[str]) -> dict:
     if flags.repeats < 1:
         raise UserError(Fault("--repeats", flags.repeats, "at least 1"))
     environment.configure(deterministic=config.precision.deterministic)
+    from jaxbio.training.devices import check_devices
+
+    check_devices(config.mesh.platform)
     try:
         Path(flags.out).mkdir(parents=True, exist_ok=True)
         with temporary_folder(prefix="bench_checkpoint-", within=flags.out) as folder:

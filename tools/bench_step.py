@@ -49,9 +49,11 @@ def bench(config, repeats: int, warmup: int) -> dict:
     from jaxbio.objectives import make_objective
     from jaxbio.planning.flops import model_flops
     from jaxbio.training import performance, sharding
+    from jaxbio.training.devices import check_devices
     from jaxbio.training.program import lay_out, lower_train_step
     from jaxbio.training.step import init_state
 
+    check_devices(config.mesh.platform)
     networks = read_networks(config)
     objective = make_objective(config, networks)
     layout = lay_out(config, objective)

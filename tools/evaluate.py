@@ -65,7 +65,9 @@ def main(arguments: Sequence[str]) -> dict:
     from jaxbio.evaluation import comparison, probe_report
     from jaxbio.export.folder import read_seen
     from jaxbio.export.pretrained import load_pretrained
+    from jaxbio.training.devices import check_devices
 
+    check_devices()
     model = load_pretrained(flags.export)
     card, seen = model.card, read_seen(flags.export)
     store = _open_training_store(flags.train_subjects, card.store_hash) if flags.train_subjects else None

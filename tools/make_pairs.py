@@ -17,8 +17,9 @@ if __name__ == "__main__":
 
     begin()
 
-from jaxbio.config.command_line import parse_command
+from jaxbio.config.command_line import config_words, parse_command
 from jaxbio.config.faults import run_command
+from jaxbio.config.next_lines import python, say_next
 from jaxbio.data.pairs import make_pairs, open_index
 from jaxbio.data.splits import SPLITS
 from jaxbio.data.store import open_store
@@ -33,6 +34,8 @@ def main(arguments: Sequence[str]) -> dict:
     store.check(config)
     name = make_pairs(store, config)
     pairs = {split: len(open_index(store, config, split).rows_NM) for split in SPLITS}
+    changed = config_words(arguments, without=["data.store"])
+    say_next(python("launch/run.py", *changed, f"--config.data.store={flags.store}"))
     return {"store": flags.store, "index": name, "pairs": pairs}
 
 

@@ -8,6 +8,7 @@ a command turns them into one line each on standard error and exit code 2.
 
 import json
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -92,6 +93,8 @@ def run_command(main: Callable[[Sequence[str]], dict | None]) -> NoReturn:
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)  # it tells of every platform that is not there
     try:
         result = main(sys.argv[1:])
+    except Preempted as stop:
+        os._exit(report(stop))  # all is saved, and the end of the interpreter would wait for threads that draw
     except (Exception, KeyboardInterrupt) as error:
         sys.exit(report(error))
     if result is not None:

@@ -18,8 +18,9 @@ from pathlib import Path
 from types import FrameType, TracebackType
 
 _TIDY_S = 2.0
+_UNCHANGED = "nothing was changed, what was there is kept; start the same line again"
 # What is kept and what to call before leaving, the innermost last.
-_kept: list[tuple[str, Callable[[], object] | None]] = [("nothing is kept; start the same line again", None)]
+_kept: list[tuple[str, Callable[[], object] | None]] = [(_UNCHANGED, None)]
 
 
 class Listener:

@@ -28,7 +28,9 @@ def list_fields(table: Mapping[str, Field], values: Mapping[str, Any], pattern: 
     found = [name for name in table if search(name)] or [name for name in table if search(table[name].reason)]
     if not found:
         near = nearest(pattern, table)
-        raise UserError(Fault("--list_fields", pattern, f"no field has this in its name or reason; near is {near}"))
+        raise UserError(
+            Fault("--list_fields", pattern, f"no field has this in its name or reason; did you mean {near}?")
+        )
     return "\n".join(_paragraph(name, table[name], values.get(name, table[name].default)) for name in found)
 
 
@@ -47,9 +49,8 @@ def _compile(pattern: str) -> re.Pattern[str]:
 
 def _paragraph(name: str, field: Field, value: Any) -> str:
     default = "" if value == field.default else f"   default {field.default!r}"
-    bounds = [f"at least {field.low:g}"] * (field.low is not None) + [f"at most {field.high:g}"] * (
-        field.high is not None
-    )
+    edges = (("at least", field.low), ("at most", field.high))
+    bounds = [f"{words} {edge:g}" for words, edge in edges if edge is not None]
     kind = " | ".join(field.choices) or " or ".join([field.kind_name] + ["None"] * field.optional)
     text = f"{field.reason}  [{'; '.join([field.tag, kind, *bounds])}]"
     return f"{name} = {value!r}{default}\n" + textwrap.indent(textwrap.fill(text, _WIDTH), "    ")

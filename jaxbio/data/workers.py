@@ -9,8 +9,10 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from types import FrameType
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -23,10 +25,10 @@ def open_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=_leave_with_parent) as pool, _interrupt_raised():
         others = set(multiprocessing.active_children())
-        with _interrupt_blocked():  # workers inherit this, and print no traceback
-            for _ in range(workers):
-                pool.submit(os.getpid)  # starts a worker where none is idle
         try:
+            with _interrupt_deferred():
+                for _ in range(workers):
+                    pool.submit(os.getpid)  # starts a worker where none is idle
             yield pool
         except (KeyboardInterrupt, GeneratorExit):  # the latter where whoever takes the results was interrupted
             for worker in set(multiprocessing.active_children()) - others:
@@ -38,25 +40,47 @@ def open_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 @contextlib.contextmanager
 def _interrupt_raised() -> Iterator[None]:
-    """Let SIGINT raise KeyboardInterrupt, whatever a command has made of it; only the main thread may say so."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before, wakeup = signal.signal(signal.SIGINT, signal.default_int_handler), signal.set_wakeup_fd(-1)
-    try:
-        yield
-    finally:
-        signal.set_wakeup_fd(wakeup)
-        signal.signal(signal.SIGINT, before)
+    """Let SIGINT raise KeyboardInterrupt, whatever a command has made of it."""
+    with _handling(signal.default_int_handler):
+        before = signal.set_wakeup_fd(-1) if _in_main_thread() else -1
+        try:
+            yield
+        finally:
+            if _in_main_thread():
+                signal.set_wakeup_fd(before)
 
 
 @contextlib.contextmanager
-def _interrupt_blocked() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+def _interrupt_deferred() -> Iterator[None]:
+    """Raise KeyboardInterrupt behind the with block where SIGINT came in it; processes that start there are deaf to it.
+
+    So no worker is interrupted while it starts, nor left without what its parent was about to send: both show as
+    tracebacks.
+    """
+    came: list[int] = []
+    with _handling(lambda number, frame: came.append(number)):
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    if came:
+        raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _handling(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
+    """Handle SIGINT by `handler`; only the main thread may say so, and elsewhere nothing is changed."""
+    before = signal.signal(signal.SIGINT, handler) if _in_main_thread() else None
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if _in_main_thread():
+            signal.signal(signal.SIGINT, before)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _leave_with_parent() -> None:

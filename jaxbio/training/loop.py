@@ -168,7 +168,7 @@ class _Run:
         stack.push(self._close_checkpoints)
         self.writers: list[writers.Writer] = []
         self.report = Reporter(report if self.main else None, workdir, config.log.report_every_s)
-        stack.callback(self.report.close)
+        stack.push(self._close_report)
         self.profiler = Profiler(workdir / "profile", config.profile.at if self.main else None)
         stack.callback(self.profiler.close)
         self.watchdog = stack.enter_context(Watchdog(config.train.stall_s, workdir / "stalls.txt"))
@@ -349,6 +349,10 @@ class _Run:
             if kind is None:
                 raise
             log.exception("the last checkpoint could not be finished")
+
+    def _close_report(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Draw the last version, which takes seconds, unless somebody waits for the run to stop."""
+        self.report.close(last=kind is None or not issubclass(kind, Preempted))
 
     def _refused(self, step: int, rows_crc32: int, values: Mapping[str, float]) -> None:
         """Count a refused update and log its rows; stop the run when there were too many."""
