@@ -38,7 +38,7 @@ def test_wheel_holds_every_module_the_marker_of_types_and_nothing_else(registry,
     (path,) = tmp_path.glob("jaxbio-*.whl")
     held = {name for name in zipfile.ZipFile(path).namelist() if ".dist-info/" not in name}
     assert "jaxbio/py.typed" in held
-    assert held == {name for name in listed if name.startswith("jaxbio/")}
+    assert held == {name for name in names if name.startswith("jaxbio/")}
 
 
 @pytest.mark.slow
