@@ -27,10 +27,9 @@ def registry(tmp_path_factory):
 @pytest.mark.slow
 def test_wheel_holds_every_module_the_marker_of_types_and_nothing_else(registry, tmp_path):
     """Built from a copy of what git tracks, because a build leaves a folder beside the sources."""
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split(
-        "\n"
-    )
-    for name in filter(None, listed):
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    names = listed.splitlines()
+    for name in names:
         (tmp_path / "clone" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "clone" / name).write_bytes((ROOT / name).read_bytes())
     wheel = [*PIP, "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, tmp_path / "clone"]
