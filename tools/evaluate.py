@@ -14,6 +14,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone runs without being installed
+
+if __name__ == "__main__":
+    from launch.begin import begin
+
+    begin()
+
 import numpy as np
 
 from jaxbio.config import fields
@@ -59,7 +66,9 @@ def main(arguments: Sequence[str]) -> dict:
     from jaxbio.evaluation import comparison, probe_report
     from jaxbio.export.folder import read_seen
     from jaxbio.export.pretrained import load_pretrained
+    from jaxbio.training.devices import check_devices
 
+    check_devices()
     model = load_pretrained(flags.export)
     card, seen = model.card, read_seen(flags.export)
     store = _open_training_store(flags.train_subjects, card.store_hash) if flags.train_subjects else None

@@ -20,6 +20,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone runs without being installed
+
+if __name__ == "__main__":
+    from launch.begin import begin
+
+    begin()
+
 from jaxbio.config.command_line import parse_command
 from jaxbio.config.faults import EXIT_PREEMPTED, Fault, UserError, run_command
 from jaxbio.training.writers import read_metrics

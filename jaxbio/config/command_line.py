@@ -61,6 +61,23 @@ def parse_command(
     return flags, None if config is None else normalise(config)
 
 
+def recipe_of(arguments: Sequence[str]) -> str | None:
+    """Return the `FILE.py[:preset,...]` of a command line."""
+    return _split(arguments)[0]
+
+
+def changes_of(arguments: Sequence[str]) -> dict[str, str]:
+    """Return the fields that a command line changes by name, as texts."""
+    return dict(_split(arguments)[1])
+
+
+def config_words(arguments: Sequence[str], without: Sequence[str] = ()) -> list[str]:
+    """Return the words of a command line that choose its configuration, for another line; `without` these fields."""
+    recipe, changes, _ = _split(arguments)
+    named = [] if recipe is None else ["--config", recipe]
+    return named + [f"{_PREFIX}{name}={text}" for name, text in changes if name not in without]
+
+
 def load_recipe(recipe: str) -> ConfigDict:
     """Return the configuration of `FILE.py[:preset,...]`.
 
@@ -103,7 +120,8 @@ def _document(parser: argparse.ArgumentParser) -> None:
     """Show the configuration's grammar in --help; the parser itself never sees these flags."""
     group = parser.add_argument_group("configuration")
     group.add_argument("--config", metavar="FILE.py[:preset,...]", help="the recipe")
-    group.add_argument("--config.SECTION.FIELD", metavar="VALUE", help="change one field of it; None is a value")
+    group.add_argument("--config.SECTION.FIELD", metavar="VALUE", help="change one field of it; None is a value; "
+                       "python launch/run.py --list_fields [PATTERN] lists all, with defaults and reasons")  # fmt: skip
 
 
 def _split(arguments: Sequence[str]) -> tuple[str | None, list[tuple[str, str]], list[str]]:

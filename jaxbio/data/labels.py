@@ -12,6 +12,7 @@ import difflib
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -68,7 +69,7 @@ def open_label(store: Store, name: str) -> Label:
     has = f"it has {', '.join(known)}" if known else "none was added to it"
     near = "".join(f"; did you mean {match}?" for match in difflib.get_close_matches(name, known, 1))
     remedy = f"the store {store.path} has no such label: {has}, and columns of numbers of its table serve too{near}"
-    command = f"python tools/add_labels.py --store {store.path} --labels FILE.csv"
+    command = f"python tools/add_labels.py --store {shlex.quote(str(store.path))} --labels FILE.csv"
     raise UserError(Fault("data.labels", name, f"{remedy}; add it with\n    {command}"))
 
 

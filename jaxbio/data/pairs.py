@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import logging
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +93,8 @@ def open_index(store: Store, config: ConfigDict, split: str) -> Index:
     """
     name = index_hash(config)
     folder = store.path / INDEX / name
-    remedy = f"make this index: python tools/make_pairs.py --store {store.path} with the --config arguments of this run"
+    command = f"python tools/make_pairs.py --store {shlex.quote(str(store.path))}"
+    remedy = f"make this index: {command} with the --config arguments of this run"
     rule = _read_rule(folder) if folder.is_dir() else None
     if rule is None or rule.get("store") != store.hash:
         what = "missing" if rule is None else "made for another store"

@@ -9,12 +9,10 @@ store has the same bytes. It knows no waveform and no rule; those are `shards` a
 import contextlib
 import csv
 import logging
-import multiprocessing
 import os
 import shutil
-import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.interrupt import keeping
 from jaxbio.config.local_paths import check_local
 from jaxbio.config.refusals import advise
 from jaxbio.data.account import lines_of
@@ -37,6 +36,7 @@ from jaxbio.data.shard_plan import KEPT, Plan, plan_store
 from jaxbio.data.shards import PARTS, Part, read_part, write_shard
 from jaxbio.data.store import INDEX, MANIFEST, Store, open_store
 from jaxbio.data.whole_files import remove_unfinished
+from jaxbio.data.workers import open_pool
 
 _PLAN = "plan.json"
 
@@ -106,7 +106,8 @@ def prepare_recordings(
     plan = plan_store(found, config)
     if (out / MANIFEST).exists():
         return _reopen(out, plan, config).manifest
-    with _writing(out), _locked(out):
+    words = f"finished shards are kept in {out}; start the same line again to go on with them"
+    with _writing(out), _locked(out), keeping(words):
         _begin(out, plan)
         parts = _write_shards(out, plan, workers, progress)
         if not any(part.records for part in parts):
@@ -249,9 +250,7 @@ def _results(out: Path, plan: Plan, missing: Sequence[int], workers: int) -> Ite
         for number, job in jobs.items():
             yield number, write_shard(*job)
         return
-    # Spawned: the parent may hold threads (a launcher's JAX), which a fork would not survive.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), context, initializer=_leave_with_parent) as pool:
+    with open_pool(min(workers, len(jobs))) as pool:
         futures = {pool.submit(write_shard, *job): number for number, job in jobs.items()}
         try:
             for future in as_completed(futures):
@@ -259,20 +258,6 @@ def _results(out: Path, plan: Plan, missing: Sequence[int], workers: int) -> Ite
         except BrokenProcessPool:
             remedy = "a worker was ended from outside, most often for want of memory: start again with fewer --workers"
             raise UserError(Fault("--workers", workers, remedy)) from None
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _leave_with_parent() -> None:
-    """End this worker when its parent is gone, so that a killed preparation leaves nobody writing."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 def _why_nothing(plan: Plan, parts: Sequence[Part]) -> str:

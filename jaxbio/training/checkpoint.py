@@ -43,7 +43,8 @@ class Meta:
     `step` steps are done; `config` is the resolved configuration (plain), `store_hash`, `index_hash` and, by label,
     `label_hashes` say on which data, `clock` holds the totals of the run (seconds, pairs), `versions` those of the
     packages, `nonfinite` the updates refused so far, `best` the value of checkpoint.best_metric, `sums` the sum of bits
-    by item and leaf, `frozen` the cards of the networks that the objective uses and does not train, by name.
+    by item and leaf, `frozen` the cards of the networks that the objective uses and does not train, by name, and
+    `evaluation_due` that the evaluation at this step was given up for a stop.
     """
 
     step: int
@@ -57,6 +58,7 @@ class Meta:
     label_hashes: dict[str, str] = field(default_factory=dict)
     sums: dict[str, dict[str, int]] = field(default_factory=dict)
     frozen: dict[str, dict[str, Any]] = field(default_factory=dict)
+    evaluation_due: bool = False
 
 
 class Checkpoints:

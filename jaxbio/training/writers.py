@@ -20,6 +20,7 @@ from jaxbio.config.faults import Fault, UserError
 from jaxbio.config.refusals import advise
 from jaxbio.data.whole_files import to_disk, whole_file
 
+METRICS = "metrics.jsonl"
 Values = Mapping[str, float | int | None]
 log = logging.getLogger(__name__)
 
