@@ -55,14 +55,16 @@ table { border-collapse: collapse; width: 100%; font-size: 0.9rem; font-variant-
 th, td { text-align: left; padding: 0.25rem 0.75rem 0.25rem 0; border-bottom: 1px solid var(--line);
   overflow-wrap: anywhere; vertical-align: top; }
 td.number { white-space: nowrap; }
+.blocks td:first-child { overflow-wrap: normal; }
 th { color: var(--soft); font-weight: 600; overflow-wrap: normal; }
 @media (max-width: 42rem) {
   .stack thead { display: none; }
   .stack, .stack tbody, .stack tr { display: block; }
   .stack tr { padding: 0.5rem 0; border-bottom: 1px solid var(--line); }
-  .stack td { display: grid; grid-template-columns: 6rem minmax(0, 1fr); gap: 0.75rem; border: 0; padding: 0.1rem 0; }
-  .stack td::before { content: attr(data-name); color: var(--soft); }
-  .stack td:first-child { font-weight: 600; }
+  .stack td { display: grid; grid-template-columns: 7.5rem minmax(0, 1fr); gap: 0.75rem; border: 0; padding: 0.1rem 0; }
+  .stack td::before { content: attr(data-name); color: var(--soft); white-space: normal; }
+  .stack td:first-child { display: block; font-weight: 600; }
+  .stack td:first-child::before { content: none; }
 }
 .facts { display: flex; flex-wrap: wrap; gap: 0.75rem; margin: 0.75rem 0; }
 .facts div { flex: 1 1 15rem; background: var(--card); border-radius: 6px; padding: 0.5rem 0.75rem; min-width: 0; }

@@ -1,14 +1,37 @@
-"""What the keys of `metrics.jsonl` mean, in words, for the place where a page shows them.
+"""What the words and numbers on pages mean, in words, for the place where a page shows them.
 
-What an objective measures its family describes (`Training.metrics`); here stands what every run has.
+Of the keys of `metrics.jsonl`, what an objective measures its family describes (`Training.metrics`); here stands what
+every run has, and what every store and recording has: outcomes, scores, classes.
 
     describe("perf/mfu", "quality_distillation")
+    tell_outcome("remainder")
 """
 
 import re
 from collections.abc import Mapping
 
 from jaxbio.config.families import OBJECTIVES
+from jaxbio.data.recordings.recording import REASONS as REFUSALS
+
+# What became of a stretch of a recording, for every key that an account may have.
+OUTCOMES: Mapping[str, str] = {
+    "kept": "in the store as segments",
+    "missing": "a channel lacks more samples of the window than prepare.max_missing_frac allows",
+    "constant": "a channel holds one value throughout the window",
+    "infinite": "a channel holds an infinite value in the window",
+    "remainder": "less than a segment at the end of a recording",
+    "unread": "the window could not be read",
+    **REFUSALS,
+}
+VARIANTS: Mapping[str, str] = {"waveform": "waveform (blind to rhythm)", "author": "author's"}
+SCORES: Mapping[str, str] = {
+    "waveform": "about the share of a segment in which single beats can be read, whatever the rhythm.",
+    "author": "the published score, which asks for regular beats of 40 to 120 a minute and so calls arrhythmia bad.",
+}
+SCORE = f"Scores lie between 0 and 1. Waveform: {SCORES['waveform']} Author's: {SCORES['author']}"
+ARTEFACT = (
+    "An artefact is a stretch in which no beat has the shape of its neighbours, or the signal is clipped or missing."
+)
 
 # By key, or by a name that may stand behind any area.
 _MEANINGS: Mapping[str, str] = {
@@ -39,12 +62,19 @@ _MEANINGS: Mapping[str, str] = {
     "time/checkpoint_s": "seconds so far in which training stood still to save.",
     "time/starts": "how often the run was started: once, and once for each resume.",
 }
-_METRICS: Mapping[str, str] = {
+METRICS: Mapping[str, str] = {
     "mae": "mean absolute error, in the unit of the label; less is better",
-    "balanced_accuracy": "share of right answers, averaged over the classes; more is better",
+    "balanced_accuracy": "share of right answers, averaged over the classes; more is better, guessing has 1 / classes",
+    "macro_f1": "harmonic mean of precision and recall, averaged over the classes; more is better, at most 1",
+    "r2": "share of the labels' variance that is explained; more is better, 0 is what their mean has, 1 all",
 }
-_PROBE = re.compile(rf"eval/probe_(.+)_({'|'.join(_METRICS)})_(.+)")
+_PROBE = re.compile(rf"eval/probe_(.+)_({'|'.join(METRICS)})_(.+)")
 NOT_DESCRIBED = "a metric of this objective that its family does not describe."
+
+
+def tell_outcome(reason: str) -> str:
+    """Return what an outcome of an account means; also of one that only another version knows."""
+    return OUTCOMES.get(reason, "a reason of another version of jaxbio")
 
 
 def describe(key: str, objective: str) -> str:
@@ -54,7 +84,7 @@ def describe(key: str, objective: str) -> str:
     if probe := read_probe(key):
         task, metric, answerer = probe
         whose = "by the constant that sees no segment" if answerer == "constant" else f"from the {answerer}'s features"
-        return f"{task.replace('_', ' ')} told {whose}: {_METRICS[metric]}."
+        return f"{task.replace('_', ' ')} told {whose}: {METRICS[metric]}."
     known = {**_MEANINGS, **OBJECTIVES[objective].metrics}
     for candidate in (key, name, *_ends(name)):
         if candidate in known:
