@@ -47,7 +47,7 @@ def write_probe_report(
         for name, predicted_N in compared.predictions.items()
         if name != CONSTANT
     ]
-    meanings = " ".join(f"{capitalise(metric)}: {METRICS[metric]}." for metric in task.metrics)
+    meanings = " ".join(f"{capitalise(_spaced(metric))}: {METRICS[metric]}." for metric in task.metrics)
     lacking = " Draws that lack a class are left out." if task.classes else ""
     html = page.page(
         f"Linear probe: {task.title}",
@@ -83,11 +83,15 @@ def _title(task: Task, name: str) -> str:
 
 
 def _scores(task: Task, compared: Comparison, name: str) -> str:
-    return ", ".join(f"{metric} {_text(compared.intervals[metric][name])}" for metric in task.metrics)
+    return ", ".join(f"{_spaced(metric)} {_text(compared.intervals[metric][name])}" for metric in task.metrics)
+
+
+def _spaced(metric: str) -> str:
+    return metric.replace("_", " ")
 
 
 def _header(task: Task) -> tuple[str, ...]:
-    return ("", *(f"{metric} ({task.unit})" if metric == "mae" else metric for metric in task.metrics))
+    return ("", *(f"{metric} ({task.unit})" if metric == "mae" else _spaced(metric) for metric in task.metrics))
 
 
 def _rows(task: Task, found: Mapping[str, Mapping[str, Interval]]) -> list[list[str]]:

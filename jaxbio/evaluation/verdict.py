@@ -41,9 +41,9 @@ def judge(task: Task, compared: Comparison, *, subjects: int, unnamed: float, se
     sentences = [
         f"From the pretrained encoder's frozen features a linear model tells {task.title} with {_NAMES[metric]} "
         f"{_value(found[PRETRAINED], unit)}.",
-        f"Whoever always says {always} of the training subjects has {found[CONSTANT].value:.3g}{unit}: the encoder "
+        f"Always saying {always} of the training subjects gives {found[CONSTANT].value:.3g}{unit}: the encoder "
         f"{_say(beats[CONSTANT], gains[CONSTANT])}.",
-        f"The same network at random initialisation has {found[RANDOM].value:.3g}{unit}: pretraining has made it "
+        f"The same network at random initialisation gives {found[RANDOM].value:.3g}{unit}: pretraining has made it "
         f"{_say_of_training(beats[RANDOM], gains[RANDOM])}.",
         f"So {_conclude(beats[CONSTANT], beats[RANDOM])}.",
     ]
@@ -55,7 +55,7 @@ _NAMES = {"mae": "a mean absolute error of", "balanced_accuracy": "a balanced ac
 
 
 def _value(interval: Interval, unit: str) -> str:
-    if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
+    if not _is_known(interval):
         return f"{interval.value:.3g}{unit} (no interval: too few subjects, or a class that few of them have)"
     return f"{interval.value:.3g}{unit} ({LEVEL:.0%} interval {interval.low:.3g} to {interval.high:.3g})"
 
@@ -67,7 +67,13 @@ def _compare(gain: Interval, sign: float) -> int:
 
 
 def _difference(gain: Interval) -> str:
+    if not _is_known(gain):
+        return f"difference {gain.value:+.3g}, no interval"
     return f"difference {gain.value:+.3g}, {gain.low:+.3g} to {gain.high:+.3g}"
+
+
+def _is_known(interval: Interval) -> bool:
+    return math.isfinite(interval.low) and math.isfinite(interval.high)
 
 
 def _say(beats: int, gain: Interval) -> str:
@@ -109,8 +115,8 @@ def _trust(task: Task, subjects: int, unnamed: float, seen_known: bool, *, decid
         said.append("More subjects would narrow an interval that holds 0.")
     if unnamed > 0:
         said.append(
-            f"Nobody knows whose {unnamed:.0%} of the segments are: each recording counts as a subject of its own, and "
-            "a patient with several may be on both sides, which flatters the number (--subjects FILE.csv mends it)."
+            f"The sources name no subject for {unnamed:.0%} of the segments: such a recording counts as its own, and a "
+            "patient with several may be on both sides, which flatters the number (--subjects FILE.csv mends it)."
         )
     if not seen_known:
         said.append("Nor is it known whom pretraining has seen: where it has seen these subjects, the number flatters.")

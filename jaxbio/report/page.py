@@ -30,7 +30,7 @@ h1 { font-size: 1.5rem; line-height: 1.2; margin: 0.5rem 0; }
 h2 { font-size: 1.15rem; margin: 2rem 0 0.5rem; padding-top: 1rem; border-top: 1px solid var(--line); }
 p { margin: 0.4rem 0; max-width: 46rem; }
 .note, figcaption { color: var(--soft); font-size: 0.9rem; }
-.verdict { border-left: 4px solid var(--series-0); padding-left: 0.75rem; font-weight: 600; }
+.verdict { border-left: 4px solid var(--series-0); padding-left: 0.75rem; font-weight: 500; }
 .blocks { display: grid; grid-template-columns: minmax(0, 1fr); gap: 1rem; }
 .below { margin-top: 1rem; }
 /* What a section says is its first block. Of three columns it takes one where it and the others then fill whole rows,
@@ -38,12 +38,13 @@ p { margin: 0.4rem 0; max-width: 46rem; }
 @media (min-width: 42rem) {
   .blocks { grid-template-columns: repeat(2, minmax(0, 1fr)); }
   .said:first-child:nth-last-child(2n+1) { grid-column: 1 / -1; }
-  .below td { overflow-wrap: break-word; }
 }
 @media (min-width: 64rem) {
   .blocks { grid-template-columns: repeat(3, minmax(0, 1fr)); }
+  .below td:not(:last-child) { overflow-wrap: break-word; }
   .said:first-child:nth-last-child(2n+1) { grid-column: auto; }
-  .said:first-child:nth-last-child(3n+1) { grid-column: 1 / -1; }
+  .said:first-child:nth-last-child(3n+1) { grid-column: 1 / -1; display: flex; gap: 2rem; }
+  .said:first-child:nth-last-child(3n+1) > p { flex: 1 1 0; }
   .blocks > :last-child:nth-child(3n+2) { grid-column: span 2; }
   .blocks > figure:last-child:nth-child(3n+2) { display: grid; grid-template-columns: 1fr 1fr; gap: 1rem; }
 }
@@ -56,6 +57,7 @@ th, td { text-align: left; padding: 0.25rem 0.75rem 0.25rem 0; border-bottom: 1p
   overflow-wrap: anywhere; vertical-align: top; }
 td.number { white-space: nowrap; }
 .blocks td:first-child { overflow-wrap: normal; }
+.blocks th, .blocks td { padding-right: 0.5rem; }
 th { color: var(--soft); font-weight: 600; overflow-wrap: normal; }
 @media (max-width: 42rem) {
   .stack thead { display: none; }
@@ -76,7 +78,6 @@ code { font-size: 0.9em; }
 )
 
 _NUMBER = re.compile(r"[-+]?[\d.,]+(e[-+]?\d+)?( ?%)?")
-_BREAK = re.compile(r"([/_])")
 
 
 def page(title: str, intro: str, *sections: str) -> str:
@@ -109,19 +110,18 @@ def figure(svg: str, caption: str) -> str:
 
 
 def table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> str:
-    """Return a table of text; on a phone the cells of a row of more than three stand below each other, each named."""
-    kind = ' class="stack"' if len(header) > 3 else ""
+    """Return a table of text; on a phone the cells of a row of more than two stand below each other, each named."""
+    kind = ' class="stack"' if len(header) > 2 else ""
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     body = "".join("<tr>" + "".join(map(_cell, header, row)) + "</tr>\n" for row in rows)
     return f'<div class="scroll"><table{kind}><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>'
 
 
 def _cell(name: str, value: object) -> str:
-    """Return a cell: a number on one line, another text with places to break it where it is a path or a key."""
+    """Return a cell; a number stays on one line."""
     text = str(value)
     kind = ' class="number"' if _NUMBER.fullmatch(text) else ""
-    breakable = _BREAK.sub(r"\1<wbr>", escape(text))
-    return f'<td{kind} data-name="{escape(name)}">{breakable}</td>'
+    return f'<td{kind} data-name="{escape(name)}">{escape(text)}</td>'
 
 
 def facts(values: Mapping[str, object], meanings: Mapping[str, str] = MappingProxyType({})) -> str:
