@@ -3,13 +3,15 @@
 probes = [make_examples_probe(program, data, workdir)]      # for training.loop.train
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
-from jaxbio.report.run import Examples, write_examples
+from jaxbio.data.store import StoreView
+from jaxbio.report.examples import Examples, write_examples
 from jaxbio.training.program import Program
 from jaxbio.training.sharding import replicated
 from jaxbio.training.state import State
@@ -42,8 +44,18 @@ def make_examples_probe(program: Program, data: Any, workdir: Path) -> Callable[
         curves = jax.device_get(compiled_draw(state, pairs))
         segment_BMCT = curves.pop("segment")
         if jax.process_index() == 0:
-            bin_hz = config.data.rate_hz / segment_BMCT.shape[-1]
-            write_examples(workdir, Examples(segment_BMCT, config.data.rate_hz, config.data.channels, curves, bin_hz))
+            rate_hz, channels = config.data.rate_hz, config.data.channels
+            scores = _scores(data.store, np.asarray(pairs["row_BM"]), config.quality.variant, channels)
+            bin_hz = rate_hz / segment_BMCT.shape[-1]
+            write_examples(workdir, Examples(segment_BMCT, rate_hz, channels, curves, bin_hz, *scores))
         return {}
 
     return probe
+
+
+def _scores(
+    store: StoreView, row_BM: np.ndarray, variant: str, channels: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the quality scores of rows (B, M), and those of each channel (B, M, C)."""
+    score_BMC = np.stack([store.column(f"{role}_{variant}")[row_BM] for role in channels], axis=-1)
+    return store.column(f"quality_{variant}")[row_BM], score_BMC

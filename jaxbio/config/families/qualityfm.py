@@ -89,6 +89,19 @@ _MACHINES: dict[str, dict[str, Any]] = {
 }
 
 
+_METRICS: dict[str, str] = {
+    "distill": "cross-entropy, nats a token, of what the student makes of the worse segment under what the teacher "
+    "makes of the better one. It cannot fall below the teacher's entropy; a student that says nothing has "
+    "ln(model.width).",
+    "amplitude": "error of the better segment's amplitude spectrum, as decoded from the worse one (smooth L1 of "
+    "z-scores); less is better.",
+    "phase": "error of the better segment's phase spectrum, as decoded from the worse one. A phase depends on when "
+    "beats fall within its segment, which the other does not tell: an output that stays flat is to be expected.",
+    "teacher_entropy": "entropy of what the teacher says of a token, nats: 0 is one feature alone, ln(model.width) all "
+    "alike, and both ends teach nothing.",
+}
+
+
 def _model_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
     width, heads, window = values["model.width"], values["model.heads"], values["model.window"]
     if width % heads:
@@ -123,7 +136,10 @@ FAMILY = Family(
     },
     objectives={
         "quality_distillation": Training(
-            "jaxbio.objectives.quality_distillation:quality_distillation", _OBJECTIVE, _objective_faults
+            "jaxbio.objectives.quality_distillation:quality_distillation",
+            _OBJECTIVE,
+            _objective_faults,
+            metrics=_METRICS,
         )
     },
     reference="jaxbio.export.torch_names:QUALITYFM",
