@@ -20,7 +20,9 @@ from jaxbio.config import fields
 from jaxbio.config.changes import plain
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.config.roles import printed
-from jaxbio.report import figures, page
+from jaxbio.report import figures, page, verdict
+from jaxbio.report.series import Series, read_series
+from jaxbio.report.verdict import judge
 
 _POINTS = 300  # of a curve; more are drawn as the mean and range of as many bins
 _PAIRS = 2
@@ -38,8 +40,6 @@ _SPEED = {
 _MEMORY = {"memory/host_resident_bytes": "host, GiB", "memory/device_peak_bytes": "device peak, GiB"}
 _MONITORS = ("batch_spread", "effective_rank", "teacher_entropy")
 _NORMS = ("grad_norm", "param_norm", "update_norm")
-
-Series = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ def write_run_report(workdir: os.PathLike | str) -> Path:
     intro = f"Run folder {workdir}. The page is drawn anew while the run goes on; the record is metrics.jsonl."
     sections = [
         page.section("Now", page.facts(_state_of(config, series, step))),
+        _verdict_section(series),
         _loss_section(series),
         _curves_section(
             "Does it collapse?",
@@ -110,24 +111,6 @@ def read_config(workdir: os.PathLike | str) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(Fault("--workdir", str(workdir), "no config.json there; name the folder of a run"))
     return json.loads(path.read_text())
-
-
-def read_series(workdir: os.PathLike | str) -> Series:
-    """Return every key of `metrics.jsonl` as (step_N, value_N), in the order in which keys first appear.
-
-    Values that are no finite numbers are left out, and so is a torn last line of a run that is being written.
-    """
-    found: dict[str, list[tuple[int, float]]] = {}
-    path = Path(workdir) / "metrics.jsonl"
-    for line in path.read_text().splitlines() if path.is_file() else ():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        for key, value in record.items():
-            if key != "step" and _is_finite(value):
-                found.setdefault(key, []).append((record["step"], value))
-    return {key: (np.array([s for s, _ in pairs]), np.array([v for _, v in pairs])) for key, pairs in found.items()}
 
 
 def write_examples(workdir: os.PathLike | str, examples: Examples) -> Path:
@@ -210,6 +193,27 @@ def _loss_section(series: Series) -> str:
         "so it may rise above step 0 without harm. Look at its other terms and at the collapse monitors."
     )
     return page.section("Losses", *blocks, note=note)
+
+
+def _verdict_section(series: Series) -> str:
+    """Say in words what the evaluations show, beside the share of the main loss that is explained."""
+    findings = judge(series)
+    if not findings:
+        return ""
+    words = [page.paragraph(finding.words) for finding in findings]
+    labels = {key: _label(key) for key in series if key.endswith("_explained")}
+    note = (
+        "Judged on held-out segments at every evaluation. Explained: the share of the way from the best prediction that "
+        "is the same for every segment, 0, to the least that the term can be, 1; below 0 it is worse than a constant. "
+        f"A share of {verdict.LEARNS:g} counts as learning. An encoder has collapsed when it gives every segment nearly "
+        f"the same vector: under {verdict.LEAST_SPREAD:.0%} of the spread, or {verdict.LEAST_RANK:.0%} of the effective "
+        "rank, of its first evaluation."
+    )
+    curves = _curves_section("Does it learn?", labels, series, note)
+    said = "".join(words)
+    return curves.replace('<div class="blocks">', f'{said}<div class="blocks">', 1) if curves else page.section(
+        "Does it learn?", *words, note=note
+    )
 
 
 def _schedules(series: Series) -> dict[str, str]:
@@ -346,10 +350,6 @@ def _envelope(x_T: np.ndarray, rate_hz: float, points: int = 900) -> tuple[np.nd
         (ends + np.arange(len(bins))[:, None] * width).ravel() / rate_hz,
         np.take_along_axis(bins, ends, axis=1).ravel(),
     )
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _in_gib(series: Series) -> Series:

@@ -24,6 +24,8 @@ from jax.sharding import Mesh
 
 from jaxbio.config import changes
 from jaxbio.config.faults import Preempted
+from jaxbio.report.series import read_series
+from jaxbio.report.verdict import judge
 from jaxbio.training import performance, writers
 from jaxbio.training.agreement import Agreement
 from jaxbio.training.checkpoint import Checkpoints, Meta
@@ -263,6 +265,10 @@ class _Run:
             for probe in self.probes:
                 values |= {f"eval/{name}": value for name, value in probe(self.state).items()}
         self._write(self.done, values)
+        if self.main:
+            for finding in judge(read_series(self.workdir)):
+                if finding.bad:
+                    log.warning("%s", finding.words)
 
     def save(self) -> None:
         """Start saving the state, once the flags of every step in it have been read."""

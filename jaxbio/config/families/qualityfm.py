@@ -38,11 +38,46 @@ _MODEL: dict[str, Field] = {
 }
 
 _OBJECTIVE: dict[str, Field] = {
+    "objective.distill_over": science(
+        "segment",
+        "segment: the mean over tokens is distilled, what neighbours share; token: each with the one at its place, as "
+        "published, though two segments are not aligned in time",
+        choices=("segment", "token"),
+    ),
+    "objective.normalise": science(
+        "none",
+        "of what the softmax is taken: none, the features as they are; layer: of mean 0 and deviation 1; unit: of "
+        "length 1",
+        choices=("none", "layer", "unit"),
+    ),
+    "objective.prototypes": science(
+        0, "0: the softmax is over the features; else over cosines with so many vectors, behind DINO's head", low=0
+    ),
+    "objective.projection_hidden": science(512, "hidden width of DINO's head, where there are prototypes", low=1),
+    "objective.predictor_hidden": science(
+        0, "hidden width of a residual predictor that the student alone has; 0: none", low=0
+    ),
     "objective.teacher_temperature": science(0.04, "softmax temperature of the teacher", low=1e-4),
+    "objective.teacher_temperature_start": science(0.04, "the same at step 0 of a teacher's warm-up", low=1e-4),
+    "objective.teacher_warmup_frac": science(
+        0.0, "share of the steps in which the teacher's temperature goes from one to the other", low=0.0, high=1.0
+    ),
     "objective.student_temperature": science(0.1, "softmax temperature of the student", low=1e-4),
+    "objective.centre_over": science(
+        "position",
+        "position: a centre for each token, as published; all: one for all tokens; the same where segments are distilled",
+        choices=("position", "all"),
+    ),
     "objective.centre_momentum": science(0.9, "momentum of the teacher's centre", low=0.0, high=1.0),
     "objective.amplitude_weight": science(0.1, "weight of the amplitude spectrum's loss", low=0.0),
     "objective.phase_weight": science(0.1, "weight of the phase spectrum's loss", low=0.0),
+    "objective.koleo_weight": science(
+        0.0, "weight of a term that keeps the student's segments of a batch apart (KoLeo); it couples the batch", low=0.0
+    ),
+    "objective.variance_weight": science(
+        0.0, "weight of a hinge on the deviation of the student's features over the batch; it couples the batch", low=0.0
+    ),
+    "objective.variance_least": science(0.1, "the deviation below which that hinge pulls", low=1e-6),
     "objective.spectrum": science(
         "magnitude", "magnitude: the author's code; power: the paper's word", choices=("magnitude", "power")
     ),
@@ -53,6 +88,14 @@ _OBJECTIVE: dict[str, Field] = {
         high=1.0,
     ),
     "objective.ema_end": science(1.0, "teacher momentum at the last step", low=0.0, high=1.0),
+    "objective.ema_horizon_frac": science(
+        None,
+        "in the place of ema_start and ema_end: the share of the run's steps in which the teacher forgets by 1/e, so "
+        "that it follows alike in short and long runs; None: the published cosine",
+        float,
+        optional=True,
+        low=1e-6,
+    ),
     "objective.teacher_dropout": science(False, "dropout in the teacher too, as published"),
 }
 
@@ -61,6 +104,7 @@ AUTHOR: dict[str, Any] = {
     "data.scaling": "joint",
     "quality.variant": "author",
     "pairs.max_per_segment": None,
+    "objective.distill_over": "token",
     "objective.ema_start": 0.7,
     "objective.teacher_dropout": True,
     "optimizer.name": "adam_l2",
