@@ -125,7 +125,10 @@ def write_table(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
         spread = f" ({row['lowest']:.3g} to {row['highest']:.3g})" if row["seeds"] > 1 else ""
         cells.setdefault(row["line"], {})[row["metric"]] = f"{row['first']:.3g} → {row['last']:.3g}{spread}"
-    table = ["| line | " + " | ".join(name.removeprefix("eval/") for name in names) + " |", "|---" * (len(names) + 1) + "|"]
+    table = [
+        "| line | " + " | ".join(name.removeprefix("eval/") for name in names) + " |",
+        "|---" * (len(names) + 1) + "|",
+    ]
     table += [f"| {line} | " + " | ".join(of.get(name, "") for name in names) + " |" for line, of in cells.items()]
     (out / "table.md").write_text("\n".join(table) + "\n")
 
@@ -137,7 +140,9 @@ def _wanted(name: str, patterns: Sequence[str]) -> bool:
 def _row(line: str, metric: str, values: Sequence[np.ndarray]) -> dict[str, Any]:
     last = [float(value_N[-1]) for value_N in values]
     first = float(np.mean([value_N[0] for value_N in values]))
-    return dict(zip(_COLUMNS, (line, metric, len(values), first, float(np.mean(last)), min(last), max(last)), strict=True))
+    return dict(
+        zip(_COLUMNS, (line, metric, len(values), first, float(np.mean(last)), min(last), max(last)), strict=True)
+    )
 
 
 if __name__ == "__main__":

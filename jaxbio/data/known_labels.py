@@ -1,6 +1,6 @@
 """Labels that a source itself knows of its recordings, as synthetic ones do: written when the store is prepared.
 
-    write_known_labels(store, recordings)
+write_known_labels(store, recordings)
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,9 @@ from jaxbio.data.store import Store
 
 def write_known_labels(store: Store, recordings: Sequence[Recording]) -> None:
     """Write a label for everything that the readers of `recordings` know; other recordings' segments have no value."""
-    knowing = {(entry.source, entry.recording): entry.reader for entry in recordings if isinstance(entry.reader, Knowing)}
+    knowing = {
+        (entry.source, entry.recording): entry.reader for entry in recordings if isinstance(entry.reader, Knowing)
+    }
     if not knowing:
         return
     known: dict[str, np.ndarray] = {}

@@ -1,7 +1,7 @@
 """Heads between an encoder's features and what a self-distillation compares; they are never exported.
 
-    DistillationHead(prototypes=512).apply(variables, x_BLD)      # (B, L, D) -> (B, L, 512), cosines
-    DistillationPredictor(hidden=256).apply(variables, z_BLK)     # (B, L, K) -> (B, L, K)
+DistillationHead(prototypes=512).apply(variables, x_BLD)      # (B, L, D) -> (B, L, 512), cosines
+DistillationPredictor(hidden=256).apply(variables, z_BLK)     # (B, L, K) -> (B, L, K)
 """
 
 import jax

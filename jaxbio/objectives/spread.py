@@ -1,6 +1,6 @@
 """Terms that keep the features of a batch apart, whatever else a loss asks of them.
 
-    koleo(feature_BD), variance_hinge(feature_BD, least=0.1)
+koleo(feature_BD), variance_hinge(feature_BD, least=0.1)
 """
 
 import jax
@@ -15,7 +15,7 @@ def koleo(feature_BD: jax.Array) -> jax.Array:
     Kozachenko and Leonenko's estimate of (minus) the entropy, as Sablayrolles et al. 2019 and DINOv2 use it; without
     taking the mean out first, features that share one large direction would all count as neighbours.
     """
-    centred_BD = feature_BD - feature_BD.mean(0)
+    centred_BD = feature_BD - feature_BD.mean(0, keepdims=True)
     unit_BD = centred_BD / (jnp.linalg.norm(centred_BD, axis=-1, keepdims=True) + _EPSILON)
     cosine_BB = unit_BD @ unit_BD.T - 2 * jnp.eye(len(unit_BD))
     distance_B = jnp.sqrt(jnp.maximum(2 - 2 * cosine_BB.max(-1), _EPSILON))

@@ -211,8 +211,10 @@ def _verdict_section(series: Series) -> str:
     )
     curves = _curves_section("Does it learn?", labels, series, note)
     said = "".join(words)
-    return curves.replace('<div class="blocks">', f'{said}<div class="blocks">', 1) if curves else page.section(
-        "Does it learn?", *words, note=note
+    return (
+        curves.replace('<div class="blocks">', f'{said}<div class="blocks">', 1)
+        if curves
+        else page.section("Does it learn?", *words, note=note)
     )
 
 

@@ -1,6 +1,6 @@
 """The record of a run as curves: every key of its metrics.jsonl by step.
 
-    step_N, value_N = read_series(workdir)["train/loss"]
+step_N, value_N = read_series(workdir)["train/loss"]
 """
 
 import json

@@ -82,9 +82,9 @@ def _judge_encoder(series: Series, encoder: str) -> Finding | None:
         "effective rank that they had at the start"
     )
     if spread < LEAST_SPREAD:
-        return Finding(encoder, True, f"The {encoder} has collapsed: {numbers}; it gives every segment nearly the same.")
-    if rank < LEAST_RANK:
         return Finding(
-            encoder, True, f"The {encoder} has collapsed: {numbers}; all it says lies in a few directions."
+            encoder, True, f"The {encoder} has collapsed: {numbers}; it gives every segment nearly the same."
         )
+    if rank < LEAST_RANK:
+        return Finding(encoder, True, f"The {encoder} has collapsed: {numbers}; all it says lies in a few directions.")
     return Finding(encoder, False, f"The {encoder} has not collapsed: {numbers}.")

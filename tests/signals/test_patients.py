@@ -89,4 +89,6 @@ def test_another_time_of_a_patient_has_their_constants_and_another_course():
 def test_signals_are_finite_float32_of_the_length_asked_for():
     signals = patients.record(course_of(1, "af"), 0, rate_hz=RATE_HZ)
     for x_T in signals.values():
-        assert x_T.dtype == np.float32 and x_T.shape == (37_500,) and np.isfinite(x_T).all()
+        assert x_T.dtype == np.float32
+        assert x_T.shape == (37_500,)
+        assert np.isfinite(x_T).all()

@@ -65,17 +65,21 @@ _OBJECTIVE: dict[str, Field] = {
     "objective.student_temperature": science(0.1, "softmax temperature of the student", low=1e-4),
     "objective.centre_over": science(
         "position",
-        "position: a centre for each token, as published; all: one for all tokens; the same where segments are distilled",
+        "position: a centre for each token, as published; all: one for all; the same where segments are distilled",
         choices=("position", "all"),
     ),
     "objective.centre_momentum": science(0.9, "momentum of the teacher's centre", low=0.0, high=1.0),
     "objective.amplitude_weight": science(0.1, "weight of the amplitude spectrum's loss", low=0.0),
     "objective.phase_weight": science(0.1, "weight of the phase spectrum's loss", low=0.0),
     "objective.koleo_weight": science(
-        0.0, "weight of a term that keeps the student's segments of a batch apart (KoLeo); it couples the batch", low=0.0
+        0.0,
+        "weight of a term that keeps the student's segments of a batch apart; it couples the batch",
+        low=0.0,
     ),
     "objective.variance_weight": science(
-        0.0, "weight of a hinge on the deviation of the student's features over the batch; it couples the batch", low=0.0
+        0.0,
+        "weight of a hinge on the deviation of the student's features; it couples the batch",
+        low=0.0,
     ),
     "objective.variance_least": science(0.1, "the deviation below which that hinge pulls", low=1e-6),
     "objective.spectrum": science(
