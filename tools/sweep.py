@@ -90,7 +90,7 @@ def read_lines(path: Path) -> list[Line]:
 
 
 def run_one(words: Sequence[str], workdir: Path, seed: int, steps: int) -> bool:
-    """Run or resume one run unless it is finished; return whether it is now. What it says goes into a file beside it."""
+    """Run or resume one run unless it is finished; return whether it is now. Its log lies beside its folder."""
     finished = workdir.with_suffix(".done")
     if finished.exists():
         return True

@@ -14,7 +14,7 @@ from jaxbio.data.store import Store
 
 
 def write_known_labels(store: Store, recordings: Sequence[Recording]) -> None:
-    """Write a label for everything that the readers of `recordings` know; other recordings' segments have no value."""
+    """Write a label for all that the readers of `recordings` know; segments of other recordings have no value."""
     knowing = {
         (entry.source, entry.recording): entry.reader for entry in recordings if isinstance(entry.reader, Knowing)
     }

@@ -2,8 +2,8 @@
 
 The target is softmax((z_teacher - centre) / teacher temperature), the prediction softmax(z_student / student
 temperature), compared by cross-entropy (DINO, Caron et al. 2021; QualityFM, fact sheet, section 6.1). Beside the
-cross-entropy stand the two numbers that it can be judged by: what the best prediction that is the same for every segment
-would give, and the least there is, the entropy of the targets.
+cross-entropy stand the two numbers that it can be judged by: what the best prediction that is the same for every
+segment would give, and the least there is, the entropy of the targets.
 
     distillation = Distillation(over="segment", ...)
     terms, mean_1LK = distillation.compare(z_teacher_BLK, z_student_BLK, centre_1LK, progress)

@@ -1,9 +1,9 @@
 """Does a run learn by its main loss, and has an encoder collapsed? In words, from the evaluations of a run.
 
-A loss that falls answers neither: that of a teacher and a student falls as well when both say the same of every segment.
-These two questions are put to what each evaluation measures on held-out segments (jaxbio/training/held_out.py): the
-share of the way that a term has come from the best constant prediction to its floor, `eval/<term>_explained`, and spread
-and effective rank of each encoder's features beside those of the run's first evaluation.
+A loss that falls answers neither: that of a teacher and a student falls as well when both say the same of every
+segment. These two questions are put to what each evaluation measures on held-out segments (jaxbio/training/held_out.py): the
+share of the way that a term has come from the best constant prediction to its floor, `eval/<term>_explained`, and
+spread and effective rank of each encoder's features beside those of the run's first evaluation.
 
     for finding in judge(read_series(workdir)):
         print(finding.words)
@@ -83,7 +83,7 @@ def _judge_encoder(series: Series, encoder: str) -> Finding | None:
     )
     if spread < LEAST_SPREAD:
         return Finding(
-            encoder, True, f"The {encoder} has collapsed: {numbers}; it gives every segment nearly the same."
+            encoder, True, f"The {encoder} has collapsed: {numbers}; it says nearly the same of every segment."
         )
     if rank < LEAST_RANK:
         return Finding(encoder, True, f"The {encoder} has collapsed: {numbers}; all it says lies in a few directions.")

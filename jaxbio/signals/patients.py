@@ -1,8 +1,8 @@
 """Synthetic patients: what stays the same in a person, what drifts over minutes, and what is true at every moment.
 
-A patient has a rhythm, waves of their own shape, a pulse transit time, a heart rate and a breathing rate. The last three
-and the depth of the dicrotic notch drift over minutes, so that neighbouring segments share them and distant ones share
-only the person. Everything follows from two seeds, the patient's and the recording's.
+A patient has a rhythm, waves of their own shape, a pulse transit time, a heart rate and a breathing rate. The last
+three and the depth of the dicrotic notch drift over minutes, so that neighbouring segments share them and distant ones
+share only the person. Everything follows from two seeds, the patient's and the recording's.
 
     patient = draw_patient(7, rhythm="sinus")
     course = draw_course(patient, 0, duration_s=300.0)
@@ -55,8 +55,8 @@ class Patient:
 class Course:
     """What happens in one recording of a patient, before any signal is drawn.
 
-    Beats (J,) begin some seconds before the recording and end behind it; `drifts` and `breath_S`, the phase of breathing
-    in breaths, have one value a second, of which the first is at `start_s`.
+    Beats (J,) begin some seconds before the recording and end behind it; `drifts` and `breath_S`, the phase of
+    breathing in breaths, have one value a second, of which the first is at `start_s`.
     """
 
     patient: Patient
@@ -75,8 +75,9 @@ class Course:
     def truth(self, start_s_B: np.ndarray, length_s: float) -> dict[str, np.ndarray]:
         """Return what is true of each span, float32 (B,), by the names of NUMBERS.
 
-        true_heart_rate: beats a minute, from the beats' mean interval; respiratory_rate: breaths a minute; transit_time: s;
-        wave_shape: height of the reflected wave as a share of the ejection. Spans lie within the recording.
+        true_heart_rate: beats a minute, from the beats' mean interval; respiratory_rate: breaths a minute;
+        transit_time: s; wave_shape: height of the reflected wave as a share of the ejection. Spans lie within the
+        recording.
         """
         stop_s_B = start_s_B + length_s
         first_B, end_B = np.searchsorted(self.beat_s_J, start_s_B), np.searchsorted(self.beat_s_J, stop_s_B)

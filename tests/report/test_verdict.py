@@ -45,7 +45,7 @@ def test_a_teacher_that_says_the_same_of_every_segment_leaves_nothing_to_learn()
 
 @pytest.mark.parametrize(
     ("values", "why"),
-    [({"spread": (0.1, 0.007)}, "nearly the same"), ({"rank": (100.0, 3.0)}, "few directions")],
+    [({"spread": (0.1, 0.007)}, "says nearly the same"), ({"rank": (100.0, 3.0)}, "few directions")],
 )
 def test_a_collapsed_encoder_is_called_so_and_why(values, why):
     found = finding("student", **values)
