@@ -27,7 +27,7 @@ if __name__ == "__main__":
 
     begin()
 
-from jaxbio.config.command_line import parse_command
+from jaxbio.config.command_line import parse_command, recipe_words
 from jaxbio.config.faults import EXIT_PREEMPTED, Fault, UserError, run_command
 from jaxbio.training.writers import read_metrics
 
@@ -70,14 +70,6 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     if differences:
         raise RuntimeError(f"{len(differences)} differences: {differences[:5]}")
     return {"kills": sum(kills.values()), **kills, "runs": runs, "steps": len(expected), "identical": True}
-
-
-def recipe_words(arguments: Sequence[str]) -> list[str]:
-    """Return the words of the line that launch/run.py reads too: the recipe and its changed fields."""
-    words = iter(arguments)
-    return [
-        word if "=" in word else f"{word}={next(words)}" for word in words if word.split("=")[0].startswith("--config")
-    ]
 
 
 def start(line: Sequence[str], workdir: Path, out: Path) -> subprocess.Popen:

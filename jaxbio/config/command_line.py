@@ -191,3 +191,11 @@ def _change_fields(config: ConfigDict, changes: Sequence[tuple[str, str]]) -> li
         except (ValueError, KeyError):
             faults.append(Fault(name, text, f"expected {table[name].kind_name}: {table[name].reason}"))
     return faults
+
+
+def recipe_words(arguments: Sequence[str]) -> list[str]:
+    """Return the words of the command that launch/run.py reads too: the recipe and its changed fields."""
+    words = iter(arguments)
+    return [
+        word if "=" in word else f"{word}={next(words)}" for word in words if word.split("=")[0].startswith("--config")
+    ]

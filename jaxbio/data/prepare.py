@@ -27,6 +27,7 @@ from jaxbio.config.refusals import advise
 from jaxbio.data.account import lines_of
 from jaxbio.data.assemble import assemble_store, write_json
 from jaxbio.data.folder_lock import hold
+from jaxbio.data.known_labels import write_known_labels
 from jaxbio.data.pairs import make_pairs
 from jaxbio.data.plausibility import judge_sources
 from jaxbio.data.recordings import Recording, Refused, Source, assign_subjects, list_recordings
@@ -114,6 +115,7 @@ def prepare_recordings(
             raise UserError(Fault("--source", "no segment was kept", _why_nothing(plan, parts)))
         store = assemble_store(out, plan, parts, config)
         make_pairs(store, config)
+        write_known_labels(store, [entry for entry in found if isinstance(entry, Recording)])
         write_json(out / MANIFEST, store.manifest)
         shutil.rmtree(out / PARTS)
     for line in lines_of(store.manifest["account"]):

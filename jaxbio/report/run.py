@@ -7,7 +7,6 @@ what an objective wants shown comes as `Examples`. What a key means, `terms.py` 
 """
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,8 +19,10 @@ from jaxbio.config.changes import plain
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.report import figures, page
 from jaxbio.report.examples import draw_examples, read_examples
+from jaxbio.report.series import Series, read_series
 from jaxbio.report.terms import describe, read_probe
 from jaxbio.report.text import capitalise
+from jaxbio.report.verdict import EXPLAINABLE, EXPLAINED, judge_encoders, judge_terms, words_of
 
 _POINTS = 300  # of a curve; more are drawn as the mean and range of as many bins
 _SCHEDULES = {
@@ -40,7 +41,14 @@ _MEMORY = {
     "memory/host_peak_bytes": "host peak, GiB",
     "memory/device_peak_bytes": "device peak, GiB",
 }
-_MONITORS = ("batch_spread", "effective_rank", "teacher_entropy", "output_spread")
+_MONITORS = (
+    "batch_spread",
+    "effective_rank",
+    "teacher_entropy",
+    "student_entropy",
+    "student_mean_entropy",
+    "output_spread",
+)
 _NORMS = ("grad_norm", "param_norm", "update_norm")
 _NOW = {
     "train/loss": "loss",
@@ -51,8 +59,6 @@ _NOW = {
     "time/starts": "starts",
 }
 _CLEAR = 0.1  # share of an error by which two answers must differ to be called different, where no interval is known
-
-Series = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def write_run_report(workdir: os.PathLike | str) -> Path:
@@ -69,8 +75,11 @@ def write_run_report(workdir: os.PathLike | str) -> Path:
     intro = f"Run folder {workdir}. The page is drawn anew while the run goes on; the record is metrics.jsonl."
     sections = [
         _now_section(config, series, step),
+        _curves_section("Does it learn?", _judged(series), series, objective, _LEARNS, words_of(judge_terms(series))),
+        _curves_section(
+            "Does it collapse?", _monitors(series), series, objective, _COLLAPSE, words_of(judge_encoders(series))
+        ),
         _loss_section(series, objective),
-        _curves_section("Does it collapse?", _monitors(series), series, objective, _COLLAPSE),
         _curves_section("What linear probes read", _probes(series), series, objective, _PROBES, judge_probes(series)),
         _curves_section("Schedules", _each(_schedules(series)), series, objective, "As the run used them."),
         _curves_section("Norms", _each(_norms(series)), series, objective, _NORMS_SAY),
@@ -91,11 +100,16 @@ def write_run_report(workdir: os.PathLike | str) -> Path:
     return page.write_page(workdir / "report.html", page.page(name, intro, *filter(None, sections)))
 
 
+_LEARNS = (
+    "On held-out segments, at every evaluation. Explained is the share of the way that a loss has come from the best "
+    "prediction that is the same for every segment, 0, to the least there can be, 1; below 0 a constant does better. "
+    "Explainable is the length of that way: where it is nothing, there is nothing to learn."
+)
 _COLLAPSE = (
     "A collapsed encoder gives every segment the same vector: spread and effective rank of the pooled features (the "
     "mean over an encoder's tokens) fall towards nothing. They are measured on held-out segments at every evaluation. "
     "Where there is a teacher, it is what is exported: a few tenths of its spread at step 0 are health, a hundredth is "
-    "not. The student dips first."
+    "not. The student dips first. Entropies say how sharp the compared distributions are, one by one and in the mean."
 )
 _PROBES = (
     "A linear model on the frozen features, fitted on segments of the train split and tested on validation, by the "
@@ -113,24 +127,6 @@ def read_config(workdir: os.PathLike | str) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(Fault("--workdir", str(workdir), "no config.json there; name the folder of a run"))
     return json.loads(path.read_text())
-
-
-def read_series(workdir: os.PathLike | str) -> Series:
-    """Return every key of `metrics.jsonl` as (step_N, value_N), in the order in which keys first appear.
-
-    Values that are no finite numbers are left out, and so is a torn last line of a run that is being written.
-    """
-    found: dict[str, list[tuple[int, float]]] = {}
-    path = Path(workdir) / "metrics.jsonl"
-    for line in path.read_text().splitlines() if path.is_file() else ():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        for key, value in record.items():
-            if key != "step" and _is_finite(value):
-                found.setdefault(key, []).append((record["step"], value))
-    return {key: (np.array([s for s, _ in pairs]), np.array([v for _, v in pairs])) for key, pairs in found.items()}
 
 
 def _now_section(config: Mapping[str, Any], series: Series, step: int) -> str:
@@ -192,6 +188,15 @@ def _norms(series: Series) -> dict[str, str]:
 def _each(labels: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """Return a panel of one line for each key with its label."""
     return {label: {"": key} for key, label in labels.items()}
+
+
+def _judged(series: Series) -> dict[str, dict[str, str]]:
+    """Return panels of how much of each term that can be judged is explained, and of how much there is to explain."""
+    return {
+        key.removeprefix("eval/").replace("_", " "): {"held out": key}
+        for key in series
+        if key.endswith((EXPLAINED, EXPLAINABLE))
+    }
 
 
 def _monitors(series: Series) -> dict[str, dict[str, str]]:
@@ -352,10 +357,6 @@ def _draw(axes: Any, curve: tuple[np.ndarray, np.ndarray], label: str | None, co
         linewidth=0,
     )
     axes.plot(centre, np.add.reduceat(value_N, edges) / counts, color=colour, label=label)
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _in_gib(series: Series) -> Series:

@@ -25,6 +25,8 @@ from jax.sharding import Mesh
 from jaxbio.config import changes
 from jaxbio.config.faults import Preempted
 from jaxbio.data.whole_files import whole_file
+from jaxbio.report.series import read_series
+from jaxbio.report.verdict import judge_encoders, judge_terms
 from jaxbio.training import performance, writers
 from jaxbio.training.agreement import Agreement
 from jaxbio.training.checkpoint import Checkpoints, Meta
@@ -273,6 +275,11 @@ class _Run:
                 self._leave_evaluation()
                 values |= {f"eval/{name}": value for name, value in probe(self.state).items()}
         self._write(self.done, values)
+        if self.main:
+            series = read_series(self.workdir)
+            for finding in [*judge_terms(series), *judge_encoders(series)]:
+                if finding.bad:
+                    log.warning("%s", finding.words)
 
     def _held_out(self) -> Generator[Mapping[str, jax.Array], None, None]:
         for batch in self.data.held_out(self.program.mesh):

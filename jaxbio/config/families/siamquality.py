@@ -83,6 +83,12 @@ _SPREAD = (
     "deviation of the normalised outputs over the batch, times the root of their width: 1 where they are spread in all "
     "directions, 0 where they have collapsed into one point."
 )
+_JUDGED: dict[str, str] = {
+    "loss_constant": "what the best prediction that is the same for every segment would give.",
+    "loss_floor": "the least the loss can be.",
+    "loss_explained": "share of the way that the loss has come from loss_constant, 0, to loss_floor, 1.",
+    "loss_explainable": "loss_constant less loss_floor: the length of that way.",
+}
 _LOSSES: dict[str, str] = {
     "quality_siamese": "minus the cosine between what is predicted from one segment and the output of the other: -1 is "
     "agreement, 0 none. It reaches -1 by collapse as well.",
@@ -94,7 +100,7 @@ _LOSSES: dict[str, str] = {
 
 
 def _training(file: str, fields: Mapping[str, Field]) -> Training:
-    metrics = {"loss": _LOSSES[file], "output_spread": _SPREAD}
+    metrics = {"loss": _LOSSES[file], "output_spread": _SPREAD} | ({} if file == "contrastive" else _JUDGED)
     return Training(f"jaxbio.objectives.{file}:{file}", fields, _objective_faults, metrics=metrics)
 
 
