@@ -26,7 +26,7 @@ IMPORT_TABLES = {
     "jaxbio/export/torch_names.py",
     "jaxbio/export/torch_names_sigma_ppg.py",
 }
-# A deviation (`noise_sigma`) is no family, SIGMA-PPG is.
+# A deviation (`noise_sigma`) and a mask of signals (`sigmask`) are no family, SIGMA-PPG is.
 PUBLISHED = (
     "qualityfm",
     "siamquality",
@@ -37,7 +37,7 @@ PUBLISHED = (
     "swav",
     "st_?mem",
     "jepa",
-    r"(?<!noise_)sigma",
+    r"(?<!noise_)sigma(?!sk)",
 )
 NAMES = re.compile("|".join((*PUBLISHED, *map(re.escape, (*ENCODERS, *OBJECTIVES)))), re.IGNORECASE)
 
