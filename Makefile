@@ -30,8 +30,9 @@ pretrain: environment ## synthetic recordings -> store -> training -> export -> 
 	@echo "        $(RUN)           checkpoints, metrics.jsonl, report.html: open it in a browser"
 	@echo "        $(RUN)/export    the encoder, ready for jaxbio.load_pretrained"
 	@echo "Next:   source $(VENV)/bin/activate"
-	@echo "        python tools/prepare_store.py --config configs/quickstart.py --source 'wfdb:YOUR/RECORDS' --out STORE"
-	@echo "        python launch/run.py --config configs/quickstart.py --config.data.store=STORE"
+	@echo "        python tools/inspect_store.py $(RUN)/store"
+	@echo "        python launch/run.py --config configs/quickstart.py --list_fields"
+	@echo "        and your own recordings: README.md, \"Your own recordings\""
 
 lint: environment ## ruff, formatting, types, direction of imports
 	@echo "ruff ..."           && $(BIN)/ruff check .

@@ -3,7 +3,7 @@
 python tools/add_labels.py --store STORE --labels superclass.csv
 python launch/run.py --config configs/ecg_triplet.py --config.data.store=STORE
     --config.train.init_from="(('encoder','EXPORT'),)"
-python launch/run.py --config configs/ecg_triplet.py:smoke        # two steps on a laptop; classes are numbers of beats
+python launch/run.py --config configs/ecg_triplet.py:smoke        # two steps on a laptop; classes are rhythms
 python launch/run.py --config configs/ecg_triplet.py:semi_hard    # negatives that are hard, but not too hard
 python launch/run.py --config configs/ecg_triplet.py:author       # the published input: no filter
 """

@@ -3,28 +3,38 @@
 python launch/run.py --config configs/quickstart.py --config.data.store=STORE
 python launch/run.py --config configs/qualityfm_base.py:smoke                    # synthetic, two steps, on a laptop
 python launch/run.py --config configs/X.py --workdir DIR --allow_change=train.steps --config.train.steps=90000
+python launch/run.py --config configs/X.py --list_fields every_steps     # every field: default, unit, reason
 
-A workdir that holds a checkpoint is resumed. Exit 0: done; 2: a fault of yours, named; 75: stopped by a signal, saved,
-start the same line again.
+A workdir that holds a checkpoint is resumed. Exit 0: done; 2: a fault of yours, named; 75: stopped by a signal, what
+there was is saved, start the same line again.
 """
 
 import argparse
 import contextlib
+import functools
 import json
 import logging
+import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone runs without being installed
+
+if __name__ == "__main__":
+    from launch.begin import begin
+
+    begin(75, (signal.SIGINT, signal.SIGTERM))
+
 from ml_collections import ConfigDict
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from jaxbio.config import changes
-from jaxbio.config.command_line import parse_command
-from jaxbio.config.faults import Fault, UserError, run_command
+from jaxbio.config import changes, fields, interrupt, listing, presets
+from jaxbio.config.command_line import changes_of, free_text, parse_command, recipe_of
+from jaxbio.config.faults import EXIT_PREEMPTED, Fault, UserError, run_command
+from jaxbio.config.next_lines import python, say_next
 from launch import environment
 
 SYNTHETIC = "synthetic:"
@@ -34,11 +44,20 @@ log = logging.getLogger("jaxbio.launch")
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the launch line's own flags."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workdir", type=Path, metavar="DIR", help="folder of the run; default runs/<recipe>")
+    parser.add_argument(
+        "--workdir", metavar="DIR", help="folder of the run; default runs/<recipe>, runs/<recipe>-smoke ..."
+    )
     parser.add_argument(
         "--allow_change", action="append", default=[], metavar="FIELD", help="a science field that may differ on resume"
     )
     parser.add_argument("--from_step", type=int, metavar="N", help="resume checkpoint N; newer ones are set aside")
+    parser.add_argument(
+        "--list_fields",
+        nargs="?",
+        const="",
+        metavar="PATTERN",
+        help="print the recipe's fields (no recipe: all)",
+    )
     add_cluster_flags(parser)
     return parser
 
@@ -46,17 +65,20 @@ def make_parser() -> argparse.ArgumentParser:
 def add_cluster_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that name a cluster."""
     cluster = parser.add_argument_group("a cluster that JAX does not find by itself; all three, on every host")
-    cluster.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0")
+    cluster.add_argument("--coordinator", type=free_text, metavar="HOST:PORT", help="address of process 0")
     cluster.add_argument("--processes", type=int, metavar="N", help="number of processes")
     cluster.add_argument("--process", type=int, metavar="I", help="number of this process")
 
 
-def main(arguments: Sequence[str]) -> dict[str, Any]:
+def main(arguments: Sequence[str]) -> dict[str, Any] | None:
     """Check everything, then train; return the summary of the run."""
+    if any(word.partition("=")[0] == "--list_fields" for word in arguments):
+        return print_fields(arguments)
     try:
         flags, config = parse_command(arguments, make_parser())
         assert config is not None
         check_store_named(config, arguments)
+        workdir = Path(flags.workdir) if flags.workdir else default_workdir(arguments, config)
     except UserError as error:
         fail_together(arguments, error)
     settings = environment.configure(
@@ -64,13 +86,25 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     )
     log.info("settings: %s", settings)
     # JAX from here on, after its settings; and no device before everything has been checked and agreed upon.
+    from jaxbio.training.devices import check_devices
     from jaxbio.training.distributed import join
 
-    workdir = flags.workdir or Path("runs") / recipe_name(arguments)
+    flags.on_the_line = tuple(changes_of(arguments))
     with join(flags.coordinator, flags.processes, flags.process) as peers, logging_redirect_tqdm():
+        if peers.alone:
+            check_devices(config.mesh.platform)  # before anything is written; several start their devices together
         result = run(config, flags, workdir, peers)
     announce(workdir, result)
     return result
+
+
+def print_fields(arguments: Sequence[str]) -> None:
+    """Print the fields that --list_fields asks for, with the values of the recipe where one is named."""
+    flags, config = parse_command(arguments, make_parser(), needs_config=False)
+    table = listing.every_table() if config is None else fields.table(config.model.name, config.objective.name)
+    values = {} if config is None else fields.flatten(config)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` has read enough
+    print(listing.list_fields(table, values, flags.list_fields))
 
 
 def fail_together(arguments: Sequence[str], error: UserError) -> NoReturn:
@@ -95,15 +129,19 @@ def run(config: ConfigDict, flags: argparse.Namespace, workdir: Path, peers: Any
     from jaxbio.export.initial import weights_before
     from jaxbio.training import run_data
     from jaxbio.training import workdir as folders
-    from jaxbio.training.resume import check_same_data, find_resume
+    from jaxbio.training.resume import check_same_data, find_resume, owes_evaluation
     from jaxbio.training.same_start import check_same_start
 
     folders.check_writable(workdir)
-    with folders.hold(workdir) if peers.process == 0 else contextlib.nullcontext() as lock:
+    with contextlib.ExitStack() as stack:
+        lock = stack.enter_context(folders.hold(workdir)) if peers.process == 0 else None
         if lock is not None:
             peers.before_end(lock.release)
+            folders.remove_leftovers(workdir)
+        words = f"no step was done, what was in {workdir} before is kept; start the same line again"
+        stack.enter_context(interrupt.keeping(words, lock.release if lock else None))
         peers.agree("the workdir is held", {})  # before that another run may still be saving in it
-        resume = find_resume(workdir, config, flags.allow_change, flags.from_step)
+        resume = find_resume(workdir, config, flags.allow_change, flags.from_step, flags.on_the_line)
         if resume is not None:
             check_same_networks(resume.frozen, config)
         networks = read_networks(config) if resume is None else recall_networks(resume.frozen)
@@ -120,7 +158,7 @@ def run(config: ConfigDict, flags: argparse.Namespace, workdir: Path, peers: Any
         if peers.process == 0:
             write_config(workdir, config)
             write_seen(workdir, config, data, resume)
-        if resume is not None and resume.step >= config.train.steps:
+        if resume is not None and resume.step >= config.train.steps and not owes_evaluation(workdir, resume):
             log.info(
                 "all %d steps were done before; more with --config.train.steps=%d --allow_change=train.steps",
                 resume.step,
@@ -148,17 +186,21 @@ def start(
     from jaxbio.report.run import write_run_report
     from jaxbio.training import checkpoint
     from jaxbio.training.compile_cache import use_cache_together
+    from jaxbio.training.devices import check_devices
     from jaxbio.training.examples import make_examples_probe
     from jaxbio.training.loop import listen, train
     from jaxbio.training.program import build_program
 
+    if not peers.alone:
+        check_devices(config.mesh.platform)
     use_cache_together(peers)
-    # A signal from here on ends in a saved state and exit 75, also one that comes while the step is compiled.
-    with listen() as stop:
+    # A signal ends the process at once until a step is done, and from then on in a saved state; in both cases with 75.
+    leave = functools.partial(interrupt.leave, code=EXIT_PREEMPTED) if peers.alone else peers.interrupt
+    with listen(leave) as stop:
         objective = make_objective(config, networks)
-        step_flops = flops.model_flops(config, config.train.batch, networks).total
         if resume is None and config.train.init_from is not None:
             check_start(config, objective)  # before minutes of compiling
+        step_flops = flops.model_flops(config, config.train.batch, networks).total
         program = build_program(config, objective, networks=networks, flops=step_flops)
         initial = None
         if resume is not None:
@@ -198,6 +240,19 @@ def recipe_name(arguments: Sequence[str]) -> str:
     return Path(words[-1].partition(":")[0]).stem
 
 
+def default_workdir(arguments: Sequence[str], config: ConfigDict) -> Path:
+    """Return runs/<recipe>; with the presets that make another run of it behind a hyphen.
+
+    Raises UserError for a recipe whose name gives no folder there (".py", "...py").
+    """
+    name = recipe_name(arguments)
+    if name.startswith("."):
+        remedy = "its name gives none to the run's folder: name one with --workdir"
+        raise UserError(Fault("--config", f"{name}.py", remedy))
+    _, _, argument = (recipe_of(arguments) or "").partition(":")
+    return Path("runs") / "-".join(filter(None, [name, presets.variant(config.model.name, argument)]))
+
+
 def is_synthetic(store: Any) -> bool:
     """Whether `data.store` asks for a synthetic store in the workdir."""
     return isinstance(store, str) and store.startswith(SYNTHETIC)
@@ -208,9 +263,7 @@ def check_store_named(config: ConfigDict, arguments: Sequence[str]) -> None:
     store = config.data.store
     if is_synthetic(store):
         return
-    recipe = (
-        next(word for word in (*arguments, "configs/X.py") if ".py" in word).removeprefix("--config=").partition(":")[0]
-    )
+    recipe = shlex.quote((recipe_of(arguments) or "configs/X.py").partition(":")[0])
     make = f"python tools/prepare_store.py --config {recipe} --source 'FORMAT:PATH' --out"
     if store is None:
         remedy = (
@@ -251,17 +304,20 @@ def write_seen(workdir: Path, config: ConfigDict, data: Any, resume: Any) -> Non
 
 def write_config(workdir: Path, config: ConfigDict) -> None:
     """Write the resolved configuration as the workdir's config.json."""
-    (workdir / "config.json").write_text(json.dumps(changes.to_plain(config), indent=1) + "\n")
+    from jaxbio.data.whole_files import whole_file
+
+    with whole_file(workdir / "config.json") as unfinished:
+        unfinished.write_text(json.dumps(changes.to_plain(config), indent=1) + "\n")
 
 
 def announce(workdir: Path, result: dict[str, Any]) -> None:
     """Say what was made and what to type next."""
     print(
         f"\nMade:   {workdir}/checkpoints/{result['step']}\n"
-        f"        {workdir}/metrics.jsonl   {workdir}/report.html: open it in a browser\n"
-        f"Next:   python tools/export_params.py --workdir {workdir} --out {workdir}/export",
+        f"        {workdir}/metrics.jsonl   {workdir}/report.html: open it in a browser",
         file=sys.stderr,
     )
+    say_next(python("tools/export_params.py", "--workdir", workdir, "--out", workdir / "export"))
 
 
 if __name__ == "__main__":

@@ -11,16 +11,21 @@ import argparse
 import logging
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # launch/ is no installed package
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone runs without being installed
+
+if __name__ == "__main__":
+    from launch.begin import begin
+
+    begin()
 
 from jaxbio.config.command_line import parse_command
 from jaxbio.config.faults import Fault, UserError, run_command
+from jaxbio.config.interrupt import temporary_folder
 from launch import environment
 
 log = logging.getLogger(__name__)
@@ -35,10 +40,13 @@ def main(arguments: Sequence[str]) -> dict:
     if flags.repeats < 1:
         raise UserError(Fault("--repeats", flags.repeats, "at least 1"))
     environment.configure(deterministic=config.precision.deterministic)
+    from jaxbio.training.devices import check_devices
+
+    check_devices(config.mesh.platform)
     try:
         Path(flags.out).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="bench_checkpoint-", dir=flags.out) as folder:
-            return {"out": flags.out, **bench(config, Path(folder), flags.repeats)}
+        with temporary_folder(prefix="bench_checkpoint-", within=flags.out) as folder:
+            return {"out": flags.out, **bench(config, folder, flags.repeats)}
     except OSError as error:
         raise UserError(Fault("--out", flags.out, f"{error}; name a folder that can be written")) from None
 

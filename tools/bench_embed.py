@@ -9,6 +9,14 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone runs without being installed
+
+if __name__ == "__main__":
+    from launch.begin import begin
+
+    begin()
 
 import numpy as np
 
@@ -27,7 +35,9 @@ def main(arguments: Sequence[str]) -> dict:
     if flags.segments < 1 or flags.rounds < 1:
         raise UserError(Fault("--segments", flags.segments, "at least 1, and at least 1 of --rounds"))
     from jaxbio.export.pretrained import load_pretrained
+    from jaxbio.training.devices import check_devices
 
+    check_devices()
     load_s, model = _timed(lambda: load_pretrained(flags.export))
     samples = round(flags.segments * model.card.length / model.card.rate_hz * flags.rate_hz)
     rng = np.random.default_rng(0)

@@ -13,12 +13,16 @@ import contextlib
 import logging
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # launch/ is no installed package
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone runs without being installed
+
+if __name__ == "__main__":
+    from launch.begin import begin
+
+    begin()
 
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
@@ -26,6 +30,7 @@ from ml_collections import ConfigDict
 
 from jaxbio.config.command_line import parse_command
 from jaxbio.config.faults import run_command
+from jaxbio.config.interrupt import temporary_folder
 from jaxbio.data.batch import arrays_by_row
 from jaxbio.data.labels import open_labels
 from jaxbio.data.loader import Loader, make_loader
@@ -54,13 +59,13 @@ def main(arguments: Sequence[str]) -> dict:
     )
     flags, config = parse_command(arguments, parser)
     allocator = environment.keep_large_buffers()
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         if flags.source:
-            prepare_store([parse_source(text) for text in flags.source], config, Path(folder) / "store")
-        store = open_store(flags.store or Path(folder) / "store")
+            prepare_store([parse_source(text) for text in flags.source], config, folder / "store")
+        store = open_store(flags.store or folder / "store")
         store.check(config)
         make_pairs(store, config)
-        cache_dir = Path(folder) / "cache" if flags.source else None
+        cache_dir = folder / "cache" if flags.source else None
         return bench(store, config, flags.steps, flags.repeats, flags.soak_s, cache_dir) | {"allocator": allocator}
 
 

@@ -9,7 +9,6 @@ are those that were kept. Started processes and imported libraries are not count
 
 import argparse
 import logging
-import multiprocessing
 import os
 import resource
 import statistics
@@ -19,6 +18,13 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone runs without being installed
+
+if __name__ == "__main__":
+    from launch.begin import begin
+
+    begin()
 
 # One thread a worker: processes already fill the cores. Before NumPy is imported, here and in every worker.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -32,6 +38,7 @@ from jaxbio.data.prepare import find_recordings
 from jaxbio.data.recordings import Source, parse_source
 from jaxbio.data.shard_plan import plan_store
 from jaxbio.data.shards import PARTS, write_shard
+from jaxbio.data.workers import open_pool
 
 
 def main(arguments: Sequence[str]) -> dict:
@@ -43,8 +50,7 @@ def main(arguments: Sequence[str]) -> dict:
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N recordings of every source")
     flags, config = parse_command(arguments, parser)
     sources = [parse_source(text) for text in flags.source]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(flags.workers, context) as pool:
+    with open_pool(flags.workers) as pool:
         _prepare(pool, sources, config, 1)
         runs = [_prepare(pool, sources, config, flags.limit) for _ in range(flags.repeats)]
         peaks = list(pool.map(_peak_bytes, range(flags.workers)))

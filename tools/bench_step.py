@@ -17,7 +17,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # launch/ is no installed package
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone runs without being installed
+
+if __name__ == "__main__":
+    from launch.begin import begin
+
+    begin()
 
 from jaxbio.config.command_line import parse_command
 from jaxbio.config.faults import run_command
@@ -44,9 +49,11 @@ def bench(config, repeats: int, warmup: int) -> dict:
     from jaxbio.objectives import make_objective
     from jaxbio.planning.flops import model_flops
     from jaxbio.training import performance, sharding
+    from jaxbio.training.devices import check_devices
     from jaxbio.training.program import lay_out, lower_train_step
     from jaxbio.training.step import init_state
 
+    check_devices(config.mesh.platform)
     networks = read_networks(config)
     objective = make_objective(config, networks)
     layout = lay_out(config, objective)

@@ -9,6 +9,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone runs without being installed
+
+if __name__ == "__main__":
+    from launch.begin import begin
+
+    begin()
+
 import numpy as np
 
 import jaxbio
@@ -45,9 +52,7 @@ def main(arguments: Sequence[str]) -> dict:
         axes[2 * number].set_title(f"{name}: score {scores[name]:.2f}", loc="left", fontsize=9)
     axes[-1].set(xlabel="time, s")
     path = Path(flags.out) / "segments.svg"
-    # an image of its own, so that it needs a width, a height and a background
-    svg = figures.to_svg(fig)
-    path.write_text(svg.replace("<svg ", '<svg style="background: #ffffff" ', 1))
+    path.write_text(figures.to_picture(fig), encoding="utf-8")
     return {"picture": str(path), "scores": {name: round(score, 3) for name, score in scores.items()}}
 
 

@@ -14,6 +14,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone runs without being installed
+
+if __name__ == "__main__":
+    from launch.begin import begin
+
+    begin()
+
 import numpy as np
 
 from jaxbio.config import fields
@@ -23,6 +30,7 @@ from jaxbio.data.prepare import read_subjects
 from jaxbio.data.recordings import parse_source
 from jaxbio.data.seen import SEEN, Seen
 from jaxbio.data.several import Stores, open_stores
+from jaxbio.data.whole_files import whole_file
 from jaxbio.evaluation import probes, protocol, tasks
 
 
@@ -58,10 +66,12 @@ def main(arguments: Sequence[str]) -> dict:
     if flags.folds < 2:
         raise UserError(Fault("--folds", flags.folds, "at least 2"))
     # JAX only after the flags are read: a wrong flag answers at once.
-    from jaxbio.evaluation import comparison, probe_report
+    from jaxbio.evaluation import comparison, probe_report, verdict
     from jaxbio.export.folder import read_seen
     from jaxbio.export.pretrained import load_pretrained
+    from jaxbio.training.devices import check_devices
 
+    check_devices()
     model = load_pretrained(flags.export)
     card, seen = model.card, read_seen(flags.export)
     store = _open_training_store(flags.train_subjects, card.store_hash) if flags.train_subjects else None
@@ -88,14 +98,31 @@ def main(arguments: Sequence[str]) -> dict:
         comparison.RANDOM: comparison.embed_segments(comparison.initialise_again(model, flags.seed), segments.x_BCT),
     }
     compared = comparison.compare(task, features, segments.label_B, segments.subject_B, splits)
+    tested = probes.tested_rows(splits)
+    judged = verdict.judge(
+        task,
+        compared,
+        subjects=counts["subjects_tested"],
+        unnamed=float(np.mean(~segments.subject_known_B[tested])),
+        seen_known=seen.complete or store is not None,
+    )
     said = _describe(chosen, flags.folds, seen.complete or store is not None)
     out = Path(flags.out)
     out.mkdir(parents=True, exist_ok=True)
     facts = {"encoder": card.encoder, "steps": card.steps, **_readable(counts)}
-    report = probe_report.write_probe_report(out / "report.html", task, compared, segments.label_B, facts, said)
-    result = {"task": flags.task, "export": flags.export, "protocol": chosen, "left_out": said, **counts}
+    report = probe_report.write_probe_report(out / "report.html", task, compared, segments.label_B, facts, said, judged)
+    result = {
+        "task": flags.task,
+        "export": flags.export,
+        "protocol": chosen,
+        "left_out": said,
+        "verdict": judged.text,
+        **counts,
+    }
     result |= {**compared.summary(), "report": str(report)}
-    (out / "metrics.json").write_text(json.dumps(result) + "\n")
+    with whole_file(out / "metrics.json") as unfinished:
+        unfinished.write_text(json.dumps(result) + "\n")
+    logging.info("\n%s\n%s", judged.result, judged.trust)
     return result
 
 

@@ -6,12 +6,22 @@ python tools/export_params.py --export runs/quickstart/export --layout reference
 """
 
 import argparse
+import json
 import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from jaxbio.config.command_line import parse_command
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone runs without being installed
+
+if __name__ == "__main__":
+    from launch.begin import begin
+
+    begin()
+
+from jaxbio.config.command_line import free_text, parse_command
 from jaxbio.config.faults import Fault, UserError, run_command
+from jaxbio.config.next_lines import python_code, say_next
 
 
 def main(arguments: Sequence[str]) -> dict:
@@ -23,7 +33,7 @@ def main(arguments: Sequence[str]) -> dict:
     parser.add_argument("--which", metavar="NAME", help="an encoder of the objective other than its default")
     parser.add_argument("--step", type=int, metavar="N", help="a checkpoint other than the newest")
     parser.add_argument("--layout", choices=("jaxbio", "reference"), default="jaxbio", help="names and axes of weights")
-    parser.add_argument("--licence", default="not stated", help="licence of the weights, for the card")
+    parser.add_argument("--licence", type=free_text, default="not stated", help="licence of the weights, for the card")
     flags, _ = parse_command(arguments, parser, needs_config=False)
     if (flags.workdir is None) == (flags.export is None):
         raise UserError(Fault("--workdir", flags.workdir, "name one of --workdir and --export"))
@@ -31,7 +41,9 @@ def main(arguments: Sequence[str]) -> dict:
         raise UserError(Fault("--layout", flags.layout, "an export is in this layout already; try --layout reference"))
     # JAX only after the flags are read: a wrong flag answers at once.
     from jaxbio.export import folder, from_run, reference
+    from jaxbio.training.devices import check_devices
 
+    check_devices()
     if flags.layout == "reference":
         if flags.export is not None:
             card, module, variables = folder.read_export(flags.export)
@@ -40,6 +52,7 @@ def main(arguments: Sequence[str]) -> dict:
             module, variables, inputs, _ = from_run.load_encoder(flags.workdir, which=flags.which, step=flags.step)
         return reference.write_reference(flags.out, module, variables, inputs)
     card = from_run.export_run(flags.workdir, flags.out, which=flags.which, step=flags.step, licence=flags.licence)
+    say_next(python_code(f"import jaxbio; print(jaxbio.load_pretrained({json.dumps(flags.out)}).card)"))
     return {
         "export": flags.out,
         "encoder": card.encoder,

@@ -6,12 +6,22 @@ python tools/import_torch.py --family qualityfm --config configs/qualityfm_base.
 """
 
 import argparse
+import json
 import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from jaxbio.config.command_line import parse_command
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone runs without being installed
+
+if __name__ == "__main__":
+    from launch.begin import begin
+
+    begin()
+
+from jaxbio.config.command_line import free_text, parse_command
 from jaxbio.config.faults import run_command
+from jaxbio.config.next_lines import python_code, say_next
 
 
 def main(arguments: Sequence[str]) -> dict:
@@ -21,12 +31,15 @@ def main(arguments: Sequence[str]) -> dict:
     parser.add_argument("--weights", required=True, metavar="FILE", help=".pth, .npz or .safetensors")
     parser.add_argument("--prefix", default="", metavar="TEXT", help="take only names that begin so, without it")
     parser.add_argument("--out", required=True, metavar="DIR", help="export folder to write")
-    parser.add_argument("--licence", default="not stated", help="licence of the weights, for the card")
+    parser.add_argument("--licence", type=free_text, default="not stated", help="licence of the weights, for the card")
     flags, config = parse_command(arguments, parser)
     # JAX only after the flags are read: a wrong flag answers at once.
     from jaxbio.export.reference import import_reference
+    from jaxbio.training.devices import check_devices
 
+    check_devices()
     card = import_reference(flags.family, config, flags.weights, flags.out, prefix=flags.prefix, licence=flags.licence)
+    say_next(python_code(f"import jaxbio; print(jaxbio.load_pretrained({json.dumps(flags.out)}).card)"))
     return {"export": flags.out, "encoder": card.encoder, "parameters": card.parameters, "width": card.width}
 
 

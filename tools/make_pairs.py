@@ -8,9 +8,18 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from jaxbio.config.command_line import parse_command
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone runs without being installed
+
+if __name__ == "__main__":
+    from launch.begin import begin
+
+    begin()
+
+from jaxbio.config.command_line import config_words, parse_command
 from jaxbio.config.faults import run_command
+from jaxbio.config.next_lines import python, say_next
 from jaxbio.data.pairs import make_pairs, open_index
 from jaxbio.data.splits import SPLITS
 from jaxbio.data.store import open_store
@@ -25,6 +34,8 @@ def main(arguments: Sequence[str]) -> dict:
     store.check(config)
     name = make_pairs(store, config)
     pairs = {split: len(open_index(store, config, split).rows_NM) for split in SPLITS}
+    changed = config_words(arguments, without=["data.store"])
+    say_next(python("launch/run.py", *changed, f"--config.data.store={flags.store}"))
     return {"store": flags.store, "index": name, "pairs": pairs}
 
 

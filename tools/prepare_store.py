@@ -15,12 +15,20 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone runs without being installed
+
+if __name__ == "__main__":
+    from launch.begin import begin
+
+    begin()
+
 # One thread a worker: processes already fill the cores. Before NumPy is imported, here and in every worker.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from jaxbio.config.command_line import parse_command
+from jaxbio.config.command_line import config_words, parse_command
 from jaxbio.config.faults import Fault, UserError, run_command
+from jaxbio.config.next_lines import python, say_next
 from jaxbio.data.prepare import find_recordings, prepare_store, read_subjects
 from jaxbio.data.recordings import Refused, Source, parse_assumed, parse_source
 from jaxbio.data.shard_plan import Plan, plan_store
@@ -49,6 +57,11 @@ def main(arguments: Sequence[str]) -> dict:
     manifest = prepare_store(sources, config, out, workers=flags.workers, limit=flags.limit, subjects=subjects)
     report = write_store_report(Store(out, manifest), config)
     account = {name: manifest["account"][name] for name in ("total_s", "kept_s", "rejected_s")}
+    changed = config_words(arguments, without=["data.store"])
+    say_next(
+        python("tools/inspect_store.py", out),
+        python("launch/run.py", *changed, f"--config.data.store={out}"),
+    )
     return {"store": flags.out, "hash": manifest["hash"], **manifest["counts"], **account, "report": str(report)}
 
 

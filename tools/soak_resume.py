@@ -20,7 +20,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxbio.config.command_line import parse_command
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone runs without being installed
+
+if __name__ == "__main__":
+    from launch.begin import begin
+
+    begin()
+
+from jaxbio.config.command_line import parse_command, recipe_words
 from jaxbio.config.faults import EXIT_PREEMPTED, Fault, UserError, run_command
 from jaxbio.training.writers import read_metrics
 
@@ -32,12 +39,13 @@ log = logging.getLogger(__name__)
 def main(arguments: Sequence[str]) -> dict[str, Any]:
     """Run once undisturbed and as often as it takes disturbed; return counts and whether all values are the same."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder for the runs")
+    parser.add_argument("--out", required=True, metavar="DIR", help="new folder for the runs")
     parser.add_argument("--kills", type=int, default=20, metavar="N", help="how often a run is ended")
     parser.add_argument("--seed", type=int, default=0, help="of the kinds and moments")
     parser.add_argument("--within_s", type=float, default=1.0, help="latest moment after the first new line of metrics")
     flags, config = parse_command(arguments, parser)
     assert config is not None
+    flags.out = Path(flags.out)
     if config.data.store is None or str(config.data.store).startswith("synthetic:"):
         raise UserError(Fault("data.store", config.data.store, "name a store, so that all runs read the same one"))
     if flags.out.exists():
@@ -62,14 +70,6 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     if differences:
         raise RuntimeError(f"{len(differences)} differences: {differences[:5]}")
     return {"kills": sum(kills.values()), **kills, "runs": runs, "steps": len(expected), "identical": True}
-
-
-def recipe_words(arguments: Sequence[str]) -> list[str]:
-    """Return the words of the line that launch/run.py reads too: the recipe and its changed fields."""
-    words = iter(arguments)
-    return [
-        word if "=" in word else f"{word}={next(words)}" for word in words if word.split("=")[0].startswith("--config")
-    ]
 
 
 def start(line: Sequence[str], workdir: Path, out: Path) -> subprocess.Popen:

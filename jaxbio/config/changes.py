@@ -1,6 +1,6 @@
 """What changed between the configuration of a saved run and today's, and whether a resume may go on with it."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -9,6 +9,9 @@ from jaxbio.config import fields
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.config.field import SCIENCE
 from jaxbio.config.resolve import resolve
+
+KINDS = ("model.name", "objective.name")
+_SHOWN = 4  # fields that one line names
 
 
 def to_plain(config: ConfigDict) -> dict[str, Any]:
@@ -33,28 +36,50 @@ def render(config: ConfigDict) -> str:
     return "".join(f"{name} = {value!r}\n" for name, value in sorted(fields.flatten(config).items()))
 
 
-def check_resume(saved: Mapping[str, Any], config: ConfigDict, allowed: Collection[str] = ()) -> list[str]:
+def check_resume(
+    saved: Mapping[str, Any],
+    config: ConfigDict,
+    allowed: Collection[str] = (),
+    on_the_line: Collection[str] | None = None,
+) -> list[str]:
     """Return the machine fields (and `allowed` science fields) that differ from the `saved` plain configuration.
 
-    Raises UserError naming every changed science field that is not in `allowed`.
+    Raises UserError naming every changed science field that is not in `allowed`. `on_the_line` are the fields that the
+    user changed by name (None: all of them): several others that differ are another recipe's, and one fault.
     """
     table = fields.table(config.model.name, config.objective.name)
     now = to_plain(config)
     changed = [name for name in sorted({*saved, *now}) if saved.get(name, ...) != now.get(name, ...)]
     refused = [name for name in changed if (name not in table or table[name].tag == SCIENCE) and name not in allowed]
-    if refused:
-        raise UserError(
-            *(
-                Fault(
-                    name,
-                    now.get(name, "missing"),
-                    f"the run was started with {saved.get(name, 'no such field')!r}; set it back, use another "
-                    f"--workdir, or add --allow_change={name}",
-                )
-                for name in refused
-            )
+    of_recipe = [name for name in refused if on_the_line is not None and name not in on_the_line]
+    if any(name in of_recipe for name in KINDS):
+        raise UserError(_another_recipe(saved, now, refused))
+    faults = []
+    if len(of_recipe) > 1:
+        faults.append(_another_recipe(saved, now, of_recipe))
+        refused = [name for name in refused if name not in of_recipe]
+    faults += [
+        Fault(
+            name,
+            now.get(name, "missing"),
+            f"the run was started with {saved.get(name, 'no such field')!r}; set it back, use another "
+            f"--workdir, or add --allow_change={name}",
         )
+        for name in refused
+    ]
+    if faults:
+        raise UserError(*faults)
     return changed
+
+
+def _another_recipe(saved: Mapping[str, Any], now: Mapping[str, Any], differing: Sequence[str]) -> Fault:
+    """Return the fault of a workdir that holds a run of another recipe: in which kinds they differ, else fields."""
+    kinds = [name for name in KINDS if name in differing]
+    shown = kinds or differing[:_SHOWN]
+    words = "; ".join(f"{name} was {saved.get(name, 'missing')!r}, is {now.get(name, 'missing')!r}" for name in shown)
+    more = f"; and {len(differing) - len(shown)} more fields" if len(differing) > len(shown) else ""
+    remedy = f"the run in this workdir is another's: {words}{more}; name another --workdir, or that run's recipe"
+    return Fault("--config", "another recipe", remedy)
 
 
 def plain(value: Any) -> Any:

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from jaxbio.config import fields
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.config.field import Field
+from jaxbio.config.local_paths import address_faults, check_local
 from jaxbio.config.nearest import nearest
 from jaxbio.config.resolve import find_faults, normalise
 
@@ -39,6 +40,7 @@ def parse_command(
     recipe, changes, rest = _split(arguments)
     faults: list[Fault] = []
     flags = _parse_flags(parser, rest, faults)
+    faults += _flag_addresses(parser, flags)
     config = None
     if recipe is not None:
         try:
@@ -59,11 +61,29 @@ def parse_command(
     return flags, None if config is None else normalise(config)
 
 
+def recipe_of(arguments: Sequence[str]) -> str | None:
+    """Return the `FILE.py[:preset,...]` of a command line."""
+    return _split(arguments)[0]
+
+
+def changes_of(arguments: Sequence[str]) -> dict[str, str]:
+    """Return the fields that a command line changes by name, as texts."""
+    return dict(_split(arguments)[1])
+
+
+def config_words(arguments: Sequence[str], without: Sequence[str] = ()) -> list[str]:
+    """Return the words of a command line that choose its configuration, for another line; `without` these fields."""
+    recipe, changes, _ = _split(arguments)
+    named = [] if recipe is None else ["--config", recipe]
+    return named + [f"{_PREFIX}{name}={text}" for name, text in changes if name not in without]
+
+
 def load_recipe(recipe: str) -> ConfigDict:
     """Return the configuration of `FILE.py[:preset,...]`.
 
     Raises UserError for a file that is missing or no recipe, and for an unknown preset.
     """
+    check_local("--config", recipe)
     name, _, argument = recipe.partition(":")
     path = Path(name)
     if not path.is_file():
@@ -100,7 +120,8 @@ def _document(parser: argparse.ArgumentParser) -> None:
     """Show the configuration's grammar in --help; the parser itself never sees these flags."""
     group = parser.add_argument_group("configuration")
     group.add_argument("--config", metavar="FILE.py[:preset,...]", help="the recipe")
-    group.add_argument("--config.SECTION.FIELD", metavar="VALUE", help="change one field of it; None is a value")
+    group.add_argument("--config.SECTION.FIELD", metavar="VALUE", help="change one field of it; None is a value; "
+                       "python launch/run.py --list_fields [PATTERN] lists all, with defaults and reasons")  # fmt: skip
 
 
 def _split(arguments: Sequence[str]) -> tuple[str | None, list[tuple[str, str]], list[str]]:
@@ -135,6 +156,25 @@ def _parse_flags(
         return None
 
 
+def _flag_addresses(parser: argparse.ArgumentParser, flags: argparse.Namespace | None) -> list[Fault]:
+    """Return a fault for every flag whose value is an address of something that is no local file or folder."""
+    if flags is None:
+        return []
+    named = {
+        action.dest: (action.option_strings or [action.dest])[0]
+        for action in parser._actions
+        if action.type is not free_text
+    }
+    return [
+        fault for dest, value in vars(flags).items() if dest in named for fault in address_faults(named[dest], value)
+    ]
+
+
+def free_text(text: str) -> str:
+    """Return `text`: the type of a flag that names no file or folder, and whose value may look like an address."""
+    return text
+
+
 def _change_fields(config: ConfigDict, changes: Sequence[tuple[str, str]]) -> list[Fault]:
     """Set the changed fields of `config`; return a fault for each that is unknown or cannot be read."""
     faults = []
@@ -151,3 +191,11 @@ def _change_fields(config: ConfigDict, changes: Sequence[tuple[str, str]]) -> li
         except (ValueError, KeyError):
             faults.append(Fault(name, text, f"expected {table[name].kind_name}: {table[name].reason}"))
     return faults
+
+
+def recipe_words(arguments: Sequence[str]) -> list[str]:
+    """Return the words of the command that launch/run.py reads too: the recipe and its changed fields."""
+    words = iter(arguments)
+    return [
+        word if "=" in word else f"{word}={next(words)}" for word in words if word.split("=")[0].startswith("--config")
+    ]

@@ -8,16 +8,27 @@ a command turns them into one line each on standard error and exit code 2.
 
 import json
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
+from jaxbio.config import interrupt
+from jaxbio.config.refusals import OUTSIDE, advise
+
 EXIT_FAILURE = 1
 EXIT_USER_FAULT = 2
 EXIT_PEER_GONE = 69  # EX_UNAVAILABLE: another process of the run ended without a word, or never came
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL: saved; the launch scripts start the same line again
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+_OWN = ("jaxbio", "launch", "tools")
+_ENVIRONMENT = (
+    "activate the environment (source .venv/bin/activate; make environment makes it), or install it beside the clone "
+    "with pip install -c constraints.txt -e '.[test,evaluate]'"
+)
 
 
 @dataclass(frozen=True)
@@ -56,8 +67,9 @@ class EndedByPeer(Exception):
 def report(error: BaseException) -> int:
     """Say on standard error what ended a command, and return its exit code.
 
-    2 is a `UserError` (one line for each fault), 75 `Preempted`, an `EndedByPeer` brings its own; any other exception
-    shows its traceback and is 1.
+    2 is a `UserError` (one line for each fault), a package that is not installed, and what the operating system refused
+    for a reason of its own (a disk without room, a folder that may not be written); 75 `Preempted`, 130 Ctrl-C, an
+    `EndedByPeer` brings its own; any other exception shows its traceback and is 1.
     """
     if isinstance(error, UserError):
         lines, code = [f"error: {fault}" for fault in error.faults], EXIT_USER_FAULT
@@ -65,6 +77,13 @@ def report(error: BaseException) -> int:
         lines, code = [f"preempted: {error}"], EXIT_PREEMPTED
     elif isinstance(error, EndedByPeer):
         lines, code = list(error.words), error.exit_code
+    elif isinstance(error, OSError) and error.errno in OUTSIDE:
+        fault = Fault(str(error.filename or "a file"), error.strerror, f"{advise(error)}, and start again")
+        lines, code = [f"error: {fault}"], EXIT_USER_FAULT
+    elif isinstance(error, ModuleNotFoundError) and (error.name or "jaxbio").split(".")[0] not in _OWN:
+        lines, code = [f"error: {error.name} is not installed for {sys.executable}: {_ENVIRONMENT}"], EXIT_USER_FAULT
+    elif isinstance(error, KeyboardInterrupt):
+        lines, code = [f"stopped by SIGINT: {str(error) or interrupt.kept()}"], EXIT_INTERRUPTED
     else:
         lines, code = ["".join(traceback.format_exception(error)).rstrip()], EXIT_FAILURE
     print("\n".join(lines), file=sys.stderr, flush=True)
@@ -79,7 +98,9 @@ def run_command(main: Callable[[Sequence[str]], dict | None]) -> NoReturn:
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)  # it tells of every platform that is not there
     try:
         result = main(sys.argv[1:])
-    except Exception as error:
+    except Preempted as stop:
+        os._exit(report(stop))  # all is saved, and the end of the interpreter would wait for threads that draw
+    except (Exception, KeyboardInterrupt) as error:
         sys.exit(report(error))
     if result is not None:
         print(json.dumps(result), flush=True)

@@ -201,6 +201,11 @@ COMMON: dict[str, Field] = {
         "(regex, changes of this section) pairs, each a whole optimiser, first match wins; {'frozen': True} freezes",
     ),
     # ---- mesh and precision
+    "mesh.platform": machine(
+        "any",
+        "kind of device that the run wants, so that it does not start on another; any: what JAX finds",
+        choices=("any", "cpu", "gpu", "tpu"),
+    ),
     "mesh.data": machine(-1, "devices along the batch; -1: the rest", low=-1),
     "mesh.fsdp": machine(1, "devices that share each parameter and split the batch", low=-1),
     "mesh.tensor": machine(1, "devices that split heads and feed-forward width", low=-1),

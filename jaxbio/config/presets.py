@@ -1,5 +1,6 @@
 """Named sets of changes that several recipes share, chosen as `--config configs/X.py:preset,...`."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,3 +39,9 @@ def apply(config: ConfigDict, argument: str, presets: Mapping[str, Mapping[str, 
         except AttributeError as error:
             raise UserError(Fault("--config", f":{name}", f"not for this recipe: {error}")) from error
     return config
+
+
+def variant(model: str, argument: str) -> str:
+    """Return the presets of `argument` that make another run, joined by hyphens: all but settings of the machine."""
+    machine = {**MACHINES, **families.MODELS[model].presets}
+    return "-".join(re.sub(r"[^\w.=+]", "_", name) for name in argument.split(",") if name and name not in machine)

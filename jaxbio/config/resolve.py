@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from jaxbio.config import families, fields
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.config.field import Field
+from jaxbio.config.local_paths import address_faults
 from jaxbio.config.nearest import nearest
 from jaxbio.config.roles import ROLES
 
@@ -75,8 +76,9 @@ def find_faults(config: ConfigDict) -> list[Fault]:
     faults += [
         Fault(name, values[name], remedy)
         for name, field in table.items()
-        if name in values and (remedy := _wrong(values[name], field))
+        if name in values and (remedy := wrong_value(values[name], field))
     ]
+    faults += [fault for name, value in values.items() for fault in address_faults(name, value)]
     if isinstance(values.get("optimizer.groups"), (tuple, list)):
         faults += _group_faults(values["optimizer.groups"], table)
     faulty = {fault.field for fault in faults}
@@ -85,7 +87,7 @@ def find_faults(config: ConfigDict) -> list[Fault]:
     return faults
 
 
-def _wrong(value: Any, field: Field) -> str | None:
+def wrong_value(value: Any, field: Field) -> str | None:
     """Return what is wrong with one field's value, or None."""
     if value is None:
         return None if field.optional else f"expected {field.kind_name}: {field.reason}"
@@ -104,7 +106,7 @@ def _wrong(value: Any, field: Field) -> str | None:
 def _between_fields(values: dict[str, Any]) -> Iterator[Fault]:
     """Yield the faults of fields that are right alone and wrong together."""
     yield from _data_faults(values)
-    yield from _input_faults(values)
+    yield from input_faults(values)
     yield from _train_faults(values)
     yield from _mesh_faults(values)
     yield from _optimizer_faults(values)
@@ -170,13 +172,14 @@ def _store_faults(store: Any) -> Iterator[Fault]:
         yield Fault(name, weights, f"the weights sum to {sum(weights):.6g}, not 1: in the same proportion {scaled}")
 
 
-def _input_faults(values: dict[str, Any]) -> Iterator[Fault]:
+def input_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+    """Yield what is wrong between the fields `data.*` that describe an encoder's input (`transforms/prepare_input`)."""
     rate_hz, segment_s, crop_s = values["data.rate_hz"], values["data.segment_s"], values["data.crop_s"]
     if crop_s is None and values["data.crops"] != 1:
         yield Fault("data.crops", values["data.crops"], "1, or set data.crop_s: a whole segment is one crop")
     if crop_s is not None and crop_s > segment_s:
         yield Fault("data.crop_s", crop_s, f"at most data.segment_s = {segment_s:g}")
-    if crop_s is not None and abs(crop_s * rate_hz - round(crop_s * rate_hz)) > 1e-6:
+    elif crop_s is not None and abs(crop_s * rate_hz - round(crop_s * rate_hz)) > 1e-6:
         near = f"{math.floor(crop_s * rate_hz) / rate_hz:g} or {math.ceil(crop_s * rate_hz) / rate_hz:g}"
         yield Fault("data.crop_s", crop_s, f"make rate_hz x crop_s a whole number of samples: {near}")
     band_hz = values["data.band_hz"]
@@ -280,7 +283,7 @@ def _group_faults(groups: Sequence[Any], table: Mapping[str, fields.Field]) -> I
                 name = f"optimizer.{key}"
                 if name not in section:
                     yield Fault(f"{group}.{key}", value, f"unknown; did you mean {nearest(name, section)}?")
-                elif remedy := _wrong(value, section[name]):
+                elif remedy := wrong_value(value, section[name]):
                     yield Fault(f"{group}.{key}", value, remedy)
 
 

@@ -7,7 +7,6 @@ It reads tables only, one part at a time, so that a store of any size is assembl
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +24,7 @@ from jaxbio.data.shard_plan import Plan
 from jaxbio.data.shards import Part, part_path
 from jaxbio.data.splits import SPLITS, UNUSED, assign_splits
 from jaxbio.data.store import RECORDINGS, SCHEMA, TABLE, Store, sha256_of
-from jaxbio.data.whole_files import whole_file
+from jaxbio.data.whole_files import to_disk, whole_file
 
 # Columns that decide duplicates and splits: all that is held for the whole store at once.
 _DECISIVE = ("source", "subject", "recording", "start_s", "fingerprint")
@@ -69,8 +68,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     def write(unfinished: Path) -> None:
         with unfinished.open("w", encoding="utf-8") as file:
             file.write(json.dumps(content, indent=1) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+            to_disk(file)
 
     _write_whole(path, write)
 

@@ -3,23 +3,30 @@
 The file lies in the host's temporary folder (TMPDIR moves it), named by the store's hash, and appears there whole or
 not at all; processes of one host build it once. A file found there is compared with the store before it is used.
 
+It holds patients' signals in a place that every user of the host can reach. So the folder is this user's and nobody
+else may enter it, and no link is followed, neither to the folder nor to a file in it.
+
     segment_RCT = open_cache(store)
 """
 
 import contextlib
-import errno
 import fcntl
 import logging
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from tqdm import tqdm
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.refusals import NO_ROOM, advise, error_number
+from jaxbio.data.regular_files import NotRegularError
 from jaxbio.data.store import Store
+from jaxbio.data.whole_files import to_disk, whole_file
 
 log = logging.getLogger(__name__)
 
@@ -31,48 +38,90 @@ def open_cache(store: Store, folder: Path | None = None) -> np.ndarray:
     """Return all segments of `store`, (R, C, T) int16, as a read-only memory map; build it where there is none.
 
     `folder` is by default one of this user's in the host's temporary folder. Waits while another process of the host
-    builds. Raises UserError where the disk is too small or the folder is another user's.
+    builds. Raises UserError where the disk is too small or refuses, and where the folder is a link or another user's.
     """
     folder = _own_folder(Path(tempfile.gettempdir()) / f"jaxbio-{os.getuid()}" if folder is None else folder)
     path = folder / f"{store.hash}.int16"
-    with _locked(folder / f"{store.hash}.lock"):
-        if path.exists() and not _is_the_stores(path, store):
-            log.warning("%s is not what the store holds: building it again", path)
-            path.unlink()
-        if not path.exists():
-            _write_cache(path, store)
-        return _map(path, store)
+    try:
+        with _locked(folder / f"{store.hash}.lock"):
+            cached_RCT = _map(path, store)
+            if cached_RCT is None:
+                _write_cache(path, store)
+                cached_RCT = _map(path, store)
+    except OSError as error:
+        raise UserError(Fault("data.cache", "host", f"{error}: {advise(error)}, or data.cache=none")) from error
+    assert cached_RCT is not None, "what was just written is the store's"
+    return cached_RCT
+
+
+def _own_folder(folder: Path) -> Path:
+    """Make the folder, or see that it is one of this user's own; nobody else may enter it from now on."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode):
+            raise UserError(Fault("data.cache", "host", f"{folder} is a link: remove it, or point TMPDIR elsewhere"))
+        if found.st_uid != os.getuid():
+            raise UserError(Fault("data.cache", "host", f"{folder} belongs to another user: point TMPDIR elsewhere"))
+        folder.chmod(0o700)
+    except OSError as error:
+        remedy = f"{folder}: {error.strerror}: point TMPDIR elsewhere, or data.cache=none"
+        raise UserError(Fault("data.cache", "host", remedy)) from error
+    return folder
+
+
+def _open_own(path: Path, flags: int) -> BinaryIO:
+    """Open a regular file of this user's in the cache's folder; nobody else may read it from now on.
+
+    Raises OSError for a link, NotRegularError for a pipe or a device.
+    """
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    file = os.fdopen(descriptor, "rb" if flags & os.O_ACCMODE == os.O_RDONLY else "wb")
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.getuid():
+        file.close()
+        raise NotRegularError(path)
+    os.fchmod(descriptor, 0o600)
+    return file
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock file `path`, which the system frees when the process dies.
+
+    Where the file system has no such locks, processes that start together each build the file, the last one stays.
+    """
+    with _open_own(path, os.O_WRONLY | os.O_CREAT) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            log.warning("%s: %s: processes of this host do not wait for each other's cache", path, error)
+        yield
 
 
 def _shape(store: Store) -> tuple[int, int, int]:
     return store.rows, len(store.channels), store.length
 
 
-def _map(path: Path, store: Store) -> np.ndarray:
-    return np.asarray(np.memmap(path, "<i2", mode="r", shape=_shape(store)))
+def _map(path: Path, store: Store) -> np.ndarray | None:
+    """Return the map of a file that has the store's size, and evenly spaced rows of it the store's segments.
 
-
-def _own_folder(folder: Path) -> Path:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
-        raise UserError(Fault("data.cache", "host", f"{folder} belongs to another user: point TMPDIR elsewhere"))
-    return folder
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`, which the system frees when the process dies."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _is_the_stores(path: Path, store: Store) -> bool:
-    """Whether the file has the store's size, and evenly spaced rows of it the store's segments."""
-    if path.stat().st_size != np.prod(_shape(store)) * 2:
-        return False
-    rows = np.unique(np.linspace(0, store.rows - 1, COMPARED_ROWS).astype(np.uint32))
-    return np.array_equal(_map(path, store)[rows], store.read(rows))
+    Anything else under its name is removed, a link or a pipe unopened; None where nothing is left.
+    """
+    try:
+        with _open_own(path, os.O_RDONLY) as file:
+            if os.fstat(file.fileno()).st_size == np.prod(_shape(store)) * 2:
+                cached_RCT = np.asarray(np.memmap(file, "<i2", mode="r", shape=_shape(store)))
+                rows = np.unique(np.linspace(0, store.rows - 1, COMPARED_ROWS).astype(np.uint32))
+                if np.array_equal(cached_RCT[rows], store.read(rows)):
+                    return cached_RCT
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        log.warning("%s: %s", path, error)
+    log.warning("%s is not what the store holds: building it again", path)
+    path.unlink()
+    return None
 
 
 def _write_cache(path: Path, store: Store) -> None:
@@ -80,24 +129,23 @@ def _write_cache(path: Path, store: Store) -> None:
     needed, free = int(np.prod(_shape(store))) * 2, os.statvfs(path.parent)
     if needed > free.f_bavail * free.f_frsize:
         raise _too_small(path, needed)
-    partial = path.with_suffix(".partial")
     rows = max(CHUNK_BYTES // (needed // store.rows), 1)
     log.info("building the host's cache %s, %.2f GB", path, needed / 1e9)
     try:
-        with partial.open("wb") as file, tqdm(total=needed, unit="B", unit_scale=True, desc="data.cache") as progress:
+        with (
+            whole_file(path) as unfinished,
+            _open_own(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as file,
+            tqdm(total=needed, unit="B", unit_scale=True, desc="data.cache") as progress,
+        ):
             for first in range(0, store.rows, rows):
                 segment_NCT = store.read(np.arange(first, min(first + rows, store.rows)))
                 file.write(np.ascontiguousarray(segment_NCT, "<i2").data)
                 progress.update(segment_NCT.nbytes)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+            to_disk(file)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error_number(error) not in NO_ROOM:
             raise
         raise _too_small(path, needed) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _too_small(path: Path, needed: int) -> UserError:

@@ -21,6 +21,7 @@ import numpy as np
 
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.data.pairs import split_codes
+from jaxbio.data.regular_files import open_text
 from jaxbio.data.seen import are_among
 from jaxbio.data.several import Stores
 from jaxbio.data.splits import SPLITS
@@ -51,7 +52,7 @@ def read_exclusion(path: Path | str) -> Exclusion:
     remedy = "a CSV in UTF-8 with a column subject, and source where names are not unique; one subject a line"
     named = set()
     try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
+        with open_text(path) as file:
             for number, line in enumerate(csv.DictReader(file), 2):
                 subject, source = (line.get("subject") or "").strip(), (line.get("source") or "").strip()
                 if not subject:

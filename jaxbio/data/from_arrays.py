@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from jaxbio.config import fields
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.local_paths import address_faults
 from jaxbio.config.roles import ROLES, unit_of
 from jaxbio.data.prepare import prepare_recordings
 from jaxbio.data.recordings import Channel, Recording
@@ -53,6 +54,8 @@ def store_from_arrays(
     _check_roles(signals, config, faults)
     counts = _count_recordings(signals, lists, faults)
     rates = _check_rates(signals, rate_hz, faults)
+    for address in address_faults("out", out):
+        faults.add(address.field, address.value, address.remedy)
     if Path(out).exists() and (not Path(out).is_dir() or any(Path(out).iterdir())):
         faults.add("out", str(out), "holds files: name a new or empty folder")
     if not counts:

@@ -20,6 +20,7 @@ from jaxbio.config.faults import Fault, UserError
 from jaxbio.data.label_spans import Segments, Spans, spread
 from jaxbio.data.labels import NAME, Label, count_values
 from jaxbio.data.pairs import split_codes
+from jaxbio.data.regular_files import open_text
 from jaxbio.data.store import RECORDINGS, Store
 
 UNKNOWN_RECORDINGS, UNSEEN_CLASSES = "unknown_recordings", "unseen_classes"
@@ -125,7 +126,7 @@ def read_label_file(
 def _read_lines(path: Path, faults: _Faults) -> tuple[list[str], list[Line]]:
     """Return the names of the labels and the lines that can be read; raises UserError where the header cannot."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with open_text(path) as file:
             reader = csv.reader(file)
             header = [name.strip() for name in next(reader, [])]
             names = _label_names(path, header)

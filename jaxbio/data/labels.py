@@ -12,6 +12,7 @@ import difflib
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +23,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.refusals import advise
+from jaxbio.data.regular_files import check_regular
 from jaxbio.data.splits import SPLITS
 from jaxbio.data.store import Store
 from jaxbio.data.whole_files import whole_file
@@ -58,7 +61,7 @@ def open_label(store: Store, name: str) -> Label:
     Raises UserError where there is neither, and for a file that is another store's or was changed since.
     """
     path = store.path / FOLDER / f"{name}.parquet"
-    if NAME.fullmatch(name) and path.is_file():
+    if NAME.fullmatch(name) and path.exists():
         return _read(path, store)
     if store.has_column(name) and store.column(name).dtype.kind in "fiub":
         return Label(name, store.column(name).astype(np.float32))
@@ -66,7 +69,7 @@ def open_label(store: Store, name: str) -> Label:
     has = f"it has {', '.join(known)}" if known else "none was added to it"
     near = "".join(f"; did you mean {match}?" for match in difflib.get_close_matches(name, known, 1))
     remedy = f"the store {store.path} has no such label: {has}, and columns of numbers of its table serve too{near}"
-    command = f"python tools/add_labels.py --store {store.path} --labels FILE.csv"
+    command = f"python tools/add_labels.py --store {shlex.quote(str(store.path))} --labels FILE.csv"
     raise UserError(Fault("data.labels", name, f"{remedy}; add it with\n    {command}"))
 
 
@@ -100,7 +103,7 @@ def write_labels(store: Store, labels: Sequence[Label]) -> None:
                 unfinished = stack.enter_context(whole_file(folder / f"{label.name}.parquet"))
                 pq.write_table(table, unfinished, compression="zstd")
     except OSError as error:
-        remedy = "make the folder of the store writable, with room to spare"
+        remedy = f"the store's folder has to be writable: {advise(error)}"
         raise UserError(Fault(str(folder), str(error), remedy)) from None
 
 
@@ -130,6 +133,7 @@ def count_unknown(label: Label, split_R: np.ndarray) -> list[int]:
 def _read(path: Path, store: Store) -> Label:
     remedy = "add it anew: python tools/add_labels.py with --replace"
     try:
+        check_regular(path)
         table = pq.read_table(path)
         known = json.loads((table.schema.metadata or {})[_METADATA])
         label = Label(path.stem, table["value"].to_numpy().astype(np.float32), tuple(known["classes"]))

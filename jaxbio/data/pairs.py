@@ -7,11 +7,11 @@ waveform is never read, so another rule, variant or cap costs seconds.
     index = open_index(store, config, "train")      # index.rows_NM, index.difficulty_N
 """
 
+import errno
 import hashlib
 import json
 import logging
-import os
-import shutil
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +21,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.refusals import advise
+from jaxbio.data.regular_files import check_regular, read_text
 from jaxbio.data.splits import SPLITS
 from jaxbio.data.store import INDEX, Store, StoreView
+from jaxbio.data.whole_files import whole_folder
 
 CLASSES = ("Bad", "Poor", "Acceptable", "Good", "Excellent")
 RULE = "rule.json"
@@ -61,24 +64,19 @@ def make_pairs(store: Store, config: ConfigDict) -> str:
     quality_R, split_R = store.column(f"quality_{config.quality.variant}"), split_codes(store)
     edges = class_edges(quality_R[split_R >= 0], config)
     counts = {}
-    unfinished = folder.with_name(f".unfinished-{os.getpid()}-{name}")
     try:
-        unfinished.mkdir(parents=True)
-        for code, split in enumerate(SPLITS):
-            rows = read_rows(store, np.flatnonzero(split_R == code), quality_R, edges)
-            rows_NM, difficulty_N = select(rows, config, store.segment_s)
-            np.save(unfinished / f"{split}.npy", rows_NM)
-            np.save(unfinished / f"{split}.difficulty.npy", difficulty_N)
-            counts[split] = len(rows_NM)
-        rule = {"rule": rule_of(config), "edges": list(edges), "counts": counts, "store": store.hash}
-        (unfinished / RULE).write_text(json.dumps(rule, indent=1) + "\n", encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)  # that of another store, copied here
-        unfinished.replace(folder)
+        with whole_folder(folder) as unfinished:  # in the place of that of another store, copied here
+            for code, split in enumerate(SPLITS):
+                rows = read_rows(store, np.flatnonzero(split_R == code), quality_R, edges)
+                rows_NM, difficulty_N = select(rows, config, store.segment_s)
+                np.save(unfinished / f"{split}.npy", rows_NM)
+                np.save(unfinished / f"{split}.difficulty.npy", difficulty_N)
+                counts[split] = len(rows_NM)
+            rule = {"rule": rule_of(config), "edges": list(edges), "counts": counts, "store": store.hash}
+            (unfinished / RULE).write_text(json.dumps(rule, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
-        remedy = "make the folder of the store writable, with room to spare"
+        remedy = f"an index lies in the folder of its store: {advise(error)}"
         raise UserError(Fault(str(folder), str(error), remedy)) from None
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     logging.info("index %s: %s", name, ", ".join(f"{count} {split}" for split, count in counts.items()))
     if not counts[SPLITS[0]]:
         logging.warning(
@@ -95,14 +93,15 @@ def open_index(store: Store, config: ConfigDict, split: str) -> Index:
     """
     name = index_hash(config)
     folder = store.path / INDEX / name
-    remedy = f"make this index: python tools/make_pairs.py --store {store.path} with the --config arguments of this run"
+    command = f"python tools/make_pairs.py --store {shlex.quote(str(store.path))}"
+    remedy = f"make this index: {command} with the --config arguments of this run"
     rule = _read_rule(folder) if folder.is_dir() else None
     if rule is None or rule.get("store") != store.hash:
         what = "missing" if rule is None else "made for another store"
         raise UserError(Fault(str(folder), what, remedy))
     try:
-        rows_NM = np.load(folder / f"{split}.npy", mmap_mode="r")
-        difficulty_N = np.load(folder / f"{split}.difficulty.npy")
+        rows_NM = _load(folder / f"{split}.npy")
+        difficulty_N = _load(folder / f"{split}.difficulty.npy")
     except (OSError, ValueError) as error:
         raise UserError(Fault(str(folder / split), str(error), f"remove {folder} and {remedy}")) from None
     fault = _index_fault(rows_NM, difficulty_N, store.rows)
@@ -236,9 +235,20 @@ def _as_index(
     return rows_NM, difficulty_N.astype(np.float32)
 
 
+def _load(path: Path) -> np.ndarray:
+    """Return the array in `path`, as a memory map where the file system has such."""
+    check_regular(path)
+    try:
+        return np.load(path, mmap_mode="r")
+    except OSError as error:
+        if error.errno not in (errno.ENODEV, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+        return np.load(path)
+
+
 def _read_rule(folder: Path) -> dict[str, Any]:
     try:
-        return json.loads((folder / RULE).read_text(encoding="utf-8"))
+        return json.loads(read_text(folder / RULE))
     except (OSError, ValueError):
         return {}  # an unfinished or foreign folder names no store: it is made again, or refused by open_index
 

@@ -8,14 +8,11 @@ store has the same bytes. It knows no waveform and no rule; those are `shards` a
 
 import contextlib
 import csv
-import fcntl
 import logging
-import multiprocessing
 import os
 import shutil
-import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -24,19 +21,25 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.interrupt import keeping
+from jaxbio.config.local_paths import check_local
+from jaxbio.config.refusals import advise
 from jaxbio.data.account import lines_of
 from jaxbio.data.assemble import assemble_store, write_json
+from jaxbio.data.folder_lock import hold
+from jaxbio.data.known_labels import write_known_labels
 from jaxbio.data.pairs import make_pairs
 from jaxbio.data.plausibility import judge_sources
 from jaxbio.data.recordings import Recording, Refused, Source, assign_subjects, list_recordings
 from jaxbio.data.recordings.missing import roles_read
+from jaxbio.data.regular_files import open_text, read_text
 from jaxbio.data.shard_plan import KEPT, Plan, plan_store
 from jaxbio.data.shards import PARTS, Part, read_part, write_shard
 from jaxbio.data.store import INDEX, MANIFEST, Store, open_store
-from jaxbio.data.whole_files import UNFINISHED
+from jaxbio.data.whole_files import remove_unfinished
+from jaxbio.data.workers import open_pool
 
 _PLAN = "plan.json"
-_LOCK = "lock"
 
 
 def prepare_store(
@@ -77,6 +80,7 @@ def find_recordings(
         )
         listed |= {(entry.source, entry.recording) for entry in entries}
         found += assign_subjects(entries[:limit], subjects or {})
+    _check_source_names(sources, listed)
     _check_subjects(subjects or {}, listed)
     recordings = [entry for entry in found if isinstance(entry, Recording)]
     unknown = sum(not recording.subject_known for recording in recordings)
@@ -99,17 +103,19 @@ def prepare_recordings(
     progress: bool = True,
 ) -> dict[str, Any]:
     """Write the store of these recordings into folder `out` and return its manifest; see `prepare_store`."""
-    out = Path(out)
+    out = _checked(out)
     plan = plan_store(found, config)
     if (out / MANIFEST).exists():
         return _reopen(out, plan, config).manifest
-    with _writing(out), _locked(out):
+    words = f"finished shards are kept in {out}; start the same line again to go on with them"
+    with _writing(out), _locked(out), keeping(words):
         _begin(out, plan)
         parts = _write_shards(out, plan, workers, progress)
         if not any(part.records for part in parts):
             raise UserError(Fault("--source", "no segment was kept", _why_nothing(plan, parts)))
         store = assemble_store(out, plan, parts, config)
         make_pairs(store, config)
+        write_known_labels(store, [entry for entry in found if isinstance(entry, Recording)])
         write_json(out / MANIFEST, store.manifest)
         shutil.rmtree(out / PARTS)
     for line in lines_of(store.manifest["account"]):
@@ -129,7 +135,7 @@ def read_subjects(path: Path | str) -> dict[tuple[str, str], str]:
     remedy = "a CSV in UTF-8 with the columns source,recording,subject and each recording once"
     subjects: dict[tuple[str, str], str] = {}
     try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
+        with open_text(path) as file:
             for number, line in enumerate(csv.DictReader(file), 2):
                 key, subject = (line.get("source"), line.get("recording")), line.get("subject")
                 if not (key[0] and key[1] and subject) or key in subjects:
@@ -138,6 +144,21 @@ def read_subjects(path: Path | str) -> dict[tuple[str, str], str]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(Fault("--subjects", str(path), f"{error}; {remedy}")) from None
     return subjects
+
+
+def _check_source_names(sources: Sequence[Source], listed: set[tuple[str, str]]) -> None:
+    """Refuse two folders of one name: recordings and patients of both would pass for each other's."""
+    folder_of: dict[str, str] = {}
+    faults = []
+    for source in sources:
+        first = folder_of.setdefault(source.name, source.folder)
+        if first != source.folder and source.format != "synthetic":
+            example = min(recording for name, recording in listed if name == source.name)
+            remedy = f"{first} and {source.folder} have one name, by which patients and splits go: "
+            remedy += f"give one of them another, {source.format}:{source.path}?name=NAME"
+            faults.append(Fault("--source", f"{source.name}: {example}", remedy))
+    if faults:
+        raise UserError(*faults)
 
 
 def _check_subjects(subjects: Mapping[tuple[str, str], str], listed: set[tuple[str, str]]) -> None:
@@ -149,6 +170,17 @@ def _check_subjects(subjects: Mapping[tuple[str, str], str], listed: set[tuple[s
         raise UserError(Fault("--subjects", ",".join(strangers[0]), remedy))
     if strangers:
         logging.warning("%d lines of --subjects name no recording; the first: %s,%s", len(strangers), *strangers[0])
+
+
+def _checked(out: Path | str) -> Path:
+    """Return the folder `out`; raises UserError for an address, and for a name that is no text."""
+    check_local("--out", out)
+    try:
+        os.fspath(out).encode()
+    except UnicodeEncodeError:
+        remedy = "its name is no text in UTF-8, which the writer of shards needs: name another folder"
+        raise UserError(Fault("--out", ascii(os.fspath(out)), remedy)) from None
+    return Path(out)
 
 
 def _reopen(out: Path, plan: Plan, config: ConfigDict) -> Store:
@@ -167,18 +199,15 @@ def _writing(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        remedy = "make room or choose another --out, and start again: finished shards are kept"
-        raise UserError(Fault("--out", str(out), f"{error}; {remedy}")) from error
+        remedy = f"{error}; {advise(error)}, and start again: finished shards are kept"
+        raise UserError(Fault("--out", str(out), remedy)) from error
 
 
 @contextlib.contextmanager
 def _locked(out: Path) -> Iterator[None]:
+    """Hold the folder of the parts: two preparations may not write into one store."""
     (out / PARTS).mkdir(parents=True, exist_ok=True)
-    with (out / PARTS / _LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(Fault("--out", str(out), "another preparation is writing there: wait for it")) from None
+    with hold(out / PARTS, field="--out", named=out):
         yield
 
 
@@ -190,11 +219,11 @@ def _begin(out: Path, plan: Plan) -> None:
         if strangers:
             raise UserError(Fault("--out", str(out), f"holds {strangers[0]!r}: name a new or empty folder"))
         write_json(begun, {"plan": plan.hash, "config": plan.config})
-    elif plan.hash not in begun.read_text(encoding="utf-8"):
+    elif plan.hash not in read_text(begun):
         remedy = "a preparation of other recordings or settings was begun there: remove it, or name another folder"
         raise UserError(Fault("--out", str(out), remedy))
-    for unfinished in (*out.glob(f"{UNFINISHED}*"), *(out / PARTS).glob(f"{UNFINISHED}*")):
-        unfinished.unlink(missing_ok=True)
+    for folder in (out, out / PARTS):
+        remove_unfinished(folder, alone=True)
     shutil.rmtree(out / INDEX, ignore_errors=True)
 
 
@@ -223,9 +252,7 @@ def _results(out: Path, plan: Plan, missing: Sequence[int], workers: int) -> Ite
         for number, job in jobs.items():
             yield number, write_shard(*job)
         return
-    # Spawned: the parent may hold threads (a launcher's JAX), which a fork would not survive.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), context, initializer=_leave_with_parent) as pool:
+    with open_pool(min(workers, len(jobs))) as pool:
         futures = {pool.submit(write_shard, *job): number for number, job in jobs.items()}
         try:
             for future in as_completed(futures):
@@ -233,20 +260,6 @@ def _results(out: Path, plan: Plan, missing: Sequence[int], workers: int) -> Ite
         except BrokenProcessPool:
             remedy = "a worker was ended from outside, most often for want of memory: start again with fewer --workers"
             raise UserError(Fault("--workers", workers, remedy)) from None
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _leave_with_parent() -> None:
-    """End this worker when its parent is gone, so that a killed preparation leaves nobody writing."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 def _why_nothing(plan: Plan, parts: Sequence[Part]) -> str:

@@ -15,13 +15,15 @@ def quantise(x_BCT: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return `segment_BCT` int16 in [-32767, 32767] and `scale_BC2` float32 (offset, gain); x = offset + gain * q.
 
     `x_BCT` is float32 and finite, in any unit. The largest error is half a gain, 1 / 131,068 of a channel's range,
-    beside float32's own rounding; a constant channel gets q = 0 and gain 0.
+    beside float32's own rounding; a constant channel gets q = 0 and gain 0, as does one whose range (below 8e-34) is
+    too small for a gain that float32 can divide by.
     """
     low_BC = x_BCT.min(axis=-1).astype(np.float64)
     high_BC = x_BCT.max(axis=-1).astype(np.float64)
     scale_BC2 = np.stack([(low_BC + high_BC) / 2, (high_BC - low_BC) / (2 * FULL_RANGE)], axis=-1).astype(np.float32)
     offset_BC1, gain_BC1 = scale_BC2[..., :1], scale_BC2[..., 1:]
-    with np.errstate(divide="ignore", over="ignore"):
+    gain_BC1[gain_BC1 < np.finfo(np.float32).tiny] = 0
+    with np.errstate(divide="ignore"):
         steps_BC1 = np.where(gain_BC1 > 0, np.float32(1) / gain_BC1, np.float32(0))
     q_BCT = x_BCT - offset_BC1
     q_BCT *= steps_BC1

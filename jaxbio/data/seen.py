@@ -11,20 +11,24 @@ what several have seen can be united; it keeps ready-made tables out, not somebo
 import hashlib
 import io
 import os
-import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.refusals import advise
+from jaxbio.data.given_arrays import read_arrays
 from jaxbio.data.store import StoreView, subject_codes
+from jaxbio.data.whole_files import whole_file
 
 SEEN = "seen.npz"
 _SALT = b"jaxbio seen 1"
+# What the file holds: type and number of axes of each array.
+_ARRAYS = {"subject": (np.uint64, 1), "segment": (np.uint64, 1), "salt": (np.uint8, 1), "complete": (np.bool_, 0)}
+_REMEDY = "copy it again from where it was made"
 
 
 @dataclass(frozen=True)
@@ -71,39 +75,39 @@ class Seen:
 
     def write(self, path: Path) -> None:
         """Write the file in one move. Raises UserError where the disk refuses it."""
-        unfinished = path.with_name(f".unfinished-{os.getpid()}-{path.name}")
         try:
-            unfinished.write_bytes(self.to_bytes())
-            os.replace(unfinished, path)
+            with whole_file(path) as unfinished:
+                unfinished.write_bytes(self.to_bytes())
         except OSError as error:
-            remedy = "make room, or name a --workdir that can be written"
-            raise UserError(Fault(str(path), error.strerror or str(error), remedy)) from error
-        finally:
-            unfinished.unlink(missing_ok=True)
+            raise UserError(Fault(str(path), error.strerror or str(error), advise(error))) from error
 
 
 NOTHING = Seen(np.zeros(0, np.uint64), np.zeros(0, np.uint64))
 UNKNOWN = Seen(NOTHING.subject_S, NOTHING.segment_N, complete=False)
 
 
-def read_seen(path: Any) -> Seen:
-    """Return what the file `path` (any that has `read_bytes`) holds; UNKNOWN where there is none.
+def read_seen(path: str | os.PathLike[str]) -> Seen:
+    """Return what the file `path` holds; UNKNOWN where there is none.
 
-    Raises UserError for a file that is damaged or hashed with another salt.
+    Raises UserError for a file that is damaged, holds anything else, or is hashed with another salt.
     """
-    try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
-            salt, complete = stored["salt"].tobytes(), bool(stored["complete"])
-            seen = Seen(stored["subject"], stored["segment"], complete)
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return UNKNOWN
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(Fault(str(path), f"unreadable ({error})", "copy it again from where it was made")) from error
-    if salt != _SALT:
-        raise UserError(
-            Fault(str(path), f"salt {salt!r}", f"this jaxbio hashes with {_SALT!r}: use the one that wrote it")
-        )
+    where, arrays = os.fspath(path), read_arrays(path, missing=_REMEDY)
+    if _is_like(arrays.get("salt"), *_ARRAYS["salt"]) and (salt := arrays["salt"].tobytes()) != _SALT:
+        remedy = f"this jaxbio hashes with {_SALT!r}: use the one that wrote it"
+        raise UserError(Fault(where, f"salt {salt[:40]!r}", remedy))
+    wrong = [name for name in _ARRAYS if not _is_like(arrays.get(name), *_ARRAYS[name])]
+    if wrong:
+        raise UserError(Fault(where, f"without {', '.join(wrong)} as they are written", _REMEDY))
+    seen = Seen(arrays["subject"], arrays["segment"], bool(arrays["complete"]))
+    if not all((hash_N[1:] > hash_N[:-1]).all() for hash_N in (seen.subject_S, seen.segment_N)):
+        raise UserError(Fault(where, "hashes that do not rise", _REMEDY))
     return seen
+
+
+def _is_like(array: np.ndarray | None, dtype: type, axes: int) -> bool:
+    return array is not None and array.dtype == dtype and array.ndim == axes
 
 
 def unite_all(parts: Iterable[Seen]) -> Seen:

@@ -138,7 +138,7 @@ def preparation_config(config: ConfigDict) -> dict[str, object]:
 
 def _check_unique(recordings: Iterable[Recording]) -> None:
     counts = Counter((recording.source, recording.recording) for recording in recordings)
-    remedy = "two recordings of this name in sources of one name: rename a folder, or give their parent as the source"
+    remedy = "two recordings of this name in sources of one name: name the second with ?name=NAME"
     faults = [Fault("--source", f"{source}: {name}", remedy) for (source, name), count in counts.items() if count > 1]
     if faults:
         raise UserError(*faults[:5])

@@ -23,6 +23,8 @@ from array_record.python.array_record_module import ArrayRecordReader
 from ml_collections import ConfigDict
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.local_paths import check_local
+from jaxbio.data.regular_files import NOT_REGULAR, is_regular, read_text
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -45,7 +47,7 @@ class StoreView(Protocol):
 
 
 class StoreError(RuntimeError):
-    """A store whose bytes are not those that were written; the message names the shard and the records."""
+    """A store whose bytes are not those that were written; the message names the shard and the first row at fault."""
 
 
 def open_store(path: str | Path) -> "Store":
@@ -54,6 +56,7 @@ def open_store(path: str | Path) -> "Store":
     Raises UserError for a folder without manifest (nothing there, or a preparation that has not finished), for a
     manifest of another schema, and for every missing file and every file of another size.
     """
+    check_local("data.store", path)
     path = Path(path)
     manifest = _read_manifest(path)
     faults = [fault for entry in _files(manifest) for fault in _size_faults(path, entry)]
@@ -238,12 +241,29 @@ class Store:
         return self._columns[name]
 
     def _read_shard(self, shard: int, places: list[int]) -> list[bytes]:
-        name = self.shards[shard]["name"]
         try:
-            return self._reader(shard).read(places)
+            records = self._reader(shard).read(places)
         except RuntimeError as error:
-            message = f"{self.path / name}, among records {places[:8]}: {error}; run tools/inspect_store.py"
-            raise StoreError(message) from error
+            raise self._damage(shard, self._first_unreadable(shard, places), str(error)) from error
+        size = 2 * len(self.channels) * self.length
+        for place, record in zip(places, records, strict=True):
+            if len(record) != size:  # array_record gives none of a record that was cut off after it opened the shard
+                raise self._damage(shard, place, f"{len(record)} bytes instead of {size}")
+        return records
+
+    def _first_unreadable(self, shard: int, places: list[int]) -> int:
+        """Return the first of `places` in a shard that cannot be read alone."""
+        for place in places:
+            try:
+                self._reader(shard).read([place])
+            except RuntimeError:
+                return place
+        return places[0]
+
+    def _damage(self, shard: int, place: int, reason: str) -> StoreError:
+        where = f"row {self.first_rows[shard] + place}, number {place} of its records"
+        remedy = f"tools/inspect_store.py {self.path} names every damaged shard: copy them again"
+        return StoreError(f"{self.path / self.shards[shard]['name']}, {where}: {reason}; {remedy}")
 
     def _reader(self, shard: int) -> ArrayRecordReader:
         with self._opening:
@@ -282,7 +302,7 @@ def sha256_of(path: Path) -> str:
 def _read_manifest(path: Path) -> dict[str, Any]:
     file = path / MANIFEST
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
+        manifest = json.loads(read_text(file))
     except (FileNotFoundError, NotADirectoryError):
         remedy = "no segment store, or its preparation has not finished: run tools/prepare_store.py (again)"
         raise UserError(Fault("data.store", str(path), remedy)) from None
@@ -301,6 +321,8 @@ def _files(manifest: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _size_faults(path: Path, entry: dict[str, Any]) -> list[Fault]:
     file = path / entry["name"]
+    if not is_regular(file):
+        return [Fault(str(file), NOT_REGULAR, "copy it again, or prepare the store anew")]
     if not file.is_file():
         return [Fault(str(file), "missing", "the manifest names it: copy it again, or prepare the store anew")]
     size = file.stat().st_size

@@ -20,6 +20,7 @@ from jaxbio.data.pairs import CLASSES as QUALITY_CLASSES
 from jaxbio.data.prepare import find_recordings
 from jaxbio.data.quantise import fingerprint, quantise
 from jaxbio.data.recordings import Recording, Source
+from jaxbio.data.regular_files import open_text
 from jaxbio.data.shard_plan import Block, Settings, plan_recording, settings_of
 from jaxbio.data.shards import measure_windows, read_windows
 from jaxbio.evaluation import metrics, probes
@@ -33,6 +34,7 @@ _MIN_KNOWN = 0.5  # share of a segment's seconds for which the monitor must show
 class Task:
     """What is predicted: in words, in which unit, by which probe, how it is measured, and where labels come from.
 
+    `labels_are` says in words what the labels are, for whoever asks how far to trust them.
     `label` gets a recording, its source, the start of each window in seconds, and what was measured of them; it
     returns (B,) labels, NaN or a negative class where there is none.
     """
@@ -43,13 +45,15 @@ class Task:
     metrics: Mapping[str, metrics.Metric]
     label: Callable[[Recording, Source, np.ndarray, float, Measured], np.ndarray]
     classes: tuple[str, ...] = ()
+    labels_are: str = ""
 
 
 @dataclass(frozen=True)
 class Segments:
     """Labelled segments: x_BCT float32 in physical units at the model's rate, label_B, and whose they are (texts).
 
-    `fingerprint_B` uint64 is what a store that holds the very segment has in its table.
+    `fingerprint_B` uint64 is what a store that holds the very segment has in its table; `subject_known_B` is False
+    where the source names no subject, so that its recording counts as one.
     """
 
     x_BCT: np.ndarray
@@ -58,6 +62,7 @@ class Segments:
     subject_B: np.ndarray
     source_B: np.ndarray
     recording_B: np.ndarray
+    subject_known_B: np.ndarray
 
 
 def get_task(name: str) -> Task:
@@ -84,7 +89,8 @@ def read_segments(
     task = get_task(name)
     by_name = {source.name: source for source in sources}
     if len(by_name) < len(sources):
-        raise UserError(Fault("--data", ", ".join(source.name for source in sources), "two sources of one name"))
+        names = ", ".join(source.name for source in sources)
+        raise UserError(Fault("--data", names, "two sources of one name: ?name=NAME gives one another"))
     config = fields.change(
         fields.defaults(), {"data.rate_hz": rate_hz, "data.segment_s": length / rate_hz, "data.channels": channels}
     )
@@ -102,7 +108,7 @@ def read_segments(
     if not sum(len(part.label_B) for part in parts):
         reasons = ", ".join(refused) or "no recording"
         raise UserError(Fault("--data", f"{len(sources)} sources", f"hold no labelled segment ({reasons})"))
-    columns = ("x_BCT", "label_B", "fingerprint_B", "subject_B", "source_B", "recording_B")
+    columns = ("x_BCT", "label_B", "fingerprint_B", "subject_B", "source_B", "recording_B", "subject_known_B")
     return Segments(*(np.concatenate([getattr(part, column) for part in parts]) for column in columns))
 
 
@@ -120,7 +126,8 @@ def _read_recording(
         refused["no_label"] += int(np.sum((measured.reason_B == 0) & ~known_B))
         kept_B = (measured.reason_B == 0) & known_B
         whose = [np.full(kept_B.sum(), f"{recording.source}/{recording.subject}")]
-        whose += [np.full(kept_B.sum(), text) for text in (recording.source, recording.recording)]
+        told = (recording.source, recording.recording, recording.subject_known)
+        whose += [np.full(kept_B.sum(), value) for value in told]
         x_BCT = measured.x_BCT[kept_B]
         parts.append(Segments(x_BCT, label_B[kept_B], fingerprint(*quantise(x_BCT)), *whose))
     refused.update(reason for _, reason, _ in seconds)
@@ -162,7 +169,7 @@ def read_monitor_rate(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """
     remedy = "heart_rate is the monitor's HR in the *_Numerics.csv beside a BIDMC *_Signals file"
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with open_text(path) as file:
             header, *lines = csv.reader(file, skipinitialspace=True)
         columns = [header.index("Time [s]"), header.index("HR")]
         table = np.array([[_number(line[column]) for column in columns] for line in lines]).reshape(-1, 2)
@@ -175,12 +182,20 @@ def _number(cell: str) -> float:
     return float(cell) if cell.strip() else float("nan")
 
 
+_OWN = "jaxbio's own score of the segment, not a person's reading"
 _OF_CLASSES = {"balanced_accuracy": metrics.balanced_accuracy, "macro_f1": metrics.macro_f1}
 _OF_NUMBERS = {"mae": metrics.mae, "r2": metrics.r2}
 TASKS: dict[str, Task] = {
     "quality_class": Task(
-        "signal quality class", "", probes.CLASSES, _OF_CLASSES, _quality_class, classes=QUALITY_CLASSES
+        "signal quality class", "", probes.CLASSES, _OF_CLASSES, _quality_class, QUALITY_CLASSES, _OWN
     ),
-    "quality_score": Task("signal quality score", "of 1", probes.NUMBERS, _OF_NUMBERS, _quality_score),
-    "heart_rate": Task("the monitor's heart rate", "beats/min", probes.NUMBERS, _OF_NUMBERS, _heart_rate),
+    "quality_score": Task("signal quality score", "of 1", probes.NUMBERS, _OF_NUMBERS, _quality_score, labels_are=_OWN),
+    "heart_rate": Task(
+        "the monitor's heart rate",
+        "beats/min",
+        probes.NUMBERS,
+        _OF_NUMBERS,
+        _heart_rate,
+        labels_are="medians of what the monitor showed, its own errors included",
+    ),
 }

@@ -9,6 +9,7 @@ and a file that was cut, changed or swapped is named when the folder is read.
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,10 @@ from typing import Any
 from etils import epath
 
 from jaxbio.config.faults import Fault, UserError
-from jaxbio.data.recordings.regular_files import NOT_REGULAR, is_regular
+from jaxbio.config.local_paths import check_local
+from jaxbio.data.given_files import open_given
+from jaxbio.data.recordings.regular_files import size_of
+from jaxbio.export.card_fields import find_faults, shorten
 from jaxbio.transforms.prepare_input import Input
 
 SCHEMA = 2
@@ -25,6 +29,7 @@ WEIGHTS = "params.safetensors"
 PROGRAM = "encoder.stablehlo"
 EXAMPLE = "example.npz"
 _MOST_BYTES = 2**20  # of a card; real ones have some 3 kB
+_LONGEST_NAME = 255  # bytes of a file's name, as file systems have it
 _SINCE_SCHEMA_2 = {
     "seen": "not known",
     **{field.name: field.default for field in dataclasses.fields(Input) if field.default is not dataclasses.MISSING},
@@ -79,45 +84,62 @@ class Card:
 
 
 def write_card(folder: epath.PathLike, card: Card, files: Iterable[str]) -> Card:
-    """Write `card` into `folder` with the size and hash of `files` that lie there; return it so completed."""
+    """Write `card` into `folder` with the size and hash of `files` that lie there; return it so completed.
+
+    Raises UserError for a card that `read_card` would refuse.
+    """
     folder = epath.Path(folder)
     card = dataclasses.replace(card, files={name: _fingerprint(folder / name) for name in files})
-    (folder / CARD).write_text(json.dumps(dataclasses.asdict(card), indent=2) + "\n")
+    plain = dataclasses.asdict(card)
+    card_from_plain(plain, str(folder / CARD))
+    (folder / CARD).write_text(json.dumps(plain, indent=2) + "\n")
     return card
 
 
 def read_card(folder: epath.PathLike) -> Card:
-    """Return the card of an export folder.
+    """Return the card of an export folder, every field typed and bounded.
 
-    Raises UserError for a folder without one, for one that is no card, and for one of a newer schema.
+    Raises UserError for a folder without one, for one that is no card, for one of a newer schema, and with every fault
+    of its fields; those of `encoder` and `encoder_fields` are found by `folder.make_encoder`.
     """
-    path = epath.Path(folder) / CARD
-    check_regular(path, "no export folder; make one with tools/export_params.py")
-    if path.stat().length > _MOST_BYTES:
-        raise UserError(Fault(str(path), f"{path.stat().length} bytes", f"a card has at most {_MOST_BYTES}"))
+    check_local("export", folder)
+    path = os.path.join(folder, CARD)
+    with open_given(path, missing="no export folder; make one with tools/export_params.py") as file:
+        raw = file.read(_MOST_BYTES + 1)
+    if len(raw) > _MOST_BYTES:
+        raise UserError(Fault(path, "too large", f"a card has at most {_MOST_BYTES} bytes"))
     try:
-        stored = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(Fault(str(path), "unreadable", f"no JSON ({error}); export again")) from error
+        stored = json.loads(raw.decode())
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # no JSON, no UTF-8, a number of too many digits, brackets in brackets
+        raise UserError(Fault(path, "unreadable", f"no JSON ({error}); export again")) from error
     schema = stored.get("schema") if isinstance(stored, dict) else None
-    if not isinstance(schema, int):
-        raise UserError(Fault(str(path), "no schema", "not a card of jaxbio; name an export folder"))
+    if type(schema) is not int or schema < 1:
+        raise UserError(Fault(path, "no schema", "not a card of jaxbio; name an export folder"))
     if schema > SCHEMA:
-        raise UserError(Fault(f"{path}: schema", schema, f"this jaxbio reads up to {SCHEMA}; install a newer jaxbio"))
-    return card_from_plain(stored, str(path))
+        remedy = f"this jaxbio reads up to {SCHEMA}; install a newer jaxbio"
+        raise UserError(Fault(f"{path}: schema", shorten(schema), remedy))
+    return card_from_plain(stored, path)
 
 
 def card_from_plain(stored: Mapping[str, Any], where: str) -> Card:
     """Return the card of plain JSON values, those of schema 1 completed by what they meant.
 
-    Raises UserError that says `where` for missing and unknown fields.
+    Raises UserError that says `where` for missing and unknown fields, and for values that are none of their field.
     """
     if stored["schema"] == 1:
         stored = {**_SINCE_SCHEMA_2, **stored}
     names = {field.name for field in dataclasses.fields(Card)}
     wrong = sorted(names ^ stored.keys())
     if wrong:
-        raise UserError(Fault(where, f"fields {', '.join(wrong)}", "missing or unknown in a card; export again"))
+        raise UserError(
+            Fault(where, shorten(f"fields {', '.join(wrong)}"), "missing or unknown in a card; export again")
+        )
+    faults = find_faults(stored, where, (WEIGHTS, PROGRAM, EXAMPLE))
+    if faults:
+        raise UserError(*faults)
     tuples = {name: tuple(stored[name]) for name in ("channels", "band_hz") if stored[name] is not None}
     return Card(**{**stored, **tuples})
 
@@ -131,35 +153,25 @@ def check_files(folder: epath.PathLike, card: Card) -> None:
     faults: list[Fault] = []
     for name, stored in card.files.items():
         try:
-            _check_file(epath.Path(folder), name, stored)
+            _check_file(os.fspath(folder), name, stored)
         except UserError as error:
             faults += error.faults
     if faults:
         raise UserError(*faults)
 
 
-def check_regular(path: epath.Path, missing: str) -> None:
-    """Raise UserError where `path` is no regular file, with the remedy `missing` where it is not there.
-
-    Reading a device need not end, and opening a pipe waits for its writer. Links are followed.
-    """
-    if not is_regular(str(path)):
-        raise UserError(Fault(str(path), "no regular file", f"{NOT_REGULAR}; name a file"))
-    if not path.is_file():
-        raise UserError(Fault(str(path), "missing", missing))
-
-
-def _check_file(folder: epath.Path, name: str, stored: Mapping[str, Any]) -> None:
-    if name in ("", ".", "..", CARD) or any(sign in name for sign in "/\\\0"):
+def _check_file(folder: str, name: str, stored: Mapping[str, Any]) -> None:
+    elsewhere = name in ("", ".", "..", CARD) or any(sign in name for sign in "/\\\0")
+    if elsewhere or len(name.encode("utf-8", "surrogatepass")) > _LONGEST_NAME:
         remedy = "a card names the other files of its own folder, and none elsewhere; export again"
-        raise UserError(Fault(f"{folder / CARD}: files", name, remedy))
-    path = folder / name
-    check_regular(path, "the card lists it; copy the whole export folder")
-    if path.stat().length != stored["bytes"]:
-        remedy = f"the card says {stored['bytes']} bytes; copy the file again"
-        raise UserError(Fault(str(path), f"{path.stat().length} bytes", remedy))
-    if _fingerprint(path) != stored:
-        raise UserError(Fault(str(path), "other content", "not the file this card was written with; copy it again"))
+        raise UserError(Fault(f"{os.path.join(folder, CARD)}: files", shorten(name), remedy))
+    path = os.path.join(folder, name)
+    with open_given(path, missing="the card lists it; copy the whole export folder") as file:
+        if size_of(file) != stored["bytes"]:
+            remedy = f"the card says {stored['bytes']} bytes; copy the file again"
+            raise UserError(Fault(path, f"{size_of(file)} bytes", remedy))
+        if hashlib.file_digest(file, "sha256").hexdigest() != stored["sha256"]:
+            raise UserError(Fault(path, "other content", "not the file this card was written with; copy it again"))
 
 
 def _fingerprint(path: epath.Path) -> dict[str, Any]:

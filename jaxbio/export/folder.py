@@ -10,6 +10,8 @@ Families are known only by the registry `models.ENCODERS`: a card holds a name o
 import dataclasses
 import importlib.metadata
 import io
+import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,14 +26,19 @@ from etils import epath
 import jaxbio
 from jaxbio import models
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.local_paths import check_local
+from jaxbio.data.given_arrays import read_arrays
 from jaxbio.data.seen import SEEN, UNKNOWN, Seen
 from jaxbio.data.seen import read_seen as read_seen_file
 from jaxbio.export import card as cards
 from jaxbio.export import stablehlo, weights
 from jaxbio.export.card import Card
+from jaxbio.export.encoder_fields import find_encoder_faults
 from jaxbio.transforms.prepare_input import Input
 
 _EXAMPLE_SEGMENTS = 2
+_MOST_EXAMPLES = 64
+_MOST_CALLS = 4_000  # of layers, while an encoder is described; a ResNet of 152 layers has some 500
 _VERSIONS_OF = ("jax", "flax", "numpy", "safetensors")
 _LINEN_FIELDS = {"parent", "name"}
 
@@ -98,22 +105,42 @@ def write_export(
 def read_export(folder: epath.PathLike) -> tuple[Card, nn.Module, dict[str, Any]]:
     """Return card, encoder and its variables (nested dictionary of NumPy arrays) of an export folder.
 
-    Raises UserError where the card is missing or newer, a file is missing, cut or foreign, the family is not
-    registered, or the weights are not the encoder's.
+    Raises UserError where the card is missing, newer, or holds what none of its fields may hold, a file is missing, cut
+    or foreign, the family is not registered, the weights are not the encoder's, or the encoder is not what the card
+    says of it.
     """
     folder = epath.Path(folder)
-    card = cards.read_card(folder)
+    card, where = cards.read_card(folder), str(folder / cards.CARD)
+    module = make_encoder(card, where)
+    tok_BLD, expected = _describe(card, module, where)
     cards.check_files(folder, card)
-    module = make_encoder(card, folder)
     flat = weights.read_flat_weights(folder / cards.WEIGHTS)
-    weights.match_weights(flat, expected_weights(module, card.inputs), str(folder / cards.WEIGHTS))
+    weights.match_weights(flat, expected, str(folder / cards.WEIGHTS))
+    _check_claims(card, tok_BLD, expected, where)
+    wrong = [name for name, array in flat.items() if array.dtype.kind != np.dtype(expected[name].dtype).kind]
+    if wrong:
+        remedy = f"holds {flat[wrong[0]].dtype}, the encoder wants {expected[wrong[0]].dtype}; export again"
+        raise UserError(Fault(f"{folder / cards.WEIGHTS}: {wrong[0]}", "another type", remedy))
     return card, module, weights.unflatten_tree(flat)
 
 
-def read_example(folder: epath.PathLike) -> tuple[np.ndarray, np.ndarray]:
-    """Return x_BCT and tok_BLD (float32) of the export's example: what its program takes, and what it gives."""
-    with np.load(io.BytesIO((epath.Path(folder) / cards.EXAMPLE).read_bytes()), allow_pickle=False) as stored:
-        return stored["x_BCT"], stored["tok_BLD"]
+def read_example(folder: epath.PathLike, card: Card) -> tuple[np.ndarray, np.ndarray]:
+    """Return x_BCT and tok_BLD (float32) of the export's example: what its program takes, and what it gives.
+
+    Raises UserError for arrays that are none of this card's encoder.
+    """
+    path = epath.Path(folder) / cards.EXAMPLE
+    arrays = read_arrays(path, missing="the card lists it; copy the whole export folder")
+    x_BCT, tok_BLD = (arrays.get(name, np.zeros(0)) for name in ("x_BCT", "tok_BLD"))
+    segments = x_BCT.shape[0] if x_BCT.ndim else 0
+    shape = (segments, len(card.channels), card.length)
+    if not 0 < segments <= _MOST_EXAMPLES or x_BCT.shape != shape or tok_BLD.shape[::2] != (segments, card.width):
+        found = f"x_BCT {x_BCT.shape}, tok_BLD {tok_BLD.shape}"
+        remedy = f"this encoder's are (B, {shape[1]}, {shape[2]}) and (B, L, {card.width}); copy the export again"
+        raise UserError(Fault(str(path), found, remedy))
+    if any(array.dtype != np.float32 or not np.isfinite(array).all() for array in (x_BCT, tok_BLD)):
+        raise UserError(Fault(str(path), "other than finite float32", "no example of an export; copy the export again"))
+    return x_BCT, tok_BLD
 
 
 def read_seen(folder: epath.PathLike) -> Seen:
@@ -124,17 +151,55 @@ def read_seen(folder: epath.PathLike) -> Seen:
     return read_seen_file(epath.Path(folder) / SEEN)
 
 
-def make_encoder(card: Card, folder: epath.PathLike = "card") -> nn.Module:
-    """Return the module that a card describes; raises UserError for an unregistered family or unknown fields."""
-    if card.encoder not in models.ENCODERS:
-        known = ", ".join(sorted(models.ENCODERS))
-        raise UserError(Fault(f"{folder}: encoder", card.encoder, f"no registered family; known are {known}"))
+def make_encoder(card: Card, where: str = cards.CARD) -> nn.Module:
+    """Return the module that a card describes, which is named as `where` in faults.
+
+    Raises UserError for an unregistered family, and with every field that is unknown, missing or out of bounds.
+    """
+    faults = list(find_encoder_faults(card.encoder, card.encoder_fields, where))
+    if faults:
+        raise UserError(*faults)
+    return _build(card.encoder, card.encoder_fields)
+
+
+def _describe(card: Card, module: nn.Module, where: str) -> tuple[Any, dict[str, Any]]:
+    """Return the shapes of a card's encoder's tokens and variables (`expected_weights`), computing nothing.
+
+    Raises UserError where its fields make no encoder of the card's input, or one of too many layers.
+    """
+    calls = itertools.count(1)
+
+    def count(call: Any, args: Any, kwargs: Any, _: Any) -> Any:
+        if next(calls) > _MOST_CALLS:
+            raise ValueError(f"more than {_MOST_CALLS} layers")
+        return call(*args, **kwargs)
+
+    x_BCT = jax.ShapeDtypeStruct((1, *card.inputs.shape), jnp.float32)
     try:
-        return _build(card.encoder, card.encoder_fields)
-    except (TypeError, KeyError) as error:
-        raise UserError(
-            Fault(f"{folder}: encoder_fields", str(card.encoder_fields), f"{error}; export again")
-        ) from error
+        with nn.intercept_methods(count):
+            tok_BLD, tree = jax.eval_shape(lambda x_BCT: module.init_with_output(jax.random.key(0), x_BCT), x_BCT)
+    except Exception as error:  # fields that do not go together fail anywhere in a network; each is the card's fault
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        remedy = f"makes no encoder of {card.inputs.shape} samples ({said}); export again"
+        raise UserError(Fault(f"{where}: encoder_fields", cards.shorten(card.encoder_fields), remedy)) from error
+    return tok_BLD, weights.flatten_tree(tree)
+
+
+def _check_claims(card: Card, tok_BLD: Any, expected: Mapping[str, Any], where: str) -> None:
+    """Raise UserError where a card says other numbers than those of the encoder that it describes."""
+    parameters = sum(math.prod(leaf.shape) for name, leaf in expected.items() if name.startswith("params/"))
+    claims = {
+        "parameters": (card.parameters, parameters),
+        "width": (card.width, tok_BLD.shape[2]),
+        "token_s": (card.token_s, card.inputs.samples / tok_BLD.shape[1] / card.rate_hz),
+    }
+    faults = [
+        Fault(f"{where}: {name}", said, f"the encoder that the card describes has {found}; export again")
+        for name, (said, found) in claims.items()
+        if not math.isclose(said, found, rel_tol=1e-9)
+    ]
+    if faults:
+        raise UserError(*faults)
 
 
 def describe_encoder(module: nn.Module) -> tuple[str, dict[str, Any]]:
@@ -186,6 +251,7 @@ def expected_weights(module: nn.Module, inputs: Input) -> dict[str, jax.ShapeDty
 
 def _clear_folder(folder: epath.PathLike) -> epath.Path:
     """Make `folder`, or empty it of an earlier export; the card goes first, so that a killed export is none."""
+    check_local("--out", folder)
     folder = epath.Path(folder)
     files = {cards.CARD, cards.WEIGHTS, cards.PROGRAM, cards.EXAMPLE, SEEN}
     if folder.exists() and not folder.is_dir():

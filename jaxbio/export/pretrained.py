@@ -77,9 +77,9 @@ class Pretrained:
         Segments come recording by recording, in time order. A channel that is not given, or does not
         move in a segment, gets what the card says (zeros in the prepared input).
 
-        Raises UserError for an unknown channel, no channel, no rate, a rate that is not above 0, a wrong shape, NaN or
-        infinite samples, recordings of unequal duration, less than a segment, and a `window_s` that is no length of
-        this encoder's.
+        Raises UserError for an unknown channel, no channel, no rate, a rate that is no signal's, a wrong shape, NaN,
+        infinite or masked samples, numbers that float32 cannot carry, recordings of unequal duration, less than a
+        segment, and a `window_s` that is no length of this encoder's.
         """
         return self.embed_segments(rate_hz=rate_hz, window_s=window_s, **signals).vector_BD
 
@@ -107,27 +107,49 @@ class Pretrained:
         The fixed crops of each segment, one after the other, (segments x crops, channels, samples), as training would
         have seen them: through the store's int16. Raises UserError as `encode` does.
         """
-        return self._prepare_stored(*quantise(self._check_segments(x_BCT)))
+        inputs = self.card.inputs
+        shortest = 1 if inputs.crop_s is None else inputs.samples
+        x_BCT = self._check_segments(x_BCT, shortest)
+        if not len(x_BCT):
+            return jnp.zeros((0, *inputs.shape_of(x_BCT)), jnp.float32)
+        return self._prepare_stored(*quantise(x_BCT))
 
     def encode(self, x_BCT: Any) -> jax.Array:
-        """Return tok_BLD float32 of segments x_BCT that are prepared already: any B, any T the encoder takes.
+        """Return tok_BLD float32 of segments x_BCT that are prepared already: any B, 0 too, any T the encoder takes.
 
-        Raises UserError for another number of axes or channels, and for NaN or infinite values.
+        Raises UserError for another number of axes or channels, for a T that is too short, and for what is no finite
+        number in float32.
         """
-        return self._encode(self.variables, jnp.asarray(self._check_segments(x_BCT)))
+        x_BCT = self._check_segments(x_BCT, 1)
+        if len(x_BCT) and x_BCT.shape[2] >= stablehlo.SHORTEST:
+            return self._encode(self.variables, jnp.asarray(x_BCT))
+        try:
+            one_BLD = jax.eval_shape(self._encode, self.variables, jnp.zeros((1, *x_BCT.shape[1:])))
+        except Exception as error:  # each encoder fails in its own way where a kernel finds no samples
+            remedy = f"too short for this encoder ({error}); {stablehlo.SHORTEST} samples are always enough"
+            raise UserError(Fault("x_BCT", f"shape {x_BCT.shape}", remedy)) from error
+        if not len(x_BCT):
+            return jnp.zeros((0, *one_BLD.shape[1:]), jnp.float32)
+        return self._encode(self.variables, jnp.asarray(x_BCT))
 
     def check(self, folder: epath.PathLike) -> float:
         """Return the largest difference from the example's output, as a share of its largest number.
 
         Raises UserError where it is above 1e-4.
         """
-        x_BCT, tok_BLD = folders.read_example(folder)
+        x_BCT, tok_BLD = folders.read_example(folder, self.card)
         prepared_BCT = x_BCT if self.card.schema == 1 else self._prepare_physical(x_BCT)
         found_BLD = np.asarray(join_crops(self.encode(prepared_BCT), self.card.crops))
-        difference = float(np.abs(found_BLD - tok_BLD).max() / np.abs(tok_BLD).max())
+        where = str(epath.Path(folder) / EXAMPLE)
+        if found_BLD.shape != tok_BLD.shape:
+            raise UserError(
+                Fault(where, f"tokens {tok_BLD.shape}", f"this encoder gives {found_BLD.shape}; export again")
+            )
+        largest = max(np.abs(tok_BLD).max(), np.finfo(np.float32).tiny)
+        difference = float(np.abs(found_BLD - tok_BLD).max() / largest)
         if not difference <= _EXAMPLE_TOLERANCE:
             remedy = f"differs from this encoder's output by {difference:.1e} of its largest number; export again"
-            raise UserError(Fault(str(epath.Path(folder) / EXAMPLE), "another output", remedy))
+            raise UserError(Fault(where, "another output", remedy))
         return difference
 
     def _check_window(self, window_s: float) -> int:
@@ -142,15 +164,23 @@ class Pretrained:
             raise UserError(Fault("window_s", window_s, f"whole samples at {card.rate_hz:g} Hz: {near}"))
         return round(samples)
 
-    def _check_segments(self, x_BCT: Any) -> np.ndarray:
+    def _check_segments(self, x_BCT: Any, shortest: int) -> np.ndarray:
         """Return x_BCT as float32, or raise UserError for what are no segments of this encoder's channels."""
         x_BCT = np.asarray(x_BCT)
+        if x_BCT.dtype.kind not in "fiub":
+            raise UserError(Fault("x_BCT", f"type {x_BCT.dtype}", "expected real numbers"))
         if x_BCT.ndim != 3 or x_BCT.shape[1] != len(self.card.channels):
             wanted = f"(segments, {len(self.card.channels)}, samples), channels {', '.join(self.card.channels)}"
             raise UserError(Fault("x_BCT", f"shape {x_BCT.shape}", f"expected {wanted}"))
+        if x_BCT.shape[2] < shortest:
+            raise UserError(Fault("x_BCT", f"shape {x_BCT.shape}", f"expected at least {shortest} samples"))
         if not np.isfinite(x_BCT).all():
             raise UserError(Fault("x_BCT", "NaN or infinite values", "fill or leave out these segments"))
-        return np.asarray(x_BCT, np.float32)
+        with np.errstate(over="ignore"):
+            x_BCT = np.asarray(x_BCT, np.float32)
+        if not np.isfinite(x_BCT).all():
+            raise UserError(Fault("x_BCT", "values beyond those of float32", "scale these segments"))
+        return x_BCT
 
 
 def _next_power_of_two(count: int) -> int:

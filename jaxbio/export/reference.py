@@ -5,6 +5,7 @@ written = write_reference("back", module, variables, inputs)   # back/reference.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -13,6 +14,7 @@ from ml_collections import ConfigDict
 from safetensors import numpy as safetensors_numpy
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.data.whole_files import whole_file
 from jaxbio.export import folder as folders
 from jaxbio.export import torch_import
 from jaxbio.export.card import Card
@@ -56,7 +58,8 @@ def write_reference(
     encoder, _ = folders.describe_encoder(module)
     trees = {kind: {"encoder": tree} for kind, tree in variables.items()}
     arrays = torch_import.to_reference(torch_import.family_of(encoder), trees, encoder, inputs.shape)
-    path = epath.Path(out) / REFERENCE
+    path = Path(out) / REFERENCE
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(safetensors_numpy.save(arrays))
+    with whole_file(path) as unfinished:
+        unfinished.write_bytes(safetensors_numpy.save(arrays))
     return {"reference": str(path), "encoder": encoder, "arrays": len(arrays)}

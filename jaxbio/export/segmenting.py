@@ -12,6 +12,14 @@ import numpy as np
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.signals.segments import resample_segments
 
+_RATES_HZ = (1.0, 1e6)  # below, a segment is a few samples; above, none of a body's signals is sampled
+# A signal that moves at all must lie between these: sums over a segment overflow float32 above, and steps of a
+# 65,534th of a range vanish below.
+_LEAST_RANGE, _LARGEST_VALUE = 1e-30, 1e30
+# Of a signal's range, what float32 may round away: half a step of a converter of eight bits.
+_MOST_ROUNDED = 2.0**-9
+_ARITHMETIC = 2e-15  # of the largest value, what float64 arithmetic leaves of a constant
+
 
 def cut_signals(
     signals: Mapping[str, Any],
@@ -50,33 +58,65 @@ def _role_faults(given: Mapping[str, Any], channels: Sequence[str]) -> list[Faul
 
 def _as_recordings(role: str, signal: Any, faults: list[Fault]) -> np.ndarray:
     """Return `signal` as (recordings, samples) float32, noting what is wrong with it."""
+    nothing = np.zeros((1, 0), np.float32)
     try:
         array = np.asarray(signal)
     except ValueError:
         remedy = "expected recordings of one length; embed recordings of several lengths one by one"
         faults.append(Fault(role, "lists of unequal lengths", remedy))
-        return np.zeros((1, 0), np.float32)
+        return nothing
     if array.dtype.kind not in "fiub":
         faults.append(Fault(role, f"type {array.dtype}", "expected real numbers"))
-        return np.zeros((1, 0), np.float32)
+        return nothing
     if array.ndim not in (1, 2) or array.size == 0:
         faults.append(Fault(role, f"shape {array.shape}", "expected (samples,) or (recordings, samples)"))
-    elif not np.isfinite(array).all():
-        bad = int((~np.isfinite(array)).sum())
-        faults.append(Fault(role, f"{bad} NaN or infinite samples", "fill the gaps or leave the channel out"))
-    return np.atleast_2d(array).astype(np.float32)
+        return nothing
+    gap = ~np.isfinite(array) | np.ma.getmask(signal)
+    if gap.any():
+        faults.append(Fault(role, f"{gap.sum()} NaN or infinite samples", "fill the gaps or leave the channel out"))
+        return nothing
+    return _as_float32(role, np.atleast_2d(array), faults)
 
 
-def _rate_of(role: str, rate_hz: float | Mapping[str, float] | None, faults: list[Fault]) -> float:
+def _as_float32(role: str, array: np.ndarray, faults: list[Fault]) -> np.ndarray:
+    """Return finite numbers as float32, noting where that would lose the signal."""
+    first, last = array.min(axis=1), array.max(axis=1)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        rounded = array.astype(np.float32)
+        low, high = first.astype(np.float64), last.astype(np.float64)
+        largest, range_R = np.maximum(np.abs(low), np.abs(high)), high - low
+    unit = "give the channel in a usual unit, as mV: float32 cannot carry it through"
+    if largest.max() > _LARGEST_VALUE:
+        faults.append(Fault(role, f"values up to {largest.max():.3g}", unit))
+    elif ((range_R > _ARITHMETIC * largest) & (range_R < _LEAST_RANGE)).any():
+        faults.append(Fault(role, f"a range of {range_R[range_R > 0].min():.3g}", unit))
+    elif (np.spacing(largest.astype(np.float32)) > 2 * _MOST_ROUNDED * range_R).any():
+        rounded_R = np.abs(array - rounded.astype(np.float64)).max(axis=1)  # whole numbers may be exact all the same
+        # A constant that went through float64 arithmetic has some last bits that differ; it does not move.
+        moves_R = range_R > _ARITHMETIC * largest if array.dtype.kind == "f" else first != last
+        if (moves_R & ((rounded_R > _MOST_ROUNDED * range_R) | (range_R == 0))).any():
+            values = f"values up to {largest.max():.9g} that differ by {range_R.min():.3g}"
+            faults.append(Fault(role, values, "subtract its mean: float32 would round the signal away"))
+    return rounded
+
+
+def _rate_of(role: str, rate_hz: Any, faults: list[Fault]) -> float:
     """Return the rate of a role in Hz, noting what is wrong with it."""
     rate = rate_hz.get(role) if isinstance(rate_hz, Mapping) else rate_hz
     if rate is None:
         faults.append(Fault("rate_hz", None, f"give the sampling rate of {role}, Hz"))
-    elif isinstance(rate, bool) or not isinstance(rate, (int, float, np.number)) or not 0 < rate < math.inf:
-        faults.append(Fault("rate_hz", rate, f"expected the sampling rate of {role}, Hz, above 0"))
-    else:
-        return float(rate)
+        return math.nan
+    number = np.asarray(rate)
+    least_hz, most_hz = _RATES_HZ
+    if number.shape == () and number.dtype.kind in "fiu" and least_hz <= float(number) <= most_hz:
+        return float(number)
+    remedy = f"expected the sampling rate of {role}, Hz, above 0: from {least_hz:g} to {most_hz:g}"
+    faults.append(Fault("rate_hz", _shorten(rate), remedy))
     return math.nan
+
+
+def _shorten(value: Any) -> Any:
+    return value if isinstance(value, (int, float)) and abs(value) < 1e18 else str(value)[:40]
 
 
 def _duration_faults(arrays: Mapping[str, np.ndarray], rates: Mapping[str, float], segment_s: float) -> list[Fault]:

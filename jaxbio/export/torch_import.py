@@ -8,7 +8,7 @@ arrays = to_reference("qualityfm", trees)
 A family with several encoders has a table for each, chosen by the encoder's registry name.
 """
 
-import zipfile
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,11 +18,14 @@ from etils import epath
 
 from jaxbio.config import families
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.data.given_arrays import read_arrays
 from jaxbio.export.torch_names import Arrays, Name, Reference
 from jaxbio.export.torch_pickle import read_tensors
 from jaxbio.export.torch_turns import to_ours, to_theirs
-from jaxbio.export.weights import flatten_tree, match_weights, read_flat_weights, unflatten_tree
+from jaxbio.export.weights import SHOWN, flatten_tree, match_weights, read_flat_weights, shown, unflatten_tree
 
+# What torch.compile, data-parallel and sharded wrappers put into the names of what they wrap, wherever that stands.
+_WRAPPERS = re.compile(r"(?:(?<=[./])|^)(?:(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.)+")
 _COUNTERS = ".num_batches_tracked"  # PyTorch's batch norms count their calls; nothing reads it
 
 
@@ -30,18 +33,18 @@ def read_reference(path: epath.PathLike, prefix: str = "") -> dict[str, np.ndarr
     """Return the arrays of `path` whose names begin with `prefix`, by the rest of their names; floats as float32.
 
     `.npz` by array name; `.safetensors` by key; `.pth` and `.pt` as `torch.save` writes them, nested names joined by a
-    dot. Raises UserError for another or unreadable file, one that holds more than tensors, and an unused prefix.
+    dot. What PyTorch's wrappers add to names (`module.`, `_orig_mod.`) is taken out of names and prefix. Raises
+    UserError for another or unreadable file, one that holds more than tensors, an unused prefix, and names that are
+    one without the wrappers.
     """
     path = epath.Path(path)
     readers = {".npz": _read_npz, ".safetensors": read_flat_weights, ".pth": read_tensors, ".pt": read_tensors}
     if path.suffix not in readers:
         raise UserError(Fault(str(path), path.suffix, f"a file of {', '.join(sorted(readers))}"))
-    if not path.is_file():
-        raise UserError(Fault(str(path), "missing", "name a file of weights that exists"))
     arrays = readers[path.suffix](path)
-    chosen = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+    chosen = _unwrap(_beginning(arrays, prefix), path) or _beginning(_unwrap(arrays, path), _WRAPPERS.sub("", prefix))
     if not chosen:
-        first = ", ".join(sorted(arrays)[:5])
+        first = ", ".join(shown(name) for name in sorted(arrays)[:5])
         raise UserError(Fault("--prefix", prefix, f"a prefix of the names in {path}, which begin {first}"))
     return {name: _widen(array) for name, array in chosen.items()}
 
@@ -67,14 +70,15 @@ def trees_from_reference(
 
 def trees_from_table(known: Reference, arrays: Arrays, fields: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return what `trees_from_reference` does, by the table `known`; errors say `where`."""
-    unread = tuple(known.unread)
-    arrays = {name: a for name, a in arrays.items() if not name.endswith(_COUNTERS) and not name.startswith(unread)}
+    read = {name for name in arrays if not name.endswith(_COUNTERS) and not name.startswith(known.unread)}
+    arrays = {name: _widen(arrays[name]) for name in arrays if name in read}
     arrays = _without_tables(known, arrays)
     shapes = flatten_tree(known.shapes(arrays, fields))
     table = list(known.names(shapes))
     present = {_part(name) for name in table if name.reference in arrays} | {"encoder"}
     wanted = [name for name in table if _part(name) in present]
     match_weights(arrays, {name.reference: _turned_shape(name, shapes) for name in wanted}, where)
+    _check_numbers({name.reference: arrays[name.reference] for name in wanted}, where)
     in_layers = {name.path for name in wanted if name.layer is not None}
     stacked: dict[str, list[np.ndarray]] = {}
     for name in wanted:
@@ -156,12 +160,38 @@ def _turned_shape(name: Name, shapes: Mapping[str, Any]) -> Any:
 
 
 def _read_npz(path: epath.Path) -> dict[str, np.ndarray]:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise UserError(Fault(str(path), "unreadable", f"no whole .npz of plain arrays ({error})")) from error
+    return read_arrays(path, missing="name a file of weights that exists")
+
+
+def _beginning(arrays: Arrays, prefix: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _unwrap(arrays: Arrays, path: epath.Path) -> dict[str, np.ndarray]:
+    """Return the arrays by their names without what PyTorch's wrappers add."""
+    unwrapped: dict[str, np.ndarray] = {}
+    for name, array in arrays.items():
+        plain = _WRAPPERS.sub("", name)
+        if plain in unwrapped:
+            remedy = "two arrays have this name without module. and _orig_mod.; choose one with --prefix"
+            raise UserError(Fault(str(path), shown(plain), remedy))
+        unwrapped[plain] = array
+    return unwrapped
 
 
 def _widen(array: np.ndarray) -> np.ndarray:
-    return array.astype(np.float32, copy=False) if array.dtype.kind in "fV" else array
+    """Return floats of any type (those of ml_dtypes are of kind V) as float32; what is too large becomes infinite."""
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32, copy=False) if array.dtype.kind in "fV" else array
+
+
+def _check_numbers(arrays: Arrays, source: str) -> None:
+    """Raise UserError for weights that are no floats, or not finite in float32: no network computes with them."""
+    faults = []
+    for name, array in arrays.items():
+        if array.dtype.kind != "f":
+            faults.append(Fault(source, name, f"holds {array.dtype}, no floats: give the weights before quantisation"))
+        elif not np.isfinite(array).all():
+            faults.append(Fault(source, name, "holds numbers that are not finite in float32; save the weights again"))
+    if faults:
+        raise UserError(*faults[:SHOWN])

@@ -7,18 +7,44 @@ It knows nothing of models; what the names must be is told by whoever asks for a
 """
 
 import logging
+import os
 from collections.abc import Mapping
 from typing import Any
 
+import ml_dtypes
 import numpy as np
+import safetensors
 from etils import epath
-from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.data.given_files import open_given
 
 logger = logging.getLogger(__name__)
 SHOWN = 5  # mismatches in the message of an error; the log has them all
+_MOST_LOGGED = 1000
+_LONGEST_SHOWN = 200
+# Types of safetensors by name. Its own reader for NumPy knows none of ml_dtypes.
+_TYPES: dict[str, Any] = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "F8_E4M3": ml_dtypes.float8_e4m3fn,
+    "F8_E4M3FNUZ": ml_dtypes.float8_e4m3fnuz,
+    "F8_E5M2": ml_dtypes.float8_e5m2,
+    "F8_E5M2FNUZ": ml_dtypes.float8_e5m2fnuz,
+    "F8_E8M0": ml_dtypes.float8_e8m0fnu,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U64": np.uint64,
+    "U32": np.uint32,
+    "U16": np.uint16,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
 
 
 class WeightsMismatch(UserError):
@@ -63,22 +89,45 @@ def write_weights(path: epath.PathLike, tree: Mapping[str, Any]) -> None:
 def read_weights(path: epath.PathLike) -> dict[str, Any]:
     """Return the nested dictionary that `write_weights` wrote.
 
-    Raises UserError for a file that is missing, cut short or no safetensors file.
+    Raises UserError as `read_flat_weights`, and for names of which one is a folder of another.
     """
-    return unflatten_tree(read_flat_weights(path))
+    flat = read_flat_weights(path)
+    folders = {"/".join(name.split("/")[:place]) for name in flat for place in range(1, name.count("/") + 1)}
+    for name in sorted(folders & flat.keys()):
+        raise UserError(Fault(str(path), shown(name), "the name of an array, and the beginning of other names"))
+    return unflatten_tree(flat)
 
 
 def read_flat_weights(path: epath.PathLike) -> dict[str, np.ndarray]:
-    """Return the arrays of a safetensors file by their keys; raises as `read_weights`."""
-    path = epath.Path(path)
-    if not path.is_file():
-        raise UserError(Fault(str(path), "missing", "name a file of weights that exists"))
+    """Return the arrays of a safetensors file by their keys, each in its own type (bfloat16 and fp8 as ml_dtypes).
+
+    Raises UserError for a file that is missing, no regular one, cut short or no safetensors file, and for a type that
+    is no number of whole bytes.
+    """
+    path = os.fspath(path)
+    with open_given(path, missing="name a file of weights that exists") as file:
+        raw = file.read()
     try:
-        return safetensors_numpy.load(path.read_bytes())
-    except SafetensorError as error:
-        raise UserError(
-            Fault(str(path), "unreadable", f"no whole safetensors file ({error}); copy it again")
-        ) from error
+        entries = safetensors.deserialize(raw)
+    except safetensors.SafetensorError as error:
+        raise UserError(Fault(path, "unreadable", f"no whole safetensors file ({error}); copy it again")) from error
+    odd = [(name, entry["dtype"]) for name, entry in entries if entry["dtype"] not in _TYPES]
+    if odd:
+        name, kind = odd[0]
+        raise UserError(Fault(path, f"{shown(name)} of type {kind}", f"types are {', '.join(_TYPES)}; convert it"))
+    try:
+        return {
+            name: np.frombuffer(entry["data"], _TYPES[entry["dtype"]]).reshape(entry["shape"])
+            for name, entry in entries
+        }
+    except (ValueError, OverflowError) as error:  # more axes, or longer ones of nothing, than NumPy has
+        raise UserError(Fault(path, "unreadable", f"a shape that no array has ({error})")) from error
+
+
+def shown(name: str) -> str:
+    """Return a name from a file as a message can hold it: short, and without signs that a terminal would obey."""
+    short = name if len(name) <= _LONGEST_SHOWN else f"{name[:_LONGEST_SHOWN]}..."
+    return short if short.isprintable() else ascii(short)
 
 
 def match_weights(found: Mapping[str, Any], expected: Mapping[str, Any], source: str) -> None:
@@ -87,7 +136,7 @@ def match_weights(found: Mapping[str, Any], expected: Mapping[str, Any], source:
     Raises WeightsMismatch that names `source`, lists all in the log and shows the first five.
     """
     mismatches = [f"missing {name} {_shape(expected[name])}" for name in sorted(expected.keys() - found.keys())]
-    mismatches += [f"unknown {name} {_shape(found[name])}" for name in sorted(found.keys() - expected.keys())]
+    mismatches += [f"unknown {shown(name)} {_shape(found[name])}" for name in sorted(found.keys() - expected.keys())]
     mismatches += [
         f"{name} is {_shape(found[name])}, expected {_shape(expected[name])}"
         for name in sorted(expected.keys() & found.keys())
@@ -95,8 +144,10 @@ def match_weights(found: Mapping[str, Any], expected: Mapping[str, Any], source:
     ]
     if not mismatches:
         return
-    for mismatch in mismatches:
+    for mismatch in mismatches[:_MOST_LOGGED]:
         logger.error("%s: %s", source, mismatch)
+    if len(mismatches) > _MOST_LOGGED:
+        logger.error("%s: and %d more", source, len(mismatches) - _MOST_LOGGED)
     raise WeightsMismatch(source, mismatches)
 
 

@@ -17,7 +17,8 @@ from jaxbio.models.quantiser import nearest
 
 OUTPUTS = ("latent", "quantised")
 _dense_init = nn.initializers.xavier_uniform()
-_position_init = nn.initializers.normal(1.0)
+# The published N(0, 1) is as large as a patch itself: codes then stand for places, not for what the signal does there.
+_position_init = nn.initializers.normal(0.02)
 
 
 class VQVAE(nn.Module):

@@ -19,6 +19,7 @@ from flax import linen as nn
 from jaxbio.objectives.objective import Aux, Batch, Objective, Tree
 from jaxbio.objectives.schedule import cosine
 from jaxbio.objectives.siamese import (
+    constant_similarity,
     cosine_similarity,
     dropout_key,
     make_network,
@@ -67,7 +68,12 @@ def byol(
             online[view] = {**moments, **more}
         z = jax.lax.stop_gradient(z)
         total = 2 - cosine_similarity(p["first"], z["second"]) - cosine_similarity(p["second"], z["first"])
-        return total, (Aux({"online": online, "target": target}), {"output_spread": output_spread(z["first"])})
+        metrics = {
+            "output_spread": output_spread(z["first"]),
+            "loss_constant": 2 - constant_similarity(z["first"]) - constant_similarity(z["second"]),
+            "loss_floor": jnp.zeros(()),
+        }
+        return total, (Aux({"online": online, "target": target}), metrics)
 
     def update(
         params: Tree, state: Tree, aux: Aux, key: jax.Array, progress: jax.Array
@@ -80,7 +86,8 @@ def byol(
         }
         return moved, {"ema_momentum": momentum}
 
-    return Objective(init, loss, update, network.encoders(), coupled=True)
+    judged = {"loss": ("loss_constant", "loss_floor")}
+    return Objective(init, loss, update, network.encoders(), coupled=True, judged=judged)
 
 
 def _target_part(tree: Tree) -> Tree:

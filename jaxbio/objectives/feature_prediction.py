@@ -116,7 +116,7 @@ def feature_prediction(
     def update(
         params: Tree, state: Tree, aux: Aux, key: jax.Array, progress: jax.Array
     ) -> tuple[Tree, dict[str, jax.Array]]:
-        momentum = linear(ema_start, ema_end, progress)
+        momentum = linear(ema_start, ema_end, 1.0, progress)
         teacher = optax.incremental_update({"encoder": params["encoder"]}, state["teacher"], 1 - momentum)
         return {"teacher": teacher}, {"ema_momentum": momentum}
 

@@ -57,6 +57,8 @@ class Objective:
         "dropout" (of the step and microbatch); `progress` is step / steps; metrics are means over the batch.
     update(params, state, aux, key, progress) -> state, metrics: once a step, after the optimiser; `key` is the step's.
     encoders: name -> (module, variables(params, state)), the first the default; module.apply(variables, x_BCT).
+    judged: term -> (what the best constant prediction gives, the least possible): names of metrics that a term can be
+        judged by; an evaluation adds `<term>_explained`, the share of the way from the one to the other.
     frozen: name -> shapes of the variables that `init` wants; `make_objective` fills it in.
     coupled: the loss of a pair depends on the others of its batch, so that accumulation would change it.
     show(params, state, batch) -> what a report draws of some held-out rows, or None: "segment" x_BMCT float32,
@@ -75,6 +77,7 @@ class Objective:
     encoders: Mapping[str, tuple[nn.Module, Callable[[Tree, Tree], Tree]]]
     frozen: Mapping[str, Tree] = field(default_factory=dict)
     coupled: bool = False
+    judged: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     show: Callable[[Tree, Tree, Batch], dict[str, Any]] | None = None
     outputs: Callable[[Tree, Tree, Batch], Mapping[str, jax.Array]] | None = None
     measure: Callable[[Mapping[str, np.ndarray]], Mapping[str, float]] | None = None

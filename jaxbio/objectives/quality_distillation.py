@@ -16,9 +16,12 @@ import jax.numpy as jnp
 import optax
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.models.distillation_head import DistillationHead, DistillationPredictor
 from jaxbio.models.qualityfm import QualityFMEncoder, SpectrumHead
+from jaxbio.objectives.distillation import Distillation
 from jaxbio.objectives.objective import Aux, Batch, Objective, Tree
-from jaxbio.objectives.schedule import cosine
+from jaxbio.objectives.schedule import cosine, horizon_momentum
+from jaxbio.objectives.spread import koleo, variance_hinge
 from jaxbio.transforms.augment import augment, row_keys
 from jaxbio.transforms.prepare_input import Input, prepare_batch
 from jaxbio.transforms.spectra import targets
@@ -29,24 +32,46 @@ def quality_distillation(
     *,
     inputs: Input,
     augmentation: Mapping[str, Any],
+    distill_over: str,
+    normalise: str,
+    prototypes: int,
+    projection_hidden: int,
+    predictor_hidden: int,
     teacher_temperature: float,
+    teacher_temperature_start: float,
+    teacher_warmup_frac: float,
     student_temperature: float,
+    centre_over: str,
     centre_momentum: float,
     amplitude_weight: float,
     phase_weight: float,
+    koleo_weight: float,
+    variance_weight: float,
+    variance_least: float,
     spectrum: str,
     ema_start: float,
     ema_end: float,
+    ema_horizon_frac: float | None,
     teacher_dropout: bool,
 ) -> Objective:
     """Return the objective for `encoder`; the arguments are the fields of the same names in jaxbio/config/families/.
 
     It reads `segment_BMCT`, `scale_BMC2` and `row_BM` of a batch of pairs (M = 2, the better member first), and gives
-    the metrics distill, amplitude, phase, teacher_entropy (nats a token) and ema_momentum. `loss` raises UserError for
-    segments that come alone, a width whose decoder does not give a token a channel, and fewer samples than its
-    spectral bins need.
+    the metrics of `Distillation.compare`, amplitude, phase and ema_momentum. `loss` raises UserError for segments that
+    come alone, a width whose decoder does not give a token a channel, and fewer samples than its spectral bins need.
     """
-    head = SpectrumHead(encoder.width, encoder.dtype)
+    spectrum_head = SpectrumHead(encoder.width, encoder.dtype)
+    head = DistillationHead(prototypes, projection_hidden, normalise, encoder.dtype)
+    predictor = DistillationPredictor(predictor_hidden, encoder.dtype) if predictor_hidden else None
+    distillation = Distillation(
+        distill_over,
+        teacher_temperature,
+        teacher_temperature_start,
+        teacher_warmup_frac,
+        student_temperature,
+        centre_over,
+        centre_momentum,
+    )
 
     def prepare_pairs(batch: Batch, key: jax.Array | None = None) -> jax.Array:
         members = batch["segment_BMCT"].shape[1]
@@ -59,23 +84,33 @@ def quality_distillation(
         encoder_key, decoder_key, amplitude_key, phase_key = jax.random.split(key, 4)
         tok_BLD, encoder_variables = encoder.init_with_output(encoder_key, x_BCT)
         tok_BCD, decoder_variables = encoder.init_with_output(decoder_key, tok_BLD)
+        head_key, predictor_key = jax.random.split(jax.random.fold_in(key, 4))
+        z_BLK, head_variables = head.init_with_output(head_key, distillation.gather(tok_BLD))
         params = {
             "encoder": encoder_variables["params"],
             "decoder": decoder_variables["params"],
-            "amplitude_head": head.init(amplitude_key, tok_BCD)["params"],
-            "phase_head": head.init(phase_key, tok_BCD)["params"],
+            "amplitude_head": spectrum_head.init(amplitude_key, tok_BCD)["params"],
+            "phase_head": spectrum_head.init(phase_key, tok_BCD)["params"],
         }
+        if head_variables:
+            params["head"] = head_variables["params"]
+        if predictor is not None:
+            params["predictor"] = predictor.init(predictor_key, z_BLK)["params"]
         # copies, so that donating params does not take the teacher along
-        teacher = jax.tree.map(jnp.copy, {"encoder": params["encoder"]})
-        return params, {"teacher": teacher, "centre": jnp.zeros_like(tok_BLD)}
+        teacher = jax.tree.map(jnp.copy, _taught(params))
+        state = {"teacher": teacher, "centre": distillation.start_centre(z_BLK)}
+        return params, state if ema_horizon_frac is None else state | {"progress": jnp.zeros(())}
+
+    def compared(params: Tree, tok_BLD: Any) -> Any:
+        return head.apply({"params": params.get("head", {})}, distillation.gather(tok_BLD))
 
     def student(params: Tree, x_BCT: jax.Array, key: jax.Array, train: bool) -> tuple[Any, Any, Any]:
         encoder_key, decoder_key = jax.random.split(key)
         tok_BLD = encoder.apply({"params": params["encoder"]}, x_BCT, train=train, rngs={"dropout": encoder_key})
         tok_BCD = encoder.apply({"params": params["decoder"]}, tok_BLD, train=train, rngs={"dropout": decoder_key})
         _check_decoded(tok_BCD, x_BCT, encoder.width)
-        amplitude_BCS = head.apply({"params": params["amplitude_head"]}, tok_BCD)
-        phase_BCS = head.apply({"params": params["phase_head"]}, tok_BCD)
+        amplitude_BCS = spectrum_head.apply({"params": params["amplitude_head"]}, tok_BCD)
+        phase_BCS = spectrum_head.apply({"params": params["phase_head"]}, tok_BCD)
         return tok_BLD, amplitude_BCS, phase_BCS
 
     def loss(
@@ -87,46 +122,60 @@ def quality_distillation(
             x_BMCT = augment_row(row_keys(keys["augment"], batch["row_BM"]), x_BMCT)
         better_BCT, worse_BCT = x_BMCT[:, 0], x_BMCT[:, 1]
         teacher_key, student_key = jax.random.split(keys["dropout"])
-        teacher = {"params": state["teacher"]["encoder"]}
-        rngs = {"dropout": teacher_key}
-        teacher_BLD: Any = encoder.apply(teacher, better_BCT, train=train and teacher_dropout, rngs=rngs)
-        teacher_BLD = jax.lax.stop_gradient(teacher_BLD)
+        teacher_BLD: Any = encoder.apply(
+            {"params": state["teacher"]["encoder"]},
+            better_BCT,
+            train=train and teacher_dropout,
+            rngs={"dropout": teacher_key},
+        )
+        teacher_BLK = jax.lax.stop_gradient(compared(state["teacher"], teacher_BLD))
         student_BLD, amplitude_BCS, phase_BCS = student(params, worse_BCT, student_key, train)
-        target_BLD = jax.nn.softmax((teacher_BLD - state["centre"]) / teacher_temperature)
-        target_amplitude_BCS, target_phase_BCS = targets(better_BCT, head.bins, spectrum)
-        terms = {
-            "distill": _cross_entropy(target_BLD, student_BLD / student_temperature),
-            "amplitude": _smooth_l1(amplitude_BCS, target_amplitude_BCS),
-            "phase": _smooth_l1(phase_BCS, target_phase_BCS),
-        }
+        student_BLK = compared(params, student_BLD)
+        if predictor is not None:
+            student_BLK = predictor.apply({"params": params["predictor"]}, student_BLK)
+        terms, centre_1LK = distillation.compare(teacher_BLK, student_BLK, state["centre"], progress)
+        target_amplitude_BCS, target_phase_BCS = targets(better_BCT, spectrum_head.bins, spectrum)
+        terms["amplitude"] = _smooth_l1(amplitude_BCS, target_amplitude_BCS)
+        terms["phase"] = _smooth_l1(phase_BCS, target_phase_BCS)
         total = terms["distill"] + amplitude_weight * terms["amplitude"] + phase_weight * terms["phase"]
-        metrics = {
-            **terms,
-            "teacher_entropy": jax.scipy.special.entr(target_BLD).sum(-1).mean(),
-        }
-        return total, (Aux({"centre": teacher_BLD.mean(0, keepdims=True)}), metrics)
+        if koleo_weight:
+            terms["koleo"] = koleo(student_BLD.mean(1))
+            total = total + koleo_weight * terms["koleo"]
+        if variance_weight:
+            terms["variance"] = variance_hinge(student_BLD.mean(1), variance_least)
+            total = total + variance_weight * terms["variance"]
+        return total, (Aux({"centre": centre_1LK}), terms)
 
     def update(
         params: Tree, state: Tree, aux: Aux, key: jax.Array, progress: jax.Array
     ) -> tuple[Tree, dict[str, jax.Array]]:
-        momentum = cosine(ema_start, ema_end, progress)
-        moved = {
-            "teacher": optax.incremental_update({"encoder": params["encoder"]}, state["teacher"], 1 - momentum),
-            "centre": optax.incremental_update(aux.means["centre"], state["centre"], 1 - centre_momentum),
-        }
+        moved = {"centre": optax.incremental_update(aux.means["centre"], state["centre"], 1 - centre_momentum)}
+        if ema_horizon_frac is None:
+            momentum = cosine(ema_start, ema_end, progress)
+        else:
+            momentum = horizon_momentum(ema_horizon_frac, progress - state["progress"])
+            moved["progress"] = progress
+        moved["teacher"] = optax.incremental_update(_taught(params), state["teacher"], 1 - momentum)
         return moved, {"ema_momentum": momentum}
 
     def show(params: Tree, state: Tree, batch: Batch) -> dict[str, Any]:
         x_BMCT = prepare_pairs(batch)
         _, *outputs = student(params, x_BMCT[:, 1], jax.random.key(0), train=False)
-        spectra = zip(("amplitude", "phase"), zip(targets(x_BMCT[:, 0], head.bins, spectrum), outputs))
+        spectra = zip(("amplitude", "phase"), zip(targets(x_BMCT[:, 0], spectrum_head.bins, spectrum), outputs))
         return {"segment": x_BMCT, **dict(spectra)}
 
     encoders = {
         "teacher": (encoder, lambda params, state: {"params": state["teacher"]["encoder"]}),
         "student": (encoder, lambda params, state: {"params": params["encoder"]}),
     }
-    return Objective(init, loss, update, encoders, show=show)
+    coupled = bool(koleo_weight or variance_weight)
+    judged = {"distill": ("distill_constant", "teacher_entropy")}
+    return Objective(init, loss, update, encoders, coupled=coupled, show=show, judged=judged)
+
+
+def _taught(params: Tree) -> Tree:
+    """Return the parts of the student that the teacher averages."""
+    return {name: params[name] for name in ("encoder", "head") if name in params}
 
 
 def _check_decoded(tok_BCD: Any, x_BCT: jax.Array, width: int) -> None:
@@ -136,10 +185,6 @@ def _check_decoded(tok_BCD: Any, x_BCT: jax.Array, width: int) -> None:
             f"{500 * channels - 499} to {500 * channels}: the decoder's {tokens} tokens stand for {channels} channels"
         )
         raise UserError(Fault("model.width", width, remedy))
-
-
-def _cross_entropy(target_BLD: jax.Array, logit_BLD: jax.Array) -> jax.Array:
-    return -(target_BLD * jax.nn.log_softmax(logit_BLD)).sum(-1).mean()
 
 
 def _smooth_l1(estimate_BCS: jax.Array, target_BCS: jax.Array) -> jax.Array:

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxbio.objectives.objective import Aux, Batch, Objective, Tree
 from jaxbio.objectives.siamese import (
+    constant_similarity,
     cosine_similarity,
     dropout_key,
     make_network,
@@ -35,7 +37,8 @@ def quality_siamese(
 ) -> Objective:
     """Return the objective for `encoder`; the arguments are the fields of the same names in jaxbio/config/families/.
 
-    The metric output_spread watches for collapse. Batch statistics couple the pairs of a batch, so that accumulation is
+    The metric output_spread watches for collapse; loss_constant is what the best prediction that is the same for every
+    segment gives, loss_floor the least there is. Batch statistics couple the pairs of a batch, so that accumulation is
     refused.
     """
     network = make_network(encoder, inputs, projector_width, projector_layers, predictor_hidden)
@@ -51,6 +54,12 @@ def quality_siamese(
             moved[view] = {**moments, **more}
         first_BD, second_BD = jax.lax.stop_gradient((z["first"], z["second"]))
         total = -(cosine_similarity(p["first"], second_BD) + cosine_similarity(p["second"], first_BD)) / 2
-        return total, (Aux(moved), {"output_spread": output_spread(first_BD)})
+        metrics = {
+            "output_spread": output_spread(first_BD),
+            "loss_constant": -(constant_similarity(first_BD) + constant_similarity(second_BD)) / 2,
+            "loss_floor": -jnp.ones(()),
+        }
+        return total, (Aux(moved), metrics)
 
-    return Objective(network.start, loss, update_stats, network.encoders(), coupled=True)
+    judged = {"loss": ("loss_constant", "loss_floor")}
+    return Objective(network.start, loss, update_stats, network.encoders(), coupled=True, judged=judged)

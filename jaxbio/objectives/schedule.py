@@ -10,6 +10,12 @@ def cosine(start: float, end: float, progress: jax.Array) -> jax.Array:
     return share * start + (1 - share) * end
 
 
-def linear(start: float, end: float, progress: jax.Array) -> jax.Array:
-    """Return the value at `progress` (0..1) of the line from `start` to `end`."""
-    return start + (end - start) * progress
+def linear(start: float, end: float, share: float, progress: jax.Array) -> jax.Array:
+    """Return the value at `progress` (0..1) of a line from `start` to `end` within the first `share`, then `end`."""
+    done = jnp.clip(progress / share, 0.0, 1.0) if share > 0 else jnp.ones_like(progress)
+    return start + done * (end - start)
+
+
+def horizon_momentum(horizon: float, passed: jax.Array) -> jax.Array:
+    """Return the momentum of a moving average that forgets by 1/e in a `horizon`, after `passed` of the same unit."""
+    return jnp.exp(-passed / horizon)

@@ -133,6 +133,13 @@ def cosine_similarity(x_BD: jax.Array, y_BD: jax.Array) -> jax.Array:
     return jnp.mean(jnp.sum(normalise(x_BD) * normalise(y_BD), axis=-1))
 
 
+def constant_similarity(z_BD: jax.Array) -> jax.Array:
+    """Return the largest mean cosine that one direction, the same for every row, has with the rows: the length of the
+    mean of the normalised rows.
+    """
+    return jnp.linalg.norm(normalise(z_BD).mean(0))
+
+
 def output_spread(z_BD: jax.Array) -> jax.Array:
     """Return the deviation over the batch of normalised outputs, mean over features, times sqrt(D): 1 spread, 0 not.
 

@@ -1,6 +1,7 @@
-"""Figures as inline SVG, drawn at a phone's width so that their letters stay readable there.
+"""Figures as inline SVG, drawn at a phone's width so that their letters stay readable there, in the page's colours.
 
-Matplotlib's object interface only (no pyplot), so that no figure outlives its drawing.
+Matplotlib's object interface only (no pyplot), so that no figure outlives its drawing. Texts are shown as they are:
+Matplotlib would read what stands between two dollar signs as a formula.
 
     fig, (axes,) = new_figure()
     axes.plot(step_N, loss_N); axes.set(xlabel="step", ylabel="loss")
@@ -11,26 +12,39 @@ import io
 import itertools
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 from cycler import cycler
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from jaxbio.config.roles import UNITS, kind_of
+from jaxbio.data.whole_files import whole_file
+from jaxbio.report.colours import GRID, INK, SERIES, refer
+from jaxbio.report.text import printable, shorten
 
 WIDTH_IN = 3.6
 _STACKED_IN = (0.95, 0.5)  # height of one of several channels below each other: of up to four, and of more
-COLOURS = ("#0b6fb8", "#d1495b", "#2e8b57", "#b8860b", "#6a4c93", "#4a5568", "#00798c", "#c05621")
+COLOURS = tuple(colour.light for colour in SERIES)
+_LABEL_MOST = 24  # characters that fit the height of a figure of 1.5 in
 _STYLE: Any = {
+    "text.parse_math": False,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "font.size": 8,
     "axes.titlesize": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": "#e3e7ed",
+    "grid.color": GRID,
     "grid.linewidth": 0.6,
     "lines.linewidth": 1.2,
     "legend.frameon": False,
@@ -47,7 +61,7 @@ def new_figure(
     rows: int = 1, columns: int = 1, *, height_in: float = 2.2, width_in: float = WIDTH_IN, sharex: bool = False
 ) -> tuple[Figure, Sequence[Axes]]:
     """Return a figure and its axes in reading order; `height_in` is that of the whole figure, in inches."""
-    with mpl.rc_context(_STYLE):
+    with _styled():
         fig = Figure(figsize=(width_in, height_in), layout="constrained")
         axes = fig.subplots(rows, columns, squeeze=False, sharex=sharex)
     return fig, list(axes.flat)
@@ -65,26 +79,77 @@ def colour_of(role: str) -> str:
 
 def add_legend(axes: Axes) -> None:
     """Add a legend in the style of the figures, above the axes: inside it would lie on a dense curve."""
-    with mpl.rc_context(_STYLE):
+    with _styled():
         handles, labels = axes.get_legend_handles_labels()
-        axes.legend(handles, labels, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(labels), borderaxespad=0.1)
+        axes.legend(
+            handles, labels, loc="lower right", bbox_to_anchor=(1, 1), ncols=min(len(labels), 3), borderaxespad=0.1
+        )
+
+
+def label_of(name: str, unit: str = "") -> str:
+    """Return the label of an axis from a name and a unit of whatever source: shown as it is, a long one shortened."""
+    return shorten(printable(f"{name}, {unit}" if unit else name), _LABEL_MOST)
 
 
 def to_svg(fig: Figure) -> str:
-    """Return `fig` as an inline SVG element that scales with its box; its ids are unique within the process."""
+    """Return `fig` as an inline SVG element that scales with its box and takes its colours from the page.
+
+    Its ids are unique within the process.
+    """
+    svg = _render(fig, transparent=True)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    return refer(svg)
+
+
+def to_picture(fig: Figure) -> str:
+    """Return `fig` as an SVG image of its own, with a size and a light background."""
+    return _render(fig, transparent=False)
+
+
+def write_png(fig: Figure, path: Path) -> None:
+    """Write `fig` as a picture of points, twice as fine as a screen."""
+    with _styled():
+        _show_as_they_are(fig)
+        with whole_file(path) as unfinished:
+            fig.savefig(unfinished, dpi=200, format="png")
+
+
+def _styled() -> AbstractContextManager[None]:
+    """Return a context with the style of the figures, whatever a user's matplotlibrc says."""
+    return style.context(["default", _STYLE])
+
+
+def _show_as_they_are(fig: Figure) -> None:
+    """Let no text of `fig` be read as a formula, also one that was made outside the style, and each be visible."""
+    for text in fig.findobj(Text):
+        text.set_parse_math(False)
+        text.set_text("\n".join(printable(line) for line in text.get_text().split("\n")))
+
+
+def _render(fig: Figure, *, transparent: bool) -> str:
     buffer = io.StringIO()
-    with mpl.rc_context(_STYLE):
+    with _styled():
+        _show_as_they_are(fig)
         # tight: the layout is made with the ticks of the axes before it, and more of them may cut a label off
         fig.savefig(
-            buffer, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight", pad_inches=0.04
+            buffer,
+            format="svg",
+            metadata={"Date": None, "Creator": None},
+            bbox_inches="tight",
+            pad_inches=0.04,
+            transparent=transparent,
         )
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
     prefix = f"f{next(_figure_numbers)}-"
-    svg = re.sub(r'\bid="', f'id="{prefix}', svg)
+    return re.sub(r"<[^<>]*>", lambda tag: _tidy(tag[0], prefix), svg)
+
+
+def _tidy(tag: str, prefix: str) -> str:
+    """Return a tag of an SVG with `prefix` before every id, and with as many digits as can be seen."""
+    tag = re.sub(r'\bid="', f'id="{prefix}', tag)
     # a hundredth of a point is finer than any screen, and halves the file
-    svg = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), svg)
-    return svg.replace('href="#', f'href="#{prefix}').replace("url(#", f"url(#{prefix}")
+    tag = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), tag)
+    return tag.replace('href="#', f'href="#{prefix}').replace("url(#", f"url(#{prefix}")

@@ -7,7 +7,7 @@ What it shows is what preparation would do: the same windows, read and measured 
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,14 +24,37 @@ from jaxbio.data.recordings import Recording
 from jaxbio.data.recordings.missing import MASKED, complete
 from jaxbio.data.shard_plan import KEPT, Block, Settings, settings_of
 from jaxbio.data.shards import Seconds, measure_windows, read_windows
-from jaxbio.report.figures import COLOURS, WIDTH_IN, add_legend, colour_of, new_figure, stack_height_in, to_svg
+from jaxbio.report.chosen import choose_examples
+from jaxbio.report.figures import (
+    COLOURS,
+    WIDTH_IN,
+    add_legend,
+    colour_of,
+    label_of,
+    new_figure,
+    stack_height_in,
+    to_svg,
+    write_png,
+)
 from jaxbio.report.page import facts, figure, page, section, table, write_page
+from jaxbio.report.terms import SCORES, VARIANTS, tell_outcome
+from jaxbio.report.text import capitalise
 from jaxbio.signals.segments import RATE_COLUMNS, REASONS
 
+_CHANNELS = (
+    "Missing: the share of samples that are not there. Median score: of the waveform variant, over the segments that "
+    "were read. Beats a minute: the median; in doubt are segments whose beats or pulses contradict each other."
+)
+_ABOUT_MEANS = {
+    "subject": "whose it is; subjects never cross from training to test.",
+    "length": "from the first sample to the last.",
+    "start": "UTC, as the source states it.",
+    "segments kept": "as preparation would store them.",
+    "rejected": "segments, by the reason why not.",
+}
 _FRAMES = 800  # lowest and highest value of so many frames draw a whole recording
-_VARIANTS = {"waveform": "waveform (blind to rhythm)", "author": "author's"}
-_SHADES = {"missing": "#d1495b", "constant": "#b8860b", "infinite": "#6a4c93"}
-_OTHER_SHADE = "#4a5568"
+_SHADES = {"missing": COLOURS[1], "constant": COLOURS[3], "infinite": COLOURS[4]}
+_OTHER_SHADE = COLOURS[5]
 
 
 @dataclass(frozen=True)
@@ -102,7 +125,7 @@ def summarise(recording: Recording, examined: Examined, required: Sequence[str])
     outcomes = Counter(examined.outcome_N)
     medians = {
         f"quality_{variant}": round(float(np.median(examined.columns[f"quality_{variant}"][examined.kept_N])), 4)
-        for variant in _VARIANTS
+        for variant in VARIANTS
         if examined.kept_N.any()
     }
     return {
@@ -133,15 +156,14 @@ def write_recording_report(recording: Recording, config: ConfigDict, path: Path)
     examined = examine(recording, config)
     summary = summarise(recording, examined, config.data.channels)
     if path.suffix == ".png":
-        draw_overview(recording, examined).savefig(path, dpi=200)
+        write_png(draw_overview(recording, examined), path)
         return summary
     title = f"{recording.source}: {recording.recording}"
     rejected = ", ".join(f"{count} {reason}" for reason, count in summary["rejected"].items()) or "none"
-    missing = ", ".join(summary["missing_channels"])
-    note = f"Preparation would refuse this recording: it has no {missing}." if missing else ""
     start = "not stated"
     if recording.start_time is not None:
         start = datetime.fromtimestamp(recording.start_time, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    channels = _channel_table(recording, examined)
     about = {
         "subject": recording.subject if recording.subject_known else "not known",
         "length": f"{recording.duration_s / 60:,.1f} min",
@@ -150,20 +172,39 @@ def write_recording_report(recording: Recording, config: ConfigDict, path: Path)
         "rejected": rejected,
         **{
             f"median score, {label}": f"{summary[f'quality_{variant}']:.3f}"
-            for variant, label in _VARIANTS.items()
+            for variant, label in VARIANTS.items()
             if f"quality_{variant}" in summary
         },
     }
+    meanings = _ABOUT_MEANS | {f"median score, {VARIANTS[variant]}": said for variant, said in SCORES.items()}
+    in_words = "; ".join(f"{reason}: {tell_outcome(reason)}" for reason in summary["rejected"])
+    shaded = f"Shaded: rejected. {capitalise(in_words)}." if in_words else "Nothing is rejected; it would be shaded."
+    shown = (
+        "The best, the middle and the worst of the segments that are kept, by the waveform score, and the first of "
+        "each kind that is rejected; in physical units, as stored in the source. Under each its score, and its "
+        "channels'."
+    )
     sections = [
-        section("In short", facts(about), _channel_table(recording, examined), note=note),
-        section("The whole recording", *_overview_figures(recording, examined), note=f"Shaded: rejected ({rejected})."),
-        section("Segments", *_examples(recording, examined), note="In physical units, as stored in the source."),
+        section("In short", verdict=_judge(summary), note=_CHANNELS, below=[facts(about, meanings), channels]),
+        section("The whole recording", *_overview_figures(recording, examined), note=shaded),
+        section("Segments", *_examples(recording, examined), note=shown),
     ]
     if examined.failures:
-        sections.append(section("Not read", table([[failure] for failure in examined.failures], ["what failed"])))
+        failed = table([[failure] for failure in examined.failures], ["what failed"])
+        sections.append(section("Not read", note="Windows that preparation would reject as well.", below=[failed]))
     intro = f"{examined.settings.segment_s:g}-s segments as preparation would cut and score them."
     write_page(path, page(title, intro, *sections))
     return summary
+
+
+def _judge(summary: Mapping[str, Any]) -> str:
+    """Return in words what preparation would make of the recording."""
+    if summary["missing_channels"]:
+        missing = ", ".join(summary["missing_channels"])
+        return f"Preparation would refuse this recording: it has no {missing}."
+    said = f"Preparation would keep {summary['kept']} of its {summary['segments']} segments"
+    median = summary.get("quality_waveform")
+    return f"{said}." if median is None else f"{said}; their median score is {median:.2f} of 1 (waveform variant)."
 
 
 def draw_overview(recording: Recording, examined: Examined) -> Figure:
@@ -185,10 +226,14 @@ def _overview_figures(recording: Recording, examined: Examined) -> list[str]:
     for role in examined.settings.channels:
         fig, (axis,) = new_figure(height_in=1.5)
         _draw_range(axis, recording, examined, role)
-        figures.append(figure(to_svg(fig), f"{printed(role)}: lowest and highest value over time"))
+        figures.append(
+            figure(
+                to_svg(fig), f"{printed(role)} ({recording.channels[role].name}): lowest and highest value over time"
+            )
+        )
     fig, (axis,) = new_figure(height_in=1.5)
     _draw_scores(axis, examined)
-    return [*figures, figure(to_svg(fig), "Score of every segment that is kept")]
+    return [*figures, figure(to_svg(fig), "Score of every segment that is kept, by both variants")]
 
 
 def _draw_range(axis: Axes, recording: Recording, examined: Examined, role: str) -> None:
@@ -197,13 +242,13 @@ def _draw_range(axis: Axes, recording: Recording, examined: Examined, role: str)
     at_min = (np.arange(low_NF.size) + 0.5) * frame_min
     axis.fill_between(at_min, low_NF.ravel(), high_NF.ravel(), color=colour_of(role), linewidth=0.4)
     channel = recording.channels[role]
-    axis.set(ylabel=f"{channel.name}, {channel.unit}")
+    axis.set(ylabel=label_of(channel.name, channel.unit))
     _mark_time(axis, examined)
 
 
 def _draw_scores(axis: Axes, examined: Examined) -> None:
     middle_min = (examined.start_N + examined.settings.segment_s / 2) / 60
-    for (variant, label), colour in zip(_VARIANTS.items(), COLOURS, strict=False):
+    for (variant, label), colour in zip(VARIANTS.items(), COLOURS, strict=False):
         score_N = np.where(examined.kept_N, examined.columns[f"quality_{variant}"], np.nan)
         axis.plot(middle_min, score_N, marker=".", markersize=3, color=colour, label=label)
     axis.set(ylabel="score", ylim=(-0.03, 1.03))
@@ -253,10 +298,8 @@ def _examples(recording: Recording, examined: Examined) -> list[str]:
     """Return the best, the middle and the worst kept segment, and the first of each rejection."""
     quality_N = examined.columns["quality_waveform"]
     kept = np.flatnonzero(examined.kept_N)
-    ranked = kept[np.argsort(quality_N[kept], kind="stable")]
-    chosen: dict[int, str] = {}
-    if ranked.size:
-        chosen |= {int(ranked[-1]): "best", int(ranked[0]): "worst", int(ranked[ranked.size // 2]): "middle"}
+    found = choose_examples(quality_N[kept], middle=True)
+    chosen = {int(kept[place]): f"{which} that is kept" for place, which in found.items()}
     for reason in sorted(set(examined.outcome_N) - {KEPT, "unread"}):
         chosen[examined.outcome_N.index(reason)] = f"rejected: {reason}"
     figures = []
@@ -264,7 +307,7 @@ def _examples(recording: Recording, examined: Examined) -> list[str]:
         start_s = float(examined.start_N[window])
         by_role = {role: float(examined.columns[f"{role}_waveform"][window]) for role in examined.settings.channels}
         scores = [f"{printed(role)} {MASKED if np.isnan(score) else f'{score:.2f}'}" for role, score in by_role.items()]
-        caption = f"{what}, at {start_s:g} s: {quality_N[window]:.3f} ({', '.join(scores)})"
+        caption = f"At {start_s:g} s, {what}: {quality_N[window]:.3f} ({', '.join(scores)})"
         figures.append(figure(to_svg(_draw_window(recording, examined.settings, start_s)), caption))
     return figures
 
@@ -277,7 +320,7 @@ def _draw_window(recording: Recording, settings: Settings, start_s: float) -> Fi
         at_s = start_s + np.arange(len(signals[role])) / recording.channels[role].rate_hz
         axis.plot(at_s, signals[role], linewidth=0.6, color=colour_of(role))
         axis.set(
-            ylabel=f"{printed(role)}, {recording.channels[role].unit}", xlim=(start_s, start_s + settings.segment_s)
+            ylabel=label_of(printed(role), recording.channels[role].unit), xlim=(start_s, start_s + settings.segment_s)
         )
     axes[-1].set(xlabel="time, s")
     return fig

@@ -1,16 +1,14 @@
 """The page of a run, drawn from its folder while it trains: what it learns, whether it collapses, where time goes.
 
 It reads `config.json`, `metrics.jsonl` and `examples.npz` and knows no objective: keys are drawn by their area, and
-what an objective wants shown comes as `Examples`.
+what an objective wants shown comes as `Examples`. What a key means, `terms.py` and the objective's family say.
 
     write_run_report(workdir)                                   # -> workdir/report.html
 """
 
 import json
-import math
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +17,14 @@ import numpy as np
 from jaxbio.config import fields
 from jaxbio.config.changes import plain
 from jaxbio.config.faults import Fault, UserError
-from jaxbio.config.roles import printed
 from jaxbio.report import figures, page
-from jaxbio.report.patches import Waveforms, draw_maps, draw_waveforms
+from jaxbio.report.examples import draw_examples, read_examples
+from jaxbio.report.series import Series, read_series
+from jaxbio.report.terms import describe, read_probe
+from jaxbio.report.text import capitalise
+from jaxbio.report.verdict import EXPLAINABLE, EXPLAINED, judge_encoders, judge_terms, words_of
 
 _POINTS = 300  # of a curve; more are drawn as the mean and range of as many bins
-_PAIRS = 2
 _SCHEDULES = {
     "train/learning_rate": "learning rate",
     "train/weight_decay": "weight decay",
@@ -36,28 +36,29 @@ _SPEED = {
     "perf/step_s": "step, s",
     "data/wait_s": "loader wait, s",
 }
-_MEMORY = {"memory/host_resident_bytes": "host, GiB", "memory/device_peak_bytes": "device peak, GiB"}
-_MONITORS = ("batch_spread", "effective_rank", "teacher_entropy")
+_MEMORY = {
+    "memory/host_resident_bytes": "host, GiB",
+    "memory/host_peak_bytes": "host peak, GiB",
+    "memory/device_peak_bytes": "device peak, GiB",
+}
+_MONITORS = (
+    "batch_spread",
+    "effective_rank",
+    "teacher_entropy",
+    "student_entropy",
+    "student_mean_entropy",
+    "output_spread",
+)
 _NORMS = ("grad_norm", "param_norm", "update_norm")
-
-Series = dict[str, tuple[np.ndarray, np.ndarray]]
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Pairs to draw: `segment_BMCT` as the network sees them, and curves (target_BCS, output_BCS) by name.
-
-    `rate_hz` is the segments' sampling rate, `bin_hz` the distance between two bins of the curves. `maps` (B, A) lie
-    over the patches of the segments, `waveforms` stand for numbers that patches have.
-    """
-
-    segment_BMCT: np.ndarray
-    rate_hz: float
-    channels: Sequence[str]
-    curves: Mapping[str, tuple[np.ndarray, np.ndarray]]
-    bin_hz: float
-    maps: Mapping[str, np.ndarray] = field(default_factory=dict)
-    waveforms: Mapping[str, Waveforms] = field(default_factory=dict)
+_NOW = {
+    "train/loss": "loss",
+    "eval/loss": "held-out loss",
+    "perf/pairs_per_s": "pairs/s",
+    "perf/mfu": "share of the peak",
+    "train/nonfinite": "refused updates",
+    "time/starts": "starts",
+}
+_CLEAR = 0.1  # share of an error by which two answers must differ to be called different, where no interval is known
 
 
 def write_run_report(workdir: os.PathLike | str) -> Path:
@@ -67,45 +68,57 @@ def write_run_report(workdir: os.PathLike | str) -> Path:
     """
     workdir = Path(workdir)
     config = read_config(workdir)
+    objective = config["objective.name"]
     series = read_series(workdir)
     examples = read_examples(workdir)
     step = max((int(step_N[-1]) for step_N, _ in series.values()), default=0)
-    name = f"{config.get('model.name', 'run')} · {config.get('objective.name', '')}"
     intro = f"Run folder {workdir}. The page is drawn anew while the run goes on; the record is metrics.jsonl."
     sections = [
-        page.section("Now", page.facts(_state_of(config, series, step))),
-        _loss_section(series),
+        _now_section(config, series, step),
+        _curves_section("Does it learn?", _judged(series), series, objective, _LEARNS, words_of(judge_terms(series))),
         _curves_section(
-            "Does it collapse?",
-            {key: _label(key) for key in series if key.endswith(_MONITORS)},
-            series,
-            "A collapsed encoder gives every segment the same vector: spread and effective rank of the pooled features "
-            "fall towards nothing. They are measured on held-out segments at every evaluation. Where there is a "
-            "teacher, it is what is exported: a few tenths of its spread at step 0 are health, a hundredth is not. The "
-            "student dips first.",
+            "Does it collapse?", _monitors(series), series, objective, _COLLAPSE, words_of(judge_encoders(series))
         ),
+        _loss_section(series, objective),
+        _curves_section("What linear probes read", _probes(series), series, objective, _PROBES, judge_probes(series)),
+        _curves_section("Schedules", _each(_schedules(series)), series, objective, "As the run used them."),
+        _curves_section("Norms", _each(_norms(series)), series, objective, _NORMS_SAY),
+        _curves_section("Speed", _each(_SPEED), series, objective, "How fast it goes, and what holds it up."),
+        _time_section(series, objective),
         _curves_section(
-            "What linear probes read",
-            {key: _label(key) for key in series if key.startswith("eval/probe_")},
-            series,
-            "A linear model on the frozen features, fitted on segments of the train split and tested on validation, by "
-            "the store's own labels; the constant sees no segment.",
+            "Memory",
+            _each(_MEMORY),
+            _in_gib(series),
+            objective,
+            "What process 0 holds, and its devices at most, in GiB (2^30 bytes).",
         ),
-        _curves_section("Schedules", _schedules(series), series, "As the run used them, step by step."),
-        _curves_section(
-            "Norms",
-            {key: _label(key) for key in series if key.endswith(_NORMS)},
-            series,
-            "Of all gradients, parameters and updates together.",
-        ),
-        _curves_section("Speed", _SPEED, series, "Pairs of segments a second over all devices, and what holds it up."),
-        _time_section(series),
-        _curves_section("Memory", _MEMORY, _in_gib(series), "Of process 0: resident, and the device's peak."),
-        *(_example_sections(examples) if examples else []),
-        _rest_section(series),
+        *(draw_examples(examples, objective) if examples else []),
+        _rest_section(series, objective),
         _settings_section(config),
     ]
+    name = f"{config['model.name']} · {objective}"
     return page.write_page(workdir / "report.html", page.page(name, intro, *filter(None, sections)))
+
+
+_LEARNS = (
+    "On held-out segments, at every evaluation. Explained is the share of the way that a loss has come from the best "
+    "prediction that is the same for every segment, 0, to the least there can be, 1; below 0 a constant does better. "
+    "Explainable is the length of that way: where it is nothing, there is nothing to learn."
+)
+_COLLAPSE = (
+    "A collapsed encoder gives every segment the same vector: spread and effective rank of the pooled features (the "
+    "mean over an encoder's tokens) fall towards nothing. They are measured on held-out segments at every evaluation. "
+    "Where there is a teacher, it is what is exported: a few tenths of its spread at step 0 are health, a hundredth is "
+    "not. The student dips first. Entropies say how sharp the compared distributions are, one by one and in the mean."
+)
+_PROBES = (
+    "A linear model on the frozen features, fitted on segments of the train split and tested on validation, by the "
+    "store's own labels; the constant is the mean, or the commonest class, of the former and sees no segment."
+)
+_NORMS_SAY = (
+    "Lengths (roots of sums of squares) over all parameters together. A gradient that grows without end, or an update "
+    "that is no small part of the parameters, foretells a run that diverges."
+)
 
 
 def read_config(workdir: os.PathLike | str) -> dict[str, Any]:
@@ -116,84 +129,21 @@ def read_config(workdir: os.PathLike | str) -> dict[str, Any]:
     return json.loads(path.read_text())
 
 
-def read_series(workdir: os.PathLike | str) -> Series:
-    """Return every key of `metrics.jsonl` as (step_N, value_N), in the order in which keys first appear.
-
-    Values that are no finite numbers are left out, and so is a torn last line of a run that is being written.
-    """
-    found: dict[str, list[tuple[int, float]]] = {}
-    path = Path(workdir) / "metrics.jsonl"
-    for line in path.read_text().splitlines() if path.is_file() else ():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        for key, value in record.items():
-            if key != "step" and _is_finite(value):
-                found.setdefault(key, []).append((record["step"], value))
-    return {key: (np.array([s for s, _ in pairs]), np.array([v for _, v in pairs])) for key, pairs in found.items()}
-
-
-def write_examples(workdir: os.PathLike | str, examples: Examples) -> Path:
-    """Write `examples.npz` into a run's folder, in one move; return its path."""
-    path = Path(workdir) / "examples.npz"
-    unfinished = path.with_name(f".{path.name}")
-    arrays: dict[str, Any] = {
-        "segment_BMCT": examples.segment_BMCT,
-        "rate_hz": examples.rate_hz,
-        "bin_hz": examples.bin_hz,
-        "channels": np.array(examples.channels),
-    }
-    for name, (target_BCS, output_BCS) in examples.curves.items():
-        arrays |= {f"target/{name}": target_BCS, f"output/{name}": output_BCS}
-    arrays |= {f"map/{name}": map_BA for name, map_BA in examples.maps.items()}
-    for name, found in examples.waveforms.items():
-        arrays |= {f"waveform/{name}/{part}": array for part, array in vars(found).items()}
-    with unfinished.open("wb") as file:
-        np.savez(file, **arrays)
-    unfinished.replace(path)
-    return path
-
-
-def read_examples(workdir: os.PathLike | str) -> Examples | None:
-    """Return what `write_examples` wrote; None where nothing was."""
-    path = Path(workdir) / "examples.npz"
-    if not path.is_file():
-        return None
-    with np.load(path, allow_pickle=False) as stored:
-        curves = {name: (stored[f"target/{name}"], stored[f"output/{name}"]) for name in _named(stored, "target/")}
-        maps = {name: stored[f"map/{name}"] for name in _named(stored, "map/")}
-        parts = [name.split("/") for name in _named(stored, "waveform/")]
-        waveforms = {
-            name: Waveforms(**{part: stored[f"waveform/{name}/{part}"] for whose, part in parts if whose == name})
-            for name in dict.fromkeys(name for name, _ in parts)
-        }
-        channels, rate_hz, bin_hz = tuple(map(str, stored["channels"])), float(stored["rate_hz"]), stored["bin_hz"]
-        return Examples(stored["segment_BMCT"], rate_hz, channels, curves, float(bin_hz), maps, waveforms)
-
-
-def _named(stored: Any, beginning: str) -> list[str]:
-    """Return the names of arrays that begin so, without the beginning."""
-    return [key.removeprefix(beginning) for key in stored.files if key.startswith(beginning)]
-
-
-def _state_of(config: Mapping[str, Any], series: Series, step: int) -> dict[str, str]:
-    """Return what a glance should tell: how far, how fast, how well."""
-    steps = config.get("train.steps")
-    last = {key: value_N[-1] for key, (_, value_N) in series.items()}
-    said = {"step": f"{step:,} of {steps:,}" if steps else f"{step:,}"}
-    for key, label in (
-        ("train/loss", "loss"),
-        ("eval/loss", "held-out loss"),
-        ("perf/pairs_per_s", "pairs/s"),
-        ("perf/mfu", "share of the peak"),
-        ("train/nonfinite", "refused updates"),
-        ("time/starts", "starts"),
-    ):
-        if key in last:
-            said[label] = f"{last[key]:.4g}"
-    spent = _time_parts(series)
-    return {**said, "running": _duration(sum(spent.values()))} if spent else said
+def _now_section(config: Mapping[str, Any], series: Series, step: int) -> str:
+    """Say what a glance should tell: how far, how fast, how well."""
+    steps = config["train.steps"]
+    said = {"step": f"{step:,} of {steps:,}"}
+    meanings = {"step": "updates of the optimiser: done, and planned (train.steps)."}
+    for key, label in _NOW.items():
+        if key in series:
+            said[label] = f"{series[key][1][-1]:.4g}"
+            meanings[label] = describe(key, config["objective.name"])
+    if "held-out loss" in said:
+        meanings["held-out loss"] = "the same of segments of the validation split, without dropout or augmentation."
+    if spent := _time_parts(series):
+        said["running"] = _duration(sum(spent.values()))
+        meanings["running"] = "over all starts of the run, without what was lost between them."
+    return page.section("Now", below=[page.facts(said, meanings)])
 
 
 def _time_parts(series: Series) -> dict[str, float]:
@@ -205,28 +155,20 @@ def _time_parts(series: Series) -> dict[str, float]:
     }
 
 
-def _loss_section(series: Series) -> str:
+def _loss_section(series: Series, objective: str) -> str:
     """Draw the loss and each of its terms, training and held-out together."""
     skipped = {"train/nonfinite", *_schedules(series), *(key for key in series if key.endswith((*_MONITORS, *_NORMS)))}
     terms = [key.removeprefix("train/") for key in series if key.startswith("train/") and key not in skipped]
     terms.sort(key=lambda term: term != "loss")  # the sum first, then its terms
-    blocks = []
-    for term in terms:
-        fig, (axes,) = figures.new_figure()
-        _draw(axes, series[f"train/{term}"], "training", figures.COLOURS[0])
-        if f"eval/{term}" in series:
-            step_N, value_N = series[f"eval/{term}"]
-            axes.plot(step_N, value_N, "o-", color=figures.COLOURS[1], markersize=3, label="held out")
-            figures.add_legend(axes)
-        axes.set(xlabel="step", ylabel=term.replace("_", " "))
-        blocks.append(page.figure(figures.to_svg(fig), f"{term.replace('_', ' ').capitalize()} by step"))
-    if not blocks:
+    if not terms:
         return page.section("Losses", page.paragraph("No step has been logged yet."))
+    panels = {term.replace("_", " "): {"training": f"train/{term}", "held out": f"eval/{term}"} for term in terms}
     note = (
+        "On batches of training, and held out: on pairs of other subjects, at every evaluation. "
         "A self-distillation loss alone says little: before training, teacher and student are one network and agree, "
         "so it may rise above step 0 without harm. Look at its other terms and at the collapse monitors."
     )
-    return page.section("Losses", *blocks, note=note)
+    return _curves_section("Losses", panels, series, objective, note, from_zero=False)
 
 
 def _schedules(series: Series) -> dict[str, str]:
@@ -239,21 +181,120 @@ def _schedules(series: Series) -> dict[str, str]:
     }
 
 
-def _curves_section(heading: str, labels: Mapping[str, str], series: Series, note: str) -> str:
-    """Draw one figure for each key of `labels` that the run logged; nothing where it logged none."""
+def _norms(series: Series) -> dict[str, str]:
+    return {key: key.partition("/")[2].replace("_", " ") for key in series if key.endswith(_NORMS)}
+
+
+def _each(labels: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Return a panel of one line for each key with its label."""
+    return {label: {"": key} for key, label in labels.items()}
+
+
+def _judged(series: Series) -> dict[str, dict[str, str]]:
+    """Return panels of how much of each term that can be judged is explained, and of how much there is to explain."""
+    return {
+        key.removeprefix("eval/").replace("_", " "): {"held out": key}
+        for key in series
+        if key.endswith((EXPLAINED, EXPLAINABLE))
+    }
+
+
+def _monitors(series: Series) -> dict[str, dict[str, str]]:
+    """Return a panel for each monitor, with a line for each encoder, or for training and held-out segments."""
+    panels: dict[str, dict[str, str]] = {}
+    for monitor in _MONITORS:
+        for key in series:
+            if key.endswith(monitor):
+                area, _, name = key.partition("/")
+                whose = name.removesuffix(monitor).replace("_", " ").strip()
+                line = whose or ("held out" if area == "eval" else "training")
+                panels.setdefault(monitor.replace("_", " "), {})[line] = key
+    return {name: dict(sorted(lines.items(), reverse=True)) for name, lines in panels.items()}
+
+
+def _probes(series: Series) -> dict[str, dict[str, str]]:
+    """Return a panel for each task of the linear probes, with a line for each who answers."""
+    panels: dict[str, dict[str, str]] = {}
+    for key in series:
+        if probe := read_probe(key):
+            task, metric, answerer = probe
+            panels.setdefault(f"{task} {metric}".replace("_", " "), {})[answerer] = key
+    return panels
+
+
+def judge_probes(series: Series) -> str:
+    """Return in words what the encoders tell of each task beside the constant, and beside themselves at the start."""
+    said = []
+    for lines in _probes(series).values():
+        last = {answerer: float(series[key][1][-1]) for answerer, key in lines.items()}
+        constant = last.pop("constant", None)
+        if constant is None or not last:
+            continue
+        task, metric, _ = read_probe(next(iter(lines.values()))) or ("", "", "")
+        sign = -1.0 if metric == "mae" else 1.0
+        best = max(last, key=lambda answerer: sign * last[answerer])
+        first = float(series[lines[best]][1][0])
+        reads = "is read from" if sign * (last[best] - constant) > _CLEAR * constant else "is hardly read from"
+        moved = sign * (last[best] - first) / max(abs(first), 1e-12)
+        trend = "better than" if moved > _CLEAR else "worse than" if moved < -_CLEAR else "much as"
+        said.append(
+            f"{capitalise(task.replace('_', ' '))} {reads} the {best} ({metric.replace('_', ' ')} {last[best]:.3g}; "
+            f"the constant {constant:.3g}), {trend} at the run's first evaluation ({first:.3g})."
+        )
+    if not said:
+        return ""
+    trust = "Few segments and no interval: less than a tenth may be chance. tools/evaluate.py says it with intervals."
+    return " ".join([*said, trust])
+
+
+def _curves_section(
+    heading: str,
+    panels: Mapping[str, Mapping[str, str]],
+    series: Series,
+    objective: str,
+    note: str,
+    verdict: str = "",
+    *,
+    from_zero: bool = True,
+) -> str:
+    """Draw a figure for each panel, name -> {line: key}, of which the run logged a key; nothing where there is none."""
     blocks = []
-    for colour, (key, label) in zip(figures.COLOURS * 4, labels.items()):
-        if key in series:
-            fig, (axes,) = figures.new_figure(height_in=1.8)
-            _draw(axes, series[key], None, colour)
-            axes.set(xlabel="step", ylabel=label)
-            values = series[key][1]
-            axes.set_ylim(min(0.0, 1.08 * values.min()), max(1.08 * values.max(), 1e-12))
-            blocks.append(page.figure(figures.to_svg(fig), f"{key} by step"))
-    return page.section(heading, *blocks, note=note) if blocks else ""
+    for number, (name, lines) in enumerate(panels.items()):
+        logged = {line: key for line, key in lines.items() if key in series}
+        if logged:
+            colours = [figures.COLOURS[(number * (len(lines) == 1) + place) % 8] for place in range(len(logged))]
+            svg = _draw_panel(name, {line: series[key] for line, key in logged.items()}, colours, from_zero=from_zero)
+            meanings = dict.fromkeys(_without_whom(key, objective) for key in logged.values())
+            blocks.append(page.figure(svg, f"{capitalise(name)}: {' '.join(meanings)}"))
+    return page.section(heading, *blocks, note=note, verdict=verdict) if blocks else ""
 
 
-def _time_section(series: Series) -> str:
+def _without_whom(key: str, objective: str) -> str:
+    """Return what a key means; of a probe, what all its lines have in common."""
+    meaning = describe(key, objective)
+    return meaning.rpartition(": ")[2] if read_probe(key) else meaning
+
+
+def _draw_panel(
+    name: str, lines: Mapping[str, tuple[np.ndarray, np.ndarray]], colours: list[str], *, from_zero: bool
+) -> str:
+    fig, (axes,) = figures.new_figure()
+    for colour, (line, (step_N, value_N)) in zip(colours, lines.items()):
+        if line == "held out" and len(lines) > 1:
+            axes.plot(step_N, value_N, "o-", color=colour, markersize=3, label=line)
+        else:
+            _draw(axes, (step_N, value_N), line or None, colour)
+    if len(lines) > 1:
+        figures.add_legend(axes)
+    axes.set(xlabel="step", ylabel=figures.label_of(name))
+    if from_zero:
+        low = min(value_N.min() for _, value_N in lines.values())
+        high = max(value_N.max() for _, value_N in lines.values())
+        axes.set_ylim(min(0.0, 1.08 * low), max(1.08 * high, 1e-12))
+    return figures.to_svg(fig)
+
+
+def _time_section(series: Series, objective: str) -> str:
     """Draw the cumulative seconds of `time/<part>_s` as bars."""
     parts = _time_parts(series)
     if not parts:
@@ -266,58 +307,24 @@ def _time_section(series: Series) -> str:
     axes.set(xlabel="s")
     axes.grid(visible=False, axis="y")
     axes.margins(x=0.18)
-    caption = f"Where {_duration(total)} went; shares of the whole"
-    return page.section("Where the time went", page.figure(figures.to_svg(fig), caption))
+    meanings = " ".join(f"{capitalise(name)}: {describe(f'time/{name}_s', objective)}" for name, _ in ordered[::-1])
+    caption = f"Where {_duration(total)} went; shares of the whole. {meanings}"
+    note = "Of all starts of the run; what was done again after a stop counts twice, what was lost between starts not."
+    return page.section("Where the time went", page.figure(figures.to_svg(fig), caption), note=note)
 
 
-def _example_sections(examples: Examples) -> list[str]:
-    """Draw pairs, and the curves the network made of the worse member beside those of the better one."""
-    pairs = min(_PAIRS, len(examples.segment_BMCT))
-    blocks = [_pair_figure(examples, pair) for pair in range(pairs)]
-    note = "As the network sees them, prepared. It is trained to find in the worse member what the better one shows."
-    sections = [page.section("Pairs", *blocks, note=note)]
-    blocks = [
-        _curve_figure(examples, name, pair, place)
-        for pair in range(pairs)
-        for name, curves in examples.curves.items()
-        for place in range(min(len(examples.channels), *(curve_BCS.shape[1] for curve_BCS in curves)))
+def _rest_section(series: Series, objective: str) -> str:
+    """List the last value of every key, and what it is."""
+    rows = [
+        (key, _number(value_N[-1]), f"{int(step_N[-1]):,}", describe(key, objective))
+        for key, (step_N, value_N) in sorted(series.items())
     ]
-    if blocks:
-        note = "Target: of the better member. Output: what the network makes of the worse one."
-        sections.append(page.section("Reconstruction beside the target", *blocks, note=note))
-    sections += draw_maps(examples.segment_BMCT, examples.rate_hz, examples.maps)
-    return sections + draw_waveforms(examples.waveforms, examples.rate_hz)
-
-
-def _pair_figure(examples: Examples, pair: int) -> str:
-    segment_MCT = examples.segment_BMCT[pair]
-    members = ("better", "worse") if len(segment_MCT) == 2 else tuple(f"member {m}" for m in range(len(segment_MCT)))
-    rows = [(role, c, m) for c, role in enumerate(examples.channels) for m in range(len(segment_MCT))]
-    fig, axes = figures.new_figure(len(rows), height_in=figures.stack_height_in(len(rows)), sharex=True)
-    for panel, (role, c, m) in zip(axes, rows):
-        t_T, x_T = _envelope(segment_MCT[m, c], examples.rate_hz)
-        panel.plot(t_T, x_T, linewidth=0.7, color=figures.COLOURS[m])
-        panel.set(ylabel=f"{printed(role)}\n{members[m]}" if len(members) > 1 else printed(role))
-    axes[-1].set(xlabel="time, s")
-    return page.figure(figures.to_svg(fig), f"Pair {pair + 1}: amplitudes in scaled units")
-
-
-def _curve_figure(examples: Examples, name: str, pair: int, place: int) -> str:
-    # without bin 0, the mean of the signal, beside which the others would not be seen
-    target_S, output_S = (array[pair, place, 1:] for array in examples.curves[name])
-    frequency_S = np.arange(1, len(target_S) + 1) * examples.bin_hz
-    fig, (axes,) = figures.new_figure(height_in=1.8)
-    axes.plot(frequency_S, target_S, linewidth=0.8, color=figures.COLOURS[5], label="target")
-    axes.plot(frequency_S, output_S, linewidth=0.8, color=figures.COLOURS[1], label="output")
-    axes.set(xlabel="frequency, Hz", ylabel=f"{name}, z-score")
-    figures.add_legend(axes)
-    return page.figure(figures.to_svg(fig), f"Pair {pair + 1}, {printed(examples.channels[place])}: {name}")
-
-
-def _rest_section(series: Series) -> str:
-    """List the last value of every key."""
-    rows = [(key, f"{int(step_N[-1]):,}", _number(value_N[-1])) for key, (step_N, value_N) in sorted(series.items())]
-    return page.section("Last values", page.table(rows, ("key", "step", "value"))) if rows else ""
+    note = "Everything that metrics.jsonl holds, at the step at which it was last written."
+    return (
+        page.section("Last values", note=note, below=[page.table(rows, ("key", "value", "step", "what it is"))])
+        if rows
+        else ""
+    )
 
 
 def _settings_section(config: Mapping[str, Any]) -> str:
@@ -329,7 +336,7 @@ def _settings_section(config: Mapping[str, Any]) -> str:
         if name in table and value != plain(table[name].default)
     ]
     note = "Fields that differ from their default; config.json in the run's folder has all of them."
-    return page.section("Settings", page.table(rows, ("field", "value", "default", "what it is")), note=note)
+    return page.section("Settings", note=note, below=[page.table(rows, ("field", "value", "default", "what it is"))])
 
 
 def _draw(axes: Any, curve: tuple[np.ndarray, np.ndarray], label: str | None, colour: str) -> None:
@@ -352,30 +359,8 @@ def _draw(axes: Any, curve: tuple[np.ndarray, np.ndarray], label: str | None, co
     axes.plot(centre, np.add.reduceat(value_N, edges) / counts, color=colour, label=label)
 
 
-def _envelope(x_T: np.ndarray, rate_hz: float, points: int = 900) -> tuple[np.ndarray, np.ndarray]:
-    """Return times and values of a signal thinned to the minimum and maximum of short bins, so that peaks stay."""
-    width = max(1, math.ceil(2 * len(x_T) / points))
-    if width <= 2:
-        return np.arange(len(x_T)) / rate_hz, x_T
-    whole = len(x_T) // width * width
-    bins = x_T[:whole].reshape(-1, width)
-    ends = np.sort(np.stack([bins.argmin(axis=1), bins.argmax(axis=1)], axis=1), axis=1)
-    return (
-        (ends + np.arange(len(bins))[:, None] * width).ravel() / rate_hz,
-        np.take_along_axis(bins, ends, axis=1).ravel(),
-    )
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _in_gib(series: Series) -> Series:
     return {key: (step_N, value_N / 2**30) for key, (step_N, value_N) in series.items() if key in _MEMORY}
-
-
-def _label(key: str) -> str:
-    return key.partition("/")[2].replace("/", " ").replace("_", " ")
 
 
 def _number(value: float) -> str:

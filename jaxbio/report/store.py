@@ -18,11 +18,21 @@ from jaxbio.data.pairs import CLASSES, Rows, class_edges, class_of, read_rows, s
 from jaxbio.data.quantise import dequantise
 from jaxbio.data.splits import SPLITS
 from jaxbio.data.store import RECORDINGS, Store
-from jaxbio.report.figures import COLOURS, add_legend, colour_of, new_figure, stack_height_in, to_svg
+from jaxbio.report.chosen import choose_examples
+from jaxbio.report.figures import COLOURS, add_legend, colour_of, label_of, new_figure, stack_height_in, to_svg
 from jaxbio.report.page import facts, figure, page, paragraph, section, table, write_page
+from jaxbio.report.terms import ARTEFACT, SCORE, VARIANTS, tell_outcome
 
-VARIANTS = {"waveform": "waveform (blind to rhythm)", "author": "author's"}
 _FRAMES_DRAWN = 1000
+_SUMMARY_MEANS = {
+    "hours kept": "of all hours that the sources hold.",
+    "segments in use": "in one of the splits; pairs are made of them.",
+    "duplicates, not used": "segments whose samples are those of another one.",
+    "subjects": "patients, as far as the sources tell who they are.",
+    "recordings": "with at least one segment kept, of all that were found.",
+    "shards": "files of segments, and their size together.",
+    "hash": "of all that is in the store: runs name it.",
+}
 
 
 def write_store_report(store: Store, config: ConfigDict, path: Path | None = None) -> Path:
@@ -37,7 +47,7 @@ def write_store_report(store: Store, config: ConfigDict, path: Path | None = Non
     edges = class_edges(quality_R[used_R], config)
     rows = read_rows(store, np.flatnonzero(used_R), quality_R, edges)
     sections = [
-        section("In short", facts(_summary(store, used_R))),
+        section("In short", below=[facts(_summary(store, used_R), _SUMMARY_MEANS)]),
         _account_section(store),
         _split_section(store, used_R),
         _class_section(store, used_R, config),
@@ -59,7 +69,7 @@ def _summary(store: Store, used_R: np.ndarray) -> dict[str, Any]:
         "duplicates, not used": f"{counts['duplicates']:,}",
         "subjects": f"{counts['subjects']:,}",
         "recordings": f"{account['recordings_kept']:,} of {account['recordings']:,}",
-        "shards": f"{len(store.shards):,}, {size / 2**20:,.0f} MiB",
+        "shards": f"{len(store.shards):,} of {size / 2**20:,.0f} MiB",
         "hash": store.hash[:12],
     }
 
@@ -72,14 +82,27 @@ def _account_section(store: Store) -> str:
             break
         for outcome, seconds in (("kept", part["kept_s"]), *part["rejected_s"].items()):
             share = seconds / part["total_s"] if part["total_s"] else 0.0
-            rows.append((name, outcome.replace("_", " "), f"{seconds / 3600:.3f}", f"{share:.2%}"))
-    blocks = [table(rows, ("source", "outcome", "hours", "share"))]
+            said = outcome.replace("_", " "), f"{seconds / 3600:.3f}", f"{share:.2%}", tell_outcome(outcome)
+            rows.append((name, *said))
+    blocks = [table(rows, ("source", "outcome", "hours", "share", "what it means"))]
     failed = _failures(store)
     if failed:
         blocks += [paragraph("Recordings that could not be used, or not to their end:")]
         blocks += [table(failed, ("reason", "source", "number", "hours", "the first of them"))]
     note = "Every second of every recording is kept or rejected with a reason; recordings.parquet has it by recording."
-    return section("Where the time went", *blocks, note=note)
+    verdict = _judge_account(account)
+    return section("Where the time went", note=note, verdict=verdict, below=blocks)
+
+
+def _judge_account(account: Mapping[str, Any]) -> str:
+    """Return in words how much was kept, and what took most of the rest."""
+    share = account["kept_s"] / account["total_s"] if account["total_s"] else 0.0
+    said = f"{share:.1%} of the time was kept"
+    if not account["rejected_s"]:
+        return f"{said}; nothing was rejected."
+    worst = max(account["rejected_s"], key=lambda reason: account["rejected_s"][reason])
+    lost = account["rejected_s"][worst] / account["total_s"]
+    return f"{said}; most of the rest ({lost:.1%}) is {worst.replace('_', ' ')}: {tell_outcome(worst)}."
 
 
 def _failures(store: Store) -> list[tuple[object, ...]]:
@@ -101,7 +124,7 @@ def _split_section(store: Store, used_R: np.ndarray) -> str:
         mine_R = code_R == code
         hours = mine_R.sum() * store.segment_s / 3600
         lines.append((split, f"{np.unique(subject_R[mine_R]).size:,}", f"{int(mine_R.sum()):,}", f"{hours:,.2f}"))
-    blocks = [table(lines, ("split", "subjects", "segments", "hours"))]
+    blocks = []
     unknown = ~store.column("subject_known")[used_R]
     if unknown.any():
         share = f"{unknown.mean():.0%} of the segments come from recordings that name no subject"
@@ -109,26 +132,33 @@ def _split_section(store: Store, used_R: np.ndarray) -> str:
     for move in store.manifest["split_moves"]:
         moved = f"{move['subject']} of {move['source']}, by its hash in {move['from']}"
         blocks.append(paragraph(f"The {move['to']} split would have been empty: {moved}, was moved there."))
-    return section("Splits", *blocks, note="By subject, a function of source and subject alone.")
+    note = (
+        "A network learns from train; validation follows it while it does, and test is for the end. A subject is whole "
+        "in one of them, by a hash of its source and its name, so that splits hold when data are added."
+    )
+    return section("Splits", table(lines, ("split", "subjects", "segments", "hours")), note=note, below=blocks)
 
 
 def _class_section(store: Store, used_R: np.ndarray, config: ConfigDict) -> str:
     fig, (axes,) = new_figure(height_in=2.4)
-    lines = []
+    columns: list[list[str]] = [list(CLASSES)]
     for place, (variant, label) in enumerate(VARIANTS.items()):
         quality_R = store.column(f"quality_{variant}")[used_R]
         edges = class_edges(quality_R, config)
         share = np.bincount(class_of(quality_R, edges), minlength=len(CLASSES)) / max(1, quality_R.size)
         axes.bar(np.arange(len(CLASSES)) + 0.4 * place - 0.2, 100 * share, 0.38, color=COLOURS[place], label=label)
-        lines.append((label, *(f"{part:.1%}" for part in share), ", ".join(f"{edge:.3g}" for edge in edges)))
+        columns += [["0", *(f"{edge:.3g}" for edge in edges)], [f"{part:.1%}" for part in share]]
     axes.set_xticks(range(len(CLASSES)), CLASSES)
     axes.set(ylabel="segments, %")
     axes.margins(y=0.25)
     add_legend(axes)
+    heads = ("class", *(f"{variant} {what}" for variant in VARIANTS for what in ("from", "share")))
+    note = f"Classes are ranges of the score; the table has their lower edges (pairs.class_edges). {SCORE}"
     return section(
         "Classes",
-        figure(to_svg(fig), "Share of the segments in use, by class, under both quality variants."),
-        table(lines, ("variant", *CLASSES, "lower edges")),
+        figure(to_svg(fig), "Share of the segments in use, by class, under both variants of the score."),
+        table(list(zip(*columns, strict=True)), heads),
+        note=note,
     )
 
 
@@ -140,7 +170,7 @@ def _label_sections(store: Store) -> list[str]:
         counts = [*count_values(label, split_R).items(), ("(unknown)", count_unknown(label, split_R))]
         lines += [(label.name, value, *(f"{count:,}" for count in by_split)) for value, by_split in counts]
     note = "Segments in use by value, from the files in labels/ that tools/add_labels.py writes."
-    return [section("Labels", table(lines, ("label", "value", *SPLITS)), note=note)] if lines else []
+    return [section("Labels", note=note, below=[table(lines, ("label", "value", *SPLITS))])] if lines else []
 
 
 def _quality_section(store: Store, used_R: np.ndarray) -> str:
@@ -148,10 +178,13 @@ def _quality_section(store: Store, used_R: np.ndarray) -> str:
     for variant, label in VARIANTS.items():
         columns = {printed(role): store.column(f"{role}_{variant}")[used_R] for role in store.channels}
         columns["mean"] = store.column(f"quality_{variant}")[used_R]
-        figures.append(figure(_histogram(columns, "quality score"), f"Quality by channel, {label} variant."))
+        said = f"Scores of each channel and their mean, {label} variant: share of the segments at each score."
+        figures.append(figure(_histogram(columns, "quality score"), said))
     fractions = {name: store.column(f"{name}_frac")[used_R] for name in ("missing", "artefact")}
-    figures.append(figure(_histogram(fractions, "fraction of the segment"), "Missing samples and artefacts."))
-    return section("Quality", *_presence(store, used_R), *figures)
+    figures.append(
+        figure(_histogram(fractions, "fraction of the segment"), f"Missing samples, and artefacts. {ARTEFACT}")
+    )
+    return section("Quality", *figures, note=SCORE, below=_presence(store, used_R))
 
 
 def _presence(store: Store, used_R: np.ndarray) -> list[str]:
@@ -183,7 +216,7 @@ def _histogram(columns: Mapping[str, np.ndarray], label: str) -> str:
 def _pair_section(rows: Rows, store: Store, config: ConfigDict) -> str:
     pair_NM, _ = select(rows, config, store.segment_s)
     if pair_NM.shape[1] == 1:
-        return section("Pairs", paragraph(f"{len(pair_NM):,} single segments: the rule makes no pairs."))
+        return section("Pairs", note=f"{len(pair_NM):,} single segments: the rule makes no pairs.")
     place_NM = np.searchsorted(rows.row_R, pair_NM)
     gap_s = np.abs(np.diff(rows.slot_R[place_NM], axis=1)[:, 0]) * store.segment_s
     count = np.zeros((len(CLASSES), len(CLASSES)), int)
@@ -200,7 +233,9 @@ def _pair_section(rows: Rows, store: Store, config: ConfigDict) -> str:
         "Pairs",
         figure(_gap_figure(gap_s, store.segment_s), "Pairs by the time between the starts of their members."),
         table(lines, ("better \\ worse", *CLASSES)),
-        note=f"{len(pair_NM):,} pairs by the rule {rule}; the better member is the teacher's.",
+        note=f"{len(pair_NM):,} pairs by the rule {rule}. A pair is two segments of one recording: the network that "
+        "sees the worse one must find what a network sees in the better one. The table counts pairs by both "
+        "classes.",
     )
 
 
@@ -219,10 +254,14 @@ def _example_section(store: Store, rows: Rows, variant: str) -> str:
         place = np.flatnonzero(rows.class_R == code)
         if not place.size:
             continue
-        ordered = place[np.argsort(rows.quality_R[place], kind="stable")]
-        for which, chosen in (("worst", ordered[0]), ("best", ordered[-1])):
-            figures.append(_example(store, int(rows.row_R[chosen]), f"{name}, its {which}", variant))
-    return section("Examples", *figures, note="The best and the worst segment of each class, in physical units.")
+        for chosen, which in choose_examples(rows.quality_R[place]).items():
+            what = f"{name}, {which if which.startswith('the') else f'its {which}'}"
+            figures.append(_example(store, int(rows.row_R[place[chosen]]), what, variant))
+    note = (
+        "The worst and the best segment of each class, worst class first, in physical units (NU: none). Under each its "
+        f"{VARIANTS[variant]} score and that of its channels."
+    )
+    return section("Examples", *figures, note=note)
 
 
 def _example(store: Store, row: int, what: str, variant: str) -> str:
@@ -246,7 +285,7 @@ def draw_segment(x_CT: np.ndarray, rate_hz: float, labels: Sequence[tuple[str, s
     time_s = np.arange(drawn.shape[1]) * frame / 2 / rate_hz
     for axis, x_T, (role, unit) in zip(axes, drawn, labels, strict=True):
         axis.plot(time_s, x_T, linewidth=0.6, color=colour_of(role))
-        axis.set(ylabel=f"{printed(role)}, {unit}", xlim=(0, x_CT.shape[1] / rate_hz))
+        axis.set(ylabel=label_of(printed(role), unit), xlim=(0, x_CT.shape[1] / rate_hz))
     axes[-1].set(xlabel="time, s")
     return fig
 

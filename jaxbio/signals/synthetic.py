@@ -8,7 +8,7 @@ Everything follows from the seed.
     made.ecg, made.r_peaks_s
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,17 +24,17 @@ ARTEFACTS: tuple[str, ...] = (*noise.NOISES, "clipping", "lead_off", "dropout", 
 CHANNELS: tuple[str, ...] = ("ppg", "ecg", "abp")
 
 # waves of a beat: amplitude (mV), centre (s from R), width (s); T and P centres scale with the square root of RR
-_SINUS_WAVES = {
+SINUS_WAVES = {
     "p": (0.13, -0.17, 0.022),
     "q": (-0.10, -0.026, 0.008),
     "r": (1.00, 0.0, 0.0105),
     "s": (-0.22, 0.028, 0.010),
     "t": (0.28, 0.29, 0.050),
 }
-_VENTRICULAR_WAVES = {"r": (1.15, 0.0, 0.032), "s": (-0.65, 0.085, 0.036), "t": (-0.35, 0.33, 0.060)}
-_SCALED = ("p", "t")
+VENTRICULAR_WAVES = {"r": (1.15, 0.0, 0.032), "s": (-0.65, 0.085, 0.036), "t": (-0.35, 0.33, 0.060)}
+SCALED = ("p", "t")
 _TRANSIT_S = 0.20  # from R peak to the foot of the finger pulse
-_RATES_BPM = {
+RATES_BPM = {
     "sinus": (55, 95),
     "af": (75, 115),
     "vt": (140, 190),
@@ -95,7 +95,7 @@ def recording(
         if artefact.kind not in ARTEFACTS or artefact.channel not in CHANNELS:
             raise ValueError(f"{artefact}: known are {', '.join(ARTEFACTS)} on {', '.join(CHANNELS)}")
     rng = np.random.default_rng(seed)
-    mean_bpm = heart_rate_bpm or rng.uniform(*_RATES_BPM[rhythm])
+    mean_bpm = heart_rate_bpm or rng.uniform(*RATES_BPM[rhythm])
     breath_hz = rng.uniform(0.18, 0.30)
     # beats before and behind the recording, so that its ends look like any other part
     time_J, ventricular_J = _beats(rng, rhythm, 60.0 / mean_bpm, breath_hz, duration_s + 8.0)
@@ -107,12 +107,11 @@ def recording(
         "ppg": _ppg(rng, at_T, rate_hz, time_J, ventricular_J, breath_T),
         "abp": _abp(rng, at_T, rate_hz, time_J, ventricular_J, breath_T),
     }
-    for artefact in artefacts:
-        signals[artefact.channel] = _plant(signals[artefact.channel], artefact, rng, rate_hz)
+    signals = plant(signals, artefacts, rng, rate_hz)
     inside_J = (time_J >= 0) & (time_J < duration_s)
     return Synthetic(
         rate_hz=rate_hz,
-        **{name: signal.astype(np.float32) for name, signal in signals.items()},
+        **signals,
         r_peaks_s=time_J[inside_J],
         ventricular=ventricular_J[inside_J],
         pulses_s=time_J[inside_J] + _TRANSIT_S,
@@ -139,19 +138,45 @@ def random_artefacts(
     return tuple(planted)
 
 
+def plant(
+    signals: Mapping[str, np.ndarray], artefacts: Sequence[Artefact], rng: np.random.Generator, rate_hz: float
+) -> dict[str, np.ndarray]:
+    """Return the signals (T,) float32 by channel with the artefacts planted in order."""
+    planted = dict(signals)
+    for artefact in artefacts:
+        planted[artefact.channel] = _plant(planted[artefact.channel], artefact, rng, rate_hz)
+    return {name: x_T.astype(np.float32) for name, x_T in planted.items()}
+
+
 def _beats(
     rng: np.random.Generator, rhythm: str, mean_s: float, breath_hz: float, duration_s: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return times of beats from 0 to duration_s and which are ventricular."""
     count = int(duration_s / mean_s * 1.5) + 10
+    relative_J, ventricular_J = relative_intervals(rng, rhythm, count, mean_s, breath_hz)
+    time_J = np.cumsum(mean_s * relative_J)
+    inside_J = time_J < duration_s
+    return time_J[inside_J], ventricular_J[inside_J]
+
+
+def relative_intervals(
+    rng: np.random.Generator, rhythm: str, count: int, mean_s: float, breath_hz: float | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (J,) intervals between beats as multiples of their mean, and which beats are ventricular, bool (J,).
+
+    Intervals sway with a breath of `breath_hz`; None: they do not.
+    """
     ventricular_J = np.zeros(count, bool)
     if rhythm == "af":
-        interval_J = np.maximum(0.36, mean_s * np.exp(rng.normal(-0.02, 0.20, count)))
+        interval_J = np.maximum(0.36 / mean_s, np.exp(rng.normal(-0.02, 0.20, count)))
     else:
         spread = 0.008 if rhythm in ("vt", "tachycardia") else 0.025
         slow_J = np.cumsum(rng.normal(0, 0.004, count))
-        sway_J = spread * np.sin(2 * np.pi * breath_hz * mean_s * np.arange(count) + rng.uniform(0, 6))
-        interval_J = mean_s * (1 + sway_J + (slow_J - slow_J.mean()).clip(-0.06, 0.06) + rng.normal(0, 0.006, count))
+        if breath_hz is None:
+            sway_J = np.zeros(count)
+        else:
+            sway_J = spread * np.sin(2 * np.pi * breath_hz * mean_s * np.arange(count) + rng.uniform(0, 6))
+        interval_J = 1 + sway_J + (slow_J - slow_J.mean()).clip(-0.06, 0.06) + rng.normal(0, 0.006, count)
     if rhythm == "vt":
         ventricular_J[:] = True
     if rhythm == "bigeminy":
@@ -163,9 +188,7 @@ def _beats(
         early_J = np.where(ventricular_J, rng.normal(0.64, 0.01), 1.0)
         early_J[1:] += np.where(ventricular_J[:-1], 1 - early_J[:-1], 0)
         interval_J = interval_J * early_J
-    time_J = np.cumsum(interval_J)
-    inside_J = time_J < duration_s
-    return time_J[inside_J], ventricular_J[inside_J]
+    return interval_J, ventricular_J
 
 
 def _ecg(rng, at_T, rate_hz, time_J, ventricular_J, rhythm, breath_T) -> np.ndarray:
@@ -173,27 +196,27 @@ def _ecg(rng, at_T, rate_hz, time_J, ventricular_J, rhythm, breath_T) -> np.ndar
     interval_J = np.diff(time_J, prepend=2 * time_J[0] - time_J[1])
     stretch_J = np.sqrt(interval_J.clip(0.35, 1.2) / 0.85)
     ecg_T = np.zeros(len(at_T))
-    for chosen_J, waves in ((~ventricular_J, _SINUS_WAVES), (ventricular_J, _VENTRICULAR_WAVES)):
+    for chosen_J, waves in ((~ventricular_J, SINUS_WAVES), (ventricular_J, VENTRICULAR_WAVES)):
         for name, (amplitude, centre_s, width_s) in waves.items():
             amplitude *= rng.uniform(0.75, 1.25)
             if not chosen_J.any() or (name == "p" and rhythm == "af"):
                 continue
-            centre_J = centre_s * (stretch_J if name in _SCALED else np.ones_like(stretch_J))
+            centre_J = centre_s * (stretch_J if name in SCALED else np.ones_like(stretch_J))
             wave = amplitude * (1 + rng.normal(0, 0.01, len(time_J)))
-            ecg_T += _laid(at_T, rate_hz, (time_J + centre_J)[chosen_J], wave[chosen_J], width_s)
+            ecg_T += laid(at_T, rate_hz, (time_J + centre_J)[chosen_J], wave[chosen_J], width_s)
     ecg_T *= 1 + 0.04 * breath_T
     if rhythm == "af":
         f_hz = rng.uniform(5, 8)
-        phase_T = np.cumsum(f_hz + 0.6 * _slow(rng, len(at_T), rate_hz, 1.0)) / rate_hz
-        ecg_T += rng.uniform(0.02, 0.05) * np.sin(2 * np.pi * phase_T) * (1 + 0.3 * _slow(rng, len(at_T), rate_hz, 1.0))
-    ecg_T += 0.03 * breath_T + 0.02 * _slow(rng, len(at_T), rate_hz, 0.3)
+        phase_T = np.cumsum(f_hz + 0.6 * slow(rng, len(at_T), rate_hz, 1.0)) / rate_hz
+        ecg_T += rng.uniform(0.02, 0.05) * np.sin(2 * np.pi * phase_T) * (1 + 0.3 * slow(rng, len(at_T), rate_hz, 1.0))
+    ecg_T += 0.03 * breath_T + 0.02 * slow(rng, len(at_T), rate_hz, 0.3)
     return ecg_T * rng.uniform(0.6, 1.5) + rng.normal(0, 0.008, len(at_T))
 
 
 def _ppg(rng, at_T, rate_hz, time_J, ventricular_J, breath_T) -> np.ndarray:
     """Return the PPG in arbitrary units about 1: pulses, breathing, slow vessel tone and sensor noise."""
     pulse_T = _pulses(rng, at_T, rate_hz, time_J, ventricular_J)
-    tone_T = 0.05 * breath_T + 0.06 * _slow(rng, len(at_T), rate_hz, 0.2)
+    tone_T = 0.05 * breath_T + 0.06 * slow(rng, len(at_T), rate_hz, 0.2)
     return 1.0 + 0.5 * pulse_T * (1 + 0.05 * breath_T) + 0.5 * tone_T + rng.normal(0, 0.003, len(at_T))
 
 
@@ -201,7 +224,7 @@ def _abp(rng, at_T, rate_hz, time_J, ventricular_J, breath_T) -> np.ndarray:
     """Return the arterial pressure in mmHg."""
     diastolic, pulse = rng.uniform(55, 80), rng.uniform(35, 60)
     pulse_T = _pulses(rng, at_T, rate_hz, time_J - 0.08, ventricular_J)
-    slow_T = 1.5 * breath_T + 2.0 * _slow(rng, len(at_T), rate_hz, 0.1)
+    slow_T = 1.5 * breath_T + 2.0 * slow(rng, len(at_T), rate_hz, 0.1)
     return diastolic + pulse * pulse_T + slow_T + rng.normal(0, 0.3, len(at_T))
 
 
@@ -214,11 +237,11 @@ def _pulses(rng, at_T, rate_hz, time_J, ventricular_J) -> np.ndarray:
     notch, delay_s = rng.uniform(0.15, 0.35), rng.uniform(0.26, 0.32)
     pulse_T = np.zeros(len(at_T))
     for share, centre_s, width_s in ((0.85, 0.13, 0.055), (0.45, 0.24, 0.085), (notch, 0.13 + delay_s, 0.080)):
-        pulse_T += _laid(at_T, rate_hz, foot_J + centre_s, share * height_J, width_s)
+        pulse_T += laid(at_T, rate_hz, foot_J + centre_s, share * height_J, width_s)
     return pulse_T
 
 
-def _laid(at_T, rate_hz, centre_J, amplitude_J, width_s) -> np.ndarray:
+def laid(at_T, rate_hz, centre_J, amplitude_J, width_s) -> np.ndarray:
     """Return the sum of Gaussians of one width at the given times."""
     reach = int(np.ceil(5 * width_s * rate_hz))
     index_JW = np.rint(centre_J * rate_hz).astype(np.intp)[:, None] + np.arange(-reach, reach + 1)
@@ -227,7 +250,7 @@ def _laid(at_T, rate_hz, centre_J, amplitude_J, width_s) -> np.ndarray:
     return np.bincount(index_JW[inside_JW], value_JW[inside_JW], minlength=len(at_T))
 
 
-def _slow(rng, length: int, rate_hz: float, below_hz: float) -> np.ndarray:
+def slow(rng, length: int, rate_hz: float, below_hz: float) -> np.ndarray:
     """Return noise of unit variance below a frequency."""
     gain = fft.rfftfreq(length, 1 / rate_hz) <= max(below_hz, 1.5 * rate_hz / length)
     noise_T = fft.irfft(fft.rfft(rng.standard_normal(length)) * gain, n=length)

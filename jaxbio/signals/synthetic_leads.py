@@ -25,12 +25,12 @@ _ACROSS_S = (0.012, -0.018)  # how much later, or earlier, the dipole turns acro
 _NOISE_MV = 0.006
 
 
-def project(seed: int, ecg_T: np.ndarray, rate_hz: float) -> dict[str, np.ndarray]:
+def project(seed: int | tuple[int, ...], ecg_T: np.ndarray, rate_hz: float) -> dict[str, np.ndarray]:
     """Return twelve leads by role, float32 (T,) in mV, of lead II `ecg_T` in mV; `ii` is `ecg_T` itself.
 
-    The dipole's size across lead II, and how the chest lies to it, follow from `seed`.
+    The dipole's size across lead II, and how the chest lies to it, follow from `seed`, a patient's.
     """
-    rng = np.random.default_rng((seed, 12))
+    rng = np.random.default_rng(seed)
     filled_T = np.nan_to_num(ecg_T.astype(np.float64))
     late_T, early_T = (shift(filled_T, seconds * rate_hz, order=1, mode="nearest") for seconds in _ACROSS_S)
     left_T = rng.uniform(0.4, 0.8) * filled_T + rng.uniform(-0.3, 0.3) * late_T

@@ -24,6 +24,8 @@ import orbax.checkpoint as ocp
 import tensorstore as ts
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.refusals import NO_ROOM, advise, error_number
+from jaxbio.data.regular_files import read_text
 from jaxbio.training import integrity
 from jaxbio.training.orbax_path import LiteralPath
 from jaxbio.training.state import State, leaf_paths
@@ -41,7 +43,8 @@ class Meta:
     `step` steps are done; `config` is the resolved configuration (plain), `store_hash`, `index_hash` and, by label,
     `label_hashes` say on which data, `clock` holds the totals of the run (seconds, pairs), `versions` those of the
     packages, `nonfinite` the updates refused so far, `best` the value of checkpoint.best_metric, `sums` the sum of bits
-    by item and leaf, `frozen` the cards of the networks that the objective uses and does not train, by name.
+    by item and leaf, `frozen` the cards of the networks that the objective uses and does not train, by name, and
+    `evaluation_due` that the evaluation at this step was given up for a stop.
     """
 
     step: int
@@ -55,6 +58,7 @@ class Meta:
     label_hashes: dict[str, str] = field(default_factory=dict)
     sums: dict[str, dict[str, int]] = field(default_factory=dict)
     frozen: dict[str, dict[str, Any]] = field(default_factory=dict)
+    evaluation_due: bool = False
 
 
 class Checkpoints:
@@ -172,13 +176,16 @@ class Checkpoints:
             raise self._not_saved(int(self._manager.latest_step() or 0), error) from error
 
     def _not_saved(self, step: int, error: BaseException) -> UserError:
-        whole = [found for found in list_steps(self.folder) if found != step]
-        left = f"the newest whole checkpoint is {whole[-1]}" if whole else "there is no checkpoint yet"
-        free = f"{shutil.disk_usage(self.folder).free / 2**20:.0f} MiB free on that disk"
+        try:
+            whole = [found for found in list_steps(self.folder) if found != step]
+            left = f"the newest whole checkpoint is {whole[-1]}" if whole else "there is no checkpoint yet"
+        except OSError as unlisted:  # as where no file can be opened any more
+            left = f"earlier ones cannot be listed ({unlisted.strerror})"
         reason = " ".join(str(error).split())[:300]
-        return UserError(
-            Fault(str(self.folder / str(step)), "not saved", f"{reason} ({free}); {left}: make room and start again")
-        )
+        if error_number(error) in NO_ROOM:
+            reason += f" ({shutil.disk_usage(self.folder).free / 2**20:.0f} MiB free on that disk)"
+        remedy = f"{reason}; {left}: {advise(error)} and start again"
+        return UserError(Fault(str(self.folder / str(step)), "not saved", remedy))
 
 
 def _meet_unless_failed(*, key: str, timeout_ms: int) -> None:
@@ -203,7 +210,7 @@ def read_meta(folder: Path, step: int) -> Meta:
     if not path.parent.is_dir():
         raise _damaged(folder, step, ["meta"], "the item is missing")
     try:
-        saved = json.loads(path.read_text())
+        saved = json.loads(read_text(path))
         intact = set(saved) == {"content", "crc32"} and integrity.checksum_json(saved["content"]) == saved["crc32"]
     except (OSError, ValueError, TypeError):
         intact = False

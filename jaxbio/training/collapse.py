@@ -14,6 +14,15 @@ def collapse_monitors(feature_BD: np.ndarray) -> dict[str, float]:
     return {"batch_spread": batch_spread(feature_BD), "effective_rank": effective_rank(feature_BD)}
 
 
+def explained(value: float, constant: float, floor: float) -> float:
+    """Return the share of the way from what the best constant prediction gives to the least possible, at most 1.
+
+    0: no better than a constant, or nothing to explain, because the two are one; below 0, worse than a constant.
+    """
+    way = constant - floor
+    return (constant - value) / way if way > 1e-6 * max(1.0, abs(constant)) else 0.0
+
+
 def batch_spread(feature_BD: np.ndarray) -> float:
     """Return the deviation over segments, averaged over features; 0 when all segments share one point."""
     return float(feature_BD.std(axis=0).mean())

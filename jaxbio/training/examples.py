@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
+from jaxbio.data.store import StoreView
+from jaxbio.report.examples import Examples, write_examples
 from jaxbio.report.patches import Waveforms
-from jaxbio.report.run import Examples, write_examples
 from jaxbio.training.program import Program
 from jaxbio.training.sharding import replicated
 from jaxbio.training.state import State
@@ -43,13 +45,17 @@ def make_examples_probe(program: Program, data: Any, workdir: Path) -> Callable[
                 batches.close()
         shown = jax.device_get(compiled_draw(state, pairs))
         if jax.process_index() == 0:
-            write_examples(workdir, _examples(shown, config.data.rate_hz, config.data.channels))
+            row_BM = np.asarray(pairs["row_BM"])[:_PAIRS]
+            scores = _scores(data.store, row_BM, config.quality.variant, config.data.channels)
+            write_examples(workdir, _examples(shown, config.data.rate_hz, config.data.channels, *scores))
         return {}
 
     return probe
 
 
-def _examples(shown: dict[str, Any], rate_hz: float, channels: Sequence[str]) -> Examples:
+def _examples(
+    shown: dict[str, Any], rate_hz: float, channels: Sequence[str], score_BM: np.ndarray, score_BMC: np.ndarray
+) -> Examples:
     """Return what `Objective.show` gave as a report draws it, of the first pairs."""
     segment_BMCT = shown.pop("segment")
     maps, waveforms = shown.pop("maps", {}), shown.pop("waveforms", {})
@@ -60,6 +66,16 @@ def _examples(shown: dict[str, Any], rate_hz: float, channels: Sequence[str]) ->
         channels,
         {name: (target[:_PAIRS], output[:_PAIRS]) for name, (target, output) in shown.items()},
         float(bin_hz),
+        score_BM,
+        score_BMC,
         {name: map_BA[:_PAIRS] for name, map_BA in maps.items()},
         {name: Waveforms(**arrays) for name, arrays in waveforms.items()},
     )
+
+
+def _scores(
+    store: StoreView, row_BM: np.ndarray, variant: str, channels: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the quality scores of rows (B, M), and those of each channel (B, M, C)."""
+    score_BMC = np.stack([store.column(f"{role}_{variant}")[row_BM] for role in channels], axis=-1)
+    return store.column(f"quality_{variant}")[row_BM], score_BMC

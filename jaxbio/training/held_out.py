@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from jaxbio.config.faults import Fault, UserError
-from jaxbio.training.collapse import collapse_monitors
+from jaxbio.training.collapse import collapse_monitors, explained
 from jaxbio.training.program import Program
 from jaxbio.training.state import State
 
@@ -66,6 +66,10 @@ def evaluate(program: Program, state: State, batches: Iterable[Mapping[str, jax.
     values = {
         f"eval/{name}": float(np.mean([found[name] for found in metrics], dtype=np.float64)) for name in metrics[0]
     }
+    for term, (constant, floor) in program.objective.judged.items():
+        value, constant_value, floor_value = (values[f"eval/{name}"] for name in (term, constant, floor))
+        values[f"eval/{term}_explainable"] = constant_value - floor_value
+        values[f"eval/{term}_explained"] = explained(value, constant_value, floor_value)
     for name in features[0]:
         feature_BD = np.concatenate([pooled[name] for pooled in features])
         values |= {f"eval/{name}_{key}": value for key, value in collapse_monitors(feature_BD).items()}

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from jaxbio.data.whole_files import UNFINISHED, whole_file
 from jaxbio.training.state import leaf_paths
 
 SEAL = "files.json"
@@ -55,9 +56,8 @@ def _sum_leaf(leaf: jax.Array) -> jax.Array:
 def seal(folder: Path) -> None:
     """Write the checksums of all files below `folder` into its `files.json`, which carries its own."""
     files = {str(path.relative_to(folder)): _checksum(path) for path in _files(folder)}
-    temporary = folder / f"{SEAL}.tmp"
-    temporary.write_text(json.dumps({"files": files, "crc32": checksum_json(files)}))
-    temporary.rename(folder / SEAL)
+    with whole_file(folder / SEAL) as unfinished:
+        unfinished.write_text(json.dumps({"files": files, "crc32": checksum_json(files)}))
 
 
 def find_broken_files(folder: Path) -> list[str] | None:
@@ -85,7 +85,7 @@ def checksum_json(value: Any) -> int:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(SEAL))
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith((SEAL, UNFINISHED)))
 
 
 def _checksum(path: Path) -> int:

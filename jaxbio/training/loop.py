@@ -13,7 +13,7 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +24,9 @@ from jax.sharding import Mesh
 
 from jaxbio.config import changes
 from jaxbio.config.faults import Preempted
+from jaxbio.data.whole_files import whole_file
+from jaxbio.report.series import read_series
+from jaxbio.report.verdict import judge_encoders, judge_terms
 from jaxbio.training import performance, writers
 from jaxbio.training.agreement import Agreement
 from jaxbio.training.checkpoint import Checkpoints, Meta
@@ -33,6 +36,7 @@ from jaxbio.training.peers import ALONE, Peers
 from jaxbio.training.profiler import Profiler
 from jaxbio.training.program import Program
 from jaxbio.training.reporter import Reporter
+from jaxbio.training.resume import owes_evaluation
 from jaxbio.training.same_start import SameData, versions
 from jaxbio.training.state import State
 from jaxbio.training.watch import StopRequest, Watchdog
@@ -105,9 +109,11 @@ def train(
 
     `initial(params, objective_state)` returns where a fresh run starts (weights of an export); `probes` are added to
     an evaluation; `report(workdir)` is called every `log.report_every_s`, and may fail; `stop` is already listening to
-    signals (None: from now on); `peers` are told of an error before it is tidied up after; `checks` are called at every
-    step boundary and end the run by raising. Returns a summary. Raises Preempted when a stop was asked for and the
-    state is saved, NonFiniteError, UserError (checkpoint damaged, disk full), and EndedByPeer.
+    signals (None: from now on), and is told when there is something to save; `peers` are told of an error before it is
+    tidied up after; `checks` are called at every step boundary and end the run by raising. Returns a summary.
+
+    Raises Preempted when a stop was asked for and the state is saved, NonFiniteError, UserError (checkpoint damaged,
+    disk full), and EndedByPeer.
     """
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(listen()) if stop is None else stop
@@ -118,9 +124,11 @@ def train(
             return run.finish()
 
 
-def listen() -> StopRequest:
-    """Return what listens to signals; several processes leave SIGTERM to JAX's service, which tells all of them."""
-    return StopRequest() if jax.process_count() == 1 else StopRequest(_INTERRUPT)
+def listen(leave: Callable[[str], None] | None = None) -> StopRequest:
+    """Return what listens to signals, and calls `leave` while there is nothing to save; several processes leave SIGTERM
+    to JAX's service, which tells all of them.
+    """
+    return StopRequest(leave=leave) if jax.process_count() == 1 else StopRequest(_INTERRUPT, leave)
 
 
 class _Run:
@@ -153,7 +161,7 @@ class _Run:
         self.pending: Dispatched | None = None
         self.lap = Lap()
         self.main = jax.process_index() == 0
-        self.agreement = Agreement(peers)
+        self.agreement, self.alone = Agreement(peers), peers.alone
         self.checkpoints = Checkpoints(
             workdir / "checkpoints",
             keep=config.checkpoint.keep,
@@ -163,7 +171,7 @@ class _Run:
         stack.push(self._close_checkpoints)
         self.writers: list[writers.Writer] = []
         self.report = Reporter(report if self.main else None, workdir, config.log.report_every_s)
-        stack.callback(self.report.close)
+        stack.push(self._close_report)
         self.profiler = Profiler(workdir / "profile", config.profile.at if self.main else None)
         stack.callback(self.profiler.close)
         self.watchdog = stack.enter_context(Watchdog(config.train.stall_s, workdir / "stalls.txt"))
@@ -177,6 +185,8 @@ class _Run:
             self.state, _ = self.checkpoints.restore(self.program.abstract, resume.step)
             log.info("resumed from checkpoint %d", resume.step)
             self._open_writers()  # not before: they drop the records after the step that was restored
+            if owes_evaluation(self.workdir, resume):
+                self.evaluate()
             return
         self._open_writers()
         first = next(self.batches)
@@ -192,7 +202,6 @@ class _Run:
     def loop(self) -> None:
         """Dispatch until all steps are done."""
         config, boundary = self.config, 0
-        hooks = ((config.eval.every_steps, self.evaluate), (config.checkpoint.every_steps, self.save))
         while self.done < config.train.steps:
             boundary += 1
             for check in self.checks:
@@ -203,9 +212,11 @@ class _Run:
             if decision.save:
                 self.save()
             self.dispatch()
-            for period, hook in hooks:
-                if self.done % period == 0:
-                    hook()
+            self.stop.start_saving()
+            if self._is_evaluated():
+                self.evaluate()
+            if self.done % config.checkpoint.every_steps == 0:
+                self.save()
             self.checkpoints.poll()
             self.report.poll()
 
@@ -256,13 +267,32 @@ class _Run:
         self.settle(earlier)
 
     def evaluate(self) -> None:
-        """Write the held-out loss, the collapse monitors and the probes."""
+        """Write the held-out loss, the collapse monitors and the probes; give it up where a stop is asked for."""
         self.settle_all()
-        with self.clock.part("eval"):
-            values = evaluate(self.program, self.state, self.data.held_out(self.program.mesh))
+        with self.clock.part("eval"), contextlib.closing(self._held_out()) as batches:
+            values = evaluate(self.program, self.state, batches)
             for probe in self.probes:
+                self._leave_evaluation()
                 values |= {f"eval/{name}": value for name, value in probe(self.state).items()}
         self._write(self.done, values)
+        if self.main:
+            series = read_series(self.workdir)
+            for finding in [*judge_terms(series), *judge_encoders(series)]:
+                if finding.bad:
+                    log.warning("%s", finding.words)
+
+    def _held_out(self) -> Generator[Mapping[str, jax.Array], None, None]:
+        for batch in self.data.held_out(self.program.mesh):
+            self._leave_evaluation()
+            yield batch
+
+    def _leave_evaluation(self) -> None:
+        """Leave where a stop is asked for; several processes, which must do the same, leave at a step boundary."""
+        if self.alone and self.stop.asked:
+            self.leave()
+
+    def _is_evaluated(self) -> bool:
+        return self.done % self.config.eval.every_steps == 0 or self.done == self.config.train.steps
 
     def save(self) -> None:
         """Start saving the state, once the flags of every step in it have been read."""
@@ -285,10 +315,8 @@ class _Run:
         raise Preempted(f"{self.stop.name or 'the cluster'} asked for it; {state}; start me again")
 
     def finish(self) -> dict[str, Any]:
-        """Evaluate and save the last state; return what the run came to."""
+        """Save the last state; return what the run came to."""
         self.settle_all()
-        if self.resumed_from != self.done and self.done % self.config.eval.every_steps:
-            self.evaluate()
         self.save()
         with self.clock.part("checkpoint"):
             self.checkpoints.wait()
@@ -330,6 +358,10 @@ class _Run:
                 raise
             log.exception("the last checkpoint could not be finished")
 
+    def _close_report(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Draw the last version, which takes seconds, unless somebody waits for the run to stop."""
+        self.report.close(last=kind is None or not issubclass(kind, Preempted))
+
     def _refused(self, step: int, rows_crc32: int, values: Mapping[str, float]) -> None:
         """Count a refused update and log its rows; stop the run when there were too many."""
         self.nonfinite += 1
@@ -347,7 +379,8 @@ class _Run:
                 "records": self.data.describe(np.unique(rows)),
             }
             path.parent.mkdir(exist_ok=True)
-            path.write_text(json.dumps(record, indent=1))
+            with whole_file(path) as unfinished:
+                unfinished.write_text(json.dumps(record, indent=1))
         raise NonFiniteError(
             f"step {step}: loss or gradient is not finite, refused update {self.nonfinite} of at most "
             f"{self.config.train.max_nonfinite}. Rows, records and norms: {path}. The last checkpoint is step "
@@ -368,6 +401,7 @@ class _Run:
             versions=dict(versions()),
             nonfinite=self.nonfinite,
             frozen={name: dict(network.card) for name, network in self.program.networks.items()},
+            evaluation_due=self._is_evaluated() and self.latest_step.get("eval/loss") != self.done,
             # a value of an earlier step says nothing of this state
             best=self.latest[metric] if metric is not None and self.latest_step.get(metric) == self.done else None,
         )
@@ -381,7 +415,7 @@ class _Run:
             return
         steps, batch = self.config.train.steps, self.config.train.batch
         kept = -1 if self.resumed_from is None else self.done  # a fresh run writes step 0 anew
-        self.writers.append(writers.MetricsFile(self.workdir / "metrics.jsonl", kept))
+        self.writers.append(writers.MetricsFile(self.workdir / writers.METRICS, kept))
         self.writers.append(writers.Console(steps, self.done, batch))
         if self.config.log.tensorboard:
             self.writers.append(writers.TensorBoard(self.workdir / "tensorboard", kept))

@@ -24,9 +24,11 @@ from typing import Any, NoReturn
 
 import jax
 
+from jaxbio.config import interrupt
 from jaxbio.config.faults import (
     EXIT_FAILURE,
     EXIT_PEER_GONE,
+    EXIT_PREEMPTED,
     EXIT_USER_FAULT,
     EndedByPeer,
     Fault,
@@ -159,6 +161,11 @@ class Peers:
         """Say what ended this process and leave at once: JAX's own way out waits for the other processes."""
         with self._ending:
             self._end(error)
+
+    def interrupt(self, name: str) -> NoReturn:
+        """End all processes at once because signal `name` came to this one before there was anything to save."""
+        words = f"preempted: {name} came to process {self.process} on {self._host}; {interrupt.kept()}"
+        self.end(self._fail(Failure, (words,), EXIT_PREEMPTED, self.process).error())
 
     def lose_process_0(self) -> Failure:
         """Return what ends the run where the board has gone with process 0: that, unless a failure is known."""

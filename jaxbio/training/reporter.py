@@ -30,11 +30,11 @@ class Reporter:
             self._next = time.monotonic() + self._every_s
             self._running = self._pool.submit(self._write)
 
-    def close(self) -> None:
-        """Write the last version and release the thread."""
-        if self._report is not None:
+    def close(self, last: bool = True) -> None:
+        """Write the `last` version and release the thread; else do not wait for a version that is being written."""
+        if last and self._report is not None:
             self._pool.submit(self._write)
-        self._pool.shutdown()
+        self._pool.shutdown(wait=last, cancel_futures=not last)
 
     def _write(self) -> None:
         assert self._report is not None

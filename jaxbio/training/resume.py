@@ -14,17 +14,22 @@ from jaxbio.config import changes
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.data.exclusion import FIELD as EXCLUDED
 from jaxbio.training.checkpoint import Meta, list_steps, read_meta
+from jaxbio.training.writers import METRICS, read_metrics
 
 log = logging.getLogger(__name__)
 
 
 def find_resume(
-    workdir: Path, config: ConfigDict, allowed: Collection[str] = (), from_step: int | None = None
+    workdir: Path,
+    config: ConfigDict,
+    allowed: Collection[str] = (),
+    from_step: int | None = None,
+    on_the_line: Collection[str] | None = None,
 ) -> Meta | None:
     """Return the meta of the newest checkpoint, or of `from_step`; None where the workdir holds none.
 
     Raises UserError when `from_step` is no checkpoint, when the meta is damaged, and for every science field that has
-    changed since and is not `allowed`.
+    changed since and is not `allowed`; in one fault, where they are another recipe's and not `on_the_line` themselves.
     """
     folder = (workdir / "checkpoints").absolute()
     steps = list_steps(folder)
@@ -33,7 +38,7 @@ def find_resume(
     if not steps:
         return None
     meta = read_meta(folder, steps[-1] if from_step is None else from_step)
-    changed = changes.check_resume(meta.config, config, allowed)
+    changed = changes.check_resume(meta.config, config, allowed, on_the_line)
     if changed:
         now = changes.to_plain(config)
         log.info("changed since the checkpoint: %s", ", ".join(f"{name} = {now.get(name)}" for name in changed))
@@ -75,6 +80,14 @@ def check_same_data(
                 faults.append(Fault("data.labels", name, remedy + "--allow_change=data.labels"))
     if faults:
         raise UserError(*faults)
+
+
+def owes_evaluation(workdir: Path, meta: Meta) -> bool:
+    """Tell whether the evaluation at the checkpoint was given up for a stop and has not been made up for since."""
+    if not meta.evaluation_due:
+        return False
+    records = read_metrics(workdir / METRICS) if (workdir / METRICS).exists() else []
+    return not any(record["step"] == meta.step and "eval/loss" in record for record in records)
 
 
 def _parts(index_hash: str) -> tuple[str, str]:

@@ -12,9 +12,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
+
+from jaxbio.config.interrupt import Listener, say
 
 log = logging.getLogger(__name__)
 
@@ -73,14 +75,18 @@ class Watchdog:
 class StopRequest:
     """SIGTERM and SIGINT ask for a stop (`asked`); a second one ends the process at once.
 
-    Signals are seen by a thread of their own, so that the second one ends a process whose main thread sits in a
-    compilation or waits for a device.
+    While there is nothing to save, until `start_saving` is called, `leave(name of the signal)` is called instead, where
+    it is given.
     """
 
-    def __init__(self, signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT)):
-        self._signals = signals
+    def __init__(
+        self,
+        signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT),
+        leave: Callable[[str], None] | None = None,
+    ):
+        self._listener = Listener(signals, self._answer)
+        self._leave = leave
         self._asked = threading.Event()
-        self._previous: dict[signal.Signals, object] = {}
         self.name = ""
 
     @property
@@ -92,38 +98,24 @@ class StopRequest:
         self.name = name
         self._asked.set()
 
+    def start_saving(self) -> None:
+        """Say that from now on a stop has something to save."""
+        self._leave = None
+
     def __enter__(self) -> "StopRequest":
-        self._read, self._write = os.pipe()
-        os.set_blocking(self._write, False)
-        self._previous_fd = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-        for number in self._signals:
-            self._previous[number] = signal.signal(number, _wake_only)
-        self._thread = threading.Thread(target=self._listen, name="signals", daemon=True)
-        self._thread.start()
+        self._listener.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal itself returned
-        signal.set_wakeup_fd(self._previous_fd)
-        os.close(self._write)
-        self._thread.join()
-        os.close(self._read)
+        self._listener.__exit__(kind, error, trace)
 
-    def _listen(self) -> None:
-        while received := os.read(self._read, 1):
-            number = received[0]
-            if number not in self._signals:
-                continue
-            name = signal.Signals(number).name
-            if self.asked:
-                os.write(2, f"\nsecond {name}: ending at once, nothing saved\n".encode())
-                os._exit(128 + number)
-            os.write(2, f"\n{name}: saving at the next step boundary; once more ends at once\n".encode())
-            self.ask(name)
-
-
-def _wake_only(number: int, frame: FrameType | None) -> None:
-    """Let the wake-up pipe speak: a handler is needed for that, but Python runs it only between bytecodes."""
+    def _answer(self, number: signal.Signals) -> None:
+        if self._leave is not None:
+            self._leave(number.name)
+        if self.asked:
+            say(f"second {number.name}: ending at once, nothing saved")
+            os._exit(128 + number)
+        say(f"{number.name}: saving at the next step boundary; once more ends at once")
+        self.ask(number.name)

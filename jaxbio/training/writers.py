@@ -6,11 +6,9 @@ A writer takes `write(step, values)`; keys are `area/name`, values numbers or No
 """
 
 import contextlib
-import errno
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,7 +17,10 @@ from typing import Any, Protocol
 from tqdm import tqdm
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.refusals import advise
+from jaxbio.data.whole_files import to_disk, whole_file
 
+METRICS = "metrics.jsonl"
 Values = Mapping[str, float | int | None]
 log = logging.getLogger(__name__)
 
@@ -48,20 +49,20 @@ class MetricsFile:
         line = json.dumps({"step": step} | {key: _number(value) for key, value in values.items()}, allow_nan=False)
         content = (line + "\n").encode()
         with self._on_disk():
-            if self._file.write(content) < len(content):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            while content:  # a disk that takes half of it says why when it is asked for the rest
+                content = content[self._file.write(content) :]
 
     def sync(self) -> None:
         """Have the lines on the disk: before a checkpoint that continues from them. Raises as `write` does."""
         with self._on_disk():
-            os.fsync(self._file.fileno())
+            to_disk(self._file)
 
     @contextlib.contextmanager
     def _on_disk(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            remedy = f"{error.strerror}: see to the disk, then start again"
+            remedy = f"{error.strerror}: {advise(error)}, then start again"
             raise UserError(Fault(str(self._path), "not written", remedy)) from error
 
     def close(self) -> None:
@@ -141,9 +142,8 @@ def repair_metrics(path: Path, restored_step: int) -> int:
     kept = [line for line, record in _records(path, lines) if record["step"] <= restored_step]
     dropped = sum(1 for line in lines if line) - len(kept)
     if dropped or lines[-1]:
-        temporary = path.with_suffix(".jsonl.tmp")
-        temporary.write_bytes(b"".join(line + b"\n" for line in kept))
-        os.replace(temporary, path)
+        with whole_file(path) as unfinished:
+            unfinished.write_bytes(b"".join(line + b"\n" for line in kept))
         log.info("%s: dropped %d records after step %d", path, dropped, restored_step)
     return dropped
 

@@ -20,6 +20,7 @@ from jaxbio.transforms.per_row import per_row
 
 DESIGNS = ("band_pass", "high_pass_low_pass")
 _FORGOTTEN = 1e-5  # what the filter still knows of a sample when the held value ends
+_MOST_REMEMBERED = 2**21  # samples that a filter may remember; the transform is at least so long
 
 
 def band_pass(x_BCT: jax.Array, rate_hz: float, band_hz: tuple[float, float], order: int, design: str) -> jax.Array:
@@ -35,9 +36,10 @@ def band_pass(x_BCT: jax.Array, rate_hz: float, band_hz: tuple[float, float], or
     2 is right to 2e-4 from two cycles of the lower edge on; ST-MEM's of order 5 (0.67 Hz) rings through its nine
     seconds, and is off by up to 1 % of the deviation even in their middle.
 
-    The length is a constant of the compiled program. Raises UserError for a design that is none, and for segments not
-    longer than the reflection.
+    The length is a constant of the compiled program. Raises UserError for a design that is none, for segments not
+    longer than the reflection, and for a filter that remembers more than two million samples.
     """
+    check_band(x_BCT.shape[-1], rate_hz, band_hz, order, design)
     filters = design_filters(rate_hz, band_hz, order, design)
 
     def filter_rows(x_CT: jax.Array) -> jax.Array:
@@ -62,12 +64,18 @@ def design_filters(rate_hz: float, band_hz: tuple[float, float], order: int, des
     return [signal.butter(order, edge_hz, kind, fs=rate_hz, output="sos") for edge_hz, kind in parts]
 
 
+def check_band(samples: int, rate_hz: float, band_hz: tuple[float, float], order: int, design: str) -> None:
+    """Raise UserError for segments of too few `samples`, and for a filter that remembers more than memory holds."""
+    for sections in design_filters(rate_hz, band_hz, order, design):
+        _remembered_samples(sections)
+        if samples <= (edge := _reflected_samples(sections)):
+            remedy = f"it needs more than {edge} samples"
+            raise UserError(Fault("data.band_hz", f"segments of {samples} samples", remedy))
+
+
 def _filter_both_ways(x_CT: jax.Array, sections: np.ndarray) -> jax.Array:
     """Return scipy.signal.sosfiltfilt(sections, x_CT)."""
-    samples = x_CT.shape[-1]
-    edge = _reflected_samples(sections)
-    if samples <= edge:
-        raise UserError(Fault("data.band_hz", f"segments of {samples} samples", f"it needs more than {edge} samples"))
+    samples, edge = x_CT.shape[-1], _reflected_samples(sections)
     x_CT = jnp.concatenate(
         [2 * x_CT[..., :1] - x_CT[..., edge:0:-1], x_CT, 2 * x_CT[..., -1:] - x_CT[..., -2 : -edge - 2 : -1]], axis=-1
     )
@@ -90,7 +98,11 @@ def _reflected_samples(sections: np.ndarray) -> int:
 def _remembered_samples(sections: np.ndarray) -> int:
     """Return after how many samples the slowest part of the impulse response has decayed to `_FORGOTTEN`."""
     _, pole, _ = signal.sos2zpk(sections)
-    return math.ceil(math.log(_FORGOTTEN) / math.log(np.abs(pole).max()))
+    slowest = np.abs(pole).max()
+    if not slowest < math.exp(math.log(_FORGOTTEN) / _MOST_REMEMBERED):
+        remedy = "raise the lower edge, widen the band, or lower the order: the filter remembers the signal too long"
+        raise UserError(Fault("data.band_hz", f"a slowest pole of {slowest:.9g}", remedy))
+    return math.ceil(math.log(_FORGOTTEN) / math.log(max(slowest, 1e-9)))
 
 
 def _response(sections: np.ndarray, samples: int) -> np.ndarray:

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from jaxbio.config import changes, fields
+from jaxbio.config.command_line import load_recipe
 from jaxbio.config.faults import UserError
 
 
@@ -39,3 +40,42 @@ def test_field_that_a_saved_run_does_not_know_is_a_change():
     del saved["train.seed"]
     with pytest.raises(UserError, match=r"train\.seed"):
         changes.check_resume(saved, fields.defaults())
+
+
+def faults_of(saved, config, on_the_line):
+    with pytest.raises(UserError) as caught:
+        changes.check_resume(saved, config, on_the_line=on_the_line)
+    return [str(fault) for fault in caught.value.faults]
+
+
+def plain_recipe(repository, recipe):
+    return changes.to_plain(load_recipe(str(repository / "configs" / recipe)))
+
+
+def test_run_of_another_kind_is_one_line_that_names_the_kinds(repository):
+    config = load_recipe(str(repository / "configs/siamquality_resnet50.py"))
+    for named in ((), ("train.batch", "data.segment_s")):
+        (line,) = faults_of(plain_recipe(repository, "qualityfm_base.py"), config, named)
+        assert "model.name was 'qualityfm', is 'resnet1d'" in line
+        assert "objective.name was 'quality_distillation'" in line
+        assert "more fields" in line
+        assert "another --workdir" in line
+        assert "\n" not in line
+
+
+@pytest.mark.parametrize("recipe", ["qualityfm_large.py", "qualityfm_base.py:smoke", "qualityfm_base.py:author"])
+def test_another_recipe_of_one_family_is_one_line_that_names_fields(repository, recipe):
+    config = load_recipe(str(repository / "configs" / recipe))
+    (line,) = faults_of(plain_recipe(repository, "qualityfm_base.py"), config, ())
+    assert line.count(" was ") in (3, 4)
+    assert "another --workdir" in line
+    changed = fields.change(config, {"train.seed": 5})
+    of_recipe, on_the_line = faults_of(plain_recipe(repository, "qualityfm_base.py"), changed, ("train.seed",))
+    assert "another recipe" in of_recipe
+    assert "--allow_change=train.seed" in on_the_line
+
+
+def test_one_field_that_the_line_does_not_name_is_no_other_recipe():
+    saved = saved_run() | {"train.steps": 300}
+    (line,) = faults_of(saved, fields.defaults(), ())
+    assert line.startswith("train.steps = 42000: the run was started with 300")

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -107,3 +108,85 @@ def test_another_users_folder_is_refused(store, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "getuid", lambda: owner + 1)
     with pytest.raises(UserError, match="another user"):
         open_cache(store, tmp_path)
+
+
+# ---- patients' signals in a place that every user can reach
+
+
+def mode_of(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o077])
+def test_nobody_else_may_enter_the_folder_or_read_a_file(store, tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        open_cache(store, tmp_path / "cache")
+    finally:
+        os.umask(before)
+    assert mode_of(tmp_path / "cache") == 0o700
+    assert {mode_of(path) for path in (tmp_path / "cache").iterdir()} == {0o600}
+
+
+def test_a_folder_and_files_that_were_open_to_others_are_closed(store, segment_RCT, tmp_path):
+    open_cache(store, tmp_path)
+    tmp_path.chmod(0o777)
+    for path in tmp_path.iterdir():
+        path.chmod(0o666)
+    np.testing.assert_array_equal(open_cache(store, tmp_path), segment_RCT)
+    assert mode_of(tmp_path) == 0o700
+    assert {mode_of(path) for path in tmp_path.iterdir()} == {0o600}
+
+
+@pytest.mark.parametrize("dangling", [True, False])
+def test_a_folder_that_is_a_link_is_refused_and_nothing_written_behind_it(store, tmp_path, dangling):
+    if not dangling:
+        (tmp_path / "target").mkdir()
+    (tmp_path / "cache").symlink_to(tmp_path / "target")
+    with pytest.raises(UserError, match="TMPDIR"):
+        open_cache(store, tmp_path / "cache")
+    assert dangling or not list((tmp_path / "target").iterdir())
+
+
+@pytest.mark.parametrize("suffix", [".int16", ".lock"])
+def test_a_link_in_the_folder_is_not_followed(store, segment_RCT, tmp_path, suffix):
+    victim = tmp_path / "victim"
+    victim.write_bytes(segment_RCT.tobytes())
+    folder = tmp_path / "cache"
+    folder.mkdir(mode=0o700)
+    (folder / f"{store.hash}{suffix}").symlink_to(victim)
+    if suffix == ".lock":
+        with pytest.raises(UserError, match=r"data\.cache"):
+            open_cache(store, folder)
+    else:
+        np.testing.assert_array_equal(open_cache(store, folder), segment_RCT)
+        assert not (folder / f"{store.hash}.int16").is_symlink()
+    assert victim.read_bytes() == segment_RCT.tobytes()
+
+
+@pytest.mark.parametrize("suffix", [".int16", ".lock"])
+def test_a_pipe_in_the_folder_is_not_waited_for(store, segment_RCT, tmp_path, suffix):
+    os.mkfifo(tmp_path / f"{store.hash}{suffix}")
+    if suffix == ".lock":
+        with pytest.raises(UserError, match=r"data\.cache"):
+            open_cache(store, tmp_path)
+    else:
+        np.testing.assert_array_equal(open_cache(store, tmp_path), segment_RCT)
+
+
+def test_a_file_system_without_locks_serves_too(store, segment_RCT, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(cache.fcntl, "flock", refuse)
+    np.testing.assert_array_equal(open_cache(store, tmp_path), segment_RCT)
+
+
+def test_another_fault_of_the_disk_asks_for_no_room(store, tmp_path, monkeypatch):
+    def fail(descriptor):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(UserError, match=r"the disk or its mount fails.*data\.cache=none") as caught:
+        open_cache(store, tmp_path)
+    assert "room" not in str(caught.value)

@@ -1,5 +1,7 @@
 """Preparation: the same bytes however it is run, and every second accounted for."""
 
+import errno
+import fcntl
 import json
 import os
 import random
@@ -375,6 +377,57 @@ def test_two_sources_of_one_name_whose_recordings_collide_are_refused(tmp_path):
     sources = [parse_source(f"numpy:{folder}") for folder in folders]
     with pytest.raises(UserError, match="night: r000"):
         prepare_store(sources, small_config(), tmp_path / "store", progress=False)
+
+
+def test_two_folders_of_one_name_are_refused_though_no_recording_collides_unless_one_is_named(tmp_path):
+    folders = [write_archive(tmp_path / ward / "night", 1, first=first) for ward, first in (("a", 0), ("b", 1))]
+    with pytest.raises(UserError, match=r"numpy:night: r00.*one name.*\?name=NAME"):
+        prepare_store([parse_source(f"numpy:{folder}") for folder in folders], small_config(), tmp_path / "store")
+    lines = [f"numpy:{folders[0]}", f"numpy:{folders[1]}?name=ward b%2C night"]
+    prepare_store([parse_source(line) for line in lines], small_config(), tmp_path / "store", progress=False)
+    assert set(open_store(tmp_path / "store").codes("source")[1]) == {"numpy:night", "numpy:ward b, night"}
+
+
+def test_two_lines_of_one_folder_are_one_source(tmp_path):
+    archive = write_archive(tmp_path / "night", 2)
+    lines = [f"numpy:{archive}?glob=r000*", f"numpy:{archive / 'r001.npz'}"]
+    prepare_store([parse_source(line) for line in lines], small_config(), tmp_path / "store", progress=False)
+    assert open_store(tmp_path / "store").codes("source")[1] == ["numpy:night"]
+
+
+@pytest.mark.parametrize("name", ["", "%0A", "a%00b"])
+def test_a_source_takes_no_name_that_nobody_could_read(name, tmp_path):
+    with pytest.raises(UserError, match="name"):
+        parse_source(f"numpy:{tmp_path}?name={name}")
+
+
+# ---- the folder
+
+
+@pytest.mark.parametrize("place", ["plan.json", "lock"])
+def test_a_pipe_among_the_parts_is_named_and_not_waited_for(place, archive, tmp_path):
+    (tmp_path / "store" / PARTS).mkdir(parents=True)
+    os.mkfifo(tmp_path / "store" / PARTS / place)
+    with pytest.raises(UserError, match=r"--out.*no regular file"):
+        prepare(archive, tmp_path / "store")
+
+
+@pytest.mark.parametrize("out", ["gs://bucket/store", "S3://b", os.fsdecode(b"caf\xe9")])
+def test_a_name_that_no_store_can_have_is_refused_and_not_made(out, archive, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="--out"):
+        prepare(archive, out)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_preparation_needs_no_locks_and_no_hard_links(archive, reference, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(os, "link", refuse)
+    prepare(archive, tmp_path / "store")
+    assert bytes_of(tmp_path / "store") == bytes_of(reference)
 
 
 # ---- the plan

@@ -46,3 +46,16 @@ def test_bulk_equals_single(x_BCT):
     for b in range(len(x_BCT)):
         for whole, single in zip(bulk, quantise(x_BCT[b : b + 1]), strict=True):
             np.testing.assert_array_equal(whole[b], single[0])
+
+
+@pytest.mark.parametrize("range_", [1e-34, 1e-38, 1e-44])
+def test_a_range_too_small_to_divide_by_counts_as_constant(range_):
+    x_BCT = (np.linspace(-0.5, 0.5, 900) * range_).astype(np.float32)[None, None]
+    segment_BCT, scale_BC2 = quantise(x_BCT)
+    assert not segment_BCT.any()
+    assert scale_BC2[0, 0, 1] == 0
+
+
+def test_a_range_just_large_enough_keeps_its_precision():
+    x_BCT = (np.linspace(-0.5, 0.5, 900) * 1e-33).astype(np.float32)[None, None]
+    np.testing.assert_allclose(dequantise(*quantise(x_BCT)), x_BCT, atol=1e-38)

@@ -2,7 +2,9 @@
 
 import concurrent.futures
 import json
+import os
 import pickle
+import re
 import shutil
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from prepared import prepare, small_config, write_archive
 
 from jaxbio.config import fields
 from jaxbio.config.faults import UserError
+from jaxbio.data.labels import Label, list_labels, open_label, write_labels
 from jaxbio.data.pairs import index_hash, make_pairs, open_index
 from jaxbio.data.store import MANIFEST, SCHEMA, TABLE, Store, StoreError, open_store
 
@@ -147,6 +150,58 @@ def test_flipped_byte_is_never_read_silently(copy, store):
     assert outcomes
     assert all(outcomes)
     assert damaged.rows == store.rows
+
+
+@pytest.mark.parametrize("when", ["before it is opened", "after it was opened"])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.3])
+def test_a_truncated_shard_names_itself_and_a_row_that_is_lost(copy, share, when):
+    opened = open_store(copy)
+    shard, first = opened.shards[1], int(opened.first_rows[1])
+    if when == "after it was opened":
+        opened.read([first])
+    os.truncate(copy / shard["name"], int(share * shard["bytes"]))
+    rows = np.arange(opened.rows)
+    with pytest.raises(StoreError) as caught:
+        opened.read(rows)
+    found = re.search(rf"{shard['name']}, row (\d+), number (\d+) of its records", str(caught.value))
+    assert found, caught.value
+    row, number = int(found[1]), int(found[2])
+    assert row == first + number
+    assert first <= row < int(opened.first_rows[2])
+    with pytest.raises(StoreError, match=f"row {row},"):
+        opened.read([row])
+    with pytest.raises(UserError, match=re.escape(shard["name"])):
+        open_store(copy)
+
+
+# ---- what is no file in the folder of a store
+
+
+def all_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def use_everything(folder: Path) -> None:
+    store = open_store(folder)
+    for name in list_labels(store):
+        open_label(store, name)
+    for split in ("train", "validation", "test"):
+        open_index(store, small_config(), split)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), os.mkdir])
+def test_a_pipe_a_device_or_a_folder_in_the_place_of_any_file_is_named_and_not_waited_for(copy, make):
+    write_labels(open_store(copy), [Label("age", np.ones(open_store(copy).rows, np.float32))])
+    files = all_files(copy)
+    assert {path.suffix for path in files} == {".json", ".parquet", ".npy", ".array_record"}
+    for path in files:
+        path.rename(copy.parent / "kept")
+        make(path)
+        with pytest.raises(UserError):
+            use_everything(copy)
+        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+        (copy.parent / "kept").rename(path)
+    use_everything(copy)
 
 
 def test_verify_passes_what_was_written(store):

@@ -1,5 +1,6 @@
 """Labels of BIDMC-like files, and the whole command with a stand-in encoder."""
 
+import html
 import importlib
 import json
 import sys
@@ -126,7 +127,8 @@ def evaluate(monkeypatch, repository):
     return importlib.import_module("evaluate").main
 
 
-def test_command_gives_metrics_with_intervals_and_a_page(bidmc, evaluate, tmp_path):
+def test_command_gives_metrics_with_intervals_and_a_page(bidmc, evaluate, tmp_path, caplog):
+    caplog.set_level("INFO")
     pytest.importorskip("sklearn")
     arguments = ["--export", "export", "--task", "heart_rate", "--data", bidmc.line, "--subjects", bidmc.subjects]
     result = evaluate([*arguments, "--out", str(tmp_path / "out")])
@@ -141,6 +143,15 @@ def test_command_gives_metrics_with_intervals_and_a_page(bidmc, evaluate, tmp_pa
     assert "may have seen" in result["left_out"]
     page = (tmp_path / "out" / "report.html").read_text()
     assert "beats/min" in page
+    # the last thing it says, and on the page: what the numbers mean
+    value, low, high = errors["pretrained"]
+    said = caplog.messages[-1]
+    assert f"a mean absolute error of {value:.3g} beats/min (95% interval {low:.3g} to {high:.3g})" in said
+    assert "the encoder does better" in said
+    assert "only 7 subjects" in said
+    assert "name no subject" not in said
+    assert all(sentence in result["verdict"] for sentence in said.split("\n"))
+    assert html.escape(result["verdict"].partition(". ")[0]) in page
     assert "<script" not in page
 
 

@@ -1,3 +1,4 @@
+import os
 import shutil
 import time
 
@@ -10,8 +11,9 @@ from scipy.signal import resample
 import jaxbio
 from jaxbio.config.faults import UserError
 from jaxbio.data.quantise import quantise
+from jaxbio.data.seen import SEEN
 from jaxbio.export import card as cards
-from jaxbio.export import folder
+from jaxbio.export import folder, weights
 from jaxbio.models import ENCODERS
 from jaxbio.transforms import scaling
 from jaxbio.transforms.prepare_input import Input
@@ -124,6 +126,7 @@ def test_base_embeds_a_hundred_segments_within_five_seconds_of_two_cores(base):
 
 
 X = signal(1)
+COUNTS = np.round(20 * X).astype(np.int64)  # as a converter gives them
 WITH_NAN = np.where(np.arange(9000) == 5, np.nan, X)
 
 
@@ -148,6 +151,24 @@ WITH_NAN = np.where(np.arange(9000) == 5, np.nan, X)
         ({"ppg": 3.0, "rate_hz": 300}, r"shape \(\)"),
         ({"ppg": X + 1j, "rate_hz": 300}, "real numbers"),
         ({"ppg": ["a", "b"], "rate_hz": 300}, "real numbers"),
+        ({"ppg": X * 1e39, "rate_hz": 300}, r"values up to 1\.\d+e\+41.*float32"),
+        ({"ppg": X * -1e300, "rate_hz": 300}, "float32"),
+        ({"ppg": X * 1e36, "rate_hz": 300}, "float32"),
+        ({"ppg": X.astype(np.longdouble) * np.longdouble(10) ** 4000, "rate_hz": 300}, "float32"),
+        ({"ppg": X * 1e-40, "rate_hz": 300}, "a range of .*float32"),
+        ({"ppg": X * 1e-300, "rate_hz": 300}, "a range of .*float32"),
+        ({"ppg": COUNTS + 2**40, "rate_hz": 300}, "subtract its mean"),
+        ({"ppg": COUNTS + 2**62, "rate_hz": 300}, "subtract its mean"),
+        ({"ppg": COUNTS - 2**40, "rate_hz": 300}, "subtract its mean"),
+        ({"ppg": (COUNTS + 2**40).astype(np.uint64), "rate_hz": 300}, "subtract its mean"),
+        ({"ppg": X + 1e10, "rate_hz": 300}, "subtract its mean"),
+        ({"ppg": np.stack([X, X + 1e10]), "rate_hz": 300}, "subtract its mean"),
+        ({"ppg": np.ma.masked_less(X, X.mean()), "rate_hz": 300}, "NaN or infinite samples"),
+        ({"ppg": X, "rate_hz": np.array([300])}, "above 0"),
+        ({"ppg": X, "rate_hz": np.array(True)}, "above 0"),
+        ({"ppg": X, "rate_hz": 1e-320}, "above 0"),
+        ({"ppg": X, "rate_hz": 10**400}, "above 0"),
+        ({"ppg": X, "rate_hz": 300 + 0j}, "above 0"),
         ({"ppg": X, "ecg": signal(2), "rate_hz": 300}, "channels span the same time"),
         ({"ppg": X, "ecg": X[None].repeat(2, 0), "rate_hz": 300}, "channels span the same time"),
     ],
@@ -155,6 +176,41 @@ WITH_NAN = np.where(np.arange(9000) == 5, np.nan, X)
 def test_embed_refuses_what_it_cannot_mean(model, signals, says):
     with pytest.raises(UserError, match=says):
         model.embed(**signals)
+
+
+@pytest.mark.parametrize("offset", [0, 2**20, 2**23, -(2**23)])
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.float64])
+def test_an_offset_that_float32_holds_does_not_matter(model, offset, dtype):
+    found = model.embed(ppg=(COUNTS + offset).astype(dtype), rate_hz=300)
+    np.testing.assert_allclose(found, model.embed(ppg=COUNTS, rate_hz=300), atol=1e-3)
+
+
+@pytest.mark.parametrize("factor", [1e-25, 1e-6, 1e6, 1e25])
+def test_a_factor_that_float32_holds_does_not_matter(model, factor):
+    found = model.embed(ppg=X * factor, ecg=X, rate_hz=300)
+    np.testing.assert_allclose(found, model.embed(ppg=X, ecg=X, rate_hz=300), atol=1e-3)
+
+
+def test_a_constant_that_arithmetic_left_its_last_bits_does_not_move(model):
+    almost = np.where(np.arange(9000) % 2, 0.3, 0.1 + 0.2)
+    assert almost.max() != almost.min()
+    found = model.embed(ppg=X, ecg=almost, rate_hz=300)
+    np.testing.assert_array_equal(found, model.embed(ppg=X, rate_hz=300))
+
+
+@pytest.mark.parametrize(
+    "rate_hz", [np.array(300), np.array(300.0), jnp.float32(300), jnp.int32(300), np.float16(300), np.int64(300)]
+)
+def test_a_number_of_any_make_is_a_rate(model, rate_hz):
+    expected = model.embed(ppg=X, rate_hz=300)
+    np.testing.assert_array_equal(model.embed(ppg=X, rate_hz=rate_hz), expected)
+    np.testing.assert_array_equal(model.embed(ppg=X, rate_hz={"ppg": rate_hz}), expected)
+
+
+@pytest.mark.parametrize(("samples", "tokens"), [(9000, 18), (500, 1), (128, 1), (100, 1)])
+def test_no_segments_have_no_tokens(model, samples, tokens):
+    assert model.encode(np.zeros((0, 2, samples))).shape == (0, tokens, 502)
+    assert model.prepare(np.zeros((0, 2, samples))).shape == (0, 2, samples)
 
 
 def test_all_faults_of_the_signals_come_together(model):
@@ -169,21 +225,69 @@ def test_all_faults_of_the_signals_come_together(model):
         (np.zeros((2, 9000)), r"shape \(2, 9000\)"),
         (np.zeros((1, 3, 9000)), r"shape \(1, 3, 9000\).*ppg, ecg"),
         (np.full((1, 2, 9000), np.nan), "NaN"),
+        (np.full((1, 2, 9000), 1e39), "beyond those of float32"),
+        (np.full((1, 2, 9000), -1e300), "beyond those of float32"),
+        (np.zeros((1, 2, 0)), "at least 1 samples"),
+        (np.zeros((0, 2, 0)), "at least 1 samples"),
+        (np.zeros((0, 3, 9000)), r"shape \(0, 3, 9000\)"),
+        (np.zeros((1, 2, 9000), complex), "real numbers"),
+        (np.full((1, 2, 9000), None), "real numbers"),
+        (np.full((1, 2, 9000), "1"), "real numbers"),
     ],
 )
 def test_encode_refuses_other_shapes_and_nan(model, x_BCT, says):
-    with pytest.raises(UserError, match=says):
-        model.encode(x_BCT)
+    for take in (model.encode, model.prepare):
+        with pytest.raises(UserError, match=says):
+            take(x_BCT)
 
 
 def test_loading_compares_the_encoder_with_its_example(export_folder, tmp_path):
     copy = shutil.copytree(export_folder, tmp_path / "export")
-    x_BCT, tok_BLD = folder.read_example(copy)
+    x_BCT, tok_BLD = folder.read_example(copy, cards.read_card(copy))
     np.savez(copy / cards.EXAMPLE, x_BCT=x_BCT, tok_BLD=tok_BLD + 0.01)
     cards.write_card(copy, cards.read_card(copy), (cards.WEIGHTS, cards.PROGRAM, cards.EXAMPLE))
     with pytest.raises(UserError, match=r"example\.npz.*differs"):
         jaxbio.load_pretrained(copy)
     assert jaxbio.load_pretrained(copy, check=False).card.width == 502
+
+
+GOOD = {"x_BCT": np.zeros((2, 2, 9000), np.float32), "tok_BLD": np.zeros((2, 18, 502), np.float32)}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *[{"x_BCT": None}, {"tok_BLD": None}, {"x_BCT": GOOD["x_BCT"][0]}, {"x_BCT": GOOD["x_BCT"][:, :1]}],
+        *[{"x_BCT": GOOD["x_BCT"][..., :1]}, {"x_BCT": GOOD["x_BCT"][:0]}, {"tok_BLD": GOOD["tok_BLD"][:1]}],
+        *[{"tok_BLD": GOOD["tok_BLD"][..., :1]}, {"tok_BLD": GOOD["tok_BLD"][:, :0]}, {"tok_BLD": np.float32(0)}],
+        *[{"tok_BLD": GOOD["tok_BLD"][:, :9]}, {"x_BCT": GOOD["x_BCT"].astype(np.float64)}, {"x_BCT": np.array("x")}],
+        *[{"x_BCT": GOOD["x_BCT"].astype(complex)}, {"tok_BLD": GOOD["tok_BLD"] + np.float32(np.nan)}],
+        *[{"x_BCT": GOOD["x_BCT"] + np.float32(np.inf)}, {"x_BCT": np.array([{}])}, {"tok_BLD": GOOD["tok_BLD"] > 0}],
+    ],
+)
+def test_an_example_of_other_names_shapes_or_types_is_refused(export_folder, tmp_path, changes):
+    for file in (cards.WEIGHTS, cards.PROGRAM):
+        (tmp_path / file).symlink_to(export_folder / file)
+    arrays = {name: array for name, array in {**GOOD, **changes}.items() if array is not None}
+    np.savez(tmp_path / cards.EXAMPLE, **arrays)
+    cards.write_card(tmp_path, cards.read_card(export_folder), (cards.WEIGHTS, cards.PROGRAM, cards.EXAMPLE))
+    with pytest.raises(UserError, match=r"example\.npz"):
+        jaxbio.load_pretrained(tmp_path)
+
+
+def test_an_example_of_zeros_is_compared_and_not_divided_by(export_folder, tmp_path):
+    card, _, variables = folder.read_export(export_folder)
+    (tmp_path / cards.PROGRAM).symlink_to(export_folder / cards.PROGRAM)
+    weights.write_weights(tmp_path / cards.WEIGHTS, jax.tree.map(np.zeros_like, variables))
+    np.savez(tmp_path / cards.EXAMPLE, **GOOD)
+    cards.write_card(tmp_path, card, card.files)
+    assert jaxbio.load_pretrained(tmp_path).check(tmp_path) == 0
+
+
+def test_a_pipe_that_no_card_lists_is_not_waited_for(export_folder, tmp_path):
+    os.mkfifo(tmp_path / SEEN)
+    with pytest.raises(UserError, match=r"seen\.npz.*no regular file"):
+        folder.read_seen(tmp_path)
 
 
 def test_the_example_holds_to_1e_5(model, export_folder):

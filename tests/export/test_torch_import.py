@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import pickle
 import sys
 import time
@@ -12,6 +13,7 @@ from collections import OrderedDict
 import ml_dtypes
 import numpy as np
 import pytest
+from safetensors import numpy as safetensors_numpy
 
 from jaxbio.config.faults import UserError
 from jaxbio.export import torch_pickle
@@ -281,6 +283,178 @@ def test_a_pickle_cannot_change_what_its_reader_gives_it(tmp_path, name, attribu
     with pytest.raises(UserError, match=f"it sets {attribute}"):
         torch_pickle.read_tensors(write_raw(tmp_path / "a.pth", program))
     assert before == [(given, given.__doc__, dict(vars(given))) for given in torch_pickle.NAMES.values()]
+
+
+@pytest.mark.parametrize("opcodes", [b"s", b"u"])
+def test_keys_that_take_for_ever_to_hash_are_refused_at_once(tmp_path, opcodes):
+    doubled = b")" + b"".join(b"q%c" % n + b"h%c\x86" % n for n in range(60))  # a tuple of the last one, twice
+    program = {b"s": b"\x80\x02}" + doubled + b"Ns.", b"u": b"\x80\x02}(" + doubled + b"Nu."}[opcodes]
+    start_s = time.process_time()
+    with pytest.raises(UserError, match="neither texts nor numbers"):
+        read_reference(write_raw(tmp_path / "a.pth", program))
+    assert time.process_time() - start_s < 2
+
+
+@pytest.mark.parametrize(
+    ("program", "says"),
+    [
+        (b"\x96" + (2**40).to_bytes(8, "little"), "unreadable"),
+        (b"\x96" + bytes(8), "BYTEARRAY8"),
+        (b"\x8b" + (2).to_bytes(4, "little") + b"\x01\x01", "LONG4"),
+        (b"(NNd", "DICT"),
+        (b"\x8f(N\x90", "EMPTY_SET"),
+        (b"(N\x91", "FROZENSET"),
+        (b"(icollections\nOrderedDict\n", "INST"),
+        (b"ccollections\nOrderedDict\n)\x81", "NEWOBJ"),
+        (b"\x82\x01", "EXT1"),
+        (b"ccollections\nOrderedDict\n(]ta\x85R", "unreadable"),
+        (b"ccollections\nOrderedDict\n]\x85R", "unreadable"),
+        (b"c" + b"x" * 10**6 + b"\ny\n", "it asks for x"),
+    ],
+)
+def test_what_no_torch_save_writes_is_refused_unread(tmp_path, program, says):
+    with pytest.raises(UserError, match=says) as caught:
+        read_reference(write_raw(tmp_path / "a.pth", b"\x80\x04" + program + b"."))
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("axes", [65, 10**5])
+def test_a_tensor_of_more_axes_than_there_are_is_refused_at_once(save, axes):
+    with pytest.raises(UserError, match="malformed tensor"):
+        read_reference(save({"weight": Tensor(np.zeros(4, np.float32), size=(2**31,) * axes, stride=(1,) * axes)}))
+
+
+def test_tensors_that_share_a_storage_a_thousand_times_are_refused(save):
+    tied = Tensor(np.zeros(10_000, np.float16), "HalfStorage")
+    assert len(read_reference(save({str(n): tied for n in range(16)}))) == 16
+    with pytest.raises(UserError, match="share their storages"):
+        read_reference(save({str(n): tied for n in range(1000)}))
+
+
+def test_storages_may_not_come_to_more_bytes_than_the_file(save):
+    path = save({"weight": Tensor(np.zeros(1000, np.float32))})
+    with zipfile.ZipFile(path) as archive:
+        program = archive.read("weights/data.pkl")
+    with pytest.raises(UserError, match=r"more bytes than the file"):
+        read_reference(write_raw(path, program, [b""]))
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "hole"])
+@pytest.mark.parametrize("suffix", [".pth", ".npz", ".safetensors"])
+def test_what_is_no_written_file_is_refused_and_not_waited_for(tmp_path, kind, suffix):
+    path = tmp_path / f"weights{suffix}"
+    match kind:
+        case "pipe":
+            os.mkfifo(path)
+        case "device":
+            path.symlink_to("/dev/zero")
+        case "folder":
+            path.mkdir()
+        case "hole":
+            with path.open("wb") as file:
+                file.truncate(2**40)
+    with pytest.raises(UserError, match=r"weights\.\w+ = '(no regular file|almost all hole)'"):
+        read_reference(path)
+
+
+def test_an_npz_that_claims_eight_gigabytes_is_refused_unread(tmp_path):
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": (2**31,)})
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("weight.npy", stream.getvalue() + bytes(100))
+    with pytest.raises(UserError, match=r"a\.npz.*weight.*shorter than its shape"):
+        read_reference(tmp_path / "a.npz")
+
+
+BYTES_TYPES = [("float8_e4m3fn", np.float32), ("float8_e5m2", np.float32), ("uint16", np.uint16)]
+
+
+@pytest.mark.parametrize(("name", "becomes"), BYTES_TYPES)
+def test_a_type_that_its_tensor_names_is_read_from_a_storage_of_bytes(tmp_path, name, becomes):
+    values = np.arange(6).astype(torch_pickle.TYPES[name])
+    # What PyTorch writes: _rebuild_tensor_v3(storage, offset, size, stride, False, OrderedDict(), dtype)
+    storage = b"(X\x07\x00\x00\x00storagectorch.storage\nUntypedStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpu"
+    program = b"\x80\x02}X\x06\x00\x00\x00weightctorch._utils\n_rebuild_tensor_v3\n(" + storage
+    program += b"K%ctQK\x00K\x02K\x03\x86K\x03K\x01\x86\x89" % values.nbytes
+    program += b"ccollections\nOrderedDict\n)Rctorch\n%s\ntRs." % name.encode()
+    found = read_reference(write_raw(tmp_path / "a.pth", program, [values.tobytes()]))
+    assert found["weight"].dtype == becomes
+    np.testing.assert_array_equal(found["weight"], np.arange(6).reshape(2, 3))
+    with pytest.raises(UserError, match=r"a\.pth"):  # a storage that is no whole number of them, or too short
+        read_reference(write_raw(tmp_path / "a.pth", program, [values.tobytes()[:-1]]))
+
+
+# ---- names behind wrappers
+
+
+def named(path, arrays):
+    match path.suffix:
+        case ".npz":
+            np.savez(path, **arrays)
+        case ".safetensors":
+            path.write_bytes(safetensors_numpy.save(arrays))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+@pytest.mark.parametrize(
+    ("name", "prefix"),
+    [
+        *[("module.encoder.weight", ""), ("_orig_mod.encoder.weight", ""), ("module._orig_mod.encoder.weight", "")],
+        *[("_orig_mod.module.encoder.weight", ""), ("encoder._orig_mod.weight", ""), ("encoder.module.weight", "")],
+        *[("module.encoder.weight", "module."), ("model.module.encoder.weight", "model.")],
+        *[("module.model.encoder.weight", "model."), ("_orig_mod.model.encoder.weight", "module.model.")],
+        *[("student/module.encoder.weight", "student/"), ("_fsdp_wrapped_module.encoder.weight", "")],
+        *[("encoder.weight", ""), ("model.encoder.weight", "model.")],
+    ],
+)
+def test_what_wrappers_add_to_names_is_taken_out(tmp_path, suffix, name, prefix):
+    path = named(
+        tmp_path / f"weights{suffix}", {name: np.arange(3, dtype=np.float32), "other": np.zeros(1, np.float32)}
+    )
+    found = read_reference(path, prefix)
+    np.testing.assert_array_equal(found["encoder.weight"], [0, 1, 2])
+
+
+def test_a_name_that_merely_ends_like_a_wrapper_is_kept(tmp_path):
+    names = {"my_module.weight", "submodule.weight", "module_.weight", "encoder.modules.weight", "module"}
+    path = named(tmp_path / "weights.npz", {name: np.zeros(1, np.float32) for name in names})
+    assert read_reference(path).keys() == names
+
+
+def test_two_names_that_are_one_without_wrappers_are_refused_until_one_is_chosen(tmp_path):
+    arrays = {"module.weight": np.ones(1, np.float32), "weight": np.zeros(1, np.float32)}
+    path = named(tmp_path / "weights.npz", arrays)
+    with pytest.raises(UserError, match=r"weight.*two arrays have this name.*--prefix"):
+        read_reference(path)
+    assert read_reference(path, "module.")["weight"] == 1
+
+
+@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_a_wrapped_model_equals_the_plain_one(save, arrays, wrapper):
+    path = save(OrderedDict({f"{wrapper}{name}": Tensor(array) for name, array in arrays.items()}))
+    found = trees_from_reference("qualityfm", read_reference(path), FIELDS)
+    for name, array in flatten_tree(trees_from_reference("qualityfm", arrays, FIELDS)).items():
+        np.testing.assert_array_equal(flatten_tree(found)[name], array)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda array: array.astype(np.int8), "int8, no floats"),
+        (lambda array: np.where(array == array.max(), np.nan, array), "not finite"),
+        (lambda array: array.astype(np.float64) * 1e60, "not finite"),
+        (lambda array: array.astype(np.complex64), "complex64, no floats"),
+    ],
+)
+def test_weights_that_no_network_computes_with_are_named(arrays, change, says):
+    name = "encoder.output_feature_layer.weight"
+    with pytest.raises(UserError, match=f"{name}.*{says}"):
+        trees_from_reference("qualityfm", {**arrays, name: change(arrays[name])}, FIELDS)
+
+
+def test_what_is_not_finite_beside_the_weights_is_nobodys_business(arrays):
+    trees_from_reference("qualityfm", {**arrays, "encoder.norm.num_batches_tracked": np.array(np.inf)}, FIELDS)
 
 
 def test_a_damaged_pth_gives_its_tensors_or_a_users_fault(save):

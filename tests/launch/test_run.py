@@ -8,7 +8,6 @@ import itertools
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +19,7 @@ import pytest
 
 from jaxbio.config import changes, fields
 from jaxbio.config.command_line import load_recipe
-from jaxbio.config.faults import EXIT_USER_FAULT, Preempted, UserError
+from jaxbio.config.faults import EXIT_USER_FAULT, UserError
 from jaxbio.data.labels import Label, open_labels, write_labels
 from jaxbio.data.prepare import prepare_store
 from jaxbio.data.recordings import parse_source
@@ -403,20 +402,6 @@ def test_finished_run_started_again_says_so_and_touches_no_device(launch, untrai
     assert "all 12 steps were done before" in caplog.text
 
 
-def test_signal_during_compilation_ends_as_preempted_with_nothing_to_save(launch, linear, tmp_path, monkeypatch):
-    compile_program = program.build_program
-
-    def interrupted(*arguments, **options):
-        os.kill(os.getpid(), signal.SIGTERM)
-        return compile_program(*arguments, **options)
-
-    monkeypatch.setattr(program, "build_program", interrupted)
-    with pytest.raises(Preempted, match="no step was done"):
-        launch()
-    assert list_steps(tmp_path / "run" / "checkpoints") == []
-    assert not (tmp_path / "run" / "lock").exists()
-
-
 def test_task_without_a_probe_is_refused(launch, untrained):
     assert "eval.tasks" in faults_of(lambda: launch("--config.eval.tasks=('af',)"))
 
@@ -450,6 +435,30 @@ def test_rows_of_a_run_are_those_of_its_order_on_any_mesh(store):
 def test_default_workdir_is_named_after_the_recipe():
     assert run.recipe_name(["--config", "configs/quickstart.py:smoke"]) == "quickstart"
     assert run.recipe_name(["--config=configs/qualityfm_base.py", "--workdir", "x"]) == "qualityfm_base"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "folder"),
+    [
+        ("configs/qualityfm_base.py", "qualityfm_base"),
+        ("configs/qualityfm_base.py:smoke", "qualityfm_base-smoke"),
+        ("configs/qualityfm_base.py:author,smoke", "qualityfm_base-author-smoke"),
+        ("configs/qualityfm_base.py:tpu,fsdp,remat", "qualityfm_base"),  # settings of the machine go on with a run
+        ("configs/qualityfm_base.py:smoke,gpu", "qualityfm_base-smoke"),
+        ("configs/siamquality_resnet50.py:smoke", "siamquality_resnet50-smoke"),
+    ],
+)
+def test_every_variant_of_a_recipe_has_a_workdir_of_its_own(repository, recipe, folder):
+    config = load_recipe(str(repository / recipe))
+    assert run.default_workdir(["--config", recipe], config) == Path("runs") / folder
+
+
+def test_another_recipe_in_the_workdir_of_a_run_is_refused_in_one_line(launch, untrained, store, tmp_path):
+    save_checkpoint(tmp_path / "run", store, **{"train.batch": 16, "train.seed": 3, "data.streams": 16})
+    assert faults_of(launch).keys() == {"--config"}
+    faults = faults_of(lambda: launch("--config.train.seed=4"))
+    assert faults.keys() == {"--config", "train.seed"}
+    assert untrained == []
 
 
 def test_environment_refuses_to_come_too_late():

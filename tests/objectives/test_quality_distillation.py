@@ -21,13 +21,17 @@ SMALL = {
     "model.heads": 2,
     "model.feedforward": 40,
     "data.channels": ("ppg",),
+    "objective.distill_over": "token",
     "objective.ema_start": 0.7,
+    "objective.ema_end": 1.0,
+    "objective.ema_horizon_frac": None,
     "objective.centre_momentum": 0.9,
 }
 PARITY = {
     "model.layers": 1,
     "model.feedforward": 32,
     "model.dropout": 0.0,
+    "objective.distill_over": "token",
     "objective.teacher_temperature": 0.04,
     "objective.student_temperature": 0.1,
     "objective.centre_momentum": 0.9,
@@ -239,7 +243,8 @@ def test_teacher_and_student_share_no_buffer(start):
 )
 def test_parameter_counts_are_the_published_ones(recipe, total, encoder):
     batch = make_batch(pairs=1, channels=2, samples=9000)
-    params, state = jax.eval_shape(make(**recipe).init, jax.random.key(0), batch, {})
+    published = make(**recipe, **{"objective.distill_over": "token"})
+    params, state = jax.eval_shape(published.init, jax.random.key(0), batch, {})
 
     def count(tree):
         return sum(leaf.size for leaf in jax.tree.leaves(tree))

@@ -11,6 +11,7 @@ from jaxbio.models.projection import Predictor, projected_resnet1d
 from jaxbio.models.resnet1d import DEPTHS
 from jaxbio.objectives import Aux, make_objective
 from jaxbio.objectives.contrastive import nt_xent
+from jaxbio.objectives.siamese import constant_similarity, cosine_similarity, normalise
 
 PARAMETERS = {  # fact sheet, section 3: encoder alone; with projector and predictor
     18: (2_167_632, 2_826_064),
@@ -161,3 +162,21 @@ def test_batch_norm_normalises_by_the_population_and_reports_the_sample_variance
     np.testing.assert_allclose(
         move(variables["batch_stats"], reported["moments"])["mean"], 0.1 * np.mean(x, axis=0), rtol=1e-5
     )
+
+
+@pytest.mark.parametrize("name", ["quality_siamese", "byol"])
+def test_no_direction_does_better_than_the_constant_that_a_loss_is_judged_by(name):
+    """The loss of the best of many constant predictions comes near the constant, from above, and none goes below."""
+    rng = np.random.default_rng(0)
+    first_BD, second_BD = rng.normal(size=(2, 64, 8)).astype(np.float32) + np.float32(0.5)
+
+    def loss_of(direction_D):
+        cosines = [cosine_similarity(jnp.broadcast_to(direction_D, z_BD.shape), z_BD) for z_BD in (first_BD, second_BD)]
+        return 2 - sum(cosines) if name == "byol" else -sum(cosines) / 2
+
+    shared = [constant_similarity(z_BD) for z_BD in (first_BD, second_BD)]
+    constant = float(2 - sum(shared) if name == "byol" else -sum(shared) / 2)
+    directions = [*rng.normal(size=(50, 8)).astype(np.float32), (normalise(first_BD) + normalise(second_BD)).mean(0)]
+    losses = [float(loss_of(jnp.asarray(direction_D)[None])) for direction_D in directions]
+    assert constant - 1e-6 <= min(losses) < constant + 0.05
+    assert small(name).judged == {"loss": ("loss_constant", "loss_floor")}

@@ -3,8 +3,8 @@
 import numpy as np
 
 from jaxbio.report import patches
+from jaxbio.report.examples import Examples, read_examples, write_examples
 from jaxbio.report.patches import Waveforms
-from jaxbio.report.run import Examples, read_examples, write_examples
 
 
 def make_examples(rng):
@@ -14,8 +14,8 @@ def make_examples(rng):
         ("ppg",),
         {},
         0.5,
-        {"hidden": (rng.random((2, 60)) < 0.4).astype(np.float32), "prior": rng.random((2, 60))},
-        {"code": Waveforms(np.array([17, 3, 250]), np.array([0.5, 0.2, 0.1]), rng.normal(size=(3, 100)))},
+        maps={"hidden": (rng.random((2, 60)) < 0.4).astype(np.float32), "prior": rng.random((2, 60))},
+        waveforms={"code": Waveforms(np.array([17, 3, 250]), np.array([0.5, 0.2, 0.1]), rng.normal(size=(3, 100)))},
     )
 
 

@@ -4,13 +4,13 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from run_folder import examples as make_examples
+from run_folder import records, write_run
 
 from jaxbio.config import changes, fields
 from jaxbio.config.faults import UserError
-from jaxbio.config.resolve import resolve
+from jaxbio.report import examples as pairs_shown
 from jaxbio.report import figures, page, run
-
-STEPS = 700
 
 
 class Elements(HTMLParser):
@@ -35,48 +35,15 @@ class Elements(HTMLParser):
             self.texts.append(text.strip())
 
 
-def write_run(workdir, records):
-    workdir.mkdir(exist_ok=True)
-    config = resolve(fields.change(fields.defaults(), {"train.steps": 1000, "train.batch": 64}))
-    (workdir / "config.json").write_text(json.dumps(changes.to_plain(config)))
-    (workdir / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    return workdir
-
-
-def records():
-    for step in range(1, STEPS + 1):
-        yield {
-            "step": step,
-            "train/loss": 10 / step,
-            "train/amplitude": 0.5,
-            "train/learning_rate": 1e-4,
-            "train/learning_rate_group_1": 1e-5,
-            "train/ema_momentum": 0.996,
-            "train/grad_norm": 3.0,
-            "perf/pairs_per_s": 123.4,
-            "perf/mfu": None,
-            "data/wait_s": 0.001,
-            "time/step_s": 0.5 * step,
-            "time/compile_s": 20.0,
-            "time/starts": 2.0,
-            "memory/host_resident_bytes": 3 * 2**30,
-        }
-        if step % 100 == 0:
-            yield {"step": step, "eval/loss": 9 / step, "eval/teacher_batch_spread": 0.4, "eval/teacher_entropy": 2.0}
-
-
 @pytest.fixture(scope="module")
 def examples():
-    rng = np.random.default_rng(0)
-    curves = {name: (rng.normal(size=(3, 2, 512)), rng.normal(size=(3, 2, 512))) for name in ("amplitude", "phase")}
-    segment_BMCT = rng.uniform(-1, 1, (3, 2, 2, 9000)).astype(np.float32)
-    return run.Examples(segment_BMCT, 300.0, ("ppg", "ecg"), curves, bin_hz=1 / 30)
+    return make_examples()
 
 
 @pytest.fixture(scope="module")
 def html(tmp_path_factory, examples):
     workdir = write_run(tmp_path_factory.mktemp("runs") / "run", records())
-    run.write_examples(workdir, examples)
+    pairs_shown.write_examples(workdir, examples)
     path = run.write_run_report(workdir)
     assert path == workdir / "report.html"
     return path.read_text()
@@ -97,7 +64,7 @@ def test_the_page_fits_a_phone(html):
     svgs = [attributes for tag, attributes in tags if tag == "svg"]
     assert len(svgs) > 10
     assert all("viewbox" in attributes and "width" not in attributes for attributes in svgs)
-    assert html.count('<div class="scroll wide"><table') == html.count("<table")
+    assert html.count('<div class="scroll"><table') == html.count("<table")
 
 
 def test_ids_are_unique_and_every_reference_is_to_one(html):
@@ -154,7 +121,9 @@ def test_channels_that_a_small_network_does_not_reconstruct_are_left_out(tmp_pat
     workdir = write_run(tmp_path / "run", [])
     target_BCS, output_BCS = examples.curves["phase"]
     curves = {"phase": (target_BCS, output_BCS[:, :1])}
-    run.write_examples(workdir, run.Examples(examples.segment_BMCT, 300.0, ("ppg", "ecg"), curves, 1 / 30))
+    pairs_shown.write_examples(
+        workdir, pairs_shown.Examples(examples.segment_BMCT, 300.0, ("ppg", "ecg"), curves, 1 / 30)
+    )
     captions = re.findall(r"Pair \d, \w+: phase", run.write_run_report(workdir).read_text())
     assert captions == ["Pair 1, PPG: phase", "Pair 2, PPG: phase"]
 
@@ -219,7 +188,7 @@ def test_a_long_curve_keeps_its_range():
 def test_a_thinned_signal_keeps_its_peaks():
     x_T = np.zeros(9000, np.float32)
     x_T[4567], x_T[4570] = 1.0, -1.0
-    t_T, thin_T = run._envelope(x_T, 300.0)
+    t_T, thin_T = pairs_shown.envelope(x_T, 300.0)
     assert len(thin_T) <= 900
     assert (thin_T.max(), thin_T.min()) == (1.0, -1.0)
     assert t_T[thin_T.argmax()] == pytest.approx(4567 / 300)

@@ -16,6 +16,12 @@ FAMILY = Family(
                 "objective.tokenizer": machine(None, "export of the network to learn from", str, optional=True),
             },
             frozen=("tokenizer",),
+            metrics={
+                "distill": "squared distance from the frozen network's tokens; less is better.",
+                "label": "squared error of the label told from the mean token; less is better.",
+                "codes_revived": "codes that nobody used, started anew in this step.",
+                "perplexity": "how many codes are in use, by the entropy of their shares; more is better.",
+            },
         ),
     },
 )

@@ -1,5 +1,6 @@
 """Checkpoints: kept, whole, checked to the bit, restored elsewhere. Small arrays; the loop's are in test_loop."""
 
+import errno
 import json
 import os
 import random
@@ -284,6 +285,24 @@ def test_full_disk_surfaces_before_the_next_save_and_the_last_whole_one_stays(ch
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list_steps(folder) == [5]
     assert same(checkpoints.restore(abstract_of(small_state(5)), 5)[0], small_state(5))
+
+
+@pytest.mark.parametrize(
+    ("number", "advice", "room"),
+    [
+        (errno.ENOSPC, "make room", True),
+        (errno.EDQUOT, "make room", True),
+        (errno.EMFILE, "ulimit -n", False),
+        (errno.EOPNOTSUPP, "its file system cannot do that", False),
+        (errno.EIO, "the disk or its mount fails", False),
+        (errno.EACCES, "right to read and write", False),
+    ],
+)
+def test_a_save_that_fails_asks_for_room_only_where_room_is_wanted(checkpoints, number, advice, room):
+    said = str(checkpoints._not_saved(6, OSError(number, os.strerror(number))))
+    assert advice in said
+    assert said.endswith("start again")
+    assert ("room" in said, "MiB free" in said) == (room, room)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8", "uint32", "bool"])

@@ -8,7 +8,7 @@ import pytest
 from jaxbio.config import fields
 from jaxbio.config.resolve import resolve
 from jaxbio.objectives import make_objective
-from jaxbio.report.run import read_examples
+from jaxbio.report.examples import read_examples
 from jaxbio.training.examples import make_examples_probe
 from jaxbio.training.sharding import batch_sharding, make_mesh
 from jaxbio.training.state import State
@@ -34,6 +34,8 @@ class HeldOut:
             "row_BM": np.arange(16, dtype=np.uint32).reshape(8, 2),
         }
         self.opened = 0
+        scores = {"quality_waveform": rng.random(16), "ppg_waveform": rng.random(16), "ecg_waveform": rng.random(16)}
+        self.store = SimpleNamespace(column=scores.__getitem__)
 
     def held_out(self, mesh):
         self.opened += 1
@@ -60,6 +62,9 @@ def test_the_same_held_out_pairs_and_their_reconstruction_are_written(program, t
         np.testing.assert_allclose(written.curves[name][0], target_BCS, atol=1e-3)
         np.testing.assert_allclose(written.curves[name][1], output_BCS, atol=1e-4)
     assert (written.rate_hz, written.channels, written.bin_hz) == (300.0, ("ppg", "ecg"), pytest.approx(1 / 30))
+    row_BM = data.arrays["row_BM"][:2]
+    np.testing.assert_array_equal(written.score_BM, data.store.column("quality_waveform")[row_BM])
+    np.testing.assert_array_equal(written.score_BMC[..., 1], data.store.column("ecg_waveform")[row_BM])
     data.arrays["segment_BMCT"][:] = 0
     probe(state)
     np.testing.assert_array_equal(read_examples(tmp_path).segment_BMCT, written.segment_BMCT)

@@ -10,11 +10,12 @@ import time
 import jax
 import numpy as np
 import pytest
-from array_data import ArrayData, array_program, exact_values, run
+from array_data import ArrayData, array_program, exact_values, resume_of, run
 
 from jaxbio.config.faults import Preempted
 from jaxbio.training import checkpoint, loop, writers
 from jaxbio.training.loop import NonFiniteError
+from jaxbio.training.resume import owes_evaluation
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +104,38 @@ def test_sigterm_saves_the_step_it_stops_at(program, tmp_path):
         run(program, tmp_path, ArrayData(program.config, before=stop_at(7, signal.SIGTERM)))
     (newest,) = checkpoint.list_steps(tmp_path / "checkpoints")[-1:]
     assert newest == 8  # the boundary after the dispatch that was under way
+
+
+class StopInEvaluation(ArrayData):
+    """Sends SIGTERM in evaluation `number`, after its first batch."""
+
+    def __init__(self, config, number):
+        super().__init__(config)
+        self.left, self.batches_read = number, 0
+
+    def held_out(self, mesh):
+        self.left, self.batches_read = self.left - 1, 0
+        for batch in super().held_out(mesh):
+            yield batch
+            self.batches_read += 1
+            if self.left == 0 and self.batches_read == 1:
+                stop_at(0, signal.SIGTERM)(0)
+
+
+@pytest.mark.parametrize(("number", "saved"), [(1, []), (2, [5, 10]), (3, [15, 20])])
+def test_evaluation_is_given_up_for_a_stop_and_made_up_for(program, uninterrupted, tmp_path, number, saved):
+    data = StopInEvaluation(program.config, number)
+    with pytest.raises(Preempted, match="SIGTERM"):
+        run(program, tmp_path, data)
+    assert data.batches_read == 1
+    assert checkpoint.list_steps(tmp_path / "checkpoints") == saved
+    meta = resume_of(tmp_path)
+    assert meta is None or owes_evaluation(tmp_path, meta)
+    run(program, tmp_path)
+    assert exact_values(tmp_path) == uninterrupted
+    assert not owes_evaluation(tmp_path, resume_of(tmp_path))
+    run(program, tmp_path)  # a finished run started again evaluates nothing twice
+    assert exact_values(tmp_path) == uninterrupted
 
 
 def test_several_steps_a_dispatch_resume_identically(uninterrupted, tmp_path):

@@ -90,8 +90,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     # The published inputs of the head are not filtered, though the encoder's were; one crop, from the middle.
     "author": {"data.band_hz": None, "data.crops": 1, "optimizer.clip_norm": None},
 }
-# Labels that any store has, and a head on an encoder that learns with it: there is no export to start from.
-SMOKE: dict[str, Any] = {"data.labels": ("ii_beats",), "optimizer.groups": ()}
+# Synthetic recordings know their rhythm; the encoder learns with its head, for there is no export to start from.
+SMOKE: dict[str, Any] = {"data.labels": ("rhythm",), "optimizer.groups": ()}
 
 
 def _code_faults(values: Mapping[str, Any]) -> Iterator[Fault]:

@@ -42,13 +42,15 @@ class Training:
 
     `make` names the function that returns it, which takes the encoder, the common arguments and the fields
     `objective.*`. `frozen` are those of the fields that hold the folder of an export whose network the objective uses
-    and does not train.
+    and does not train. `metrics` says of each metric of the objective what it is, for the report of a run: a sentence
+    that begins in small letters, with the unit and which way is better.
     """
 
     make: str
     fields: Mapping[str, Field]
     faults: Faults = no_faults
     frozen: tuple[str, ...] = ()
+    metrics: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

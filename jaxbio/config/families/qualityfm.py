@@ -38,11 +38,50 @@ _MODEL: dict[str, Field] = {
 }
 
 _OBJECTIVE: dict[str, Field] = {
+    "objective.distill_over": science(
+        "segment",
+        "segment: the mean over tokens is distilled, what neighbours share; token: each with the one at its place, as "
+        "published, though two segments are not aligned in time",
+        choices=("segment", "token"),
+    ),
+    "objective.normalise": science(
+        "none",
+        "of what the softmax is taken: none, the features as they are; layer: of mean 0 and deviation 1; unit: of "
+        "length 1",
+        choices=("none", "layer", "unit"),
+    ),
+    "objective.prototypes": science(
+        0, "0: the softmax is over the features; else over cosines with so many vectors, behind DINO's head", low=0
+    ),
+    "objective.projection_hidden": science(512, "hidden width of DINO's head, where there are prototypes", low=1),
+    "objective.predictor_hidden": science(
+        0, "hidden width of a residual predictor that the student alone has; 0: none", low=0
+    ),
     "objective.teacher_temperature": science(0.04, "softmax temperature of the teacher", low=1e-4),
+    "objective.teacher_temperature_start": science(0.04, "the same at step 0 of a teacher's warm-up", low=1e-4),
+    "objective.teacher_warmup_frac": science(
+        0.0, "share of the steps in which the teacher's temperature goes from one to the other", low=0.0, high=1.0
+    ),
     "objective.student_temperature": science(0.1, "softmax temperature of the student", low=1e-4),
+    "objective.centre_over": science(
+        "position",
+        "position: a centre for each token, as published; all: one for all; the same where segments are distilled",
+        choices=("position", "all"),
+    ),
     "objective.centre_momentum": science(0.9, "momentum of the teacher's centre", low=0.0, high=1.0),
     "objective.amplitude_weight": science(0.1, "weight of the amplitude spectrum's loss", low=0.0),
     "objective.phase_weight": science(0.1, "weight of the phase spectrum's loss", low=0.0),
+    "objective.koleo_weight": science(
+        0.0,
+        "weight of a term that keeps the student's segments of a batch apart; it couples the batch",
+        low=0.0,
+    ),
+    "objective.variance_weight": science(
+        0.0,
+        "weight of a hinge on the deviation of the student's features; it couples the batch",
+        low=0.0,
+    ),
+    "objective.variance_least": science(0.1, "the deviation below which that hinge pulls", low=1e-6),
     "objective.spectrum": science(
         "magnitude", "magnitude: the author's code; power: the paper's word", choices=("magnitude", "power")
     ),
@@ -53,6 +92,14 @@ _OBJECTIVE: dict[str, Field] = {
         high=1.0,
     ),
     "objective.ema_end": science(1.0, "teacher momentum at the last step", low=0.0, high=1.0),
+    "objective.ema_horizon_frac": science(
+        None,
+        "in the place of ema_start and ema_end: the share of the run's steps in which the teacher forgets by 1/e, so "
+        "that it follows alike in short and long runs; None: the published cosine",
+        float,
+        optional=True,
+        low=1e-6,
+    ),
     "objective.teacher_dropout": science(False, "dropout in the teacher too, as published"),
 }
 
@@ -61,6 +108,7 @@ AUTHOR: dict[str, Any] = {
     "data.scaling": "joint",
     "quality.variant": "author",
     "pairs.max_per_segment": None,
+    "objective.distill_over": "token",
     "objective.ema_start": 0.7,
     "objective.teacher_dropout": True,
     "optimizer.name": "adam_l2",
@@ -86,6 +134,31 @@ _MACHINES: dict[str, dict[str, Any]] = {
     },
     # Recompute a block in the gradient: a third more products, a fraction of the activations.
     "remat": {"model.remat": "full"},
+}
+
+
+_METRICS: dict[str, str] = {
+    "distill": "cross-entropy, nats, of what the student makes of the worse segment under what the teacher makes of "
+    "the better one. It cannot fall below the teacher's entropy; a student that says nothing has the logarithm of the "
+    "number of features compared.",
+    "distill_constant": "what the best prediction that is the same for every segment would give, nats: the entropy of "
+    "the mean of what the teacher says.",
+    "distill_explained": "share of the way that distill has come from distill_constant, 0, to teacher_entropy, 1.",
+    "distill_explainable": "distill_constant less the teacher's entropy, nats: in how much the teacher tells segments "
+    "apart.",
+    "student_entropy": "entropy of what the student says of a segment, nats, at its own temperature.",
+    "student_mean_entropy": "entropy of the mean of what the student says, nats: where it equals student_entropy, the "
+    "student says the same of every segment.",
+    "koleo": "how near the student's segments of a batch lie to each other: minus the mean logarithm of the distance "
+    "to the nearest; less is farther apart.",
+    "variance": "how far the deviation of the student's features falls below objective.variance_least, as a share of "
+    "it.",
+    "amplitude": "error of the better segment's amplitude spectrum, as decoded from the worse one (smooth L1 of "
+    "z-scores); less is better.",
+    "phase": "error of the better segment's phase spectrum, as decoded from the worse one. A phase depends on when "
+    "beats fall within its segment, which the other does not tell: an output that stays flat is to be expected.",
+    "teacher_entropy": "entropy of what the teacher says of a segment or token, nats: 0 is one feature alone, the "
+    "logarithm of their number all alike, and both ends teach nothing.",
 }
 
 
@@ -123,7 +196,10 @@ FAMILY = Family(
     },
     objectives={
         "quality_distillation": Training(
-            "jaxbio.objectives.quality_distillation:quality_distillation", _OBJECTIVE, _objective_faults
+            "jaxbio.objectives.quality_distillation:quality_distillation",
+            _OBJECTIVE,
+            _objective_faults,
+            metrics=_METRICS,
         )
     },
     references=("jaxbio.export.torch_names:QUALITYFM",),

@@ -79,8 +79,29 @@ def _objective_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
         yield Fault("train.batch", values["train.batch"], "at least 2: batch statistics of one element are nothing")
 
 
+_SPREAD = (
+    "deviation of the normalised outputs over the batch, times the root of their width: 1 where they are spread in all "
+    "directions, 0 where they have collapsed into one point."
+)
+_JUDGED: dict[str, str] = {
+    "loss_constant": "what the best prediction that is the same for every segment would give.",
+    "loss_floor": "the least the loss can be.",
+    "loss_explained": "share of the way that the loss has come from loss_constant, 0, to loss_floor, 1.",
+    "loss_explainable": "loss_constant less loss_floor: the length of that way.",
+}
+_LOSSES: dict[str, str] = {
+    "quality_siamese": "minus the cosine between what is predicted from one segment and the output of the other: -1 is "
+    "agreement, 0 none. It reaches -1 by collapse as well.",
+    "contrastive": "NT-Xent, nats: the cross-entropy of finding a segment's partner among all others of the batch; "
+    "ln(2 batch - 1) is guessing, less is better.",
+    "byol": "2 minus both cosines between what is predicted from one segment and the target network's output of the "
+    "other: 0 is agreement, 2 none. It reaches 0 by collapse as well.",
+}
+
+
 def _training(file: str, fields: Mapping[str, Field]) -> Training:
-    return Training(f"jaxbio.objectives.{file}:{file}", fields, _objective_faults)
+    metrics = {"loss": _LOSSES[file], "output_spread": _SPREAD} | ({} if file == "contrastive" else _JUDGED)
+    return Training(f"jaxbio.objectives.{file}:{file}", fields, _objective_faults, metrics=metrics)
 
 
 FAMILY = Family(

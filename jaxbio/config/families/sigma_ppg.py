@@ -135,6 +135,34 @@ _MASKING: dict[str, Field] = {
     "objective.mask_heads": science(4, "its attention heads", low=1),
 }
 
+_SPECTRAL_METRICS: dict[str, str] = {
+    "amplitude": "distance of the decoded amplitude spectra from the patches' own, z-scored over a segment; less is "
+    "better, and falls by the mean spectrum alone.",
+    "phase": "distance of the decoded phases, as shares of pi; less is better.",
+    "commitment": "mean square between normalised points and their codes; less is better, 0 where all share one code.",
+    "consistency": "mean square between the points of the clean and of the perturbed view; less is better.",
+    "identical_codes": "share of patches whose code the perturbation leaves; more is better, 1 where all share one.",
+    "code_perplexity": "how many codes, used alike, would be as various; more is better, at most the codes there are.",
+    "used_codes": "share of the codes that the patches of a batch have; more is better.",
+    "unused_codes": "share of the codes that no held-out patch has; less is better, the paper asks for below 0.1.",
+    "revived_codes": "codes that started anew from points of the batch in this step.",
+}
+_MASKING_METRICS: dict[str, str] = {
+    "cross_entropy": "of the codes of hidden patches, nats; less is better, log of the codes is knowing nothing. Held "
+    "out, the same patches are hidden in every run.",
+    "accuracy": "share of hidden patches whose code is told exactly; more is better.",
+    "accuracy_peak": "the same of hidden patches with a prior above its mean.",
+    "accuracy_flat": "the same of hidden patches with a prior not above its mean; equal to the peaks' is a bad sign.",
+    "encoder_entropy": "of the encoder's answer for a hidden patch, nats; 0 is certainty.",
+    "reward": "mean over segments of the cross-entropy of their hidden patches: what the mask generator is paid.",
+    "advantage_spread": "standard deviation over the batch of reward minus its mean; 0 teaches the generator nothing.",
+    "policy": "what the mask generator makes smaller: minus advantage times the log likelihood of the mask.",
+    "mask_entropy": "of the distribution that patches are chosen from, nats; log of the patches is no preference.",
+    "hidden": "share of patches that are hidden.",
+    "prior_of_hidden": "mean prior of hidden patches over that of all; 1 is no preference.",
+    "prior_overlap": "share of hidden patches that are among as many of largest prior.",
+}
+
 # Single windows of four minutes at 50 Hz, band-passed and scaled to [0, 1] (fact sheet, section 2). What `per_channel`
 # scales, `unit` scales again behind the filter; the split is by subject, the author's by file.
 DATA: dict[str, Any] = {
@@ -275,10 +303,17 @@ FAMILY = Family(
     },
     objectives={
         "spectral_tokenizer": Training(
-            "jaxbio.objectives.spectral_tokenizer:spectral_tokenizer", _SPECTRAL, _spectral_faults
+            "jaxbio.objectives.spectral_tokenizer:spectral_tokenizer",
+            _SPECTRAL,
+            _spectral_faults,
+            metrics=_SPECTRAL_METRICS,
         ),
         "adversarial_masking": Training(
-            "jaxbio.objectives.adversarial_masking:adversarial_masking", _MASKING, _masking_faults, ("tokenizer",)
+            "jaxbio.objectives.adversarial_masking:adversarial_masking",
+            _MASKING,
+            _masking_faults,
+            frozen=("tokenizer",),
+            metrics=_MASKING_METRICS,
         ),
     },
     references=(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.local_paths import check_local
 from jaxbio.config.roles import LIMB_LEADS
 from jaxbio.data.recordings import numpy_files, synthetic, text, wfdb_records
 from jaxbio.data.recordings.channels import name_missing
@@ -50,12 +51,12 @@ class Format:
     suffix: str = ""
 
 
-_TEXT = Format(text.list_files, ("rate_hz", "time", "columns", "missing", "decimal", "assume_unit", "glob"))
+_TEXT = Format(text.list_files, ("rate_hz", "time", "columns", "missing", "decimal", "assume_unit", "glob", "name"))
 FORMATS: dict[str, Format] = {
-    "wfdb": Format(wfdb_records.list_files, ("columns", "assume_unit", "glob"), suffix=".hea"),
+    "wfdb": Format(wfdb_records.list_files, ("columns", "assume_unit", "glob", "name"), suffix=".hea"),
     "csv": _TEXT,
     "text": _TEXT,
-    "numpy": Format(numpy_files.list_files, ("rate_hz", "columns", "assume_unit", "glob")),
+    "numpy": Format(numpy_files.list_files, ("rate_hz", "columns", "assume_unit", "glob", "name")),
     "synthetic": Format(synthetic.list_files, ("seed", "rate_hz"), on_disk=False),
 }
 
@@ -65,6 +66,7 @@ def parse_source(text: str, assumed: Mapping[str, str] | None = None) -> Source:
 
     `assumed` has by role the unit of signals that state none, unless the line's own `assume_unit` says it.
     """
+    check_local("--source", text)
     name, path, pairs = split_source(text)
     if name not in FORMATS:
         known = ", ".join(f"{known}:" for known in FORMATS)

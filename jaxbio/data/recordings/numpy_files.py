@@ -9,15 +9,14 @@ dates, masks, tables) are passed over, unless one is named for a role.
 
 import functools
 import math
-import tokenize
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import numpy as np
 
+from jaxbio.data.array_entries import BROKEN, ArrayHeader, EntryError, check_entry, read_header
 from jaxbio.data.recordings.channels import Stated, find_roles, make_channels
 from jaxbio.data.recordings.folders import find_files, recording_name, refuse
 from jaxbio.data.recordings.recording import Channel, Recording, RecordingError, Refused, check_clock, sample_span
@@ -29,13 +28,6 @@ _SUFFIXES = (".npy", ".npz")
 _RATE_ENTRY = "rate_hz"
 _MOST_SIGNALS = 1000  # a square matrix is no recording
 _MOST_SAMPLES = 2**27  # of a packed entry, which is held whole
-# Signals shrink to a half or a tenth when packed; past this it is a bomb.
-_LARGEST_RATIO, _ALWAYS_UNPACKED = 200, 64 * 2**20
-# What damaged archives and array headers (which are parsed as Python literals) raise.
-_BROKEN = (
-    *(OSError, EOFError, ValueError, LookupError, ArithmeticError, RuntimeError, MemoryError, TypeError),
-    *(zlib.error, zipfile.BadZipFile, SyntaxError, tokenize.TokenError),
-)
 
 
 def list_files(source: Source, channel_names: Mapping[str, Sequence[str]]) -> Iterator[Recording | Refused]:
@@ -81,19 +73,11 @@ def _is_archive(path: str) -> bool:
     return path.lower().endswith(".npz")
 
 
-class _Array(NamedTuple):
-    """What the header of an array says."""
-
-    shape: tuple[int, ...]
-    in_columns: bool  # Fortran's order
-    dtype: np.dtype
-
-
 def _read_span(path: str, signal: int, first: int, last: int) -> np.ndarray:
     """Return samples [first, last) of a signal of an `.npy`, fewer where it ends before."""
     try:
         with open_regular(path) as file:
-            array = _array_header(file, path)
+            array = _header_of(file, path)
             _check_size(file, array, path)
             signals, samples = min(array.shape) if len(array.shape) == 2 else 1, max(array.shape)
             last = min(last, samples)
@@ -105,7 +89,7 @@ def _read_span(path: str, signal: int, first: int, last: int) -> np.ndarray:
                 return np.fromfile(file, array.dtype, count)
             file.seek(begin + first * signals * array.dtype.itemsize)
             return np.fromfile(file, array.dtype, count * signals).reshape(-1, signals)[:, signal]
-    except _BROKEN as error:
+    except BROKEN as error:
         raise RecordingError("unreadable_file", path, f"{type(error).__name__}: {error}") from error
 
 
@@ -119,7 +103,7 @@ def _load_entry(path: str, name: str, version: tuple[int, int]) -> np.ndarray | 
                 pass
     except RecordingError as error:
         return error
-    except _BROKEN as error:
+    except BROKEN as error:
         return RecordingError("unreadable_file", path, f"entry {name!r}: {type(error).__name__}: {error}")
     with np.errstate(over="ignore"):
         return array if array.dtype.itemsize < 8 or array.size == 1 else array.astype(np.float32)
@@ -160,9 +144,9 @@ def _look_into(path: str) -> tuple[dict[str, int], dict[str, tuple[str, str]], f
             check_written(file, path)
             if _is_archive(path):
                 return _look_into_archive(file, path)
-            array = _array_header(file, path)
+            array = _header_of(file, path)
             _check_size(file, array, path)
-    except _BROKEN as error:
+    except BROKEN as error:
         raise RecordingError("unreadable_file", path, f"{type(error).__name__}: {error}") from error
     shape = array.shape
     signals = min(shape) if len(shape) == 2 else len(shape)
@@ -182,9 +166,9 @@ def _look_into_archive(file: BinaryIO, path: str) -> tuple[dict[str, int], dict[
         for member in members:
             name = member.filename.removesuffix(".npy")
             try:
-                array = _check_entry(archive, member, name, path, size_of(file))
-            except RecordingError as error:
-                others[name] = error.reason, error.detail
+                array = _check_signal(archive, member, size_of(file))
+            except EntryError as error:
+                others[name] = error.reason, f"entry {name!r} {error.detail}"
                 continue
             if name == _RATE_ENTRY and math.prod(array.shape) == 1:
                 entry = _load_entry(path, name, version_of(path))
@@ -197,43 +181,33 @@ def _look_into_archive(file: BinaryIO, path: str) -> tuple[dict[str, int], dict[
     return lengths, others, rate_hz
 
 
-def _check_entry(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, path: str, size: int) -> _Array:
-    """Return the header of an entry that can be a signal; raises RecordingError, which names it, for any other."""
-    try:
-        with archive.open(member) as entry:
-            array = _array_header(entry, f"{path}: entry {name!r}")
-    except RecordingError as error:
-        raise RecordingError(error.reason, path, f"entry {name!r} {error.detail}") from None
-    except _BROKEN as error:
-        raise RecordingError("unreadable_file", path, f"entry {name!r}: {type(error).__name__}: {error}") from None
-    samples = math.prod(array.shape)
-    if samples < 1 or samples != max(array.shape, default=1):
-        raise RecordingError("not_a_recording", path, f"entry {name!r} has the shape {array.shape}")
-    if samples * array.dtype.itemsize > member.file_size:
-        raise RecordingError("truncated_file", path, f"entry {name!r} is shorter than its shape {array.shape}")
-    if member.file_size > _ALWAYS_UNPACKED + _LARGEST_RATIO * min(member.compress_size, size):
-        detail = f"entry {name!r} unpacks into more than {_LARGEST_RATIO} times its bytes"
-        raise RecordingError("unreadable_file", path, detail)
+def _check_signal(archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int) -> ArrayHeader:
+    """Return the header of an entry that can be a signal; raises EntryError for any other."""
+    header = _numbers(check_entry(archive, member, size))
+    samples = math.prod(header.shape)
+    if samples < 1 or samples != max(header.shape, default=1):
+        raise EntryError("not_a_recording", f"has the shape {header.shape}")
     if samples > _MOST_SAMPLES:
-        detail = f"entry {name!r} has more than {_MOST_SAMPLES:,} samples: save it as .npy, which is read by spans"
-        raise RecordingError("unreadable_file", path, detail)
-    return array
+        detail = f"has more than {_MOST_SAMPLES:,} samples: save it as .npy, which is read by spans"
+        raise EntryError("unreadable_file", detail)
+    return header
 
 
-def _array_header(file: IO[bytes], path: str) -> _Array:
-    """Return what the array that `file` begins with is; raises RecordingError for what holds no numbers."""
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    array = _Array(*read(file))
-    if array.dtype.hasobject:
-        raise RecordingError("pickled_array", path, "holds Python objects; save plain numbers")
-    if array.dtype.kind not in "iuf":
-        raise RecordingError("not_a_recording", path, f"holds {array.dtype}, no real numbers")
-    if any(length < 0 for length in array.shape):
-        raise RecordingError("not_a_recording", path, f"an array of shape {array.shape}")
-    return array
+def _header_of(file: BinaryIO, path: str) -> ArrayHeader:
+    """Return what the array of an `.npy` is; raises RecordingError for one of anything but real numbers."""
+    try:
+        return _numbers(read_header(file))
+    except EntryError as error:
+        raise RecordingError(error.reason, path, error.detail) from error
 
 
-def _check_size(file: BinaryIO, array: _Array, path: str) -> None:
+def _numbers(header: ArrayHeader) -> ArrayHeader:
+    """Return `header`; raises EntryError where it is of anything but real numbers."""
+    if header.dtype.kind not in "iuf":
+        raise EntryError("not_a_recording", f"holds {header.dtype}, no real numbers")
+    return header
+
+
+def _check_size(file: BinaryIO, array: ArrayHeader, path: str) -> None:
     if size_of(file) - file.tell() < math.prod(array.shape) * array.dtype.itemsize:
         raise RecordingError("unreadable_file", path, f"ends before its array of shape {array.shape} does")

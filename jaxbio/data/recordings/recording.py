@@ -9,7 +9,7 @@ Listing never raises for one bad file: it yields a `Refused` with a reason. What
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -69,6 +69,15 @@ class Reader(Protocol):
 
     def read(self, channels: Mapping[str, Channel], start_s: float, stop_s: float) -> dict[str, np.ndarray]:
         """Return the samples of `channels` (by role) from `start_s` to `stop_s`, as Recording.read does."""
+        ...
+
+
+@runtime_checkable
+class Knowing(Reader, Protocol):
+    """A reader that knows what its signals show."""
+
+    def labels(self, start_s_B: np.ndarray, length_s: float) -> dict[str, np.ndarray]:
+        """Return what is true of the spans that begin at `start_s_B`, (B,) by name: numbers, or classes as text."""
         ...
 
 

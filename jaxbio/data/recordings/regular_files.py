@@ -1,28 +1,21 @@
 """Opening what lies in a source: regular files only, and none that is almost all hole.
 
-Opening a pipe waits for a writer, reading a device need not end, and a hole of a terabyte costs its writer nothing.
+A hole of a terabyte costs its writer nothing.
 
     with open_regular(path) as file: ...
 """
 
 import os
-import stat
 from typing import BinaryIO
 
 from jaxbio.data.recordings.recording import RecordingError
+from jaxbio.data.regular_files import NOT_REGULAR, NotRegularError, is_regular, open_binary
 
-NOT_REGULAR = "is no regular file (a pipe, a device or the like)"
+__all__ = ["NOT_REGULAR", "check_written", "is_regular", "open_regular", "size_of", "version_of"]
+
 # A file of zeros that was copied with holes is a recording; one of which less than this was written is none.
 _LEAST_WRITTEN = 0.01
 _SMALL = 16 * 2**20  # bytes; what is smaller is soon read
-
-
-def is_regular(path: str) -> bool:
-    """Whether `path`, links followed, is a regular file, or nothing at all (which its reader names)."""
-    try:
-        return stat.S_ISREG(os.stat(path).st_mode)
-    except (OSError, ValueError):
-        return True
 
 
 def open_regular(path: str) -> BinaryIO:
@@ -30,19 +23,14 @@ def open_regular(path: str) -> BinaryIO:
 
     Raises RecordingError `missing_file`, `unreadable_file`, or `not_a_recording` for a pipe, a device, a folder.
     """
-    if not is_regular(path):
-        raise RecordingError("not_a_recording", path, NOT_REGULAR)
     try:
-        # Should a pipe have taken its place meanwhile, opening does not wait for its writer.
-        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+        return open_binary(path)
+    except (NotRegularError, IsADirectoryError) as error:
+        raise RecordingError("not_a_recording", path, NOT_REGULAR) from error
     except FileNotFoundError as error:
         raise RecordingError("missing_file", path, "is not there") from error
     except (OSError, ValueError) as error:
         raise RecordingError("unreadable_file", path, str(error)) from error
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise RecordingError("not_a_recording", path, NOT_REGULAR)
-    return file
 
 
 def size_of(file: BinaryIO) -> int:

@@ -5,7 +5,8 @@
 PATH is a folder, or one file. Options: `rate_hz` of files that state none; `time=NAME:s|ms|datetime`, a column of time
 stamps; `columns=ppg:G,ecg:II`, which signal plays a role (where there are no names the first is 1); `missing=-999,x`,
 further words for a missing sample, and `decimal=comma|point`, in text; `assume_unit=ecg:uV` of signals that state none;
-`glob` over paths below PATH; `seed` of synthetic recordings. Values may be percent-encoded.
+`glob` over paths below PATH; `name`, where the last folder's does not tell the source from another; `seed` of synthetic
+recordings. Values may be percent-encoded.
 """
 
 import math
@@ -33,6 +34,7 @@ class Options:
     decimal: str | None = None  # "," or "."
     assume_unit: Mapping[str, str] = field(default_factory=dict)  # role -> unit
     glob: str | None = None
+    name: str | None = None
     seed: int = 0
 
 
@@ -46,10 +48,10 @@ class Source:
 
     @property
     def name(self) -> str:
-        """Name of the source in the store: FORMAT:last folder."""
+        """Name of the source in the store: FORMAT:last folder, or FORMAT:the name that its line gives."""
         if self.format == "synthetic":
             return self.format
-        return f"{self.format}:{printable(os.path.basename(self.folder))}"
+        return f"{self.format}:{self.options.name or printable(os.path.basename(self.folder))}"
 
     @property
     def reading(self) -> str:
@@ -134,6 +136,13 @@ def _assumed(value: str) -> dict[str, str]:
     return assumed
 
 
+def _source_name(value: str) -> str:
+    name = unquote(value)
+    if not name or not name.isprintable():
+        raise ValueError("a name is a text")
+    return name
+
+
 def _decimal(value: str) -> str:
     marks = {"comma": ",", "point": "."}
     if value not in marks:
@@ -153,5 +162,6 @@ _PARSERS: dict[str, Callable[[str], object]] = {
     "decimal": _decimal,
     "assume_unit": _assumed,
     "glob": unquote,
+    "name": _source_name,
     "seed": int,
 }

@@ -16,8 +16,8 @@ from jaxbio.config.roles import LEADS, printed
 from jaxbio.data.recordings.channels import find_roles
 from jaxbio.data.recordings.recording import HIGHEST_RATE_HZ, Channel, Recording, Refused, sample_span
 from jaxbio.data.recordings.source import Source
-from jaxbio.signals.synthetic import random_artefacts
-from jaxbio.signals.synthetic import recording as make_recording
+from jaxbio.signals.patients import Course, draw_course, draw_patient, record
+from jaxbio.signals.synthetic import plant, random_artefacts
 from jaxbio.signals.synthetic_leads import project
 
 RATE_HZ = 125.0  # what bedside monitors store
@@ -79,27 +79,34 @@ class SyntheticReader:
         spans = {role: slice(*sample_span(channel, start_s, stop_s)) for role, channel in channels.items()}
         return {role: signals[channels[role].index][span].copy() for role, span in spans.items()}
 
+    def labels(self, start_s_B: np.ndarray, length_s: float) -> dict[str, np.ndarray]:
+        """Return what is true of the spans from `start_s_B` on: LABELS by name, numbers as float32, classes as text."""
+        course = draw_recording(self)
+        return {**course.truth(start_s_B, length_s), "rhythm": np.full(len(start_s_B), course.patient.rhythm)}
+
+
+def draw_recording(reader: SyntheticReader) -> Course:
+    """Return what happens in the recording: two in a row are of the same patient."""
+    subject = reader.number // _RECORDINGS_A_SUBJECT
+    patient = draw_patient((reader.seed, subject), rhythm=_RHYTHMS[subject % len(_RHYTHMS)])
+    return draw_course(patient, (reader.seed, reader.number, 1), duration_s=reader.segments * SEGMENT_S)
+
 
 @functools.lru_cache(maxsize=1)
 def make_signals(reader: SyntheticReader) -> dict[str, np.ndarray]:
-    """Return the whole recording: role -> float32 signal."""
-    rng = np.random.default_rng((reader.seed, reader.number))
+    """Return the whole recording with its artefacts: role -> float32 signal."""
     duration_s = reader.segments * SEGMENT_S
-    artefact_seed, signal_seed = (int(seed) for seed in rng.integers(2**31, size=2))
+    rng = np.random.default_rng((reader.seed, reader.number, 2))
     share = float(rng.choice(_ARTEFACT_SHARES))
-    planted = random_artefacts(artefact_seed, duration_s, share=share, channels=("ppg", "ecg"))
-    made = make_recording(
-        signal_seed,
-        duration_s=duration_s,
-        rate_hz=reader.rate_hz,
-        rhythm=_RHYTHMS[reader.number // _RECORDINGS_A_SUBJECT % len(_RHYTHMS)],
-        # One that the end of the recording cuts off may be too short for the slow noise it stands for.
-        artefacts=[artefact for artefact in planted if artefact.stop_s - artefact.start_s >= _SHORTEST_S],
-    )
-    return {role: getattr(made, role) for role in _SIGNALS}
+    planted = random_artefacts(int(rng.integers(2**31)), duration_s, share=share, channels=("ppg", "ecg"))
+    # One that the end of the recording cuts off may be too short for the slow noise it stands for.
+    long_enough = [artefact for artefact in planted if artefact.stop_s - artefact.start_s >= _SHORTEST_S]
+    clean = record(draw_recording(reader), (reader.seed, reader.number, 3), rate_hz=reader.rate_hz)
+    return plant(clean, long_enough, rng, reader.rate_hz)
 
 
 @functools.lru_cache(maxsize=1)
 def make_leads(reader: SyntheticReader) -> dict[str, np.ndarray]:
     """Return the whole recording's twelve leads: role -> float32 signal; its ECG is lead II."""
-    return project(reader.number, make_signals(reader)["ecg"], reader.rate_hz)
+    subject = reader.number // _RECORDINGS_A_SUBJECT
+    return project((reader.seed, subject), make_signals(reader)["ecg"], reader.rate_hz)

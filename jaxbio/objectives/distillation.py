@@ -1,0 +1,75 @@
+"""Self-distillation by softmax: what a teacher's features say of a segment, and how well a student foretells it.
+
+The target is softmax((z_teacher - centre) / teacher temperature), the prediction softmax(z_student / student
+temperature), compared by cross-entropy (DINO, Caron et al. 2021; QualityFM, fact sheet, section 6.1). Beside the
+cross-entropy stand the two numbers that it can be judged by: what the best prediction that is the same for every
+segment would give, and the least there is, the entropy of the targets.
+
+    distillation = Distillation(over="segment", ...)
+    terms, mean_1LK = distillation.compare(z_teacher_BLK, z_student_BLK, centre_1LK, progress)
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from jaxbio.objectives.schedule import linear
+
+OVER = ("segment", "token")
+CENTRE_OVER = ("position", "all")
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """How teacher and student are compared; the fields are those of the same names in jaxbio/config/families/.
+
+    over: "segment", the mean over tokens; "token", each token with the one at its place.
+    """
+
+    over: str
+    teacher_temperature: float
+    teacher_temperature_start: float
+    teacher_warmup_frac: float
+    student_temperature: float
+    centre_over: str
+    centre_momentum: float
+
+    def gather(self, tok_BLD: jax.Array) -> jax.Array:
+        """Return what is compared of tokens (B, L, D): themselves, or their mean (B, 1, D)."""
+        return tok_BLD if self.over == "token" else tok_BLD.mean(axis=1, keepdims=True)
+
+    def compare(
+        self, teacher_BLK: jax.Array, student_BLK: jax.Array, centre_1LK: jax.Array, progress: jax.Array
+    ) -> tuple[dict[str, jax.Array], jax.Array]:
+        """Return the terms, in nats a compared token, and the batch's mean of the teacher's features for `move`.
+
+        distill: the cross-entropy. distill_constant: of the best prediction that does not look at the segment, which
+        is the mean target of its position. teacher_entropy: of the best that does. student_entropy and
+        student_mean_entropy: how sharp the predictions are, one by one and in the mean.
+        """
+        warm = linear(self.teacher_temperature_start, self.teacher_temperature, self.teacher_warmup_frac, progress)
+        target_BLK = jax.nn.softmax((teacher_BLK - centre_1LK) / warm)
+        log_prediction_BLK = jax.nn.log_softmax(student_BLK / self.student_temperature)
+        prediction_BLK = jnp.exp(log_prediction_BLK)
+        terms = {
+            "distill": -(target_BLK * log_prediction_BLK).sum(-1).mean(),
+            "distill_constant": entropy(target_BLK.mean(0)),
+            "teacher_entropy": entropy(target_BLK),
+            "student_entropy": entropy(prediction_BLK),
+            "student_mean_entropy": entropy(prediction_BLK.mean(0)),
+        }
+        return terms, teacher_BLK.mean(self._centre_axes, keepdims=True)
+
+    def start_centre(self, z_1LK: jax.Array) -> jax.Array:
+        """Return the centre of step 0, zeros in the shape that features like `z_1LK` have it."""
+        return jnp.zeros_like(z_1LK.mean(self._centre_axes, keepdims=True))
+
+    @property
+    def _centre_axes(self) -> tuple[int, ...]:
+        return (0,) if self.centre_over == "position" else (0, 1)
+
+
+def entropy(p_K: jax.Array) -> jax.Array:
+    """Return the entropy of distributions (..., K), nats, their mean over the leading axes."""
+    return jax.scipy.special.entr(p_K).sum(-1).mean()

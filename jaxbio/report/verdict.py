@@ -1,0 +1,88 @@
+"""Does a run learn by its main loss, and has an encoder collapsed? In words, from the evaluations of a run.
+
+A loss that falls answers neither: that of a teacher and a student falls as well when both say the same of every
+segment. So these questions are put to what each evaluation measures on held-out segments
+(jaxbio/training/held_out.py): the share of the way that a term has come from the best constant prediction to its floor, `eval/<term>_explained`, and
+spread and effective rank of each encoder's features beside those of the run's first evaluation.
+
+    for finding in [*judge_terms(series), *judge_encoders(series)]:      # series = read_series(workdir)
+        print(finding.words)
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from jaxbio.report.series import Series
+
+# A student dips at first and comes back; docs/recipe.md has the runs from which these limits come.
+LEAST_SPREAD = 0.2  # of the start's
+LEAST_RANK = 0.15  # of the start's
+LEARNS, LEARNS_LITTLE = 0.1, 0.02  # share explained
+LEAST_WAY = 0.05  # nats, or the term's unit, between constant and floor: with less there is nothing to learn
+SPREAD, RANK = "_batch_spread", "_effective_rank"
+EXPLAINED, EXPLAINABLE = "_explained", "_explainable"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found: `subject`, an encoder or a term; whether it is `bad`; and why, in whole sentences."""
+
+    subject: str
+    bad: bool
+    words: str
+
+
+def judge_terms(series: Series) -> list[Finding]:
+    """Return what the evaluations so far say of each term that can be judged; nothing before the first step."""
+    terms = [key.removeprefix("eval/").removesuffix(EXPLAINED) for key in series if key.endswith(EXPLAINED)]
+    return [_judge_term(series, term) for term in terms if series[f"eval/{term}{EXPLAINED}"][0][-1] > 0]
+
+
+def judge_encoders(series: Series) -> list[Finding]:
+    """Return what the evaluations so far say of each encoder; nothing before the second, which the first is beside."""
+    encoders = [key.removeprefix("eval/").removesuffix(SPREAD) for key in series if key.endswith(SPREAD)]
+    judged = [encoder for encoder in encoders if len(series.get(f"eval/{encoder}{RANK}", ((),))[0]) > 1]
+    return [_judge_encoder(series, encoder) for encoder in judged]
+
+
+def words_of(findings: Iterable[Finding]) -> str:
+    """Return the words of the findings one after the other, "" where there are none."""
+    return " ".join(finding.words for finding in findings)
+
+
+def _judge_term(series: Series, term: str) -> Finding:
+    step_N, share_N = series[f"eval/{term}{EXPLAINED}"]
+    share, way = float(share_N[-1]), float(series[f"eval/{term}{EXPLAINABLE}"][1][-1])
+    if way < LEAST_WAY:
+        return Finding(
+            term,
+            True,
+            f"There is nothing to learn. At step {step_N[-1]:,} the targets of {term} are the same for every held-out "
+            f"segment but for {way:.2g}: a constant foretells them.",
+        )
+    said = (
+        f"At step {step_N[-1]:,} {term} on held-out segments has come {share:.0%} of the way from the best prediction "
+        "that is the same for every segment to the least there can be"
+    )
+    if share >= LEARNS:
+        return Finding(term, False, f"The main loss learns. {said}.")
+    if share >= LEARNS_LITTLE:
+        return Finding(term, False, f"The main loss learns a little. {said}.")
+    return Finding(term, True, f"The main loss does not learn. {said}: a constant would do as well.")
+
+
+def _judge_encoder(series: Series, encoder: str) -> Finding:
+    step_N, spread_N = series[f"eval/{encoder}{SPREAD}"]
+    _, rank_N = series[f"eval/{encoder}{RANK}"]
+    spread, rank = (float(value_N[-1] / max(value_N[0], 1e-12)) for value_N in (spread_N, rank_N))
+    numbers = (
+        f"at step {step_N[-1]:,} the features of the {encoder} keep {spread:.0%} of the spread and {rank:.0%} of the "
+        "effective rank that they had at the start"
+    )
+    if spread < LEAST_SPREAD:
+        return Finding(
+            encoder, True, f"The {encoder} has collapsed: {numbers}; it says nearly the same of every segment."
+        )
+    if rank < LEAST_RANK:
+        return Finding(encoder, True, f"The {encoder} has collapsed: {numbers}; all it says lies in a few directions.")
+    return Finding(encoder, False, f"The {encoder} has not collapsed: {numbers}.")

@@ -1,0 +1,32 @@
+"""Whether the devices that a run asks for are there: found out before anything is written.
+
+check_devices(config.mesh.platform)
+"""
+
+import jax
+
+from jaxbio.config.faults import Fault, UserError
+
+_HOW = {
+    "gpu": "for NVIDIA GPUs pip install -c constraints.txt -e '.[cuda]' beside their driver (nvidia-smi shows them)",
+    "tpu": "on a TPU host pip install -c constraints.txt -e '.[tpu]'",
+}
+
+
+def check_devices(platform: str = "any") -> None:
+    """Start JAX's devices; raise UserError where those of JAX_PLATFORMS, or of `platform`, are not there.
+
+    `platform` is a value of mesh.platform; any is what JAX finds.
+    """
+    asked = jax.config.jax_platforms  # type: ignore[attr-defined]  # of JAX_PLATFORMS
+    try:
+        found = jax.default_backend()
+    except (RuntimeError, AssertionError) as error:  # the latter for cuda where JAX has no plugin of it
+        reason = " ".join(str(error).split()) or "this JAX knows no such devices"
+        how = _HOW.get({"cuda": "gpu", "rocm": "gpu"}.get(asked or "", asked or ""), "names are cpu, cuda, rocm, tpu")
+        remedy = f"JAX cannot use it on this machine: {reason.removesuffix('.')}; unset it to use what is there; {how}"
+        raise UserError(Fault("JAX_PLATFORMS", asked, remedy)) from None
+    if platform not in ("any", found):
+        how = _HOW.get(platform, "unset JAX_PLATFORMS")
+        remedy = f"JAX finds no {platform} on this machine, only {found}: leave out :{platform} to run there; {how}"
+        raise UserError(Fault("mesh.platform", platform, remedy))

@@ -1,0 +1,70 @@
+"""The verdict on a run: right of series whose outcome is known, and silent before there is anything to say."""
+
+import numpy as np
+import pytest
+
+from jaxbio.report.verdict import judge_encoders, judge_terms
+
+
+def judge(series):
+    return [*judge_terms(series), *judge_encoders(series)]
+
+
+def series(*, explained=(-1.5, 0.5), explainable=(1.0, 1.0), spread=(0.1, 0.09), rank=(100.0, 70.0)):
+    step_N = np.arange(len(explained)) * 100
+    values = {
+        "eval/distill_explained": explained,
+        "eval/distill_explainable": explainable,
+        "eval/student_batch_spread": spread,
+        "eval/student_effective_rank": rank,
+    }
+    return {key: (step_N, np.array(value_N, float)) for key, value_N in values.items()}
+
+
+def finding(subject, **values):
+    (found,) = [entry for entry in judge(series(**values)) if entry.subject == subject]
+    return found
+
+
+def test_a_run_that_learns_is_said_to_learn_with_the_number_that_shows_it():
+    found = finding("distill")
+    assert not found.bad
+    assert "The main loss learns." in found.words
+    assert "50%" in found.words
+    assert "step 100" in found.words
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, -0.3, -40.0])
+def test_a_loss_no_better_than_a_constant_does_not_learn(share):
+    found = finding("distill", explained=(-1.5, share))
+    assert found.bad
+    assert "does not learn" in found.words
+
+
+def test_a_teacher_that_says_the_same_of_every_segment_leaves_nothing_to_learn():
+    found = finding("distill", explainable=(1.0, 0.001), explained=(-1.5, 0.9))
+    assert found.bad
+    assert "nothing to learn" in found.words
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [({"spread": (0.1, 0.007)}, "says nearly the same"), ({"rank": (100.0, 3.0)}, "few directions")],
+)
+def test_a_collapsed_encoder_is_called_so_and_why(values, why):
+    found = finding("student", **values)
+    assert found.bad
+    assert "has collapsed" in found.words
+    assert why in found.words
+
+
+def test_a_dip_from_which_an_encoder_came_back_is_no_collapse():
+    found = finding("student", spread=(0.1, 0.01, 0.08), rank=(100.0, 8.0, 60.0), explained=(-1, 0.0, 0.3),
+                    explainable=(1, 1, 1))  # fmt: skip
+    assert not found.bad
+    assert "has not collapsed" in found.words
+
+
+def test_nothing_is_said_at_step_0():
+    assert judge(series(explained=(-1.5,), explainable=(1.0,), spread=(0.1,), rank=(100.0,))) == []
+    assert judge({}) == []
