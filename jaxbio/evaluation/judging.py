@@ -5,6 +5,7 @@ judged = judge(features, class_N, classes, subject_N, splits, shares=(0.01, 1.0)
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,8 @@ def read_labelled(store: Store, name: str) -> Labelled:
         raise UserError(Fault("--label", name, "a label of classes; numbers are judged by eval.tasks"))
     names = label.classes or tuple(f"{value:g}" for value in values)
     subject_R, _ = subject_codes(store)
-    kept, left_out = [], []
+    kept: list[tuple[float, str]] = []
+    left_out: list[tuple[float, str]] = []
     for code, value in enumerate(values):
         subjects = np.unique(subject_R[known_R & (label.value_R == value)])
         text = names[int(value)] if label.classes else names[code]
@@ -84,7 +86,7 @@ def embed_rows(model: Pretrained, store: Store, row_N: np.ndarray, leads: Sequen
     for first in range(0, len(row_N), _AT_ONCE):
         rows = row_N[first : first + _AT_ONCE]
         x_BCT = dequantise(store.read(rows), store.scale_NC2[rows])
-        signals = {role: x_BCT[:, roles.index(role)] for role in given}
+        signals: dict[str, Any] = {role: x_BCT[:, roles.index(role)] for role in given}
         parts.append(model.embed(rate_hz=store.rate_hz, **signals))
     return np.concatenate(parts)
 
@@ -139,17 +141,18 @@ def judge(
 def _clusters(
     features: Mapping[str, np.ndarray], class_N: np.ndarray, subject_N: np.ndarray, row_N: np.ndarray, seed: int
 ) -> Intervals:
-    by_name = {
-        name: neighbours.jackknife(
-            lambda rows, own_ND=x_ND[row_N]: {
-                **neighbours.separate(own_ND[rows], class_N[row_N][rows]),
-                **neighbours.cluster(own_ND[rows], class_N[row_N][rows], seed),
-            },
-            subject_N[row_N],
-            seed=seed,
-        )
-        for name, x_ND in features.items()
-    }
+    def measured(x_ND: np.ndarray) -> dict[str, Interval]:
+        own_ND, own_N = x_ND[row_N], class_N[row_N]
+
+        def measure(rows: np.ndarray) -> dict[str, float]:
+            return {
+                **neighbours.separate(own_ND[rows], own_N[rows]),
+                **neighbours.cluster(own_ND[rows], own_N[rows], seed),
+            }
+
+        return neighbours.jackknife(measure, subject_N[row_N], seed=seed)
+
+    by_name = {name: measured(x_ND) for name, x_ND in features.items()}
     measures = next(iter(by_name.values()))
     return {measure: {name: found[measure] for name, found in by_name.items()} for measure in measures}
 

@@ -77,16 +77,18 @@ def st_mem_table(name: str, array: np.ndarray) -> np.ndarray | None:
     """Return the fixed positions (1, N + 2, D) that `name` must hold, zero at SEP tokens; None for another name."""
     if name not in ("encoder.pos_embedding", "decoder_pos_embed") or array.ndim != 3 or array.shape[1] < 2:
         return None
-    _, tokens, width = array.shape
-    return np.pad(np.asarray(time_positions(tokens - 2, width)), ((1, 1), (0, 0)))[None]
+    return _st_mem_table(*array.shape[1:])
 
 
 def st_mem_tables(shapes: Shapes, input_shape: tuple[int, int]) -> dict[str, np.ndarray]:
     """Return the fixed positions of encoder and decoder, where there is one."""
     tokens = input_shape[1] // shapes["params/encoder/patch_norm/scale"].shape[0] + 2
     widths = {"encoder.pos_embedding": "params/encoder/sep", "decoder_pos_embed": "params/decoder/mask"}
-    tables = {name: np.empty((1, tokens, shapes[path].shape[-1])) for name, path in widths.items() if path in shapes}
-    return {name: st_mem_table(name, array) for name, array in tables.items()}
+    return {name: _st_mem_table(tokens, shapes[path].shape[-1]) for name, path in widths.items() if path in shapes}
+
+
+def _st_mem_table(tokens: int, width: int) -> np.ndarray:
+    return np.pad(np.asarray(time_positions(tokens - 2, width)), ((1, 1), (0, 0)))[None]
 
 
 # ---- ECG-JEPA: github.com/sehunfromdaegu/ECG_JEPA, commit d937ad2

@@ -50,7 +50,7 @@ class ECGJEPA(nn.Module):
         dtype = jnp.dtype(self.dtype)
         present_BC = present_channels(x_BCT)
         patch_BCNP = cut_patches(x_BCT, self.patch)
-        position_BCND = grid_positions(*patch_BCNP.shape[1:3], self.width)[None]
+        position_BCND = grid_positions(patch_BCNP.shape[1], patch_BCNP.shape[2], self.width)[None]
         used_BV = None
         if visible is not None:
             time_BV, used_BV = visible

@@ -93,7 +93,7 @@ def code_reconstruction(
         z_NZ = z_BNZ.reshape(-1, encoder.latent)
         code_N = nearest(jax.lax.stop_gradient(z_NZ), jax.lax.stop_gradient(code_KZ))
         quantised_NZ = code_KZ[code_N]
-        decoded_BCT = decoder.apply(
+        decoded_BCT: Any = decoder.apply(
             {"params": params["decoder"]}, straight_through(z_NZ, quantised_NZ).reshape(z_BNZ.shape)
         )
         terms = {

@@ -52,7 +52,7 @@ def patch_reconstruction(
     def reconstruct(params: Tree, x_BCT: jax.Array, rank_BCN: jax.Array, train: bool) -> jax.Array:
         kept_BCV = jnp.argsort(rank_BCN, axis=-1)[..., : kept_patches(rank_BCN.shape[-1], mask_share)]
         tok_BCSD = encoder.apply({"params": params["encoder"]}, x_BCT, train, kept_BCV=kept_BCV)
-        return decoder.apply({"params": params["decoder"]}, tok_BCSD, rank_BCN)
+        return jnp.asarray(decoder.apply({"params": params["decoder"]}, tok_BCSD, rank_BCN))
 
     def init(key: jax.Array, batch: Batch, frozen: Mapping[str, Tree]) -> tuple[Tree, Tree]:
         leads, samples = inputs.shape_of(batch["segment_BMCT"])
