@@ -143,9 +143,6 @@ _METRICS: dict[str, str] = {
     "number of features compared.",
     "distill_constant": "what the best prediction that is the same for every segment would give, nats: the entropy of "
     "the mean of what the teacher says.",
-    "distill_explained": "share of the way that distill has come from distill_constant, 0, to teacher_entropy, 1.",
-    "distill_explainable": "distill_constant less the teacher's entropy, nats: in how much the teacher tells segments "
-    "apart.",
     "student_entropy": "entropy of what the student says of a segment, nats, at its own temperature.",
     "student_mean_entropy": "entropy of the mean of what the student says, nats: where it equals student_entropy, the "
     "student says the same of every segment.",
