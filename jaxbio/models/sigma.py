@@ -6,6 +6,8 @@ tok_BAD = encoder.apply(variables, x_BCT, hidden_BA=hidden_BA, train=True, rngs=
 logit_BA = MaskGenerator(width=64, layers=2, heads=4, patch=100, tokens=120).apply(mask_variables, x_BCT)
 """
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -44,6 +46,7 @@ class SigmaEncoder(nn.Module):
     remat: str = "none"
     unroll: int = 1
     dtype: str = "float32"
+    any_length: ClassVar[bool] = False  # a program of it has a length that patches divide
 
     def setup(self):
         dtype = jnp.dtype(self.dtype)
@@ -84,7 +87,7 @@ class SigmaEncoder(nn.Module):
         tok_BAD = self.embedding(x_BCT)
         if hidden_BA is not None:
             tok_BAD = jnp.where(hidden_BA[..., None], self.mask_token[None].astype(tok_BAD.dtype), tok_BAD)
-        first_B1D = jnp.broadcast_to(self.class_token[None, None], (len(tok_BAD), 1, self.width))
+        first_B1D = jnp.broadcast_to(self.class_token[None, None], (tok_BAD.shape[0], 1, self.width))
         tok_BLD = jnp.concatenate([first_B1D.astype(tok_BAD.dtype), self.time(tok_BAD)], axis=1)
         tok_BLD = tok_BLD + self.position[None, None].astype(tok_BAD.dtype)
         return self.norm(self.transformer(self.drop(tok_BLD, train), train)).astype(jnp.float32)

@@ -6,7 +6,7 @@ code_BA = tokenizer.apply(variables, x_BCT, method="codes_of")       # int32
 spectrum_BAS = SpectrumDecoder(...).apply(decoder_variables, quantised_BAZ)["amplitude"]
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +41,7 @@ class SigmaTokenizer(nn.Module):
     remat: str = "none"
     unroll: int = 1
     dtype: str = "float32"
+    any_length: ClassVar[bool] = False  # a program of it has a length that patches divide
 
     def setup(self):
         dtype = jnp.dtype(self.dtype)
@@ -121,5 +122,5 @@ def _dense(width: int, name: str | None = None, dtype: Any = jnp.float32) -> nn.
 
 
 def _prepend(class_D: jax.Array, tok_BAD: jax.Array) -> jax.Array:
-    first_B1D = jnp.broadcast_to(class_D[None, None], (len(tok_BAD), 1, len(class_D)))
+    first_B1D = jnp.broadcast_to(class_D[None, None], (tok_BAD.shape[0], 1, len(class_D)))
     return jnp.concatenate([first_B1D, tok_BAD], axis=1)
