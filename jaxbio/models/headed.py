@@ -34,6 +34,11 @@ class Headed(nn.Module):
     width: int = 9
     dtype: str = "float32"
 
+    @property
+    def any_length(self) -> bool:
+        """Whether the encoder takes segments of any length."""
+        return getattr(self.encoder, "any_length", True)
+
     def setup(self):
         self.head = Head(self.hidden, self.width, self.dtype)
 

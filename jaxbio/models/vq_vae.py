@@ -5,6 +5,8 @@ z_BNZ = encoder.apply(variables, x_BCT)                     # (B, 12, 2250) -> (
 encoder.clone(output="quantised").apply({**variables, "codebook": {"code": code_KZ}}, x_BCT)
 """
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -36,6 +38,8 @@ class VQVAE(nn.Module):
     remat: str = "none"
     unroll: int = 1
     dtype: str = "float32"
+
+    any_length: ClassVar[bool] = False  # a position is learnt for each patch
 
     @nn.compact
     def __call__(self, x_BCT: jax.Array, train: bool = False) -> jax.Array:

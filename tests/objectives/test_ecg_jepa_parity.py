@@ -123,7 +123,7 @@ def test_three_steps_move_student_and_teacher_as_the_reference(arrays, start, ru
 
 def test_the_references_arrays_come_in_and_go_out_unchanged(arrays, start):
     params, state = start
-    back = to_reference("ecg_jepa", {"params": {**params, "teacher": state["teacher"]["encoder"]}}, (3, 80))
+    back = to_reference("ecg_jepa", {"params": {**params, "teacher": state["teacher"]["encoder"]}}, input_shape=(3, 80))
     stored = {name.removeprefix("model/") for name in arrays if name.startswith("model/")}
     assert back.keys() == stored
     for name in stored:

@@ -97,7 +97,7 @@ def test_three_steps_are_the_references(arrays, params, loss_of):
 
 
 def test_the_references_arrays_come_in_and_go_out_unchanged(arrays, params):
-    back = to_reference("st_mem", {"params": params}, (4, 300))
+    back = to_reference("st_mem", {"params": params}, input_shape=(4, 300))
     stored = {name.removeprefix("model/") for name in arrays if name.startswith("model/")}
     assert back.keys() == stored
     for name in stored:
