@@ -49,6 +49,6 @@ def test_a_synthetic_source_has_all_leads_and_makes_them_only_where_asked():
     source = parse_source("synthetic:2?rate_hz=250")
     names = {"ii": ("II",), "v1": ("V1",), "ppg": ("PLETH",)}
     (entry,) = list_files(source, names)
-    read = entry.read(entry.channels, 0.0, 10.0)
+    read = entry.read(0.0, 10.0, tuple(names))
     assert {role: x.shape for role, x in read.items()} == dict.fromkeys(names, (2500,))
     assert not np.allclose(read["v1"], read["ii"], atol=0.05)
