@@ -46,14 +46,16 @@ _OBJECTIVE: dict[str, Field] = {
     ),
     "objective.normalise": science(
         "none",
-        "of what the softmax is taken: none, the features as they are; layer: of mean 0 and deviation 1; unit: of "
-        "length 1",
+        "of features without a head: none, as they are; layer: of mean 0 and deviation 1; unit: of length 1",
         choices=("none", "layer", "unit"),
     ),
-    "objective.prototypes": science(
-        0, "0: the softmax is over the features; else over cosines with so many vectors, behind DINO's head", low=0
+    "objective.head": science(
+        "none",
+        "between features and softmax, not exported: none, as published; mlp: one hidden layer; prototypes: as in DINO",
+        choices=("none", "mlp", "prototypes"),
     ),
-    "objective.projection_hidden": science(512, "hidden width of DINO's head, where there are prototypes", low=1),
+    "objective.head_width": science(512, "what a head gives, the number of things the softmax chooses from", low=2),
+    "objective.head_hidden": science(512, "hidden width of a head", low=1),
     "objective.predictor_hidden": science(
         0, "hidden width of a residual predictor that the student alone has; 0: none", low=0
     ),
