@@ -39,9 +39,9 @@ _MODEL: dict[str, Field] = {
 
 _OBJECTIVE: dict[str, Field] = {
     "objective.distill_over": science(
-        "segment",
-        "segment: the mean over tokens is distilled, what neighbours share; token: each with the one at its place, as "
-        "published, though two segments are not aligned in time",
+        "token",
+        "token: each with the one at its place, as published, though two segments are not aligned in time; segment: "
+        "the mean over tokens, which is what neighbours share",
         choices=("segment", "token"),
     ),
     "objective.normalise": science(
@@ -105,15 +105,31 @@ _OBJECTIVE: dict[str, Field] = {
     "objective.teacher_dropout": science(False, "dropout in the teacher too, as published"),
 }
 
+# What our recipes change of the published distillation, so that the student learns by it; docs/recipe.md has the runs
+# behind every line.
+LEARNS: dict[str, Any] = {
+    "objective.distill_over": "segment",
+    "objective.head": "mlp",
+    "objective.ema_horizon_frac": 0.25,
+    "objective.koleo_weight": 0.05,
+    "objective.amplitude_weight": 1.0,
+    "optimizer.warmup_frac": 0.1,
+}
+
 # The published recipe to the letter (fact sheet, sections 2 and 6); everything else is equal to ours.
 AUTHOR: dict[str, Any] = {
     "data.scaling": "joint",
     "quality.variant": "author",
     "pairs.max_per_segment": None,
     "objective.distill_over": "token",
+    "objective.head": "none",
+    "objective.ema_horizon_frac": None,
+    "objective.koleo_weight": 0.0,
+    "objective.amplitude_weight": 0.1,
     "objective.ema_start": 0.7,
     "objective.teacher_dropout": True,
     "optimizer.name": "adam_l2",
+    "optimizer.learning_rate": 2e-4,
     "optimizer.warmup_frac": 0.0,
     "optimizer.clip_norm": None,
     "model.dropout_bits": "threefry",
