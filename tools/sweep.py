@@ -3,10 +3,10 @@
 python tools/sweep.py --config configs/qualityfm_base.py --config.data.store=STORE --config.train.steps=400 \\
     --lines configs/sweeps/qualityfm.txt --out DIR --seeds 3
 
-A line of the file is a name and the fields that it changes, `warm optimizer.warmup_frac=0.1`; `#` begins a remark. The
-runs are those of launch/run.py, one after the other, each in DIR/<name>/<seed>. Started again, the command goes on
-where it was: finished runs are read, one that was ended is resumed. table.csv and table.md hold for every line the mean and
-the range over seeds of the metrics of the last evaluation, and the mean of the first.
+A line of the file is a name and the fields that it changes, `warm optimizer.warmup_frac=0.1`; `#` begins a remark.
+The runs are those of launch/run.py, one after the other, each in DIR/<name>/<seed>. Started again, the command goes
+on where it was: finished runs are read, one that was ended is resumed. table.csv and table.md hold for every line the
+mean and the range over seeds of the metrics of the last evaluation, and the mean of the first.
 """
 
 import argparse
