@@ -11,6 +11,8 @@ from jaxbio.config import fields, presets
 from jaxbio.config.families import qualityfm
 
 CHANGES = {
+    **qualityfm.LEARNS,
+    "optimizer.learning_rate": 5e-4,  # at batch 64; docs/recipe.md
     "model.layers": 2,
     "model.heads": 4,
     "model.feedforward": 256,

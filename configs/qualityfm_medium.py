@@ -11,6 +11,7 @@ from jaxbio.config import fields, presets
 from jaxbio.config.families import qualityfm
 
 CHANGES = {
+    **qualityfm.LEARNS,
     "model.layers": 21,
     "model.heads": 4,
     "model.feedforward": 512,

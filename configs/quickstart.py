@@ -7,8 +7,11 @@ python launch/run.py --config configs/quickstart.py --config.data.store=STORE   
 from ml_collections import ConfigDict
 
 from jaxbio.config import fields, presets
+from jaxbio.config.families import qualityfm
 
 CHANGES = {
+    **qualityfm.LEARNS,
+    "optimizer.learning_rate": 5e-4,  # at batch 64; docs/recipe.md
     "model.unroll": 2,
     "prepare.split": (0.65, 0.25, 0.10),
     "prepare.shard_bytes": 8 * 2**20,

@@ -3,10 +3,10 @@
 python tools/sweep.py --config configs/qualityfm_base.py --config.data.store=STORE --config.train.steps=400 \\
     --lines configs/sweeps/qualityfm.txt --out DIR --seeds 3
 
-A line of the file is a name and the fields that it changes: `warm teacher.. objective.ema_start=0.99 ...`; `#` begins a
-remark. The runs are those of launch/run.py, one after the other, each in DIR/<name>/<seed>. Started again, the command
-goes on where it was: finished runs are read, one that was ended is resumed. table.csv and table.md hold for every line
-the mean and the range over seeds of the metrics of the last evaluation, and those of the first.
+A line of the file is a name and the fields that it changes, `warm optimizer.warmup_frac=0.1`; `#` begins a remark.
+The runs are those of launch/run.py, one after the other, each in DIR/<name>/<seed>. Started again, the command goes
+on where it was: finished runs are read, one that was ended is resumed. table.csv and table.md hold for every line the
+mean and the range over seeds of the metrics of the last evaluation, and the mean of the first.
 """
 
 import argparse
@@ -19,6 +19,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone runs without being installed
+
+if __name__ == "__main__":
+    from launch.begin import begin
+
+    begin()
 
 import numpy as np
 from tqdm import tqdm

@@ -1,7 +1,7 @@
 """Heads between an encoder's features and what a self-distillation compares; they are never exported.
 
-DistillationHead(prototypes=512).apply(variables, x_BLD)      # (B, L, D) -> (B, L, 512), cosines
-DistillationPredictor(hidden=256).apply(variables, z_BLK)     # (B, L, K) -> (B, L, K)
+DistillationHead("mlp", width=512, hidden=512).apply(variables, x_BLD)      # (B, L, D) -> (B, L, 512)
+DistillationPredictor(hidden=256).apply(variables, z_BLK)                   # (B, L, K) -> (B, L, K)
 """
 
 import jax
@@ -10,32 +10,37 @@ from flax import linen as nn
 
 from jaxbio.models.dense import dense
 
+HEADS = ("none", "mlp", "prototypes")
+NORMALISATIONS = ("none", "layer", "unit")
 _BOTTLENECK = 256  # DINO (Caron et al. 2021): directions are compared in 256 dimensions
-NORMALISATIONS = ("none", "unit", "layer")
 
 
 class DistillationHead(nn.Module):
-    """What a softmax is taken of: the features, normalised or not, or their cosines with learnt prototypes.
+    """What a softmax is taken of.
 
-    prototypes: 0, or the number of unit vectors that DINO's head (three layers of `hidden`, GELU, a bottleneck of unit
-    length; Caron et al. 2021, section 3.1) compares with.
+    kind: "none", the features, normalised as `normalise` says; "mlp", `width` outputs of one hidden layer of `hidden`
+    and GELU; "prototypes", the cosines with `width` learnt vectors behind DINO's head (three layers, GELU, a bottleneck
+    of unit length; Caron et al. 2021, section 3.1).
     """
 
-    prototypes: int
-    hidden: int
-    normalise: str
+    kind: str = "none"
+    width: int = 512
+    hidden: int = 512
+    normalise: str = "none"
     dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x_BLD: jax.Array) -> jax.Array:
-        """Return (B, L, K) float32; K is the width D without prototypes."""
-        if not self.prototypes:
-            return normalised(x_BLD.astype(jnp.float32), self.normalise)
+        """Return (B, L, K) float32; K is `width`, or the features' own without a head."""
         dtype = jnp.dtype(self.dtype)
+        if self.kind == "none":
+            return normalised(x_BLD.astype(jnp.float32), self.normalise)
         x_BLD = nn.gelu(dense("hidden_0", x_BLD, self.hidden, dtype))
+        if self.kind == "mlp":
+            return dense("output", x_BLD, self.width, dtype).astype(jnp.float32)
         x_BLD = nn.gelu(dense("hidden_1", x_BLD, self.hidden, dtype))
         x_BLD = normalised(dense("bottleneck", x_BLD, _BOTTLENECK, dtype).astype(jnp.float32), "unit")
-        prototype_DK = self.param("prototypes", nn.initializers.normal(1.0), (_BOTTLENECK, self.prototypes))
+        prototype_DK = self.param("prototypes", nn.initializers.normal(1.0), (_BOTTLENECK, self.width))
         return x_BLD @ (prototype_DK / jnp.linalg.norm(prototype_DK, axis=0, keepdims=True))
 
 

@@ -33,9 +33,10 @@ def quality_distillation(
     inputs: Input,
     augmentation: Mapping[str, Any],
     distill_over: str,
+    head: str,
+    head_width: int,
+    head_hidden: int,
     normalise: str,
-    prototypes: int,
-    projection_hidden: int,
     predictor_hidden: int,
     teacher_temperature: float,
     teacher_temperature_start: float,
@@ -61,7 +62,7 @@ def quality_distillation(
     come alone, a width whose decoder does not give a token a channel, and fewer samples than its spectral bins need.
     """
     spectrum_head = SpectrumHead(encoder.width, encoder.dtype)
-    head = DistillationHead(prototypes, projection_hidden, normalise, encoder.dtype)
+    distillation_head = DistillationHead(head, head_width, head_hidden, normalise, encoder.dtype)
     predictor = DistillationPredictor(predictor_hidden, encoder.dtype) if predictor_hidden else None
     distillation = Distillation(
         distill_over,
@@ -85,7 +86,7 @@ def quality_distillation(
         tok_BLD, encoder_variables = encoder.init_with_output(encoder_key, x_BCT)
         tok_BCD, decoder_variables = encoder.init_with_output(decoder_key, tok_BLD)
         head_key, predictor_key = jax.random.split(jax.random.fold_in(key, 4))
-        z_BLK, head_variables = head.init_with_output(head_key, distillation.gather(tok_BLD))
+        z_BLK, head_variables = distillation_head.init_with_output(head_key, distillation.gather(tok_BLD))
         params = {
             "encoder": encoder_variables["params"],
             "decoder": decoder_variables["params"],
@@ -102,7 +103,7 @@ def quality_distillation(
         return params, state if ema_horizon_frac is None else state | {"progress": jnp.zeros(())}
 
     def compared(params: Tree, tok_BLD: Any) -> Any:
-        return head.apply({"params": params.get("head", {})}, distillation.gather(tok_BLD))
+        return distillation_head.apply({"params": params.get("head", {})}, distillation.gather(tok_BLD))
 
     def student(params: Tree, x_BCT: jax.Array, key: jax.Array, train: bool) -> tuple[Any, Any, Any]:
         encoder_key, decoder_key = jax.random.split(key)

@@ -47,6 +47,9 @@ _MEANINGS: Mapping[str, str] = {
     "segments get the same vector.",
     "effective_rank": "in how many directions the features of held-out segments vary (exp of the entropy of their "
     "singular values): 1 is a line, 0 a point, more is better.",
+    "explained": "share of the way from what the best prediction that is the same for every segment gives, 0, to the "
+    "least that the term can be, 1.",
+    "explainable": "length of that way, in the term's unit: how much there is to tell segments apart by.",
     "perf/pairs_per_s": "pairs of segments trained on in a second, over all devices.",
     "perf/mfu": "share of what the devices can compute at most that the model's own arithmetic uses (MFU).",
     "perf/step_s": "seconds from one step to the next.",

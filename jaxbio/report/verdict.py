@@ -1,7 +1,7 @@
 """Does a run learn by its main loss, and has an encoder collapsed? In words, from the evaluations of a run.
 
 A loss that falls answers neither: that of a teacher and a student falls as well when both say the same of every
-segment. So these questions are put to what each evaluation measures on held-out segments (jaxbio/training/held_out.py): the
+segment. So these questions are put to what each evaluation measures on held-out segments, `training/held_out.py`: the
 share of the way that a term has come from the best constant prediction to its floor, `eval/<term>_explained`, and
 spread and effective rank of each encoder's features beside those of the run's first evaluation.
 

@@ -46,7 +46,7 @@ def make(**changes):
 
 
 def small(**changes):
-    return make(**SMALL, **changes)
+    return make(**SMALL | changes)
 
 
 def make_batch(pairs=4, members=2, channels=1, samples=2000):
@@ -336,3 +336,64 @@ def test_both_tokenizers_share_one_layout():
         for form in ("convolution", "frames")
     ]
     assert shapes[0] == shapes[1]
+
+
+# ---- what a recipe may choose
+
+
+CHOICES = {
+    "segments": {},
+    "mlp": {"objective.head": "mlp", "objective.head_width": 24, "objective.head_hidden": 16},
+    "prototypes": {"objective.head": "prototypes", "objective.head_width": 24, "objective.head_hidden": 16},
+    "layer, predictor": {"objective.normalise": "layer", "objective.predictor_hidden": 8},
+    "kept apart": {"objective.koleo_weight": 0.1, "objective.variance_weight": 0.1},
+    "horizon": {"objective.ema_horizon_frac": 0.25},
+}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_every_choice_trains_all_it_has_and_exports_the_encoder_alone(name):
+    objective = small(**{"objective.distill_over": "segment", **CHOICES[name]})
+    params, state = jax.eval_shape(objective.init, jax.random.key(0), BATCH, {})
+    assert set(params) - {"head", "predictor"} == {"encoder", "decoder", "amplitude_head", "phase_head"}
+    width = 24 if "head" in params else 100
+    assert state["centre"].shape == (1, 1, width)
+    assert objective.coupled == (name == "kept apart")
+    for module, variables in objective.encoders.values():
+        assert jax.tree.structure(variables(params, state)["params"]) == jax.tree.structure(params["encoder"])
+        assert module.width == 100
+
+    @jax.jit
+    def step(key):
+        params, state = objective.init(key, BATCH, {})
+        passed = jax.value_and_grad(
+            lambda p: objective.loss(p, state, BATCH, KEYS, jnp.float32(0.5), True), has_aux=True
+        )
+        (_, (aux, terms)), grads = passed(params)
+        return grads, terms, objective.update(params, state, aux, key, jnp.float32(0.5))
+
+    grads, terms, (moved, metrics) = step(jax.random.key(0))
+    unmoved = [
+        jax.tree_util.keystr(path) for path, leaf in jax.tree_util.tree_leaves_with_path(grads) if not leaf.any()
+    ]
+    assert [path for path in unmoved if "predictor']['hidden" not in path] == []  # its output starts at zero
+    assert all(np.isfinite(value) for value in terms.values())
+    assert jax.tree.structure(moved) == jax.tree.structure(state)
+    if name == "horizon":
+        assert float(metrics["ema_momentum"]) == pytest.approx(np.exp(-2))  # from 0 to half the run, of a quarter's
+
+
+def test_the_mean_over_tokens_is_what_segments_are_compared_by(start):
+    """Of segments the terms are those of the mean token, which the order of the tokens does not change."""
+    params, state = start
+    objective = small(**{"objective.distill_over": "segment"})
+    module, variables = objective.encoders["student"]
+    state = {**state, "centre": np.zeros((1, 1, 100), np.float32)}
+    _, (_, terms) = jax.jit(partial(objective.loss, train=False))(params, state, BATCH, KEYS, 0.0)
+    x_BMCT = BATCH["segment_BMCT"].astype(np.float32) / 32767
+    better_BD, worse_BD = (
+        np.asarray(module.apply(variables(params, state), x_BMCT[:, member])).mean(1) for member in (0, 1)
+    )
+    log_BD = np.asarray(jax.nn.log_softmax(worse_BD / 0.1))
+    expected = -(np.asarray(jax.nn.softmax(better_BD / 0.04)) * log_BD).sum(-1).mean()
+    np.testing.assert_allclose(terms["distill"], expected, rtol=1e-4)

@@ -97,8 +97,8 @@ def test_each_area_has_its_section(html):
     headings = re.findall(r"<h2>(.*?)</h2>", html)
     assert headings == [
         "Now",
-        "Losses",
         "Does it collapse?",
+        "Losses",
         "Schedules",
         "Norms",
         "Speed",

@@ -21,7 +21,16 @@ from jaxbio.training.performance import memory
 
 # One recipe of each objective, at the smallest size that builds it.
 RECIPES = {
-    "quality_distillation": ("qualityfm_base", {"model.width": 502, "model.layers": 1, "model.heads": 2}),
+    "quality_distillation": (
+        "qualityfm_base",
+        {
+            "model.width": 502,
+            "model.layers": 1,
+            "model.heads": 2,
+            "objective.koleo_weight": 0.1,
+            "objective.variance_weight": 0.1,
+        },
+    ),
     "quality_siamese": ("siamquality_resnet50", {"model.depth": 18}),
     "contrastive": ("siamquality_simclr", {"model.depth": 18}),
     "byol": ("siamquality_byol", {"model.depth": 18}),

@@ -39,21 +39,23 @@ _MODEL: dict[str, Field] = {
 
 _OBJECTIVE: dict[str, Field] = {
     "objective.distill_over": science(
-        "segment",
-        "segment: the mean over tokens is distilled, what neighbours share; token: each with the one at its place, as "
-        "published, though two segments are not aligned in time",
+        "token",
+        "token: each with the one at its place, as published, though two segments are not aligned in time; segment: "
+        "the mean over tokens, which is what neighbours share",
         choices=("segment", "token"),
     ),
     "objective.normalise": science(
         "none",
-        "of what the softmax is taken: none, the features as they are; layer: of mean 0 and deviation 1; unit: of "
-        "length 1",
+        "of features without a head: none, as they are; layer: of mean 0 and deviation 1; unit: of length 1",
         choices=("none", "layer", "unit"),
     ),
-    "objective.prototypes": science(
-        0, "0: the softmax is over the features; else over cosines with so many vectors, behind DINO's head", low=0
+    "objective.head": science(
+        "none",
+        "between features and softmax, not exported: none, as published; mlp: one hidden layer; prototypes: as in DINO",
+        choices=("none", "mlp", "prototypes"),
     ),
-    "objective.projection_hidden": science(512, "hidden width of DINO's head, where there are prototypes", low=1),
+    "objective.head_width": science(512, "what a head gives, the number of things the softmax chooses from", low=2),
+    "objective.head_hidden": science(512, "hidden width of a head", low=1),
     "objective.predictor_hidden": science(
         0, "hidden width of a residual predictor that the student alone has; 0: none", low=0
     ),
@@ -103,15 +105,31 @@ _OBJECTIVE: dict[str, Field] = {
     "objective.teacher_dropout": science(False, "dropout in the teacher too, as published"),
 }
 
+# What our recipes change of the published distillation, so that the student learns by it; docs/recipe.md has the runs
+# behind every line.
+LEARNS: dict[str, Any] = {
+    "objective.distill_over": "segment",
+    "objective.head": "mlp",
+    "objective.ema_horizon_frac": 0.25,
+    "objective.koleo_weight": 0.05,
+    "objective.amplitude_weight": 1.0,
+    "optimizer.warmup_frac": 0.1,
+}
+
 # The published recipe to the letter (fact sheet, sections 2 and 6); everything else is equal to ours.
 AUTHOR: dict[str, Any] = {
     "data.scaling": "joint",
     "quality.variant": "author",
     "pairs.max_per_segment": None,
     "objective.distill_over": "token",
+    "objective.head": "none",
+    "objective.ema_horizon_frac": None,
+    "objective.koleo_weight": 0.0,
+    "objective.amplitude_weight": 0.1,
     "objective.ema_start": 0.7,
     "objective.teacher_dropout": True,
     "optimizer.name": "adam_l2",
+    "optimizer.learning_rate": 2e-4,
     "optimizer.warmup_frac": 0.0,
     "optimizer.clip_norm": None,
     "model.dropout_bits": "threefry",
@@ -143,9 +161,6 @@ _METRICS: dict[str, str] = {
     "number of features compared.",
     "distill_constant": "what the best prediction that is the same for every segment would give, nats: the entropy of "
     "the mean of what the teacher says.",
-    "distill_explained": "share of the way that distill has come from distill_constant, 0, to teacher_entropy, 1.",
-    "distill_explainable": "distill_constant less the teacher's entropy, nats: in how much the teacher tells segments "
-    "apart.",
     "student_entropy": "entropy of what the student says of a segment, nats, at its own temperature.",
     "student_mean_entropy": "entropy of the mean of what the student says, nats: where it equals student_entropy, the "
     "student says the same of every segment.",

@@ -86,8 +86,6 @@ _SPREAD = (
 _JUDGED: dict[str, str] = {
     "loss_constant": "what the best prediction that is the same for every segment would give.",
     "loss_floor": "the least the loss can be.",
-    "loss_explained": "share of the way that the loss has come from loss_constant, 0, to loss_floor, 1.",
-    "loss_explainable": "loss_constant less loss_floor: the length of that way.",
 }
 _LOSSES: dict[str, str] = {
     "quality_siamese": "minus the cosine between what is predicted from one segment and the output of the other: -1 is "
