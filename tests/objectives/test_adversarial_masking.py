@@ -31,7 +31,9 @@ def walk(devices, **changes):
 def test_eight_devices_equal_one_baseline_included():
     for (one, found), (eight, other) in zip(walk(1), walk(8)):
         for name, value in found.items():
-            np.testing.assert_allclose(other[name], value, rtol=2e-5, atol=1e-6, err_msg=name)
+            # the policy's value is a small difference of products of some ten nats
+            tolerance = 5e-5 if name == "train/policy" else 1e-6
+            np.testing.assert_allclose(other[name], value, rtol=2e-5, atol=tolerance, err_msg=name)
         for ours, theirs in zip(jax.tree.leaves(eight.params), jax.tree.leaves(one.params)):
             np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
@@ -149,7 +151,7 @@ def test_prior_masks_lie_where_the_prior_is_high():
 def test_a_foreign_tokenizer_and_one_of_another_patch_are_refused():
     config = student_config()
     foreign = tokenizer_network(QualityFMEncoder(100, 1, 1, 8, 8, 0.0), {})
-    with pytest.raises(UserError, match=r"objective\.tokenizer = qualityfm: an encoder without codes"):
+    with pytest.raises(UserError, match=r"objective\.tokenizer = 'qualityfm': an encoder without codes"):
         make_objective(config, {"tokenizer": foreign})
     other = tokenizer_network(SigmaTokenizer(16, 1, 2, 4, 100, 10, 16, 8), {})
     with pytest.raises(UserError, match=r"patches have 100 samples, the encoder's 50"):

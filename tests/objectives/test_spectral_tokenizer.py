@@ -32,7 +32,7 @@ def test_codebook_and_losses_are_those_of_one_device_and_one_batch(alone, way):
     np.testing.assert_allclose(found["use_K"], book["use_K"], atol=1e-6)
     for name in ("loss", "amplitude", "commitment", "consistency", "code_perplexity", "identical_codes"):
         key = f"train/{name}"
-        np.testing.assert_allclose(found_metrics[key], metrics[key], rtol=2e-5, err_msg=name)
+        np.testing.assert_allclose(found_metrics[key], metrics[key], rtol=1e-4, err_msg=name)
 
 
 @pytest.fixture(scope="module")
