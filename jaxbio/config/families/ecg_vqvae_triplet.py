@@ -57,6 +57,20 @@ _TRIPLETS: dict[str, Field] = {
     ),
 }
 
+_CODE_METRICS: dict[str, str] = {
+    "loss": "the reconstruction, and what draws tokens and codes together; less is better.",
+    "reconstruction": "mean squared error of the decoded signal; of standardised signals zeros have 1, 0 is perfect.",
+    "commitment": "mean squared distance of tokens to their codes; smaller is closer.",
+    "perplexity": "how many codes, used alike, would be as various as those in use; at most the number of codes.",
+    "used_codes": "the share of the codes that any token is nearest to, 0 to 1; a collapsed codebook uses few.",
+    "codes_revived": "codes that hardly any token chose and that started anew from tokens of the batch, in a step.",
+}
+_TRIPLET_METRICS: dict[str, str] = {
+    "loss": "by how much triplets fall short of the margin, the mean over anchors; 0: all are apart by it.",
+    "anchors": "the share of the batch that has another segment of its class and one of another class.",
+    "active": "the share of the anchors whose triplet is not yet apart by the margin; 0: there is nothing to learn.",
+}
+
 # Without a filter, as published; batch 64, 100 epochs of 188,000 records (section 4.3).
 CODES: dict[str, Any] = {
     **RECIPE,
@@ -126,9 +140,11 @@ FAMILY = Family(
     },
     objectives={
         "code_reconstruction": Training(
-            "jaxbio.objectives.code_reconstruction:code_reconstruction", _CODES, _code_faults
+            "jaxbio.objectives.code_reconstruction:code_reconstruction", _CODES, _code_faults, metrics=_CODE_METRICS
         ),
-        "label_triplets": Training("jaxbio.objectives.label_triplets:label_triplets", _TRIPLETS, _triplet_faults),
+        "label_triplets": Training(
+            "jaxbio.objectives.label_triplets:label_triplets", _TRIPLETS, _triplet_faults, metrics=_TRIPLET_METRICS
+        ),
     },
     encoders={"headed": "jaxbio.models.headed:Headed"},
     references=("jaxbio.export.torch_names_ecg:VQ_VAE",),

@@ -44,6 +44,11 @@ _OBJECTIVE: dict[str, Field] = {
     "objective.decoder_heads": science(4, "attention heads of the decoder", low=1),
 }
 
+_METRICS: dict[str, str] = {
+    "loss": "mean squared error of the removed patches, each less its mean and over its deviation: zeros have 1, 0 is "
+    "perfect.",
+}
+
 # No augmentation in pretraining (fact sheet, section 7).
 PLAIN: dict[str, Any] = {
     "augment.noise_prob": 0.0,
@@ -128,7 +133,10 @@ FAMILY = Family(
     },
     objectives={
         "patch_reconstruction": Training(
-            "jaxbio.objectives.patch_reconstruction:patch_reconstruction", _OBJECTIVE, _objective_faults
+            "jaxbio.objectives.patch_reconstruction:patch_reconstruction",
+            _OBJECTIVE,
+            _objective_faults,
+            metrics=_METRICS,
         )
     },
     references=("jaxbio.export.torch_names_ecg:ST_MEM",),
