@@ -1,6 +1,7 @@
 """A stack of pre-norm transformer blocks, scanned over layers, around whatever attends.
 
-x = x + drop_path(attention(norm(x + position))); x = x + drop_path(feedforward(norm(x)))
+The position, where there is one, is added before every block; attention and the feed-forward layer read normalised
+tokens and are added to what they read, each skipped for whole rows with a probability that grows with depth.
 
     tok_BLD = GridTransformer(width=384, layers=12, heads=6, head_width=64, feedforward=1536, ...)(tok_BLD, seen_BL)
 
