@@ -252,14 +252,14 @@ def _results(out: Path, plan: Plan, missing: Sequence[int], workers: int) -> Ite
         for number, job in jobs.items():
             yield number, write_shard(*job)
         return
-    with open_pool(min(workers, len(jobs))) as pool:
-        futures = {pool.submit(write_shard, *job): number for number, job in jobs.items()}
-        try:
+    try:
+        with open_pool(min(workers, len(jobs))) as pool:
+            futures = {pool.submit(write_shard, *job): number for number, job in jobs.items()}
             for future in as_completed(futures):
                 yield futures[future], future.result()
-        except BrokenProcessPool:
-            remedy = "a worker was ended from outside, most often for want of memory: start again with fewer --workers"
-            raise UserError(Fault("--workers", workers, remedy)) from None
+    except BrokenProcessPool:
+        remedy = "a worker was ended from outside, most often for want of memory: start again with fewer --workers"
+        raise UserError(Fault("--workers", workers, remedy)) from None
 
 
 def _why_nothing(plan: Plan, parts: Sequence[Part]) -> str:

@@ -4,10 +4,12 @@ card = export_run("runs/quickstart", "runs/quickstart/export")
 """
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
 from etils import epath
+from ml_collections import ConfigDict
 
 from jaxbio.config import changes
 from jaxbio.config.faults import Fault, UserError
@@ -15,11 +17,14 @@ from jaxbio.data.seen import SEEN, read_seen
 from jaxbio.export import folder as folders
 from jaxbio.export.card import Card
 from jaxbio.export.frozen import recall_networks
-from jaxbio.objectives import make_objective
+from jaxbio.export.moved import moved_from_start
+from jaxbio.objectives import Objective, make_objective
 from jaxbio.training import checkpoint
 from jaxbio.transforms.prepare_input import Input
 
+MOVED = "moved_from_start"  # among a card's metrics: see moved.py
 _METRIC_AREAS = ("eval/", "train/loss")
+log = logging.getLogger(__name__)
 
 
 def export_run(
@@ -61,10 +66,21 @@ def load_encoder(
         objective=config.objective.name,
         steps=step,
         store_hash=meta.store_hash,
-        metrics=_last_metrics(Path(workdir), step),
+        metrics={**_last_metrics(Path(workdir), step), **_moved(config, objective, name, variables)},
         licence=licence,
     )
     return encoder, variables, Input.of(config), origin
+
+
+def _moved(config: ConfigDict, objective: Objective, which: str, variables: Any) -> dict[str, float]:
+    """Return, and say, how far the encoder is from its start; nothing where that was an export that is gone."""
+    try:
+        moved = moved_from_start(config, objective, which, variables)
+    except UserError as error:
+        log.warning("how far the %s has moved from its start is not known: %s", which, error)
+        return {}
+    log.info("the %s has moved by %.1f %% of its length from where the run started", which, 100 * moved)
+    return {MOVED: moved}
 
 
 def _last_metrics(workdir: Path, step: int) -> dict[str, float]:

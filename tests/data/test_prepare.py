@@ -20,6 +20,7 @@ from prepared import beating_signals, bytes_of, prepare, small_config, write_arc
 
 from jaxbio.config.faults import UserError
 from jaxbio.data import prepare as prepare_module
+from jaxbio.data import workers
 from jaxbio.data.prepare import find_recordings, prepare_recordings, prepare_store
 from jaxbio.data.recordings import RecordingError, parse_source
 from jaxbio.data.shard_plan import plan_store
@@ -220,7 +221,7 @@ def test_disk_full_is_named_and_room_lets_it_finish(archive, reference, tmp_path
 
 
 def test_ended_worker_is_named_not_waited_for(archive, tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare_module, "_leave_with_parent", _die)
+    monkeypatch.setattr(workers, "_leave_with_parent", _die)
     with pytest.raises(UserError, match="--workers"):
         prepare(archive, tmp_path / "store", workers=2)
 

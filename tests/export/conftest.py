@@ -15,7 +15,7 @@ from jaxbio.data.batch import random_batch
 from jaxbio.export import folder
 from jaxbio.objectives import make_objective
 from jaxbio.training.checkpoint import Checkpoints, Meta
-from jaxbio.training.state import State
+from jaxbio.training.state import State, stream_key
 from jaxbio.transforms.prepare_input import Input
 
 SMALL = {"model.width": 502, "model.layers": 1, "model.heads": 2, "model.feedforward": 16, "train.batch": 2}
@@ -37,7 +37,7 @@ def small_objective(small_config):
     """The objective of the small recipe with parameters and a state whose teacher differs from the student."""
     objective = make_objective(small_config)
     batch = random_batch(small_config, np.random.default_rng(0))
-    params, state = jax.jit(objective.init)(jax.random.key(0), batch, {})
+    params, state = jax.jit(objective.init)(stream_key(small_config.train.seed, "init"), batch, {})
     state["teacher"] = jax.tree.map(lambda leaf: leaf * 1.01, state["teacher"])
     return objective, jax.tree.map(np.asarray, params), jax.tree.map(np.asarray, state)
 

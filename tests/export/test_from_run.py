@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 
+from jaxbio.config import fields
 from jaxbio.config.faults import UserError
 from jaxbio.data.seen import SEEN, Seen
 from jaxbio.export import card as cards
@@ -28,7 +29,19 @@ def test_the_card_says_where_the_weights_come_from(run_folder, tmp_path):
     assert (card.objective, card.steps, card.store_hash) == ("quality_distillation", 3, "store-hash")
     assert card.source == "step 3 of run small"
     assert card.licence == "CC0-1.0"
+    moved = card.metrics.pop(from_run.MOVED)
     assert card.metrics == {"train/loss": 7.0, "eval/loss": 6.0}  # of step 3, although the run logged five
+    assert moved == pytest.approx(0.01, rel=1e-3)  # the fixture's teacher is its start times 1.01
+
+
+def test_an_encoder_that_did_not_move_is_said_not_to_have(run_folder, tmp_path):
+    card = from_run.export_run(run_folder, tmp_path / "export", which="student")
+    assert card.metrics[from_run.MOVED] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_how_far_it_moved_from_an_export_that_is_gone_is_not_said(small_config, small_objective, encoder, tmp_path):
+    config = fields.change(small_config.copy_and_resolve_references(), {"train.init_from": str(tmp_path / "gone")})
+    assert from_run._moved(config, small_objective[0], "teacher", encoder[1]) == {}
 
 
 def test_an_export_takes_along_what_the_run_has_seen_or_says_that_it_is_not_known(run_folder, tmp_path):

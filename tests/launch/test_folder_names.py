@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jaxbio.config import fields
 from jaxbio.config.faults import UserError
 from jaxbio.data.folder_lock import hold
 from jaxbio.export.pretrained import load_pretrained
@@ -85,13 +86,13 @@ def test_a_recipe_whose_name_gives_no_folder_below_runs_asks_for_a_workdir(name,
     shutil.copy(RECIPE, tmp_path / name)
     line = ["--config", name, "--config.data.store=synthetic:96"]
     with pytest.raises(UserError, match="--workdir"):
-        run.default_workdir(line)
+        run.default_workdir(line, fields.defaults())
     assert names(tmp_path) == {name}
 
 
 @pytest.mark.parametrize("name", ["a b.py", "x.y.py", "[1].py", "-a.py", "é.py"])
 def test_any_other_recipe_gives_a_folder_just_below_runs(name):
-    assert run.default_workdir([f"--config={name}:smoke"]).parent == Path("runs")
+    assert run.default_workdir([f"--config={name}:smoke"], fields.defaults()).parent == Path("runs")
 
 
 @pytest.mark.slow

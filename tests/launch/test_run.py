@@ -233,7 +233,8 @@ def labelled(store, tmp_path):
 def test_labels_that_the_store_lacks_are_refused_with_the_command_that_adds_them(launch, untrained, labelled):
     faults = faults_of(lambda: launch("--config.data.labels=('mood','row')", "--config.train.batch=3", store=labelled))
     assert faults.keys() == {"data.labels", "train.batch"}
-    assert "it has odd, row" in faults["data.labels"]
+    known = "odd, respiratory_rate, rhythm, row, transit_time, true_heart_rate, wave_shape"
+    assert f"it has {known}" in faults["data.labels"]
     assert f"python tools/add_labels.py --store {labelled} --labels FILE.csv" in faults["data.labels"]
     assert "once" in faults_of(lambda: launch("--config.data.labels=('row','row')", store=labelled))["data.labels"]
     assert untrained == []
