@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import jaxbio
+from jaxbio.report.terms import NOT_DESCRIBED, describe
 
 SMALL = {
     "data.segment_s": 20.0,
@@ -108,6 +109,8 @@ def test_what_one_wants_to_see_is_logged_and_drawn(command, student):
     assert codes <= keys["tokenizer"]
     masks = {"advantage_spread", "reward", "prior_overlap", "accuracy_peak", "accuracy_flat", "learning_rate_group_0"}
     assert {f"train/{name}" for name in masks} <= keys["student"]
+    for name, objective in (("tokenizer", "spectral_tokenizer"), ("student", "adversarial_masking")):
+        assert {key for key in keys[name] - {"step"} if describe(key, objective) == NOT_DESCRIBED} == set()
     assert "What the numbers stand for" in (folder / "tokenizer" / "report.html").read_text()
     assert "Maps over the signal" in (folder / "student" / "report.html").read_text()
 
