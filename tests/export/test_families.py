@@ -18,6 +18,17 @@ SMALLEST = {
     "st_mem": {"width": 8, "layers": 1, "heads": 2, "head_width": 4, "feedforward": 8},
     "ecg_jepa": {"width": 8, "layers": 1, "heads": 2, "feedforward": 8},
     "vq_vae": {"width": 8, "layers": 1, "heads": 2, "head_width": 4, "feedforward": 8, "latent": 4, "codes": 4},
+    "sigma_ppg": {"width": 8, "layers": 1, "heads": 2, "channels": 4, "patch": 100, "tokens": 12},
+    "sigma_tokenizer": {
+        "width": 8,
+        "layers": 1,
+        "heads": 2,
+        "channels": 4,
+        "patch": 100,
+        "tokens": 12,
+        "codes": 4,
+        "code_width": 4,
+    },
     "headed": {"encoder": ENCODERS["ecg_jepa"](8, 1, 2, 8)},
 }
 NAME_NOW = {"resnet1d_projected": "projected"}  # read from old cards, written under the new name
