@@ -171,7 +171,7 @@ def _mask_keys(keys: Mapping[str, jax.Array], batch: Batch, train: bool) -> jax.
 
 
 def _fixed_keys(batch: Batch) -> jax.Array:
-    return row_keys(jax.random.key(0), batch["row_BM"])[:, 0]
+    return row_keys(jax.random.key(0, impl="threefry2x32"), batch["row_BM"])[:, 0]
 
 
 def _augment(x_BCT: jax.Array, batch: Batch, key: jax.Array, augmentation: Mapping[str, Any]) -> jax.Array:

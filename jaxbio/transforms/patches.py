@@ -35,9 +35,11 @@ def patch_spectra(x_BT: jax.Array, patch: int, *, one_sided: bool = False, phase
     lower_S = np.minimum(bin_S, patch - bin_S)
     spectra = {"amplitude": _z_score(jnp.abs(spectrum_BAS)[..., lower_S])}
     if phase:
-        # bin 0 is real: a transform that leaves -0 as its imaginary part would turn +pi into -pi
-        imaginary_BAS = jnp.where(bin_S == 0, 0.0, spectrum_BAS.imag[..., lower_S] * np.where(bin_S == lower_S, 1, -1))
-        spectra["phase"] = jnp.arctan2(imaginary_BAS, spectrum_BAS.real[..., lower_S]) / np.pi
+        # of the mirrored bins the conjugate; bin 0 is real: a transform that leaves -0 there would turn +pi into -pi
+        sign_11S = np.where(bin_S == 0, 0.0, np.where(bin_S == lower_S, 1.0, -1.0))[None, None].astype(np.float32)
+        spectra["phase"] = (
+            jnp.arctan2(spectrum_BAS.imag[..., lower_S] * sign_11S, spectrum_BAS.real[..., lower_S]) / np.pi
+        )
     return spectra
 
 
