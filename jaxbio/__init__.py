@@ -11,11 +11,12 @@ Arrays carry their axes as a suffix, in the order of the axes (`x_BCT`, `tok_BLD
     B  pairs or segments in a batch      C  signal channels
     T  samples in a segment              L  tokens
     D  model width                       H  heads
-    K  width per head, labels            F  feed-forward width
+    K  width per head, labels, codes     F  feed-forward width
     N  layers (scan axis), rows          S  spectral bins
     M  members of a pair (0 the better)  G  microbatches
     R  rows of a store                   J  beats (R peaks or pulses)
-    W  samples of a beat window
+    W  samples of a beat window          A  patches of a segment
+    Z  width of a code
 
 Quantities carry their unit (`rate_hz`, `gap_s`, `limit_bytes`).
 """

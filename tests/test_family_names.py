@@ -21,8 +21,13 @@ ROOMS = (
     "jaxbio/export",
     "launch",
 )
-IMPORT_TABLES = {"jaxbio/export/torch_import.py", "jaxbio/export/torch_names.py"}
-# A deviation (`noise_sigma`) is no family, SIGMA-PPG is.
+IMPORT_TABLES = {
+    "jaxbio/export/torch_import.py",
+    "jaxbio/export/torch_names.py",
+    "jaxbio/export/torch_names_ecg.py",
+    "jaxbio/export/torch_names_sigma_ppg.py",
+}
+# A deviation (`noise_sigma`) and a mask of signals (`sigmask`) are no family, SIGMA-PPG is.
 PUBLISHED = (
     "qualityfm",
     "siamquality",
@@ -33,7 +38,7 @@ PUBLISHED = (
     "swav",
     "st_?mem",
     "jepa",
-    r"(?<!noise_)sigma",
+    r"(?<!noise_)sigma(?!sk)",
 )
 NAMES = re.compile("|".join((*PUBLISHED, *map(re.escape, (*ENCODERS, *OBJECTIVES)))), re.IGNORECASE)
 

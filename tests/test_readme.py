@@ -27,6 +27,10 @@ INSTEAD = {
         "ln -sfn runs/quickstart/store STORE2 && {} --config.train.steps=2"
     ),
     "python launch/run.py --config configs/qualityfm_base.py --config.data.store=STORE": "{} --config.train.steps=2",
+    # full-size networks; tests/launch/test_two_stages.py runs both stages with small ones
+    "python tools/prepare_store.py --config configs/sigma_ppg_tokenizer.py": None,
+    "python launch/run.py --config configs/sigma_ppg": None,
+    "python tools/export_params.py --workdir runs/tokenizer": None,
     # libtpu is no part of the environment: the same command for simulated devices
     "python tools/plan.py": "python tools/plan.py --config configs/qualityfm_base.py --topology cpu:8",
 }

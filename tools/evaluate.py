@@ -41,6 +41,9 @@ def main(arguments: Sequence[str]) -> dict:
     parser.add_argument("--task", required=True, metavar="TASK", help=f"one of {', '.join(tasks.TASKS)}")
     parser.add_argument("--data", action="append", required=True, metavar="FORMAT:PATH", help="may be repeated")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for metrics.json and report.html")
+    parser.add_argument(
+        "--window_s", type=float, metavar="S", help="length of the segments; the export's own if not given"
+    )
     parser.add_argument("--subjects", metavar="FILE.csv", help="source,recording,subject where paths do not say")
     parser.add_argument(
         "--train_subjects", metavar="STORE", help="the store that the encoder was pretrained on: fit there"
@@ -72,8 +75,9 @@ def main(arguments: Sequence[str]) -> dict:
     model = load_pretrained(flags.export)
     card, seen = model.card, read_seen(flags.export)
     store = _open_training_store(flags.train_subjects, card.store_hash) if flags.train_subjects else None
+    length = card.length if flags.window_s is None else round(flags.window_s * card.rate_hz)
     segments = tasks.read_segments(
-        flags.task, sources, rate_hz=card.rate_hz, length=card.length, channels=card.channels, subjects=subjects
+        flags.task, sources, rate_hz=card.rate_hz, length=length, channels=card.channels, subjects=subjects
     )
     seen_B = _find_seen(segments, seen, store)
     splits = protocol.make_splits(chosen, segments.subject_B, seen_B, folds=flags.folds, seed=flags.seed)

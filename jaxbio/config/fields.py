@@ -188,7 +188,9 @@ COMMON: dict[str, Field] = {
     "optimizer.weight_decay": science(0.04, "weight decay at step 0, cosine to weight_decay_end", low=0.0),
     "optimizer.weight_decay_end": science(0.4, "weight decay at the last step", low=0.0),
     "optimizer.decay_mask": science(
-        "matrices", "matrices: kernels only, biases and norms never; all: every parameter", choices=("matrices", "all")
+        "matrices",
+        "matrices: kernels only, biases, norms and tables of places never; all: every parameter",
+        choices=("matrices", "all"),
     ),
     "optimizer.clip_norm": science(
         1.0, "largest gradient norm, a group's own; None: none, as published", float, optional=True, low=0.0

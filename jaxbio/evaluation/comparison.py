@@ -77,13 +77,16 @@ def initialise_again(model: Pretrained, seed: int) -> Pretrained:
 
 
 def embed_segments(model: Pretrained, x_BCT: np.ndarray) -> np.ndarray:
-    """Return one vector a segment, float32 (B, width), of segments in physical units at the model's rate."""
+    """Return one vector a segment, float32 (B, width), of segments in physical units at the model's rate, of any
+    length that the model takes.
+    """
     roles, rate_hz = model.card.channels, model.card.rate_hz
+    window_s = x_BCT.shape[-1] / rate_hz
     parts = []
     for first in range(0, len(x_BCT), _SEGMENTS_AT_ONCE):
         part_BCT = x_BCT[first : first + _SEGMENTS_AT_ONCE]
         signals = {role: part_BCT[:, place] for place, role in enumerate(roles)}
-        parts.append(model.embed(rate_hz=rate_hz, **signals))
+        parts.append(model.embed(rate_hz=rate_hz, window_s=window_s, **signals))
     return np.concatenate(parts)
 
 

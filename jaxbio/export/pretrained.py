@@ -7,8 +7,9 @@ It knows no model family: what the encoder wants stands in the export's card.
 """
 
 import functools
+import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -40,6 +41,15 @@ def load_pretrained(folder: epath.PathLike, *, check: bool = True) -> "Pretraine
     return model
 
 
+class Embedded(NamedTuple):
+    """One vector a segment, (B, width) float32, and which of the card's channels it had, bool (B, C): those that were
+    given and move within the segment.
+    """
+
+    vector_BD: np.ndarray
+    present_BC: np.ndarray
+
+
 class Pretrained:
     """An encoder with its weights: `embed` takes raw signals, `encode` what `prepare` makes of segments."""
 
@@ -55,29 +65,41 @@ class Pretrained:
         wants = f"{'+'.join(card.channels)} at {card.rate_hz:g} Hz, {card.length / card.rate_hz:g} s"
         return f"Pretrained({card.encoder}, {card.parameters:,} parameters, {wants} -> {card.width})"
 
-    def embed(self, *, rate_hz: float | Mapping[str, float] | None = None, **signals: Any) -> np.ndarray:
+    def embed(
+        self, *, rate_hz: float | Mapping[str, float] | None = None, window_s: float | None = None, **signals: Any
+    ) -> np.ndarray:
         """Return one vector a segment, the mean over its tokens and fixed crops: float32 (segments, width).
 
-        `signals` are raw arrays by channel role, (samples,) or (recordings, samples), of any length from a segment on;
-        what is left after the last whole segment is dropped. Units are those of the training store where the card's
-        scaling is `physical` or `joint`, else any. `rate_hz` is theirs, in Hz, one for all or
-        one by role. Segments come recording by recording, in time order. A channel that is not given, or does not
+        Segments are as long as the encoder was trained on, or `window_s` seconds where that is given and the encoder
+        takes it. `signals` are raw arrays by channel role, (samples,) or (recordings, samples), of any length from a
+        segment on; what is left after the last whole segment is dropped. Units are those of the training store where
+        the card's scaling is `physical` or `joint`, else any. `rate_hz` is theirs, in Hz, one for all or one by role.
+        Segments come recording by recording, in time order. A channel that is not given, or does not
         move in a segment, gets what the card says (zeros in the prepared input).
 
         Raises UserError for an unknown channel, no channel, no rate, a rate that is no signal's, a wrong shape, NaN,
-        infinite or masked samples, numbers that float32 cannot carry, recordings of unequal duration, and less than a
-        segment.
+        infinite or masked samples, numbers that float32 cannot carry, recordings of unequal duration, less than a
+        segment, and a `window_s` that is no length of this encoder's.
         """
+        return self.embed_segments(rate_hz=rate_hz, window_s=window_s, **signals).vector_BD
+
+    def embed_segments(
+        self, *, rate_hz: float | Mapping[str, float] | None = None, window_s: float | None = None, **signals: Any
+    ) -> Embedded:
+        """Return what `embed` does, and of each segment which of the card's channels it had; errors as `embed`."""
         card = self.card
-        segments, present = segmenting.cut_signals(signals, rate_hz, card.channels, card.rate_hz, card.length)
+        length = card.length if window_s is None else self._check_window(window_s)
+        segments, present = segmenting.cut_signals(signals, rate_hz, card.channels, card.rate_hz, length)
         vectors = []
         for start in range(0, len(segments), _LARGEST_BATCH):
             part_BCT = segments[start : start + _LARGEST_BATCH]
-            x_BCT = np.zeros((_next_power_of_two(len(part_BCT)), len(card.channels), card.length), np.float32)
+            x_BCT = np.zeros((_next_power_of_two(len(part_BCT)), len(card.channels), length), np.float32)
             x_BCT[: len(part_BCT), present] = part_BCT
             tok_BLD = join_crops(self._encode(self.variables, self.prepare(x_BCT)), card.crops)
             vectors.append(np.asarray(tok_BLD[: len(part_BCT)]).mean(axis=1))
-        return np.concatenate(vectors)
+        present_BC = np.zeros((len(segments), len(card.channels)), bool)
+        present_BC[:, present] = np.ptp(segments, axis=-1) > 0
+        return Embedded(np.concatenate(vectors), present_BC)
 
     def prepare(self, x_BCT: Any) -> jax.Array:
         """Return what the encoder sees of segments x_BCT in physical units at the model's rate, float32.
@@ -86,8 +108,7 @@ class Pretrained:
         have seen them: through the store's int16. Raises UserError as `encode` does.
         """
         inputs = self.card.inputs
-        filtered_whole = inputs.band_hz is not None and inputs.crop_s is None
-        shortest = inputs.samples if filtered_whole or inputs.crop_s is not None else 1
+        shortest = 1 if inputs.crop_s is None else inputs.samples
         x_BCT = self._check_segments(x_BCT, shortest)
         if not len(x_BCT):
             return jnp.zeros((0, *inputs.shape_of(x_BCT)), jnp.float32)
@@ -130,6 +151,18 @@ class Pretrained:
             remedy = f"differs from this encoder's output by {difference:.1e} of its largest number; export again"
             raise UserError(Fault(where, "another output", remedy))
         return difference
+
+    def _check_window(self, window_s: float) -> int:
+        """Return the samples of a window of so many seconds, or raise UserError where it is none."""
+        card, least_s = self.card, self.card.crop_s or 1 / self.card.rate_hz
+        is_number = isinstance(window_s, (int, float)) and not isinstance(window_s, bool) and math.isfinite(window_s)
+        if not is_number or window_s < least_s:
+            raise UserError(Fault("window_s", window_s, f"seconds, at least {least_s:g}"))
+        samples = window_s * card.rate_hz
+        if abs(samples - round(samples)) > 1e-6:
+            near = f"{math.floor(samples) / card.rate_hz:g} or {math.ceil(samples) / card.rate_hz:g}"
+            raise UserError(Fault("window_s", window_s, f"whole samples at {card.rate_hz:g} Hz: {near}"))
+        return round(samples)
 
     def _check_segments(self, x_BCT: Any, shortest: int) -> np.ndarray:
         """Return x_BCT as float32, or raise UserError for what are no segments of this encoder's channels."""

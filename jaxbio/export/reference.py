@@ -1,7 +1,7 @@
 """Export folders from, and back to, the layout of a reference implementation.
 
 card = import_reference("qualityfm", config, "weights.npz", "out", prefix="student/")
-written = write_reference("back", module, variables)           # back/reference.safetensors
+written = write_reference("back", module, variables, inputs)   # back/reference.safetensors
 """
 
 from collections.abc import Mapping
@@ -42,20 +42,22 @@ def import_reference(
     if torch_import.family_of(config.model.name) != family:
         raise UserError(Fault("--family", family, f"the recipe's encoder is {config.model.name}"))
     module, _ = next(iter(make_objective(config, read_networks(config)).encoders.values()))
-    _, fields = folders.describe_encoder(module)
-    variables = torch_import.from_reference(family, torch_import.read_reference(path, prefix), fields)
+    encoder, fields = folders.describe_encoder(module)
+    variables = torch_import.from_reference(family, torch_import.read_reference(path, prefix), fields, encoder)
     origin = folders.Origin(source=f"reference weights {epath.Path(path).name}", which="imported", licence=licence)
     return folders.write_export(out, module, variables, inputs=Input.of(config), origin=origin)
 
 
-def write_reference(out: epath.PathLike, module: nn.Module, variables: Mapping[str, Any]) -> dict[str, Any]:
+def write_reference(
+    out: epath.PathLike, module: nn.Module, variables: Mapping[str, Any], inputs: Input
+) -> dict[str, Any]:
     """Write the encoder's weights under the reference's names into `out`/reference.safetensors; return what was done.
 
     Raises UserError for a family without a table of names.
     """
     encoder, _ = folders.describe_encoder(module)
     trees = {kind: {"encoder": tree} for kind, tree in variables.items()}
-    arrays = torch_import.to_reference(torch_import.family_of(encoder), trees)
+    arrays = torch_import.to_reference(torch_import.family_of(encoder), trees, encoder, inputs.shape)
     path = Path(out) / REFERENCE
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as unfinished:

@@ -3,8 +3,9 @@
 encode = jax.export.deserialize(path.read_bytes()).call
 tok_BLD = encode(weights, x_BCT)      # weights: the safetensors keys split at "/", nested; x_BCT: physical units
 
-The batch is free, and so is the length, from 128 samples or a crop on. Only where a segment is filtered and not cropped
-its length is the encoder's, because the length of a Fourier transform is part of a program. An export of card schema 1
+The batch is free, and so is the length, from 128 samples or a crop on. Only where a segment is not cropped, and is
+filtered or read by an encoder whose `any_length` is false, its length is the encoder's: the length of a Fourier
+transform, and the number of patches, are part of a program. An export of card schema 1
 holds the encoder alone: its program takes segments that are already scaled.
 """
 
@@ -50,7 +51,8 @@ def make_program(module: nn.Module, inputs: Input):
 def serialise_program(module: nn.Module, weights: Mapping[str, Any], inputs: Input) -> bytes:
     """Return `make_program(module, inputs)` serialised; `weights` give only shapes and types."""
     channels, shortest = len(inputs.channels), SHORTEST if inputs.crop_s is None else inputs.samples
-    if inputs.band_hz is not None and inputs.crop_s is None:
+    of_one_length = inputs.band_hz is not None or not getattr(module, "any_length", True)
+    if of_one_length and inputs.crop_s is None:
         shape = export.symbolic_shape(f"b, {channels}, {inputs.length}")
     else:
         shape = export.symbolic_shape(f"b, {channels}, t", constraints=[f"t >= {shortest}"])

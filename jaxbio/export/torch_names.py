@@ -1,7 +1,8 @@
 """What the reference implementations call their arrays: a table for each family, from our paths to theirs.
 
 Our paths begin with the collection (`params/encoder/...`, `batch_stats/encoder/...`); theirs are PyTorch's parameter
-names. Every array turns by one rule: reverse the axes (PyTorch keeps outputs first), then split or join the heads.
+names. Every array turns by one rule: reverse the axes (PyTorch keeps outputs first), then split, join or drop some of
+them (`torch_turns`). Tables of some families stand in files of their own.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -21,21 +22,32 @@ Shapes = Mapping[str, Any]  # our flat paths -> anything with a shape
 
 @dataclass(frozen=True)
 class Name:
-    """One array under both names; `layer` is its place in our stacked array, `joined` which of our axes are one."""
+    """One array under both names; `layer` is its place in our stacked array, `joined` how its axes differ (a name of
+    `torch_turns.TURNS`). `rows`: ours are those rows of theirs from the first number on, of as many as the second.
+    """
 
     reference: str
     path: str
     joined: str = "none"
     layer: int | None = None
+    rows: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
 class Reference:
-    """One reference implementation: the registry name of its encoder, its names, and our shapes for its arrays."""
+    """One reference implementation: the registry name of its encoder, its names, and our shapes for its arrays.
+
+    `unread` begin the names of arrays that its checkpoints hold and nothing of it uses. Where it keeps tables among its
+    weights that we compute, `table(name, array)` is what such an array must hold (None: it is no table), and
+    `tables(shapes, (channels, samples))` are those of an input of this shape.
+    """
 
     encoder: str
     names: Callable[[Shapes], Iterator[Name]]
     shapes: Callable[[Arrays, Mapping[str, Any]], dict[str, Any]]
+    unread: tuple[str, ...] = ()
+    table: Callable[[str, np.ndarray], np.ndarray | None] = lambda name, array: None
+    tables: Callable[[Shapes, tuple[int, int]], dict[str, np.ndarray]] = lambda shapes, input_shape: {}
 
 
 # ---- QualityFM: github.com/ZonghengGuo/Multimodal_PhyFM_on_Quality, commit 41f6a18

@@ -61,8 +61,11 @@ class Objective:
         judged by; an evaluation adds `<term>_explained`, the share of the way from the one to the other.
     frozen: name -> shapes of the variables that `init` wants; `make_objective` fills it in.
     coupled: the loss of a pair depends on the others of its batch, so that accumulation would change it.
-    show(params, state, batch) -> what a report draws, or None: "segment" x_BMCT float32, prepared, not augmented, and
-        curves by name, each (target, output), such as "amplitude": two arrays (B, C, S).
+    show(params, state, batch) -> what a report draws of some held-out rows, or None: "segment" x_BMCT float32,
+        prepared, not augmented, and curves by name, each (target, output), such as "amplitude": two arrays (B, C, S).
+        Where there are any, "curve_samples": samples of which the curves are the spectra, not the whole segment;
+        "maps" by name, (B, A) between 0 and 1, over the patches of the segments; "waveforms" by name, each {"number_N",
+        "share_N", "mean_NT"}: mean waveforms of numbers that patches have, and how many have them.
     outputs(params, state, batch) -> arrays by name that lead with the rows of the batch, or None; an evaluation gathers
         them over all its batches and calls
     measure(outputs) -> metrics by name, in NumPy: what is no mean over batches, such as perplexity or an AUROC.

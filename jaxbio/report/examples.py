@@ -9,7 +9,7 @@ The run writes them into its folder, whoever draws the page reads them there.
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from jaxbio.config.roles import printed
 from jaxbio.data.whole_files import whole_file
 from jaxbio.report import figures, page
+from jaxbio.report.patches import Waveforms, draw_maps, draw_waveforms
 from jaxbio.report.terms import describe
 from jaxbio.report.text import capitalise
 
@@ -40,7 +41,8 @@ class Examples:
     """Pairs to draw: `segment_BMCT` as the network sees them, and curves (target_BCS, output_BCS) by name.
 
     `rate_hz` is the segments' sampling rate, `bin_hz` the distance between two bins of the curves. `score_BM` and, by
-    channel, `score_BMC` are quality scores, NaN where a channel is masked; None where the folder does not say.
+    channel, `score_BMC` are quality scores, NaN where a channel is masked; None where the folder does not say. `maps`
+    (B, A) lie over the patches of the segments, `waveforms` stand for numbers that patches have.
     """
 
     segment_BMCT: np.ndarray
@@ -50,6 +52,8 @@ class Examples:
     bin_hz: float
     score_BM: np.ndarray | None = None
     score_BMC: np.ndarray | None = None
+    maps: Mapping[str, np.ndarray] = field(default_factory=dict)
+    waveforms: Mapping[str, Waveforms] = field(default_factory=dict)
 
 
 def write_examples(workdir: os.PathLike | str, examples: Examples) -> Path:
@@ -66,6 +70,9 @@ def write_examples(workdir: os.PathLike | str, examples: Examples) -> Path:
             arrays[name] = getattr(examples, name)
     for name, (target_BCS, output_BCS) in examples.curves.items():
         arrays |= {f"target/{name}": target_BCS, f"output/{name}": output_BCS}
+    arrays |= {f"map/{name}": map_BA for name, map_BA in examples.maps.items()}
+    for name, found in examples.waveforms.items():
+        arrays |= {f"waveform/{name}/{part}": array for part, array in vars(found).items()}
     with whole_file(path) as unfinished, unfinished.open("wb") as file:
         np.savez(file, **arrays)
     return path
@@ -77,15 +84,26 @@ def read_examples(workdir: os.PathLike | str) -> Examples | None:
     if not path.is_file():
         return None
     with np.load(path, allow_pickle=False) as stored:
-        names = [key.removeprefix("target/") for key in stored.files if key.startswith("target/")]
+        parts = [name.split("/") for name in _named(stored, "waveform/")]
+        scores = {name: stored[name] for name in ("score_BM", "score_BMC") if name in stored.files}
         return Examples(
             stored["segment_BMCT"],
             float(stored["rate_hz"]),
             tuple(map(str, stored["channels"])),
-            {name: (stored[f"target/{name}"], stored[f"output/{name}"]) for name in names},
+            {name: (stored[f"target/{name}"], stored[f"output/{name}"]) for name in _named(stored, "target/")},
             float(stored["bin_hz"]),
-            *(stored[name] if name in stored.files else None for name in ("score_BM", "score_BMC")),
+            maps={name: stored[f"map/{name}"] for name in _named(stored, "map/")},
+            waveforms={
+                name: Waveforms(**{part: stored[f"waveform/{name}/{part}"] for whose, part in parts if whose == name})
+                for name in dict.fromkeys(name for name, _ in parts)
+            },
+            **scores,
         )
+
+
+def _named(stored: Any, beginning: str) -> list[str]:
+    """Return the names of arrays that begin so, without the beginning."""
+    return [key.removeprefix(beginning) for key in stored.files if key.startswith(beginning)]
 
 
 def draw_examples(examples: Examples, objective: str) -> list[str]:
@@ -117,7 +135,8 @@ def draw_examples(examples: Examples, objective: str) -> list[str]:
         sections.append(
             page.section("Reconstruction beside the target", *blocks, note=_CURVES, verdict=_judge(explained))
         )
-    return sections
+    sections += draw_maps(examples.segment_BMCT, examples.rate_hz, examples.maps)
+    return sections + draw_waveforms(examples.waveforms, examples.rate_hz)
 
 
 def explained_share(target_S: np.ndarray, output_S: np.ndarray) -> float:

@@ -12,12 +12,14 @@ import numpy as np
 
 from jaxbio.data.store import StoreView
 from jaxbio.report.examples import Examples, write_examples
+from jaxbio.report.patches import Waveforms
 from jaxbio.training.program import Program
 from jaxbio.training.sharding import replicated
 from jaxbio.training.state import State
 from jaxbio.transforms.prepare_input import Input, prepare_batch
 
-_PAIRS = 2
+_PAIRS = 2  # that are drawn
+_ROWS = 32  # that an objective sees to say what stands for a number
 
 
 def make_examples_probe(program: Program, data: Any, workdir: Path) -> Callable[[State], Mapping[str, float]]:
@@ -25,7 +27,7 @@ def make_examples_probe(program: Program, data: Any, workdir: Path) -> Callable[
     config, objective = program.config, program.objective
 
     def take(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        return {name: array[:_PAIRS] for name, array in batch.items()}
+        return {name: array[:_ROWS] for name, array in batch.items()}
 
     def draw(state: State, pairs: dict[str, jax.Array]) -> Any:
         if objective.show is None:
@@ -41,16 +43,34 @@ def make_examples_probe(program: Program, data: Any, workdir: Path) -> Callable[
             pairs.update(jax.jit(take, out_shardings=replicated(program.mesh))(dict(next(batches))))
             if hasattr(batches, "close"):
                 batches.close()
-        curves = jax.device_get(compiled_draw(state, pairs))
-        segment_BMCT = curves.pop("segment")
+        shown = jax.device_get(compiled_draw(state, pairs))
         if jax.process_index() == 0:
-            rate_hz, channels = config.data.rate_hz, config.data.channels
-            scores = _scores(data.store, np.asarray(pairs["row_BM"]), config.quality.variant, channels)
-            bin_hz = rate_hz / segment_BMCT.shape[-1]
-            write_examples(workdir, Examples(segment_BMCT, rate_hz, channels, curves, bin_hz, *scores))
+            row_BM = np.asarray(pairs["row_BM"])[:_PAIRS]
+            scores = _scores(data.store, row_BM, config.quality.variant, config.data.channels)
+            write_examples(workdir, _examples(shown, config.data.rate_hz, config.data.channels, *scores))
         return {}
 
     return probe
+
+
+def _examples(
+    shown: dict[str, Any], rate_hz: float, channels: Sequence[str], score_BM: np.ndarray, score_BMC: np.ndarray
+) -> Examples:
+    """Return what `Objective.show` gave as a report draws it, of the first pairs."""
+    segment_BMCT = shown.pop("segment")
+    maps, waveforms = shown.pop("maps", {}), shown.pop("waveforms", {})
+    bin_hz = rate_hz / shown.pop("curve_samples", segment_BMCT.shape[-1])
+    return Examples(
+        segment_BMCT[:_PAIRS],
+        rate_hz,
+        channels,
+        {name: (target[:_PAIRS], output[:_PAIRS]) for name, (target, output) in shown.items()},
+        float(bin_hz),
+        score_BM,
+        score_BMC,
+        {name: map_BA[:_PAIRS] for name, map_BA in maps.items()},
+        {name: Waveforms(**arrays) for name, arrays in waveforms.items()},
+    )
 
 
 def _scores(

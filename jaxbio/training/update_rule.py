@@ -151,12 +151,15 @@ def warmup(peak: float, steps: int, after: Schedule) -> Schedule:
 
 
 def decay_mask(params: PyTree, kind: str) -> PyTree:
-    """Return which parameters decay: `all`, or of `matrices` those that are neither bias nor scale nor 1-D.
+    """Return which parameters decay: `all`, or of `matrices` those that are no bias, scale, table of places or 1-D.
 
     The name decides before the rank, because the biases of scanned layers are two-dimensional.
     """
     paths = leaf_paths(params)
-    masks = [kind == "all" or (leaf.ndim > 1 and not path.endswith(("bias", "scale"))) for path, leaf in paths.items()]
+    masks = [
+        kind == "all" or (leaf.ndim > 1 and not path.endswith(("bias", "scale", "_table")))
+        for path, leaf in paths.items()
+    ]
     return jax.tree.unflatten(jax.tree.structure(params), masks)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxbio.config import changes
+from jaxbio.config import changes, families
 from jaxbio.config.command_line import load_recipe
 from jaxbio.config.resolve import resolve
 
@@ -15,12 +15,28 @@ QUALITYFM = [
 ]
 SIAMQUALITY = [f"siamquality_resnet{depth}{preset}" for depth in (50, 152) for preset in ("", ":author", ":smoke")]
 BASELINES = ["siamquality_simclr", "siamquality_simclr:single", "siamquality_byol"]
-RECIPES = [*QUALITYFM, *SIAMQUALITY, *BASELINES, "quickstart"]
+ST_MEM = [f"st_mem_{size}{preset}" for size in ("small", "base") for preset in ("", ":author", ":smoke")]
+ECG_JEPA = [
+    f"ecg_jepa_{size}{preset}"
+    for size in ("small", "base")
+    for preset in ("", ":author", ":smoke", ":blocks", ":twelve")
+]
+ECG_CODES = [f"ecg_vqvae{preset}" for preset in ("", ":author", ":smoke")]
+ECG_TRIPLET = [f"ecg_triplet{preset}" for preset in (":smoke", ":smoke,semi_hard", ":smoke,author")]
+SIGMA_PPG = [
+    *(f"sigma_ppg_tokenizer{preset}" for preset in ("", ":author", ":smoke", ":phase", ":patch50")),
+    *(f"sigma_ppg_pro{preset}" for preset in ("", ":author", ":smoke", ":patch50", ":prior", ":random")),
+    *(f"sigma_ppg_{size}" for size in ("base", "large", "huge")),
+]
+RECIPES = [*QUALITYFM, *SIAMQUALITY, *BASELINES, *ST_MEM, *ECG_JEPA, *ECG_CODES, *ECG_TRIPLET, *SIGMA_PPG, "quickstart"]
 
 
 def resolved_text(recipe: str) -> str:
     name, _, preset = recipe.partition(":")
-    return changes.render(resolve(load_recipe(f"{ROOT / 'configs' / name}.py:{preset}")))
+    config = load_recipe(f"{ROOT / 'configs' / name}.py:{preset}")
+    for network in families.OBJECTIVES[config.objective.name].frozen:  # which no recipe can name
+        config.objective[network] = "EXPORT"
+    return changes.render(resolve(config))
 
 
 def golden_path(recipe: str) -> Path:

@@ -13,6 +13,10 @@ __all__ = ["ENCODERS", "MODELS", "OBJECTIVES", "REFERENCES", "Family", "Model", 
 _NAMES = (
     "qualityfm",
     "siamquality",
+    "st_mem",
+    "ecg_jepa",
+    "ecg_vqvae_triplet",
+    "sigma_ppg",
 )
 _FAMILIES: dict[str, Family] = {
     name: importlib.import_module(f"jaxbio.config.families.{name}").FAMILY for name in _NAMES
@@ -25,6 +29,6 @@ OBJECTIVES: dict[str, Training] = {
 ENCODERS: dict[str, str] = {name: model.encoder for name, model in MODELS.items()} | {
     name: encoder for family in _FAMILIES.values() for name, encoder in family.encoders.items()
 }
-REFERENCES: dict[str, str] = {
-    name: family.reference for name, family in _FAMILIES.items() if family.reference is not None
+REFERENCES: dict[str, tuple[str, ...]] = {
+    name: family.references for name, family in _FAMILIES.items() if family.references
 }

@@ -56,13 +56,13 @@ class Training:
 @dataclass(frozen=True)
 class Family:
     """What one publication brings: models and objectives by name, further encoders that an export may hold, and the
-    name of the table that translates the weights of its reference implementation (None: there is none).
+    names of the tables that translate the weights of its reference implementation, one for each encoder that has one.
     """
 
     models: Mapping[str, Model] = field(default_factory=dict)
     objectives: Mapping[str, Training] = field(default_factory=dict)
     encoders: Mapping[str, str] = field(default_factory=dict)
-    reference: str | None = None
+    references: tuple[str, ...] = ()
 
 
 def load(name: str) -> Any:

@@ -217,5 +217,5 @@ FAMILY = Family(
             metrics=_METRICS,
         )
     },
-    reference="jaxbio.export.torch_names:QUALITYFM",
+    references=("jaxbio.export.torch_names:QUALITYFM",),
 )

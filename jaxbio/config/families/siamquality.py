@@ -114,5 +114,5 @@ FAMILY = Family(
         # the name that exports of the first schema give a ResNet with its projector
         "resnet1d_projected": "jaxbio.models.projection:projected_resnet1d",
     },
-    reference="jaxbio.export.torch_names:SIAMQUALITY",
+    references=("jaxbio.export.torch_names:SIAMQUALITY",),
 )

@@ -1,0 +1,39 @@
+"""Learnt positions in time for as many tokens as a network was trained on, and what to do with fewer or more.
+
+tok_BAD = TimeTable(tokens=120, width=200, kernel_init=normal(0.02), name="time")(tok_BAD)
+tok_BAD = in_parts(encode, x_BCT, longest=12_000)
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxbio.config.faults import Fault, UserError
+
+
+class TimeTable(nn.Module):
+    """Adds a learnt row to each token, fewer tokens the first rows: stretching the table would move every trained
+    place (SIGMA-PPG, fact sheet section 7).
+    """
+
+    tokens: int
+    width: int
+    kernel_init: nn.initializers.Initializer
+
+    @nn.compact
+    def __call__(self, tok_BAD: jax.Array) -> jax.Array:
+        """Return tokens (B, A, D) with their places. Raises UserError for more tokens than rows."""
+        time_AD = self.param("time_table", self.kernel_init, (self.tokens, self.width))
+        found = tok_BAD.shape[1]
+        if found > self.tokens:
+            raise UserError(Fault("model.tokens", self.tokens, f"at least the {found} tokens of a segment"))
+        return tok_BAD + time_AD[None, :found].astype(tok_BAD.dtype)
+
+
+def in_parts(encode: Callable[[jax.Array], jax.Array], x_BCT: jax.Array, longest: int) -> jax.Array:
+    """Return the tokens of a signal, one longer than `longest` samples read in parts of that length, one by one."""
+    starts = range(0, x_BCT.shape[-1], longest)
+    parts = [encode(x_BCT[..., start : start + longest]) for start in starts]
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=1)
