@@ -15,6 +15,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone runs without being installed
+
+if __name__ == "__main__":
+    from launch.begin import begin
+
+    begin()
+
 import numpy as np
 from rated_scores import RHYTHMS, interval
 
