@@ -23,7 +23,10 @@ jax.config.update("jax_default_matmul_precision", "highest")
 ROOT = Path(__file__).resolve().parent.parent
 # For processes that tests start; this one has read its settings. Not the user's own cache.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "compiled"))
-sys.path[:0] = [str(ROOT), str(ROOT / "tests/data"), str(ROOT / "tests/training")]  # small stores, small runs
+sys.path[:0] = [
+    str(ROOT),
+    *(str(ROOT / "tests" / room) for room in ("data", "training", "objectives")),
+]  # small stores, small runs
 
 
 def _folder(variable: str) -> Path:

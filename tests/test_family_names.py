@@ -24,6 +24,7 @@ ROOMS = (
 IMPORT_TABLES = {
     "jaxbio/export/torch_import.py",
     "jaxbio/export/torch_names.py",
+    "jaxbio/export/torch_names_ecg.py",
     "jaxbio/export/torch_names_sigma_ppg.py",
 }
 # A deviation (`noise_sigma`) and a mask of signals (`sigmask`) are no family, SIGMA-PPG is.

@@ -46,10 +46,11 @@ def main(arguments: Sequence[str]) -> dict:
     check_devices()
     if flags.layout == "reference":
         if flags.export is not None:
-            _, module, variables = folder.read_export(flags.export)
+            card, module, variables = folder.read_export(flags.export)
+            inputs = card.inputs
         else:
-            module, variables, _, _ = from_run.load_encoder(flags.workdir, which=flags.which, step=flags.step)
-        return reference.write_reference(flags.out, module, variables)
+            module, variables, inputs, _ = from_run.load_encoder(flags.workdir, which=flags.which, step=flags.step)
+        return reference.write_reference(flags.out, module, variables, inputs)
     card = from_run.export_run(flags.workdir, flags.out, which=flags.which, step=flags.step, licence=flags.licence)
     say_next(python_code(f"import jaxbio; print(jaxbio.load_pretrained({json.dumps(flags.out)}).card)"))
     return {

@@ -9,7 +9,7 @@ It knows no model family: what the encoder wants stands in the export's card.
 import functools
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -39,6 +39,15 @@ def load_pretrained(folder: epath.PathLike, *, check: bool = True) -> "Pretraine
     if check:
         model.check(folder)
     return model
+
+
+class Embedded(NamedTuple):
+    """One vector a segment, (B, width) float32, and which of the card's channels it had, bool (B, C): those that were
+    given and move within the segment.
+    """
+
+    vector_BD: np.ndarray
+    present_BC: np.ndarray
 
 
 class Pretrained:
@@ -72,6 +81,12 @@ class Pretrained:
         infinite or masked samples, numbers that float32 cannot carry, recordings of unequal duration, less than a
         segment, and a `window_s` that is no length of this encoder's.
         """
+        return self.embed_segments(rate_hz=rate_hz, window_s=window_s, **signals).vector_BD
+
+    def embed_segments(
+        self, *, rate_hz: float | Mapping[str, float] | None = None, window_s: float | None = None, **signals: Any
+    ) -> Embedded:
+        """Return what `embed` does, and of each segment which of the card's channels it had; errors as `embed`."""
         card = self.card
         length = card.length if window_s is None else self._check_window(window_s)
         segments, present = segmenting.cut_signals(signals, rate_hz, card.channels, card.rate_hz, length)
@@ -82,7 +97,9 @@ class Pretrained:
             x_BCT[: len(part_BCT), present] = part_BCT
             tok_BLD = join_crops(self._encode(self.variables, self.prepare(x_BCT)), card.crops)
             vectors.append(np.asarray(tok_BLD[: len(part_BCT)]).mean(axis=1))
-        return np.concatenate(vectors)
+        present_BC = np.zeros((len(segments), len(card.channels)), bool)
+        present_BC[:, present] = np.ptp(segments, axis=-1) > 0
+        return Embedded(np.concatenate(vectors), present_BC)
 
     def prepare(self, x_BCT: Any) -> jax.Array:
         """Return what the encoder sees of segments x_BCT in physical units at the model's rate, float32.

@@ -1,7 +1,7 @@
 """Export folders from, and back to, the layout of a reference implementation.
 
 card = import_reference("qualityfm", config, "weights.npz", "out", prefix="student/")
-written = write_reference("back", module, variables)           # back/reference.safetensors
+written = write_reference("back", module, variables, inputs)   # back/reference.safetensors
 """
 
 from collections.abc import Mapping
@@ -48,14 +48,16 @@ def import_reference(
     return folders.write_export(out, module, variables, inputs=Input.of(config), origin=origin)
 
 
-def write_reference(out: epath.PathLike, module: nn.Module, variables: Mapping[str, Any]) -> dict[str, Any]:
+def write_reference(
+    out: epath.PathLike, module: nn.Module, variables: Mapping[str, Any], inputs: Input
+) -> dict[str, Any]:
     """Write the encoder's weights under the reference's names into `out`/reference.safetensors; return what was done.
 
     Raises UserError for a family without a table of names.
     """
     encoder, _ = folders.describe_encoder(module)
     trees = {kind: {"encoder": tree} for kind, tree in variables.items()}
-    arrays = torch_import.to_reference(torch_import.family_of(encoder), trees, encoder)
+    arrays = torch_import.to_reference(torch_import.family_of(encoder), trees, encoder, inputs.shape)
     path = Path(out) / REFERENCE
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as unfinished:

@@ -72,30 +72,37 @@ def trees_from_table(known: Reference, arrays: Arrays, fields: Mapping[str, Any]
     """Return what `trees_from_reference` does, by the table `known`; errors say `where`."""
     read = {name for name in arrays if not name.endswith(_COUNTERS) and not name.startswith(known.unread)}
     arrays = {name: _widen(arrays[name]) for name in arrays if name in read}
+    arrays = _without_tables(known, arrays)
     shapes = flatten_tree(known.shapes(arrays, fields))
     table = list(known.names(shapes))
     present = {_part(name) for name in table if name.reference in arrays} | {"encoder"}
     wanted = [name for name in table if _part(name) in present]
     match_weights(arrays, {name.reference: _turned_shape(name, shapes) for name in wanted}, where)
     _check_numbers({name.reference: arrays[name.reference] for name in wanted}, where)
+    in_layers = {name.path for name in wanted if name.layer is not None}
     stacked: dict[str, list[np.ndarray]] = {}
     for name in wanted:
         shape = shapes[name.path].shape[name.layer is not None :]
         reversed_array = np.asarray(arrays[name.reference], np.float32).T
         stacked.setdefault(name.path, []).append(to_ours(reversed_array, shape, name.joined, name.rows))
     flat = {
-        path: np.stack(layers) if "/blocks/" in path else np.ascontiguousarray(layers[0])
+        path: np.stack(layers) if path in in_layers else np.ascontiguousarray(layers[0])
         for path, layers in stacked.items()
     }
     return unflatten_tree(flat)
 
 
-def to_reference(family: str, trees: Mapping[str, Any], encoder: str | None = None) -> dict[str, np.ndarray]:
+def to_reference(
+    family: str, trees: Mapping[str, Any], encoder: str | None = None, input_shape: tuple[int, int] | None = None
+) -> dict[str, np.ndarray]:
     """Return `trees` ({"params": some parts, ...}) under the reference's names and in its layout.
 
-    Rows of a table of theirs that nothing reads, and we do not have, are zeros.
+    Rows of a table of theirs that nothing reads, and we do not have, are zeros. With `input_shape`, (channels, samples)
+    of what the encoder sees, also the tables that the reference keeps among its weights and we compute.
     """
-    return arrays_from_table(_table(family, encoder), trees)
+    known = _table(family, encoder)
+    tables = {} if input_shape is None else known.tables(flatten_tree(trees), input_shape)
+    return arrays_from_table(known, trees) | tables
 
 
 def arrays_from_table(known: Reference, trees: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -127,6 +134,16 @@ def _table(family: str, encoder: str | None) -> Reference:
         if encoder in (None, table.encoder):
             return table
     raise UserError(Fault("--family", family, f"it has no reference implementation's names for the encoder {encoder}"))
+
+
+def _without_tables(known: Reference, arrays: Arrays) -> Arrays:
+    """Return `arrays` without the tables that we compute; raises UserError for one that holds anything else."""
+    tables = {name: table for name, array in arrays.items() if (table := known.table(name, array)) is not None}
+    for name, table in tables.items():
+        if table.shape != arrays[name].shape or not np.allclose(arrays[name], table, atol=1e-4):
+            remedy = "positions are fixed here; these were trained, as fine-tuning does: import pretrained weights"
+            raise UserError(Fault(name, "not the fixed table", remedy))
+    return {name: array for name, array in arrays.items() if name not in tables}
 
 
 def _part(name: Name) -> str:

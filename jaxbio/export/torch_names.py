@@ -37,13 +37,17 @@ class Name:
 class Reference:
     """One reference implementation: the registry name of its encoder, its names, and our shapes for its arrays.
 
-    `unread` begin the names of arrays that its checkpoints hold and nothing of it uses.
+    `unread` begin the names of arrays that its checkpoints hold and nothing of it uses. Where it keeps tables among its
+    weights that we compute, `table(name, array)` is what such an array must hold (None: it is no table), and
+    `tables(shapes, (channels, samples))` are those of an input of this shape.
     """
 
     encoder: str
     names: Callable[[Shapes], Iterator[Name]]
     shapes: Callable[[Arrays, Mapping[str, Any]], dict[str, Any]]
     unread: tuple[str, ...] = ()
+    table: Callable[[str, np.ndarray], np.ndarray | None] = lambda name, array: None
+    tables: Callable[[Shapes, tuple[int, int]], dict[str, np.ndarray]] = lambda shapes, input_shape: {}
 
 
 # ---- QualityFM: github.com/ZonghengGuo/Multimodal_PhyFM_on_Quality, commit 41f6a18

@@ -15,12 +15,20 @@ QUALITYFM = [
 ]
 SIAMQUALITY = [f"siamquality_resnet{depth}{preset}" for depth in (50, 152) for preset in ("", ":author", ":smoke")]
 BASELINES = ["siamquality_simclr", "siamquality_simclr:single", "siamquality_byol"]
+ST_MEM = [f"st_mem_{size}{preset}" for size in ("small", "base") for preset in ("", ":author", ":smoke")]
+ECG_JEPA = [
+    f"ecg_jepa_{size}{preset}"
+    for size in ("small", "base")
+    for preset in ("", ":author", ":smoke", ":blocks", ":twelve")
+]
+ECG_CODES = [f"ecg_vqvae{preset}" for preset in ("", ":author", ":smoke")]
+ECG_TRIPLET = [f"ecg_triplet{preset}" for preset in (":smoke", ":smoke,semi_hard", ":smoke,author")]
 SIGMA_PPG = [
     *(f"sigma_ppg_tokenizer{preset}" for preset in ("", ":author", ":smoke", ":phase", ":patch50")),
     *(f"sigma_ppg_pro{preset}" for preset in ("", ":author", ":smoke", ":patch50", ":prior", ":random")),
     *(f"sigma_ppg_{size}" for size in ("base", "large", "huge")),
 ]
-RECIPES = [*QUALITYFM, *SIAMQUALITY, *BASELINES, *SIGMA_PPG, "quickstart"]
+RECIPES = [*QUALITYFM, *SIAMQUALITY, *BASELINES, *ST_MEM, *ECG_JEPA, *ECG_CODES, *ECG_TRIPLET, *SIGMA_PPG, "quickstart"]
 
 
 def resolved_text(recipe: str) -> str:

@@ -15,6 +15,21 @@ SMALLEST = {
     "resnet1d": {"depth": 18, "blocks": (1, 1, 1, 1)},
     "projected": {"encoder": ENCODERS["resnet1d"](18, (1, 1, 1, 1))},
     "resnet1d_projected": {"depth": 18, "blocks": (1, 1, 1, 1)},
+    "st_mem": {"width": 8, "layers": 1, "heads": 2, "head_width": 4, "feedforward": 8},
+    "ecg_jepa": {"width": 8, "layers": 1, "heads": 2, "feedforward": 8},
+    "vq_vae": {"width": 8, "layers": 1, "heads": 2, "head_width": 4, "feedforward": 8, "latent": 4, "codes": 4},
+    "sigma_ppg": {"width": 8, "layers": 1, "heads": 2, "channels": 4, "patch": 100, "tokens": 12},
+    "sigma_tokenizer": {
+        "width": 8,
+        "layers": 1,
+        "heads": 2,
+        "channels": 4,
+        "patch": 100,
+        "tokens": 12,
+        "codes": 4,
+        "code_width": 4,
+    },
+    "headed": {"encoder": ENCODERS["ecg_jepa"](8, 1, 2, 8)},
 }
 NAME_NOW = {"resnet1d_projected": "projected"}  # read from old cards, written under the new name
 

@@ -22,11 +22,11 @@ def import_small(config, path, out, **options):
     return reference.import_reference("qualityfm", config, path, out, **options)
 
 
-def test_import_export_import_is_the_identity(small_config, encoder, tmp_path):
-    written = reference.write_reference(tmp_path / "reference", *encoder)
+def test_import_export_import_is_the_identity(small_config, encoder, small_input, tmp_path):
+    written = reference.write_reference(tmp_path / "reference", *encoder, small_input)
     import_small(small_config, written["reference"], tmp_path / "first")
     model = jaxbio.load_pretrained(tmp_path / "first")
-    again = reference.write_reference(tmp_path / "again", encoder[0], model.variables)
+    again = reference.write_reference(tmp_path / "again", encoder[0], model.variables, small_input)
     import_small(small_config, again["reference"], tmp_path / "second")
     first, second = ((tmp_path / name / WEIGHTS).read_bytes() for name in ("first", "second"))
     assert first == second
@@ -43,8 +43,8 @@ def test_the_references_weights_give_the_references_features(parity_config, pari
     assert read_card(tmp_path / "teacher").source == "reference weights qualityfm.npz"
 
 
-def test_weights_of_another_size_are_refused(small_config, encoder, tmp_path):
-    written = reference.write_reference(tmp_path / "reference", *encoder)
+def test_weights_of_another_size_are_refused(small_config, encoder, small_input, tmp_path):
+    written = reference.write_reference(tmp_path / "reference", *encoder, small_input)
     deeper = resolve(fields.change(small_config.copy_and_resolve_references(), {"model.layers": 2}))
     with pytest.raises(UserError, match=r"12 names or shapes.*and 7 more"):
         import_small(deeper, written["reference"], tmp_path / "out")
@@ -76,8 +76,8 @@ def test_a_pth_that_carries_code_is_refused_and_nothing_runs(small_config, tmp_p
     assert not (tmp_path / "out").exists()
 
 
-def test_the_written_names_are_the_references(encoder, tmp_path):
-    written = reference.write_reference(tmp_path, *encoder)
+def test_the_written_names_are_the_references(encoder, small_input, tmp_path):
+    written = reference.write_reference(tmp_path, *encoder, small_input)
     names = torch_import.read_reference(written["reference"])
     assert "encoder.patch_embed.conv1.weight" in names
     assert names["encoder.patch_embed.conv1.weight"].shape == (5, 2, 201)

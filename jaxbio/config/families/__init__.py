@@ -13,6 +13,9 @@ __all__ = ["ENCODERS", "MODELS", "OBJECTIVES", "REFERENCES", "Family", "Model", 
 _NAMES = (
     "qualityfm",
     "siamquality",
+    "st_mem",
+    "ecg_jepa",
+    "ecg_vqvae_triplet",
     "sigma_ppg",
 )
 _FAMILIES: dict[str, Family] = {

@@ -12,16 +12,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.roles import LEADS, printed
 from jaxbio.data.recordings.channels import find_roles
 from jaxbio.data.recordings.recording import HIGHEST_RATE_HZ, Channel, Recording, Refused, sample_span
 from jaxbio.data.recordings.source import Source
 from jaxbio.signals.patients import Course, draw_course, draw_patient, record
 from jaxbio.signals.synthetic import plant, random_artefacts
+from jaxbio.signals.synthetic_leads import project
 
 RATE_HZ = 125.0  # what bedside monitors store
 SEGMENT_S, _SEGMENTS_A_RECORDING = 30.0, 10
 _RECORDINGS_A_SUBJECT = 2
 _SIGNALS = {"ppg": ("PLETH", "NU"), "ecg": ("II", "mV"), "abp": ("ABP", "mmHg")}
+_LEADS = {lead: (printed(lead), "mV") for lead in LEADS if lead != "ii"}  # made only where one is read
 # Two in five subjects have another rhythm than sinus, as in an intensive care unit.
 _RHYTHMS = ("sinus", "sinus", "af", "sinus", "ectopy", "sinus", "vt", "tachycardia", "sinus", "bigeminy")
 _ARTEFACT_SHARES = (0.1, 0.3, 0.5)  # of a recording's time, by channel: a quiet patient to a restless one
@@ -39,11 +42,12 @@ def list_files(source: Source, channel_names: Mapping[str, Sequence[str]]) -> It
     if not RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
         remedy = f"from {RATE_HZ:g} Hz, which carries mains hum and muscle noise, to {HIGHEST_RATE_HZ:g} Hz"
         raise UserError(Fault("--source", f"synthetic:{source.path}?rate_hz={rate_hz:g}", remedy))
-    signals = list(_SIGNALS)
-    roles = find_roles([name for name, _ in _SIGNALS.values()], channel_names)
+    made = {**_SIGNALS, **_LEADS}
+    signals = list(made)
+    roles = find_roles([name for name, _ in made.values()], channel_names)
     for number, first in enumerate(range(0, segments, _SEGMENTS_A_RECORDING)):
         segments_here = min(_SEGMENTS_A_RECORDING, segments - first)
-        channels = {role: Channel(*_SIGNALS[signals[index]], rate_hz, index) for role, index in roles.items()}
+        channels = {role: Channel(*made[signals[index]], rate_hz, index) for role, index in roles.items()}
         yield Recording(
             source=source.name,
             subject=f"seed{source.options.seed}-subject{number // _RECORDINGS_A_SUBJECT:06d}",
@@ -53,7 +57,7 @@ def list_files(source: Source, channel_names: Mapping[str, Sequence[str]]) -> It
             start_time=None,
             channels=channels,
             reader=SyntheticReader(source.options.seed, number, segments_here, rate_hz),
-            signals=tuple(name for name, _ in _SIGNALS.values()),
+            signals=tuple(name for name, _ in made.values()),
         )
 
 
@@ -69,6 +73,9 @@ class SyntheticReader:
     def read(self, channels: Mapping[str, Channel], start_s: float, stop_s: float) -> dict[str, np.ndarray]:
         """Return the samples of `channels` (by role), as Recording.read does."""
         signals = list(make_signals(self).values())
+        if any(channel.index >= len(signals) for channel in channels.values()):
+            leads = make_leads(self)
+            signals += [leads[lead] for lead in _LEADS]
         spans = {role: slice(*sample_span(channel, start_s, stop_s)) for role, channel in channels.items()}
         return {role: signals[channels[role].index][span].copy() for role, span in spans.items()}
 
@@ -96,3 +103,10 @@ def make_signals(reader: SyntheticReader) -> dict[str, np.ndarray]:
     long_enough = [artefact for artefact in planted if artefact.stop_s - artefact.start_s >= _SHORTEST_S]
     clean = record(draw_recording(reader), (reader.seed, reader.number, 3), rate_hz=reader.rate_hz)
     return plant(clean, long_enough, rng, reader.rate_hz)
+
+
+@functools.lru_cache(maxsize=1)
+def make_leads(reader: SyntheticReader) -> dict[str, np.ndarray]:
+    """Return the whole recording's twelve leads: role -> float32 signal; its ECG is lead II."""
+    subject = reader.number // _RECORDINGS_A_SUBJECT
+    return project((reader.seed, subject), make_signals(reader)["ecg"], reader.rate_hz)

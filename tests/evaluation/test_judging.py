@@ -1,0 +1,106 @@
+"""The tool that judges embeddings: a store with a label in, intervals by leads and encoders out."""
+
+import csv
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import jaxbio
+from jaxbio.config import fields
+from jaxbio.config.faults import UserError
+from jaxbio.config.roles import LEADS
+from jaxbio.data.store import open_store
+from jaxbio.evaluation import judging
+from jaxbio.export import folder
+from jaxbio.export.pretrained import load_pretrained
+from jaxbio.models import ENCODERS
+from jaxbio.transforms.prepare_input import Input
+from tools import add_labels, judge
+
+CHANGES = {
+    "data.rate_hz": 100.0,
+    "data.segment_s": 5.0,
+    "data.channels": LEADS,
+    "data.scaling": "physical",
+    "pairs.rule": "all_segments",
+    "prepare.split": (0.4, 0.3, 0.3),
+}
+SUBJECTS = 24
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """Folders of a store with a label, two classes of another rate and one class of a single subject, and an export."""
+    out = tmp_path_factory.mktemp("judged")
+    config = fields.change(fields.defaults("ecg_jepa", "feature_prediction"), CHANGES)
+    rng, time_T = np.random.default_rng(0), np.arange(1000) / 100
+    names = [f"r{number}" for number in range(SUBJECTS)]
+    kinds = ["slow" if number % 2 else "fast" for number in range(SUBJECTS - 1)] + ["odd"]
+    beats = {"slow": 1.0, "fast": 0.5, "odd": 0.7}
+    signals = {
+        lead: [
+            gain * np.exp(-((time_T % beats[kind] - 0.3) ** 2) / 0.001) + 0.01 * rng.normal(size=1000)
+            for kind, gain in zip(kinds, rng.uniform(0.5, 1.5, SUBJECTS))
+        ]
+        for lead in LEADS
+    }
+    jaxbio.store_from_arrays(str(out / "store"), rate_hz=100.0, config=config, names=names, subjects=names, **signals)
+    with (out / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [["source", "recording", "pace"], *(["arrays", name, kind] for name, kind in zip(names, kinds))]
+        )
+    add_labels.main(["--store", str(out / "store"), "--labels", str(out / "labels.csv")])
+    module, inputs = ENCODERS["ecg_jepa"](8, 1, 2, 16, 50), Input.of(config)
+    variables = jax.jit(module.init)(jax.random.key(0), np.ones((1, *inputs.shape), np.float32))
+    folder.write_export(out / "export", module, variables, inputs=inputs, origin=folder.Origin("a test", "student"))
+    return out
+
+
+@pytest.fixture(scope="module")
+def result(judged):
+    flags = ["--export", str(judged / "export"), "--store", str(judged / "store"), "--label", "pace", "--shares", "1.0"]
+    return judge.main([*flags, "--leads", "all", "--leads", "i", "--out", str(judged / "out")])
+
+
+def test_each_set_of_leads_is_judged_and_the_class_of_one_subject_named(judged, result):
+    assert json.loads((judged / "out" / "metrics.json").read_text()) == result
+    assert result["classes_left_out"] == ["odd"]
+    assert sum(result["tested_by_class"].values()) > 0
+    assert result["leads"]["i"]["channels"][str(judged / "export")] == ["i"]
+    measures = result["leads"]["all"]["measures"]
+    wanted = {"knn5_f1_macro", "knn20_auroc_ovr_macro", "linear_balanced_accuracy", "silhouette", "nmi"}
+    assert wanted <= measures.keys()
+    assert set(measures["ari"]) == {str(judged / "export"), judge.RANDOM}
+    assert result["leads"]["i"]["measures"] != measures
+
+
+def test_nobody_whom_the_encoder_may_have_learnt_from_is_tested(judged, result):
+    store = open_store(judged / "store")
+    labelled = judging.read_labelled(store, "pace")
+    trained = set(labelled.subject_N[store.column("split")[labelled.row_N] == "train"])
+    assert result["subjects_tested"] == len(set(labelled.subject_N) - trained)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["--label", "nothing"], "no such label"),
+        (["--label", "i_waveform"], "a label of classes"),
+        (["--leads", "v9"], "one of all, limb, i, ii"),
+        (["--shares", "1.5"], "at most 1"),
+        (["--folds", "1"], "at least 2"),
+    ],
+)
+def test_a_wrong_flag_is_named(judged, changes, words):
+    flags = ["--export", str(judged / "export"), "--store", str(judged / "store"), "--out", str(judged / "bad")]
+    label = [] if "--label" in changes else ["--label", "pace"]
+    with pytest.raises(UserError, match=words):
+        judge.main([*flags, *label, *changes])
+
+
+def test_a_store_without_the_encoders_channels_is_refused(judged):
+    model, store = load_pretrained(judged / "export", check=False), open_store(judged / "store")
+    with pytest.raises(UserError, match="none of ppg"):
+        judging.embed_rows(model, store, np.arange(2), ("ppg",))

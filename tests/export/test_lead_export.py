@@ -1,0 +1,61 @@
+"""An export of a 12-lead encoder: in and out whole, and recordings of one lead."""
+
+import jax
+import numpy as np
+import pytest
+import wfdb
+
+import jaxbio
+from jaxbio.config import fields
+from jaxbio.config.command_line import load_recipe
+from jaxbio.config.roles import LEADS
+from jaxbio.export import folder, reference
+from jaxbio.models import ENCODERS
+from jaxbio.transforms.prepare_input import Input
+
+SMALL = {"model.width": 16, "model.layers": 1, "model.heads": 2, "model.feedforward": 32}
+
+
+@pytest.fixture(scope="module", params=["st_mem_small", "ecg_jepa_small:twelve"])
+def exported(request, tmp_path_factory):
+    """(folder, configuration) of a small encoder of twelve leads."""
+    name, _, preset = request.param.partition(":")
+    config = fields.change(load_recipe(f"configs/{name}.py:{preset}"), SMALL)
+    module = ENCODERS[config.model.name](**{k: v for k, v in config.model.items() if k != "name"})
+    inputs = Input.of(config)
+    variables = jax.jit(module.init)(jax.random.key(0), np.ones((1, *inputs.shape), np.float32))
+    out = tmp_path_factory.mktemp("export") / "leads"
+    folder.write_export(out, module, variables, inputs=inputs, origin=folder.Origin("a test", "encoder"))
+    return out, config
+
+
+def test_a_recording_of_one_lead_is_embedded_and_its_lead_named(exported, data_dir):
+    model = jaxbio.load_pretrained(exported[0])
+    record = wfdb.rdrecord(str(data_dir / "cinc2017" / "A00003"))
+    signal_T = record.p_signal[: 20 * record.fs, 0]
+    found = model.embed_segments(i=signal_T, rate_hz=record.fs)
+    assert found.vector_BD.shape == (2, 16)
+    assert np.isfinite(found.vector_BD).all()
+    np.testing.assert_array_equal(found.present_BC, np.broadcast_to(np.array(LEADS) == "i", (2, 12)))
+    np.testing.assert_array_equal(model.embed(i=signal_T, rate_hz=record.fs), found.vector_BD)
+
+
+def test_a_lead_that_lies_still_counts_as_absent(exported):
+    model = jaxbio.load_pretrained(exported[0], check=False)
+    rng = np.random.default_rng(0)
+    signals = {lead: rng.normal(size=2500) for lead in LEADS}
+    still = model.embed_segments(**{**signals, "v3": np.full(2500, 1.7)}, rate_hz=250)
+    lacking = model.embed_segments(**{lead: x for lead, x in signals.items() if lead != "v3"}, rate_hz=250)
+    np.testing.assert_allclose(still.vector_BD, lacking.vector_BD, atol=1e-6)
+    np.testing.assert_array_equal(still.present_BC, lacking.present_BC)
+    assert still.present_BC.sum() == 11
+
+
+def test_the_references_layout_and_back_is_the_identity(exported, tmp_path):
+    out, config = exported
+    card, module, variables = folder.read_export(out)
+    written = reference.write_reference(tmp_path / "theirs", module, variables, card.inputs)
+    family = {"st_mem": "st_mem", "ecg_jepa": "ecg_jepa"}[card.encoder]
+    reference.import_reference(family, config, written["reference"], tmp_path / "back")
+    _, _, again = folder.read_export(tmp_path / "back")
+    jax.tree.map(np.testing.assert_array_equal, again, variables)

@@ -1,0 +1,56 @@
+"""Write what a 12-lead archive says of its recordings as a table for tools/add_labels.py.
+
+python tools/make_labels.py --ptbxl ptb-xl --source wfdb:ptb-xl --out labels.csv --subjects subjects.csv
+python tools/make_labels.py --headers cinc2021 --source wfdb:cinc2021 --out labels.csv
+
+--ptbxl names the folder of ptbxl_database.csv and scp_statements.csv: superclass (where a record has exactly one),
+fold, age, sex, and the patients for --subjects of tools/prepare_store.py. --headers names a folder of WFDB records
+whose
+comments hold Age:, Sex:, Dx: or Labels:, as the challenges of 2020 to 2024 write them.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone runs without being installed
+
+if __name__ == "__main__":
+    from launch.begin import begin
+
+    begin()
+
+from jaxbio.config.command_line import parse_command
+from jaxbio.config.faults import Fault, UserError, run_command
+from jaxbio.data.ecg_archives import read_headers, read_ptbxl, write_labels_csv, write_subjects_csv
+
+
+def main(arguments: Sequence[str]) -> dict:
+    """Write the tables; return how many recordings and which columns they have."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    archive = parser.add_mutually_exclusive_group(required=True)
+    archive.add_argument("--ptbxl", metavar="DIR", help="PTB-XL's folder")
+    archive.add_argument("--headers", metavar="DIR", help="a folder of WFDB records")
+    parser.add_argument("--records", choices=("hr", "lr"), default="hr", help="of PTB-XL: 500 Hz or 100 Hz")
+    parser.add_argument("--source", required=True, metavar="FORMAT:FOLDER", help="what the store calls the source")
+    parser.add_argument("--out", required=True, metavar="FILE.csv", help="the labels")
+    parser.add_argument("--subjects", metavar="FILE.csv", help="the patients, of PTB-XL")
+    flags, _ = parse_command(arguments, parser, needs_config=False)
+    if flags.ptbxl is not None:
+        folder = Path(flags.ptbxl)
+        rows = read_ptbxl(folder / "ptbxl_database.csv", folder / "scp_statements.csv", f"filename_{flags.records}")
+    else:
+        if flags.subjects is not None:
+            raise UserError(Fault("--subjects", flags.subjects, "headers name no patients: leave it out"))
+        rows = read_headers(Path(flags.headers))
+    write_labels_csv(Path(flags.out), flags.source, rows)
+    if flags.subjects is not None:
+        write_subjects_csv(Path(flags.subjects), flags.source, rows)
+    return {"labels": flags.out, "recordings": len(rows), "subjects": flags.subjects, "columns": list(rows[0].cells)}
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    run_command(main)
