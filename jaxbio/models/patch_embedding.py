@@ -1,6 +1,6 @@
 """Patches of a signal as tokens, by three small convolutions inside each patch (SIGMA-PPG, fact sheet section 3.1).
 
-tok_BAD = PatchEmbedding(width=200, channels=8, patch=100, kernel_init=normal(0.02), dtype=jnp.float32)(x_BCT)
+tok_BAD = PatchEmbedding(width=200, channels=8, patch=100, kernel_init=init, dtype=jnp.float32)(x_BCT)
 """
 
 import jax

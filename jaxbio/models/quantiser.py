@@ -6,8 +6,9 @@ codebook once a step. Vectors of a codebook on the unit sphere are normalised by
 
     code_N = nearest(z_NZ, book.code_KZ)
     quantised_NZ = straight_through(z_NZ, book.code_KZ[code_N])
-    book = move_on_sphere(book, members(z_NZ, code_N, codes), decay=0.99)            # SIGMA-PPG
-    book, sum_KZ = move_by_sums(book, sum_KZ, members(...), decay=0.99, epsilon=1e-5)    # VQ-VAE
+    found = members(z_NZ, code_N, codes)
+    book = move_on_sphere(book, found, decay=0.99)    # SIGMA-PPG
+    book, sum_KZ = move_by_sums(book, sum_KZ, found, decay=0.99, epsilon=1e-5)    # VQ-VAE
 """
 
 from typing import NamedTuple

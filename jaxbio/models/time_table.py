@@ -1,6 +1,6 @@
 """Learnt positions in time for as many tokens as a network was trained on, and what to do with fewer or more.
 
-tok_BAD = TimeTable(tokens=120, width=200, kernel_init=normal(0.02), name="time")(tok_BAD)
+tok_BAD = TimeTable(tokens=120, width=200, kernel_init=init, name="time")(tok_BAD)
 tok_BAD = in_parts(encode, x_BCT, longest=12_000)
 """
 
