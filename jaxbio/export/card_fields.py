@@ -3,7 +3,7 @@
 A card comes with weights from anywhere. Its fields of the encoder's input are bound as those of the section `data` are,
 of which they are a copy; those of the encoder itself are `encoder_fields.py`'s.
 
-    faults = find_faults(stored, "export/card.json")
+    faults = find_faults(stored, "export/card.json", (WEIGHTS,))
 """
 
 import re

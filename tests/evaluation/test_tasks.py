@@ -110,7 +110,8 @@ class _StandIn:
     def __init__(self, blind: bool = False):
         self.blind = blind
 
-    def embed(self, *, rate_hz, ppg, ecg):
+    def embed(self, *, rate_hz, window_s, ppg, ecg):
+        assert window_s == pytest.approx(ppg.shape[1] / rate_hz)
         if self.blind:
             return np.random.default_rng(0).normal(size=(len(ppg), 3)).astype(np.float32)
         spectrum_BS = np.abs(np.fft.rfft(ppg - ppg.mean(axis=1, keepdims=True), n=10 * ppg.shape[1]))
