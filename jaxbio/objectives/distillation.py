@@ -6,7 +6,7 @@ cross-entropy stand the two numbers that it can be judged by: what the best pred
 segment would give, and the least there is, the entropy of the targets.
 
     distillation = Distillation(over="segment", ...)
-    terms, mean_1LK = distillation.compare(z_teacher_BLK, z_student_BLK, centre_1LK, progress)
+    terms, mean_1LK = distillation.compare(z_teacher_BLK, z_student_BLK, centre_1LK, progress, train=False)
 """
 
 from dataclasses import dataclass
@@ -40,13 +40,19 @@ class Distillation:
         return tok_BLD if self.over == "token" else tok_BLD.mean(axis=1, keepdims=True)
 
     def compare(
-        self, teacher_BLK: jax.Array, student_BLK: jax.Array, centre_1LK: jax.Array, progress: jax.Array
+        self,
+        teacher_BLK: jax.Array,
+        student_BLK: jax.Array,
+        centre_1LK: jax.Array,
+        progress: jax.Array,
+        train: bool,
     ) -> tuple[dict[str, jax.Array], jax.Array]:
-        """Return the terms, in nats a compared token, and the batch's mean of the teacher's features for `move`.
+        """Return the terms, in nats a compared token, and the batch's mean of the teacher's features, for its centre.
 
-        distill: the cross-entropy. distill_constant: of the best prediction that does not look at the segment, which
-        is the mean target of its position. teacher_entropy: of the best that does. student_entropy and
-        student_mean_entropy: how sharp the predictions are, one by one and in the mean.
+        distill: the cross-entropy. teacher_entropy: that of the best prediction. student_entropy: how sharp the
+        predictions are. Outside training also what is no mean over rows, which microbatches would change:
+        distill_constant, the cross-entropy of the best prediction that does not look at the segment, which is the mean
+        target of its position; student_mean_entropy, how sharp the mean prediction is.
         """
         warm = linear(self.teacher_temperature_start, self.teacher_temperature, self.teacher_warmup_frac, progress)
         target_BLK = jax.nn.softmax((teacher_BLK - centre_1LK) / warm)
@@ -54,11 +60,12 @@ class Distillation:
         prediction_BLK = jnp.exp(log_prediction_BLK)
         terms = {
             "distill": -(target_BLK * log_prediction_BLK).sum(-1).mean(),
-            "distill_constant": entropy(target_BLK.mean(0)),
             "teacher_entropy": entropy(target_BLK),
             "student_entropy": entropy(prediction_BLK),
-            "student_mean_entropy": entropy(prediction_BLK.mean(0)),
         }
+        if not train:
+            terms["distill_constant"] = entropy(target_BLK.mean(0))
+            terms["student_mean_entropy"] = entropy(prediction_BLK.mean(0))
         return terms, teacher_BLK.mean(self._centre_axes, keepdims=True)
 
     def start_centre(self, z_1LK: jax.Array) -> jax.Array:

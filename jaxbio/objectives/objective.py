@@ -54,7 +54,8 @@ class Objective:
     init(key, batch, frozen) -> params, state: `batch` is the global batch of step 0 (a codebook may start from it),
         `frozen` the variables of the networks by name, which belong into `state`.
     loss(params, state, batch, keys, progress, train) -> loss, (aux, metrics): `keys` has "augment" (of the step) and
-        "dropout" (of the step and microbatch); `progress` is step / steps; metrics are means over the batch.
+        "dropout" (of the step and microbatch); `progress` is step / steps; metrics are means over the batch, so that
+        microbatches do not change them; outside training there may be others, of the batch as a whole.
     update(params, state, aux, key, progress) -> state, metrics: once a step, after the optimiser; `key` is the step's.
     encoders: name -> (module, variables(params, state)), the first the default; module.apply(variables, x_BCT).
     judged: term -> (what the best constant prediction gives, the least possible): names of metrics that a term can be

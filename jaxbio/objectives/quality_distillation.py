@@ -134,7 +134,7 @@ def quality_distillation(
         student_BLK = compared(params, student_BLD)
         if predictor is not None:
             student_BLK = predictor.apply({"params": params["predictor"]}, student_BLK)
-        terms, centre_1LK = distillation.compare(teacher_BLK, student_BLK, state["centre"], progress)
+        terms, centre_1LK = distillation.compare(teacher_BLK, student_BLK, state["centre"], progress, train)
         target_amplitude_BCS, target_phase_BCS = targets(better_BCT, spectrum_head.bins, spectrum)
         terms["amplitude"] = _smooth_l1(amplitude_BCS, target_amplitude_BCS)
         terms["phase"] = _smooth_l1(phase_BCS, target_phase_BCS)

@@ -29,6 +29,15 @@ PUBLISHED = {
     "model.width": 512,
     "model.window": 8,
     "model.dropout": 0.1,
+    "objective.distill_over": "token",
+    "objective.head": "none",
+    "objective.normalise": "none",
+    "objective.predictor_hidden": 0,
+    "objective.teacher_warmup_frac": 0.0,
+    "objective.centre_over": "position",
+    "objective.koleo_weight": 0.0,
+    "objective.variance_weight": 0.0,
+    "objective.ema_horizon_frac": None,
     "objective.teacher_temperature": 0.04,
     "objective.student_temperature": 0.1,
     "objective.centre_momentum": 0.9,
@@ -69,4 +78,7 @@ def test_author_is_the_published_recipe(repository, size):
 def test_author_differs_from_ours_only_in_the_fields_it_names(repository, size):
     recipe = f"{repository}/configs/qualityfm_{size}.py"
     ours, author = (fields.flatten(load_recipe(name)) for name in (recipe, f"{recipe}:author"))
-    assert {name for name in ours if ours[name] != author[name]} == set(qualityfm.AUTHOR)
+    different = {name for name in ours if ours[name] != author[name]}
+    assert different <= set(qualityfm.AUTHOR)
+    # in two fields the larger ones are as published
+    assert set(qualityfm.AUTHOR) - different <= {"optimizer.learning_rate", "objective.koleo_weight"}

@@ -16,7 +16,7 @@ from jaxbio.objectives.spread import koleo, variance_hinge
 from jaxbio.training.collapse import explained
 
 PLAIN = Distillation("token", 0.5, 0.5, 0.0, 1.0, "position", 0.9)
-compare = jax.jit(lambda *arrays: PLAIN.compare(*arrays, jnp.zeros(())))
+compare = jax.jit(lambda *arrays: PLAIN.compare(*arrays, jnp.zeros(()), train=False))
 
 
 def features(seed, batch=6, tokens=3, width=8):
@@ -67,7 +67,7 @@ def test_segments_are_compared_by_the_mean_over_their_tokens():
 def test_a_centre_over_all_positions_is_their_mean():
     teacher_BLK, student_BLK = features(2)
     over_all = dataclasses.replace(PLAIN, centre_over="all")
-    _, mean_11K = over_all.compare(teacher_BLK, student_BLK, np.zeros((1, 1, 8), np.float32), jnp.zeros(()))
+    _, mean_11K = over_all.compare(teacher_BLK, student_BLK, np.zeros((1, 1, 8), np.float32), jnp.zeros(()), False)
     np.testing.assert_allclose(mean_11K, teacher_BLK.mean((0, 1), keepdims=True), atol=1e-6)
     assert over_all.start_centre(teacher_BLK[:1]).shape == (1, 1, 8)
 

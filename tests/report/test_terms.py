@@ -63,8 +63,10 @@ def metrics_of(objective: str, repository: Path) -> set[str]:
 
     def step(key):
         params, state = made.init(key, batch, {})
-        _, (aux, terms) = made.loss(params, state, batch, {"augment": key, "dropout": key}, jnp.float32(0), True)
-        return {**terms, **made.update(params, state, aux, key, jnp.float32(0))[1]}
+        keys = {"augment": key, "dropout": key}
+        _, (aux, terms) = made.loss(params, state, batch, keys, jnp.float32(0), True)
+        _, (_, held_out) = made.loss(params, state, batch, keys, jnp.float32(0), False)
+        return {**terms, **held_out, **made.update(params, state, aux, key, jnp.float32(0))[1]}
 
     return set(jax.eval_shape(step, jax.random.key(0)))
 
