@@ -105,7 +105,7 @@ def test_a_branch_counts_its_dearest_and_a_loop_of_unknown_length_is_refused():
 
 @pytest.mark.parametrize(("recipe", "gflop"), [("base", 0.718), ("medium", 5.51), ("large", 24.97)])
 def test_published_models_cost_what_the_design_says(repository, recipe, gflop):
-    config = load_recipe(f"{repository}/configs/qualityfm_{recipe}.py")
+    config = load_recipe(f"{repository}/configs/qualityfm_{recipe}.py:author")
     count = model_flops(config, 4)
     assert count.total / 4e9 == pytest.approx(gflop, rel=2e-3)
     assert any("transformer/blocks/attention/qkv" in module for module in count.by_module)
