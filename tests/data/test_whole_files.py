@@ -13,8 +13,8 @@ import pytest
 
 from jaxbio.data.seen import NOTHING
 from jaxbio.data.whole_files import remove_unfinished, to_disk, unfinished_path, whole_file, whole_folder
+from jaxbio.report.examples import Examples, write_examples
 from jaxbio.report.page import write_page
-from jaxbio.report.run import Examples, write_examples
 
 # Ends itself in the middle of writing: nothing of Python's runs any more.
 KILLED = """
