@@ -84,7 +84,8 @@ def store(tmp_path_factory):
     all but constant, and rounding decides their gradients.
     """
     folder = tmp_path_factory.mktemp("store") / "store"
-    prepare_store([parse_source("synthetic:150")], small_config(), folder, progress=False)
+    # Of some seeds the few pairs are so alike that batch norms divide by almost nothing, and rounding grows with it.
+    prepare_store([parse_source("synthetic:150?seed=1")], small_config(), folder, progress=False)
     return folder
 
 
