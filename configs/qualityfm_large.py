@@ -12,7 +12,6 @@ from jaxbio.config.families import qualityfm
 
 CHANGES = {
     **qualityfm.LEARNS,
-    "objective.koleo_weight": 0.0,  # it would couple the batch, which one device must accumulate
     "model.layers": 50,
     "model.heads": 8,
     "model.feedforward": 2048,

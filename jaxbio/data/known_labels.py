@@ -14,23 +14,26 @@ from jaxbio.data.store import Store
 
 
 def write_known_labels(store: Store, recordings: Sequence[Recording]) -> None:
-    """Write a label for all that the readers of `recordings` know; segments of other recordings have no value."""
+    """Write a label for all that the readers of `recordings` know; segments of other recordings have no value.
+
+    Readers that know anything know the same.
+    """
     knowing = {
         (entry.source, entry.recording): entry.reader for entry in recordings if isinstance(entry.reader, Knowing)
     }
     if not knowing:
         return
-    known: dict[str, np.ndarray] = {}
+    known: dict[str, list[np.ndarray]] = {}
+    rows: list[np.ndarray] = []
     source_R, recording_R, start_s_R = (store.column(name) for name in ("source", "recording", "start_s"))
     for first, stop in _stretches(source_R, recording_R):
         reader = knowing.get((str(source_R[first]), str(recording_R[first])))
-        if reader is None:
-            continue
-        for name, value_B in reader.labels(start_s_R[first:stop].astype(np.float64), store.segment_s).items():
-            if name not in known:
-                known[name] = np.full(store.rows, None, object)
-            known[name][first:stop] = value_B
-    write_labels(store, [_label(name, value_R) for name, value_R in known.items()])
+        if reader is not None:
+            rows.append(np.arange(first, stop))
+            for name, value_B in reader.labels(start_s_R[first:stop].astype(np.float64), store.segment_s).items():
+                known.setdefault(name, []).append(value_B)
+    row_N = np.concatenate(rows)
+    write_labels(store, [_label(name, row_N, np.concatenate(parts), store.rows) for name, parts in known.items()])
 
 
 def _stretches(source_R: np.ndarray, recording_R: np.ndarray) -> list[tuple[int, int]]:
@@ -41,13 +44,12 @@ def _stretches(source_R: np.ndarray, recording_R: np.ndarray) -> list[tuple[int,
     return list(zip(first_S.tolist(), [*first_S[1:].tolist(), len(source_R)], strict=True))
 
 
-def _label(name: str, value_R: np.ndarray) -> Label:
-    """Return the label of values that are numbers, or texts: then classes in alphabetical order."""
-    known_R = np.array([value is not None for value in value_R])
-    code_R = np.full(len(value_R), np.nan, np.float32)
-    if not isinstance(value_R[known_R][0], str):
-        code_R[known_R] = value_R[known_R].astype(np.float32)
-        return Label(name, code_R)
-    classes, code_N = np.unique(value_R[known_R].astype(str), return_inverse=True)
-    code_R[known_R] = code_N
-    return Label(name, code_R, tuple(classes.tolist()))
+def _label(name: str, row_N: np.ndarray, value_N: np.ndarray, rows: int) -> Label:
+    """Return the label with these values in these rows: numbers, or texts, then classes in alphabetical order."""
+    classes: tuple[str, ...] = ()
+    if value_N.dtype.kind == "U":
+        names, value_N = np.unique(value_N, return_inverse=True)
+        classes = tuple(names.tolist())
+    value_R = np.full(rows, np.nan, np.float32)
+    value_R[row_N] = value_N
+    return Label(name, value_R, classes)

@@ -15,10 +15,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxbio.config.faults import Fault, UserError
 from jaxbio.models.attention_patterns import attend_all
 from jaxbio.models.dense import dense_product
-from jaxbio.models.transformer import REMAT_POLICIES
+from jaxbio.models.layer_stack import stack
 
 Initializer = Callable[..., jax.Array]
 
@@ -108,19 +107,8 @@ class GridTransformer(nn.Module):
 
         Raises UserError for an unknown remat.
         """
-        if self.remat not in ("none", *REMAT_POLICIES):
-            raise UserError(Fault("model.remat", self.remat, f"one of none, {', '.join(REMAT_POLICIES)}"))
-        block: type[nn.Module] = GridBlock
-        if self.remat != "none":
-            block = nn.remat(GridBlock, policy=REMAT_POLICIES[self.remat], prevent_cse=False)
-        blocks = nn.scan(
-            block,
-            variable_axes={"params": 0},
-            split_rngs={"params": True, "dropout": True},
-            in_axes=(0, nn.broadcast, nn.broadcast),
-            length=self.layers,
-            unroll=min(self.unroll, self.layers),
-        )
+        in_axes = (0, nn.broadcast, nn.broadcast)
+        blocks = stack(GridBlock, layers=self.layers, remat=self.remat, unroll=self.unroll, in_axes=in_axes)
         own = ("width", "layers", "heads", "head_width", "feedforward", "qkv_bias", "drop_path", "attend")
         shape = {name: getattr(self, name) for name in (*own, "kernel_init", "by_depth", "dtype")}
         return blocks(**shape, train=train, name="blocks")(x, jnp.arange(self.layers), seen, position)[0]

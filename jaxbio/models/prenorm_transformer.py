@@ -15,7 +15,7 @@ from flax import linen as nn
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.models.dense import dense_product
 from jaxbio.models.dropout import Dropout
-from jaxbio.models.transformer import REMAT_POLICIES
+from jaxbio.models.layer_stack import stack
 from jaxbio.transforms.random_bits import GENERATORS
 
 
@@ -131,18 +131,7 @@ class PreNormTransformer(nn.Module):
         own = self.settings
         if own.width % own.heads:
             raise UserError(Fault("model.heads", own.heads, f"a divisor of the width {own.width}"))
-        if self.remat not in ("none", *REMAT_POLICIES):
-            raise UserError(Fault("model.remat", self.remat, f"one of none, {', '.join(REMAT_POLICIES)}"))
-        block: type[nn.Module] = Block
-        if self.remat != "none":
-            block = nn.remat(Block, policy=REMAT_POLICIES[self.remat], prevent_cse=False)
-        blocks = nn.scan(
-            block,
-            variable_axes={"params": 0},
-            split_rngs={"params": True, "dropout": True},
-            length=self.layers,
-            unroll=min(self.unroll, self.layers),
-        )
+        blocks = stack(Block, layers=self.layers, remat=self.remat, unroll=self.unroll)
         layer_N = jnp.arange(1, self.layers + 1, dtype=jnp.float32)
         drop_rate_N = jnp.asarray(np.linspace(0, own.drop_path, self.layers), jnp.float32)
         return blocks(own, train=train, name="blocks")(x_BLD, (layer_N, drop_rate_N))[0]

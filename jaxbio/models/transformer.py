@@ -10,14 +10,9 @@ from flax import linen as nn
 
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.models.attention import WindowedAttention, window_mask
-from jaxbio.models.dense import PRODUCT, dense
+from jaxbio.models.dense import dense
 from jaxbio.models.dropout import Dropout
-
-# What a block keeps for its gradient; "none" is no rematerialisation at all.
-REMAT_POLICIES = {
-    "full": jax.checkpoint_policies.nothing_saveable,
-    "dots": jax.checkpoint_policies.save_only_these_names(PRODUCT),
-}
+from jaxbio.models.layer_stack import stack
 
 
 def positions(length: int, width: int) -> jax.Array:
@@ -76,19 +71,7 @@ class Transformer(nn.Module):
         """Return (B, L, D) in `dtype`. Raises UserError for heads, window or remat that cannot be."""
         if self.width % self.heads:
             raise UserError(Fault("model.heads", self.heads, f"a divisor of the width {self.width}"))
-        if self.remat not in ("none", *REMAT_POLICIES):
-            raise UserError(Fault("model.remat", self.remat, f"one of none, {', '.join(REMAT_POLICIES)}"))
-        block: type[nn.Module] = Block
-        if self.remat != "none":
-            block = nn.remat(Block, policy=REMAT_POLICIES[self.remat], prevent_cse=False)
-        blocks = nn.scan(
-            block,
-            variable_axes={"params": 0},
-            split_rngs={"params": True, "dropout": True},
-            in_axes=nn.broadcast,
-            length=self.layers,
-            unroll=min(self.unroll, self.layers),
-        )
+        blocks = stack(Block, layers=self.layers, remat=self.remat, unroll=self.unroll, in_axes=nn.broadcast)
         shape = (self.width, self.heads, self.feedforward, self.dropout, self.dropout_bits, self.dtype)
         allowed_LL = window_mask(x_BLD.shape[1], self.window)
         return blocks(*shape, train=train, name="blocks")(x_BLD, allowed_LL)[0]

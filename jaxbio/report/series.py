@@ -6,6 +6,7 @@ step_N, value_N = read_series(workdir)["train/loss"]
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,14 @@ def read_series(workdir: os.PathLike | str) -> Series:
             if key != "step" and _is_finite(value):
                 found.setdefault(key, []).append((record["step"], value))
     return {key: (np.array([s for s, _ in pairs]), np.array([v for _, v in pairs])) for key, pairs in found.items()}
+
+
+def extend(series: Series, step: int, values: Mapping[str, float | int | None]) -> None:
+    """Add the values of `step` to `series` in place, those that are finite numbers."""
+    for key, value in values.items():
+        if value is not None and _is_finite(value):
+            step_N, value_N = series.get(key, (np.zeros(0, int), np.zeros(0)))
+            series[key] = np.append(step_N, step), np.append(value_N, value)
 
 
 def _is_finite(value: Any) -> bool:

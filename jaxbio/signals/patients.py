@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import signal
 
-from jaxbio.signals.synthetic import RATES_BPM, SCALED, SINUS_WAVES, VENTRICULAR_WAVES, laid, relative_intervals, slow
+from jaxbio.signals.synthetic import RATES_BPM, relative_intervals
+from jaxbio.signals.waves import SINUS_WAVES, VENTRICULAR_WAVES, Wave, lay_ecg, lay_pulses, slow
 
 # What is drawn once for a patient: (lowest, highest), uniform. Transit from R peak to the foot of the finger pulse;
 # notch: height of the reflected wave as a share of the ejection; the rise is the width of the ejection.
@@ -41,14 +42,14 @@ NUMBERS: tuple[str, ...] = ("true_heart_rate", "respiratory_rate", "transit_time
 class Patient:
     """A person's constants: rhythm, mean heart rate (1/min), RANGES by name, and the waves of their beats.
 
-    Waves are (amplitude mV, centre s, width s) by name, as in `synthetic`.
+    Waves are (amplitude mV, centre s, width s) by name, as in `waves`.
     """
 
     rhythm: str
     heart_rate_bpm: float
     constants: Mapping[str, float]
-    sinus_waves: Mapping[str, tuple[float, float, float]]
-    ventricular_waves: Mapping[str, tuple[float, float, float]]
+    sinus_waves: Mapping[str, Wave]
+    ventricular_waves: Mapping[str, Wave]
 
 
 @dataclass(frozen=True)
@@ -157,22 +158,12 @@ def _beats(rng, rhythm: str, rate_S, second_S, breath_S) -> tuple[np.ndarray, np
 
 
 def _pulses(rng, course: Course, at_T, rate_hz, transit_J) -> np.ndarray:
-    """Return pulses of height about 1: an ejection, its run-off and a reflected wave after each beat."""
-    patient, time_J, ventricular_J = course.patient, course.beat_s_J, course.ventricular_J
-    notch_J = np.interp(time_J, course.second_S, course.drifts["notch"])
-    interval_J = np.diff(time_J, prepend=2 * time_J[0] - time_J[1])
-    filling_J = (interval_J / np.median(interval_J)) ** 0.8
-    height_J = filling_J.clip(0.25, 1.4) * np.where(ventricular_J, 0.75, 1.0) * (1 + rng.normal(0, 0.015, len(time_J)))
-    foot_J, rise_s = time_J + transit_J, patient.constants["rise_s"]
-    pulse_T = np.zeros(len(at_T))
+    """Return pulses of height about 1, of the patient's rise and reflection."""
+    rise_s, reflection_s = course.patient.constants["rise_s"], course.patient.constants["reflection_s"]
+    notch_J = np.interp(course.beat_s_J, course.second_S, course.drifts["notch"])
     ejection_s = 2.4 * rise_s
-    for share_J, centre_s, width_s in (
-        (0.85, ejection_s, rise_s),
-        (0.45, 0.24, 0.085),
-        (notch_J, ejection_s + patient.constants["reflection_s"], 0.080),
-    ):
-        pulse_T += laid(at_T, rate_hz, foot_J + centre_s, share_J * height_J, width_s)
-    return pulse_T
+    waves = ((0.85, ejection_s, rise_s), (0.45, 0.24, 0.085), (notch_J, ejection_s + reflection_s, 0.080))
+    return lay_pulses(rng, at_T, rate_hz, course.beat_s_J, course.ventricular_J, transit_J, waves)
 
 
 def _ppg(rng, patient: Patient, rate_hz, pulse_T, breath_T) -> np.ndarray:
@@ -189,23 +180,9 @@ def _abp(rng, rate_hz, pulse_T, breath_T) -> np.ndarray:
 
 
 def _ecg(rng, course: Course, at_T, rate_hz, breath_T) -> np.ndarray:
-    """Return the ECG in mV: waves of each beat, f waves in fibrillation, breathing, wander and amplifier noise."""
-    patient, time_J, ventricular_J = course.patient, course.beat_s_J, course.ventricular_J
-    interval_J = np.diff(time_J, prepend=2 * time_J[0] - time_J[1])
-    stretch_J = np.sqrt(interval_J.clip(0.35, 1.2) / 0.85)
-    ecg_T = np.zeros(len(at_T))
-    for chosen_J, waves in ((~ventricular_J, patient.sinus_waves), (ventricular_J, patient.ventricular_waves)):
-        for name, (amplitude, centre_s, width_s) in waves.items():
-            if not chosen_J.any() or (name == "p" and patient.rhythm == "af"):
-                continue
-            centre_J = centre_s * (stretch_J if name in SCALED else np.ones_like(stretch_J))
-            wave_J = amplitude * (1 + rng.normal(0, 0.01, len(time_J)))
-            ecg_T += laid(at_T, rate_hz, (time_J + centre_J)[chosen_J], wave_J[chosen_J], width_s)
-    depth = patient.constants["breath_depth"]
-    ecg_T *= 1 + depth * breath_T
-    if patient.rhythm == "af":
-        phase_T = np.cumsum(rng.uniform(5, 8) + 0.6 * slow(rng, len(at_T), rate_hz, 1.0)) / rate_hz
-        size = rng.uniform(0.02, 0.05)
-        ecg_T += size * np.sin(2 * np.pi * phase_T) * (1 + 0.3 * slow(rng, len(at_T), rate_hz, 1.0))
-    ecg_T += 0.5 * depth * breath_T + 0.02 * slow(rng, len(at_T), rate_hz, 0.3)
+    """Return the ECG in mV, of the patient's waves."""
+    patient, depth = course.patient, course.patient.constants["breath_depth"]
+    waves = (patient.sinus_waves.items(), patient.ventricular_waves.items())
+    beats = (course.beat_s_J, course.ventricular_J, patient.rhythm)
+    ecg_T = lay_ecg(rng, at_T, rate_hz, *beats, waves, breath_T, swing=depth, lift_mv=0.5 * depth)
     return ecg_T * patient.constants["gain"] + rng.normal(0, 0.008, len(at_T))

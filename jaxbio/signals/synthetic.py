@@ -8,14 +8,14 @@ Everything follows from the seed.
     made.ecg, made.r_peaks_s
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import fft
 
 from jaxbio.signals import noise
 from jaxbio.signals.noise import add_noise
+from jaxbio.signals.waves import SINUS_WAVES, VENTRICULAR_WAVES, Wave, lay_ecg, lay_pulses, slow
 
 __all__ = ["ARTEFACTS", "RHYTHMS", "Artefact", "Synthetic", "add_noise", "random_artefacts", "recording"]
 
@@ -23,16 +23,6 @@ RHYTHMS: tuple[str, ...] = ("sinus", "af", "vt", "ectopy", "bigeminy", "tachycar
 ARTEFACTS: tuple[str, ...] = (*noise.NOISES, "clipping", "lead_off", "dropout", "held")
 CHANNELS: tuple[str, ...] = ("ppg", "ecg", "abp")
 
-# waves of a beat: amplitude (mV), centre (s from R), width (s); T and P centres scale with the square root of RR
-SINUS_WAVES = {
-    "p": (0.13, -0.17, 0.022),
-    "q": (-0.10, -0.026, 0.008),
-    "r": (1.00, 0.0, 0.0105),
-    "s": (-0.22, 0.028, 0.010),
-    "t": (0.28, 0.29, 0.050),
-}
-VENTRICULAR_WAVES = {"r": (1.15, 0.0, 0.032), "s": (-0.65, 0.085, 0.036), "t": (-0.35, 0.33, 0.060)}
-SCALED = ("p", "t")
 _TRANSIT_S = 0.20  # from R peak to the foot of the finger pulse
 RATES_BPM = {
     "sinus": (55, 95),
@@ -192,25 +182,16 @@ def relative_intervals(
 
 
 def _ecg(rng, at_T, rate_hz, time_J, ventricular_J, rhythm, breath_T) -> np.ndarray:
-    """Return the ECG in mV: waves of each beat, f waves in fibrillation, breathing, wander and amplifier noise."""
-    interval_J = np.diff(time_J, prepend=2 * time_J[0] - time_J[1])
-    stretch_J = np.sqrt(interval_J.clip(0.35, 1.2) / 0.85)
-    ecg_T = np.zeros(len(at_T))
-    for chosen_J, waves in ((~ventricular_J, SINUS_WAVES), (ventricular_J, VENTRICULAR_WAVES)):
-        for name, (amplitude, centre_s, width_s) in waves.items():
-            amplitude *= rng.uniform(0.75, 1.25)
-            if not chosen_J.any() or (name == "p" and rhythm == "af"):
-                continue
-            centre_J = centre_s * (stretch_J if name in SCALED else np.ones_like(stretch_J))
-            wave = amplitude * (1 + rng.normal(0, 0.01, len(time_J)))
-            ecg_T += laid(at_T, rate_hz, (time_J + centre_J)[chosen_J], wave[chosen_J], width_s)
-    ecg_T *= 1 + 0.04 * breath_T
-    if rhythm == "af":
-        f_hz = rng.uniform(5, 8)
-        phase_T = np.cumsum(f_hz + 0.6 * slow(rng, len(at_T), rate_hz, 1.0)) / rate_hz
-        ecg_T += rng.uniform(0.02, 0.05) * np.sin(2 * np.pi * phase_T) * (1 + 0.3 * slow(rng, len(at_T), rate_hz, 1.0))
-    ecg_T += 0.03 * breath_T + 0.02 * slow(rng, len(at_T), rate_hz, 0.3)
+    """Return the ECG in mV, of waves whose sizes are drawn."""
+    drawn = [_drawn(rng, waves) for waves in (SINUS_WAVES, VENTRICULAR_WAVES)]
+    ecg_T = lay_ecg(rng, at_T, rate_hz, time_J, ventricular_J, rhythm, drawn, breath_T, swing=0.04, lift_mv=0.03)
     return ecg_T * rng.uniform(0.6, 1.5) + rng.normal(0, 0.008, len(at_T))
+
+
+def _drawn(rng, waves: Mapping[str, Wave]) -> Iterator[tuple[str, Wave]]:
+    """Yield the waves, each size drawn when its turn comes: so the stream of random numbers is as it always was."""
+    for name, (amplitude, centre_s, width_s) in waves.items():
+        yield name, (amplitude * rng.uniform(0.75, 1.25), centre_s, width_s)
 
 
 def _ppg(rng, at_T, rate_hz, time_J, ventricular_J, breath_T) -> np.ndarray:
@@ -229,33 +210,14 @@ def _abp(rng, at_T, rate_hz, time_J, ventricular_J, breath_T) -> np.ndarray:
 
 
 def _pulses(rng, at_T, rate_hz, time_J, ventricular_J) -> np.ndarray:
-    """Return pulses of height about 1: an ejection, its run-off and a reflected wave after each beat."""
-    interval_J = np.diff(time_J, prepend=2 * time_J[0] - time_J[1])
-    filling_J = (interval_J / np.median(interval_J)) ** 0.8
-    height_J = filling_J.clip(0.25, 1.4) * np.where(ventricular_J, 0.75, 1.0) * (1 + rng.normal(0, 0.015, len(time_J)))
-    foot_J = time_J + _TRANSIT_S
+    """Return pulses of height about 1, of a reflected wave whose size and delay are drawn."""
+    transit_J = np.full(len(time_J), _TRANSIT_S)
+    return lay_pulses(rng, at_T, rate_hz, time_J, ventricular_J, transit_J, _drawn_pulse(rng))
+
+
+def _drawn_pulse(rng) -> Iterator[tuple[float, float, float]]:
     notch, delay_s = rng.uniform(0.15, 0.35), rng.uniform(0.26, 0.32)
-    pulse_T = np.zeros(len(at_T))
-    for share, centre_s, width_s in ((0.85, 0.13, 0.055), (0.45, 0.24, 0.085), (notch, 0.13 + delay_s, 0.080)):
-        pulse_T += laid(at_T, rate_hz, foot_J + centre_s, share * height_J, width_s)
-    return pulse_T
-
-
-def laid(at_T, rate_hz, centre_J, amplitude_J, width_s) -> np.ndarray:
-    """Return the sum of Gaussians of one width at the given times."""
-    reach = int(np.ceil(5 * width_s * rate_hz))
-    index_JW = np.rint(centre_J * rate_hz).astype(np.intp)[:, None] + np.arange(-reach, reach + 1)
-    value_JW = amplitude_J[:, None] * np.exp(-0.5 * ((index_JW / rate_hz - centre_J[:, None]) / width_s) ** 2)
-    inside_JW = (index_JW >= 0) & (index_JW < len(at_T))
-    return np.bincount(index_JW[inside_JW], value_JW[inside_JW], minlength=len(at_T))
-
-
-def slow(rng, length: int, rate_hz: float, below_hz: float) -> np.ndarray:
-    """Return noise of unit variance below a frequency."""
-    gain = fft.rfftfreq(length, 1 / rate_hz) <= max(below_hz, 1.5 * rate_hz / length)
-    noise_T = fft.irfft(fft.rfft(rng.standard_normal(length)) * gain, n=length)
-    noise_T -= noise_T.mean()
-    return noise_T / noise_T.std()
+    yield from ((0.85, 0.13, 0.055), (0.45, 0.24, 0.085), (notch, 0.13 + delay_s, 0.080))
 
 
 def _plant(x_T: np.ndarray, artefact: Artefact, rng: np.random.Generator, rate_hz: float) -> np.ndarray:

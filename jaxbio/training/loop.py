@@ -25,7 +25,7 @@ from jax.sharding import Mesh
 from jaxbio.config import changes
 from jaxbio.config.faults import Preempted
 from jaxbio.data.whole_files import whole_file
-from jaxbio.report.series import read_series
+from jaxbio.report.series import Series, extend, read_series
 from jaxbio.report.verdict import judge_encoders, judge_terms
 from jaxbio.training import performance, writers
 from jaxbio.training.agreement import Agreement
@@ -157,6 +157,7 @@ class _Run:
         self.saved_step, self.saved_at = self.done, time.monotonic()
         self.resumed_from = self.done if resume else None
         self.latest: dict[str, Any] = {}
+        self.evaluations: Series = {}
         self.latest_step: dict[str, int] = {}
         self.pending: Dispatched | None = None
         self.lap = Lap()
@@ -276,8 +277,8 @@ class _Run:
                 values |= {f"eval/{name}": value for name, value in probe(self.state).items()}
         self._write(self.done, values)
         if self.main:
-            series = read_series(self.workdir)
-            for finding in [*judge_terms(series), *judge_encoders(series)]:
+            extend(self.evaluations, self.done, values)
+            for finding in [*judge_terms(self.evaluations), *judge_encoders(self.evaluations)]:
                 if finding.bad:
                     log.warning("%s", finding.words)
 
@@ -416,6 +417,7 @@ class _Run:
         steps, batch = self.config.train.steps, self.config.train.batch
         kept = -1 if self.resumed_from is None else self.done  # a fresh run writes step 0 anew
         self.writers.append(writers.MetricsFile(self.workdir / writers.METRICS, kept))
+        self.evaluations = read_series(self.workdir)  # of the run before it was resumed
         self.writers.append(writers.Console(steps, self.done, batch))
         if self.config.log.tensorboard:
             self.writers.append(writers.TensorBoard(self.workdir / "tensorboard", kept))

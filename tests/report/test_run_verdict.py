@@ -1,8 +1,11 @@
 """The verdict on a run: right of series whose outcome is known, and silent before there is anything to say."""
 
+import json
+
 import numpy as np
 import pytest
 
+from jaxbio.report.series import extend, read_series
 from jaxbio.report.verdict import judge_encoders, judge_terms
 
 
@@ -68,3 +71,20 @@ def test_a_dip_from_which_an_encoder_came_back_is_no_collapse():
 def test_nothing_is_said_at_step_0():
     assert judge(series(explained=(-1.5,), explainable=(1.0,), spread=(0.1,), rank=(100.0,))) == []
     assert judge({}) == []
+
+
+def test_evaluations_added_one_by_one_are_judged_like_those_read_from_the_record(tmp_path):
+    records = [
+        {"step": 0, "eval/distill_explained": -1.0, "eval/distill_explainable": 1.0, "eval/none": None},
+        {"step": 100, "eval/distill_explained": 0.3, "eval/distill_explainable": 1.2, "eval/none": None},
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    added = {}
+    for record in records:
+        extend(added, record["step"], {key: value for key, value in record.items() if key != "step"})
+    read = read_series(tmp_path)
+    assert added.keys() == read.keys()
+    for key, (step_N, value_N) in read.items():
+        np.testing.assert_array_equal(added[key][0], step_N)
+        np.testing.assert_array_equal(added[key][1], value_N)
+    assert judge_terms(added) == judge_terms(read)

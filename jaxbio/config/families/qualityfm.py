@@ -112,6 +112,7 @@ LEARNS: dict[str, Any] = {
     "objective.head": "mlp",
     "objective.ema_horizon_frac": 0.25,
     "objective.koleo_weight": 0.05,
+    "objective.variance_weight": 1.0,
     "objective.amplitude_weight": 1.0,
     "optimizer.warmup_frac": 0.1,
 }
@@ -125,6 +126,7 @@ AUTHOR: dict[str, Any] = {
     "objective.head": "none",
     "objective.ema_horizon_frac": None,
     "objective.koleo_weight": 0.0,
+    "objective.variance_weight": 0.0,
     "objective.amplitude_weight": 0.1,
     "objective.ema_start": 0.7,
     "objective.teacher_dropout": True,
