@@ -133,6 +133,7 @@ def run(config: ConfigDict, flags: argparse.Namespace, workdir: Path, peers: Any
     from jaxbio.training.same_start import check_same_start
 
     folders.check_writable(workdir)
+    peers.agree("every process has tried the workdir", {})  # process 0 clears it, and would clear what they try it with
     with contextlib.ExitStack() as stack:
         lock = stack.enter_context(folders.hold(workdir)) if peers.process == 0 else None
         if lock is not None:

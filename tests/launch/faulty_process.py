@@ -59,6 +59,20 @@ def other_code():
     same_start.hash_code = lambda: "0123456789abcdef"
 
 
+def slow_disk():
+    """The folder with which the workdir is tried stays there for longer than the other processes need to come."""
+    from jaxbio.training import workdir
+
+    make = workdir.tempfile.mkdtemp
+
+    def make_slowly(*arguments, **options):
+        place = make(*arguments, **options)
+        time.sleep(4.0)
+        return place
+
+    workdir.tempfile.mkdtemp = make_slowly
+
+
 def stopped_by(name):
     before_step(lambda run: os.kill(os.getpid(), signal.Signals[name]))
 

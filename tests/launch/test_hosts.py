@@ -134,9 +134,10 @@ def test_fault_of_one_command_line_ends_both(store, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [2, 4])
-def test_another_field_is_named_with_who_says_what(store, tmp_path, processes):
+def test_another_field_is_named_with_who_says_what_also_by_the_one_with_a_slow_disk(store, tmp_path, processes):
     last = processes - 1
-    run = Run(tmp_path, processes, [f"--config.data.store={store}"], {last: ["--config.eval.every_steps=6"]})
+    own = {last: ["--config.eval.every_steps=6"]}
+    run = Run(tmp_path, processes, [f"--config.data.store={store}"], own, fault=("slow_disk", last))
     first = "process 0" if processes == 2 else "processes 0-2"
     check(run.ends(), EXIT_USER_FAULT, f"eval.every_steps = {{'{first}': 12, 'process {last}': 6}}")
 
