@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.config.local_paths import check_local
 from jaxbio.config.roles import LIMB_LEADS
-from jaxbio.data.recordings import numpy_files, synthetic, text, wfdb_records
+from jaxbio.data.recordings import edf, numpy_files, synthetic, text, vital, wfdb_records
 from jaxbio.data.recordings.channels import name_missing
 from jaxbio.data.recordings.missing import complete
 from jaxbio.data.recordings.recording import REASONS, Channel, Recording, RecordingError, Refused
@@ -57,6 +57,8 @@ FORMATS: dict[str, Format] = {
     "csv": _TEXT,
     "text": _TEXT,
     "numpy": Format(numpy_files.list_files, ("rate_hz", "columns", "assume_unit", "glob", "name")),
+    "edf": Format(edf.list_files, ("columns", "assume_unit", "glob", "name")),
+    "vital": Format(vital.list_files, ("columns", "assume_unit", "glob", "name")),
     "synthetic": Format(synthetic.list_files, ("seed", "rate_hz"), on_disk=False),
 }
 

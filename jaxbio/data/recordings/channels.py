@@ -1,8 +1,8 @@
 """Which signal plays which role, and in which unit it is read.
 
-A role's signal is the first of its configured names that the source has, blanks, case and what vendors put before a
-lead's name ignored. ECG is read in mV and ABP in mmHg; a PPG's unit is arbitrary. A unit that is not stated, or says
-"arbitrary", is kept as NU, unless the user says what to assume (`assume_unit`).
+A role's signal is the first of its configured names that the source has, blanks, case, the device or folder before it
+and what vendors put before a lead's name ignored. ECG is read in mV and ABP in mmHg; a PPG's unit is arbitrary. A unit
+that is not stated, or says "arbitrary", is kept as NU, unless the user says what to assume (`assume_unit`).
 """
 
 import difflib
@@ -81,7 +81,11 @@ def find_roles(found: Sequence[str], channel_names: Mapping[str, Sequence[str]])
     for index, name in enumerate(found):
         if name:
             positions.setdefault(same_name(name), index)
-    for index, name in enumerate(found):  # after all exact names, which win
+    # After all exact names, which win: what stands behind a device or a folder (`SNUADC/ART`, `wrist/BVP`), and leads.
+    for index, name in enumerate(found):
+        if "/" in name:
+            positions.setdefault(same_name(name.rsplit("/", 1)[1]), index)
+    for index, name in enumerate(found):
         if lead := lead_of(split_unit(name)[0].rstrip(",;:")):
             positions.setdefault(lead, index)
     candidates = {role: [same_name(name) for name in names] for role, names in channel_names.items()}

@@ -6,9 +6,9 @@ walk never loops and never leaves. What is no regular file (a pipe, a device) is
 
 import fnmatch
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from jaxbio.data.recordings.recording import RecordingError, Refused
+from jaxbio.data.recordings.recording import Recording, RecordingError, Refused, failures_named
 from jaxbio.data.recordings.regular_files import NOT_REGULAR, is_regular
 from jaxbio.data.recordings.source import Source, printable
 
@@ -49,6 +49,24 @@ def find_files(source: Source, is_recording: Callable[[str], bool]) -> Iterator[
                 yield _checked(source, path)
             else:
                 yield refuse(source, path, "outside_source", "is a link that leaves the source folder")
+
+
+def list_each(
+    source: Source, suffixes: tuple[str, ...], open_file: Callable[[str], Iterable[Recording]]
+) -> Iterator[Recording | Refused]:
+    """Yield the recordings that `open_file` finds in each file below the source's path whose name ends in `suffixes`.
+
+    A file that it fails on, however it fails, is Refused.
+    """
+    for found in find_files(source, lambda name: name.lower().endswith(suffixes)):
+        if isinstance(found, Refused):
+            yield found
+            continue
+        try:
+            with failures_named(found):
+                yield from open_file(found)
+        except RecordingError as error:
+            yield refuse(source, found, error.reason, error.detail, recording_name(source, found, suffixes))
 
 
 def _checked(source: Source, path: str) -> str | Refused:

@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxbio.data.array_entries import BROKEN, ArrayHeader, EntryError, check_entry, read_header
 from jaxbio.data.recordings.channels import Stated, find_roles, make_channels
-from jaxbio.data.recordings.folders import find_files, recording_name, refuse
+from jaxbio.data.recordings.folders import list_each, recording_name
 from jaxbio.data.recordings.recording import Channel, Recording, RecordingError, Refused, check_clock, sample_span
 from jaxbio.data.recordings.regular_files import check_written, open_regular, size_of, version_of
 from jaxbio.data.recordings.source import Source
@@ -32,14 +32,7 @@ _MOST_SAMPLES = 2**27  # of a packed entry, which is held whole
 
 def list_files(source: Source, channel_names: Mapping[str, Sequence[str]]) -> Iterator[Recording | Refused]:
     """Yield the NumPy files below the source's path."""
-    for found in find_files(source, lambda name: name.lower().endswith(_SUFFIXES)):
-        if isinstance(found, Refused):
-            yield found
-            continue
-        try:
-            yield _recording(source, found, channel_names)
-        except RecordingError as error:
-            yield refuse(source, found, error.reason, error.detail, recording_name(source, found, _SUFFIXES))
+    return list_each(source, _SUFFIXES, lambda path: [_recording(source, path, channel_names)])
 
 
 @dataclass(frozen=True)

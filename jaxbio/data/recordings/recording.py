@@ -7,11 +7,14 @@ Listing never raises for one bad file: it yields a `Refused` with a reason. What
         ppg = entry.read(0.0, 30.0, ["ppg"])["ppg"]
 """
 
-from collections.abc import Collection, Mapping
+import contextlib
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+
+from jaxbio.config.faults import UserError
 
 # Why a recording is refused: the reason that is counted, and what it means to the reader of the account.
 REASONS: dict[str, str] = {
@@ -49,6 +52,24 @@ class RecordingError(Exception):
     def __reduce__(self):
         # Workers hand it to the parent: pickling needs the three arguments, not the joined message.
         return type(self), (self.reason, self.file, self.detail)
+
+
+@contextlib.contextmanager
+def failures_named(file: str) -> Iterator[None]:
+    """Turn whatever a reader fails with into a RecordingError `unreadable_file` that names `file`.
+
+    Nobody knows all that libraries raise for damaged files, and one file must not end a preparation of thousands.
+    """
+    try:
+        yield
+    except (RecordingError, UserError):
+        raise
+    except Exception as error:
+        detail = f"{type(error).__name__}: {str(error)[:_LONGEST_DETAIL]}"
+        raise RecordingError("unreadable_file", file, detail) from error
+
+
+_LONGEST_DETAIL = 200  # characters of somebody else's message
 
 
 @dataclass(frozen=True)
@@ -111,7 +132,10 @@ class Recording:
         if not 0.0 <= start_s <= stop_s <= self.duration_s + 1e-6:
             raise ValueError(f"{self.recording!r}: span {start_s}..{stop_s} s lies outside 0..{self.duration_s} s")
         channels = {role: self.channels[role] for role in roles}
-        return self.reader.read(channels, start_s, stop_s) if channels else {}
+        if not channels:
+            return {}
+        with failures_named(self.recording):
+            return self.reader.read(channels, start_s, stop_s)
 
 
 @dataclass(frozen=True)

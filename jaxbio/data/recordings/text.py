@@ -16,7 +16,14 @@ import numpy as np
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.data.recordings.channels import Stated, make_channels, same_name, split_unit
 from jaxbio.data.recordings.folders import find_files, recording_name, refuse
-from jaxbio.data.recordings.recording import Channel, Recording, RecordingError, Refused, check_clock
+from jaxbio.data.recordings.recording import (
+    Channel,
+    Recording,
+    RecordingError,
+    Refused,
+    check_clock,
+    failures_named,
+)
 from jaxbio.data.recordings.source import Source
 from jaxbio.data.recordings.subjects import subject_of
 from jaxbio.data.recordings.text_clock import Clock, find_clock, find_wrong_stamps, span_of
@@ -38,7 +45,9 @@ def list_files(source: Source, channel_names: Mapping[str, Sequence[str]]) -> It
             yield found
             continue
         try:
-            yield _recording(source, found, channel_names)
+            with failures_named(found):
+                recording = _recording(source, found, channel_names)
+            yield recording
             clocks = True
         except RecordingError as error:
             without += error.detail == _NO_CLOCK

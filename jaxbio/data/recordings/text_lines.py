@@ -6,18 +6,15 @@ is a RecordingError.
 
 import codecs
 import contextlib
-import gzip
-import zlib
+import functools
 from collections.abc import Callable, Iterator
-from typing import IO, BinaryIO, cast
+from typing import BinaryIO
 
 from jaxbio.data.recordings.recording import RecordingError
-from jaxbio.data.recordings.regular_files import check_written, open_regular, size_of
+from jaxbio.data.recordings.regular_files import check_written, open_regular
+from jaxbio.data.recordings.unpacking import BLOCK, is_gzip, unpack_gzip
 
-_BLOCK = 2**20  # bytes
 _LONGEST_LINE = 2**16  # bytes; a longer line is no table's
-# Numbers in text shrink to a third or a tenth under gzip, a constant to a hundredth; past this it is a bomb.
-_LARGEST_RATIO, _ALWAYS_UNPACKED = 200, 64 * 2**20
 
 
 def read_blocks(path: str) -> Iterator[bytes]:
@@ -28,7 +25,7 @@ def read_blocks(path: str) -> Iterator[bytes]:
     with _faults_named(path), open_regular(path) as raw:
         check_written(raw, path)
         decode, rest = None, b""
-        for block in _unpack(raw, path):
+        for block in _read_blocks(raw, path):
             decode = decode or _decoder_of(block)
             block = rest + decode(block)
             if b"\r" in block and b"\n" not in block:
@@ -45,19 +42,9 @@ def read_blocks(path: str) -> Iterator[bytes]:
             yield rest + b"\n"
 
 
-def _unpack(raw: BinaryIO, path: str) -> Iterator[bytes]:
+def _read_blocks(raw: BinaryIO, path: str) -> Iterator[bytes]:
     """Yield the bytes of an open file, unpacked where it is gzip."""
-    packed = raw.read(2) == b"\x1f\x8b"
-    raw.seek(0)
-    file = cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if packed else raw
-    allowed = _ALWAYS_UNPACKED + _LARGEST_RATIO * size_of(raw) if packed else None
-    unpacked = 0
-    while block := file.read(_BLOCK):
-        unpacked += len(block)
-        if allowed is not None and unpacked > allowed:
-            detail = f"unpacks into more than {_LARGEST_RATIO} times its {size_of(raw):,} bytes"
-            raise RecordingError("unreadable_file", path, detail)
-        yield block
+    yield from unpack_gzip(raw, path) if is_gzip(raw) else iter(functools.partial(raw.read, BLOCK), b"")
 
 
 def _decoder_of(block: bytes) -> Callable[[bytes], bytes]:
@@ -74,5 +61,5 @@ def _faults_named(path: str) -> Iterator[None]:
     """Turn what damaged files raise into a RecordingError that names the file."""
     try:
         yield
-    except (OSError, EOFError, zlib.error) as error:
+    except OSError as error:
         raise RecordingError("unreadable_file", path, f"{type(error).__name__}: {str(error)[:200]}") from error

@@ -22,6 +22,7 @@ from jaxbio.data.recordings.recording import (
     RecordingError,
     Refused,
     check_clock,
+    failures_named,
     sample_span,
 )
 from jaxbio.data.recordings.source import Source
@@ -52,14 +53,17 @@ def _list_folder(
     headers: list[Header] = []
     for path in paths:
         try:
-            headers.append(read_header(path))
+            with failures_named(path):
+                headers.append(read_header(path))
         except RecordingError as error:
             yield _refused(source, path, error)
     parts = {os.path.join(header.folder, f"{name}.hea") for header in headers for name, _ in header.segments}
     for header in headers:
         if header.segments or header.path not in parts:  # a segment has no segments: a ring of them is refused
             try:
-                yield _recording(source, header, channel_names)
+                with failures_named(header.path):
+                    recording = _recording(source, header, channel_names)
+                yield recording
             except RecordingError as error:
                 yield _refused(source, header.path, error, header)
 

@@ -44,7 +44,7 @@ def test_source_line_with_every_option(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("edf:x", "begin with one of"),
+        ("gdf:x", "begin with one of"),
         ("nothing", "begin with one of"),
         ("wfdb:/no/such/folder", "no file or folder"),
         ("csv:.?rate_hz=fast", "rate_hz"),
