@@ -25,7 +25,7 @@ def is_gzip(file: BinaryIO) -> bool:
 def unpack_gzip(file: BinaryIO, path: str) -> Iterator[bytes]:
     """Yield the bytes of an open gzip file.
 
-    Raises RecordingError `unreadable_file` for a damaged file and a bomb, `truncated_file` for one that was cut.
+    Raises RecordingError `unreadable_file` for a file that is damaged, cut, or a bomb.
     """
     allowed, unpacked = most_unpacked(size_of(file)), 0
     try:
@@ -36,9 +36,7 @@ def unpack_gzip(file: BinaryIO, path: str) -> Iterator[bytes]:
                 detail = f"unpacks into more than {LARGEST_RATIO} times its {size_of(file):,} bytes"
                 raise RecordingError("unreadable_file", path, detail)
             yield block
-    except EOFError as error:
-        raise RecordingError("truncated_file", path, f"{error}") from error
-    except (OSError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise RecordingError("unreadable_file", path, f"{type(error).__name__}: {str(error)[:200]}") from error
 
 

@@ -82,7 +82,7 @@ def test_packed_gap_of_an_integer_track_is_missing(tmp_path):
         (lambda content: content, "unreadable_file"),  # no gzip
         (lambda content: gzip.compress(b"RIFF" + content[4:]), "not_a_recording"),
         (lambda content: gzip.compress(content[:3000]), "truncated_file"),
-        (lambda content: gzip.compress(content)[:-2000], "truncated_file"),
+        (lambda content: gzip.compress(content)[:-2000], "unreadable_file"),
         (lambda content: gzip.compress(content[:37] + b"\1\xff\xff\xff\xff" + content[42:]), "unreadable_file"),
         (lambda content: gzip.compress(content[:37] + b"\0\3\0\0\0abc"), "unreadable_file"),
         (lambda content: gzip.compress(content[:37]), "not_a_recording"),
@@ -105,4 +105,4 @@ def test_file_cut_after_it_was_listed_is_an_error_that_names_it(tmp_path):
     path.write_bytes(path.read_bytes()[:-2000])
     with pytest.raises(RecordingError) as caught:
         entry.read(0.0, 30.0, ["ecg", "ppg"])
-    assert (caught.value.reason, caught.value.file) == ("truncated_file", str(path))
+    assert (caught.value.reason, caught.value.file) == ("unreadable_file", str(path))
