@@ -14,7 +14,18 @@ from dataclasses import dataclass, replace
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.config.local_paths import check_local
 from jaxbio.config.roles import LIMB_LEADS
-from jaxbio.data.recordings import edf, numpy_files, synthetic, text, vital, wfdb_records
+from jaxbio.data.recordings import (
+    edf,
+    hdf5,
+    mat,
+    named_arrays,
+    numpy_files,
+    pickles,
+    synthetic,
+    text,
+    vital,
+    wfdb_records,
+)
 from jaxbio.data.recordings.channels import name_missing
 from jaxbio.data.recordings.missing import complete
 from jaxbio.data.recordings.recording import REASONS, Channel, Recording, RecordingError, Refused
@@ -59,6 +70,9 @@ FORMATS: dict[str, Format] = {
     "numpy": Format(numpy_files.list_files, ("rate_hz", "columns", "assume_unit", "glob", "name")),
     "edf": Format(edf.list_files, ("columns", "assume_unit", "glob", "name")),
     "vital": Format(vital.list_files, ("columns", "assume_unit", "glob", "name")),
+    "hdf5": Format(hdf5.list_files, named_arrays.OPTIONS),
+    "mat": Format(mat.list_files, named_arrays.OPTIONS),
+    "pickle": Format(pickles.list_files, named_arrays.OPTIONS),
     "synthetic": Format(synthetic.list_files, ("seed", "rate_hz"), on_disk=False),
 }
 

@@ -102,7 +102,10 @@ def _recording(source: Source, path: str, channel_names: Mapping[str, Sequence[s
     channels, faults = make_channels(stated, channel_names, path, source.options.assume_unit)
     for role, channel in list(channels.items()):
         if not header.signals[channel.index].gain:
-            faults[role] = "bad_header", f"{path!r}: {channel.name!r} states an empty range of digital or physical values"
+            faults[role] = (
+                "bad_header",
+                f"{path!r}: {channel.name!r} states an empty range of values",
+            )
             del channels[role]
     fastest = max((signal.samples for signal in header.signals if not signal.is_annotation), default=0)
     if not fastest:

@@ -14,8 +14,16 @@ from jaxbio.data.recordings.regular_files import check_written, size_of
 _FIXED = 256  # bytes of the header's first part, and of what it says of each signal
 # Widths of what stands there for each signal, all signals' labels first, and so on.
 _FIELDS = {
-    **{"label": 16, "transducer": 80, "unit": 8, "physical_min": 8, "physical_max": 8, "digital_min": 8},
-    **{"digital_max": 8, "filtering": 80, "samples": 8, "reserved": 32},
+    "label": 16,
+    "transducer": 80,
+    "unit": 8,
+    "physical_min": 8,
+    "physical_max": 8,
+    "digital_min": 8,
+    "digital_max": 8,
+    "filtering": 80,
+    "samples": 8,
+    "reserved": 32,
 }
 _ANNOTATIONS = ("EDF Annotations", "BDF Annotations")
 _FORGIVEN_S = 1.0  # as of WFDB: a file that lacks a last record is read as far as it goes

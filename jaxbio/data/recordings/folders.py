@@ -52,7 +52,7 @@ def find_files(source: Source, is_recording: Callable[[str], bool]) -> Iterator[
 
 
 def list_each(
-    source: Source, suffixes: tuple[str, ...], open_file: Callable[[str], Iterable[Recording]]
+    source: Source, suffixes: tuple[str, ...], open_file: Callable[[str], Iterable[Recording | Refused]]
 ) -> Iterator[Recording | Refused]:
     """Yield the recordings that `open_file` finds in each file below the source's path whose name ends in `suffixes`.
 

@@ -2,11 +2,12 @@
 
     parse_source("csv:/archive/bidmc?rate_hz=125&glob=*_Signals.csv.gz")
 
-PATH is a folder, or one file. Options: `rate_hz` of files that state none; `time=NAME:s|ms|datetime`, a column of time
-stamps; `columns=ppg:G,ecg:II`, which signal plays a role (where there are no names the first is 1); `missing=-999,x`,
-further words for a missing sample, and `decimal=comma|point`, in text; `assume_unit=ecg:uV` of signals that state none;
-`glob` over paths below PATH; `name`, where the last folder's does not tell the source from another; `seed` of synthetic
-recordings. Values may be percent-encoded.
+PATH is a folder, or one file. Options: `rate_hz` of files that state none; `rates=ppg:64,ecg:data/fs`, by role a rate
+or where in the file it stands; `each=data/*`, which arrays of a file are a recording; `time=NAME:s|ms|datetime`, a
+column of time stamps; `columns=ppg:G,ecg:II`, which signal plays a role (where there are no names the first is 1);
+`missing=-999,x`, further words for a missing sample, and `decimal=comma|point`, in text; `assume_unit=ecg:uV` of
+signals that state none; `glob` over paths below PATH; `name`, where the last folder's does not tell the source from
+another; `seed` of synthetic recordings. Values may be percent-encoded.
 """
 
 import math
@@ -36,6 +37,8 @@ class Options:
     glob: str | None = None
     name: str | None = None
     seed: int = 0
+    rates: Mapping[str, str] = field(default_factory=dict)  # role -> Hz, or where in the file it stands
+    each: str | None = None
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,8 @@ def _missing(value: str) -> tuple[str, ...]:
 _PARSERS: dict[str, Callable[[str], object]] = {
     "rate_hz": _rate,
     "time": _time,
+    "rates": _columns,
+    "each": unquote,
     "columns": _columns,
     "missing": _missing,
     "decimal": _decimal,

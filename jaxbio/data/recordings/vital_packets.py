@@ -21,8 +21,14 @@ _DEVICE, _TRACK, _RECORD = 9, 0, 1  # types of packets
 _WAVE = 1  # the type of a track that has samples at a rate
 # By the format of a track: its type, and the value that stands for a missing sample where gaps were filled.
 _TYPES = {
-    **{1: ("<f4", None), 2: ("<f8", None), 3: ("i1", -(2**7)), 4: ("u1", 2**8 - 1), 5: ("<i2", -(2**15))},
-    **{6: ("<u2", 2**16 - 1), 7: ("<i4", -(2**31)), 8: ("<u4", 2**32 - 1)},
+    1: ("<f4", None),
+    2: ("<f8", None),
+    3: ("i1", -(2**7)),
+    4: ("u1", 2**8 - 1),
+    5: ("<i2", -(2**15)),
+    6: ("<u2", 2**16 - 1),
+    7: ("<i4", -(2**31)),
+    8: ("<u4", 2**32 - 1),
 }
 _LARGEST_PACKET = {False: 10**6, True: 2**28}  # bytes; a packed file has a track's samples in one
 _MOST_KEPT = 2**29  # bytes of samples that are held: a day of a track of 16 bits at 2 kHz, or of ten at 500 Hz
@@ -68,9 +74,8 @@ def scan_file(path: str, keep: Collection[str] = ()) -> Scan:
                 device_type, at = _text(body, 4)
                 name, _ = _text(body, at)
                 devices[number] = name or device_type
-            elif kind == _TRACK and (found := _track(body, devices, packed)):
-                number, track = found
-                named[number] = track
+            elif kind == _TRACK and (made := _track(body, devices, packed)):
+                named[made[0]] = made[1]
             elif kind == _RECORD and (track := named.get(struct.unpack_from("<H", body, 10)[0])):
                 began_s, sample_N = _record(body, track, path)
                 scan.start_s = min(scan.start_s, began_s)

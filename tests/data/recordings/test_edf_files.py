@@ -59,7 +59,10 @@ def test_values_are_the_librarys_and_spans_those_of_the_whole(tmp_path, plus, bd
     entry = pickle.loads(pickle.dumps(one(path)))
     assert entry.duration_s == 30.0
     assert {role: channel.rate_hz for role, channel in entry.channels.items()} == {"ecg": 250.0, "ppg": 62.5}
-    assert (entry.channels["ecg"].name, entry.channels["ecg"].unit, entry.channels["ppg"].unit) == ("ECG II", "mV", "NU")
+    assert {role: (channel.name, channel.unit) for role, channel in entry.channels.items()} == {
+        "ecg": ("ECG II", "mV"),
+        "ppg": ("Pleth", "NU"),
+    }
     whole = entry.read(0.0, 30.0, ["ecg", "ppg"])
     for role, signal, factor in (("ecg", reread.signals[0], 1e-3), ("ppg", reread.signals[1], 1.0)):
         step = (signal.physical_max - signal.physical_min) / 2**16 * factor
@@ -82,7 +85,8 @@ def test_discontinuous_file_is_missing_between_its_records(tmp_path):
     entry = one(path)
     assert entry.duration_s == pytest.approx(102.004)
     assert len(entry.reader.runs) == 3
-    assert entry.start_time == pytest.approx(datetime.datetime(2021, 3, 4, 5, 6, 7, tzinfo=datetime.UTC).timestamp() + 0.5)
+    stated = datetime.datetime(2021, 3, 4, 5, 6, 7, tzinfo=datetime.UTC)
+    assert entry.start_time == pytest.approx(stated.timestamp() + 0.5)
     ecg = entry.read(0.0, entry.duration_s, ["ecg"])["ecg"]
     for place_s, first_s, seconds in ((0, 0, 4), (10, 4, 6), (100.004, 10, 2)):
         place, first, count = (round(at * 250) for at in (place_s, first_s, seconds))
