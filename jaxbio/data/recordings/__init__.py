@@ -15,6 +15,7 @@ from jaxbio.config.faults import Fault, UserError
 from jaxbio.config.local_paths import check_local
 from jaxbio.config.roles import LIMB_LEADS
 from jaxbio.data.recordings import (
+    arrow,
     edf,
     hdf5,
     mat,
@@ -63,6 +64,7 @@ class Format:
 
 
 _TEXT = Format(text.list_files, ("rate_hz", "time", "columns", "missing", "decimal", "assume_unit", "glob", "name"))
+_ARROW = Format(arrow.list_files, ("rate_hz", "rates", "time", "columns", "assume_unit", "glob", "name"))
 FORMATS: dict[str, Format] = {
     "wfdb": Format(wfdb_records.list_files, ("columns", "assume_unit", "glob", "name"), suffix=".hea"),
     "csv": _TEXT,
@@ -73,6 +75,8 @@ FORMATS: dict[str, Format] = {
     "hdf5": Format(hdf5.list_files, named_arrays.OPTIONS),
     "mat": Format(mat.list_files, named_arrays.OPTIONS),
     "pickle": Format(pickles.list_files, named_arrays.OPTIONS),
+    "parquet": _ARROW,
+    "arrow": _ARROW,
     "synthetic": Format(synthetic.list_files, ("seed", "rate_hz"), on_disk=False),
 }
 

@@ -71,11 +71,13 @@ def test_cells_and_cubes_are_numbered(tmp_path):
 
 
 def write_73(path, subjects):
-    """Write what MATLAB's version 7.3 writes: HDF5 with axes reversed, structures of references, classes as attributes."""
+    """Write as MATLAB's version 7.3: HDF5 with axes reversed, structures of references, classes as attributes."""
     with h5py.File(path, "w", userblock_size=512) as file:
 
         def put(name, value):
-            dataset = file.create_dataset(name, data=np.atleast_2d(value), compression="gzip" if value.size > 1 else None)
+            dataset = file.create_dataset(
+                name, data=np.atleast_2d(value), compression="gzip" if value.size > 1 else None
+            )
             dataset.attrs["MATLAB_class"] = np.bytes_("double")
             return dataset
 
@@ -120,7 +122,9 @@ def matrix(shape, numbers, name=b"PLETH", kind=6):
 HEADER = b"MATLAB 5.0".ljust(124) + b"\0\1IM"
 DEEP = b""
 for _ in range(40):
-    DEEP = element(14, element(6, struct.pack("<II", 1, 0)) + element(5, struct.pack("<ii", 1, 1)) + element(1, b"") + DEEP)
+    DEEP = element(
+        14, element(6, struct.pack("<II", 1, 0)) + element(5, struct.pack("<ii", 1, 1)) + element(1, b"") + DEEP
+    )
 
 
 @pytest.mark.parametrize(

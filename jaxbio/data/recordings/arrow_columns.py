@@ -1,0 +1,126 @@
+"""Columns of Parquet and Arrow files as NumPy arrays, batch by batch: which there are, and their values.
+
+Arrow files may be of its file format (Feather too) or its stream format.
+
+    kinds, rows, metadata = look_into(path)
+    columns = read_columns(path, ("PLETH",), rows)      # float32, NaN where null
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jaxbio.data.array_entries import most_unpacked
+from jaxbio.data.recordings.recording import RecordingError
+from jaxbio.data.recordings.regular_files import check_written, open_regular, size_of
+
+_PARQUET, _ARROW = b"PAR1", b"ARROW1"
+_BATCH = 2**16  # rows
+_MOST_HELD = 2**29  # bytes of the columns of a file, which are held whole
+_LARGEST_PART = 2**30  # bytes that one part of a file may say it unpacks into
+
+
+class Look(NamedTuple):
+    """What a file has: its columns and their types, how many rows, and what it says of itself."""
+
+    types: dict[str, pa.DataType]
+    rows: int
+    metadata: dict[str, str]
+
+
+def look_into(path: str) -> Look:
+    """Return what a file has; raises RecordingError where it is neither Parquet nor Arrow, or damaged."""
+    with _opened(path) as (schema, batches, rows):
+        if rows is None:
+            rows = sum(len(batch) for batch in batches(None))
+        said = {_text(key): _text(value) for key, value in (schema.metadata or {}).items()}
+        return Look({field.name: field.type for field in schema}, rows, said)
+
+
+def is_signal(kind: pa.DataType) -> bool:
+    """Whether a column of this type can be a signal."""
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+
+
+def read_columns(path: str, names: Sequence[str], rows: int, dtype: type = np.float32) -> dict[str, np.ndarray]:
+    """Return columns whole, as float32 or float64, NaN where null; of dates and times POSIX seconds."""
+    itemsize = np.dtype(dtype).itemsize
+    if rows * len(names) * itemsize > _MOST_HELD:
+        detail = f"{len(names)} columns of {rows:,} rows come to more than {_MOST_HELD:,} bytes: split it"
+        raise RecordingError("unreadable_file", path, detail)
+    values = {name: np.empty(rows, dtype) for name in names}
+    at = 0
+    with _opened(path) as (_, batches, _):
+        for batch in batches(list(names)):
+            for name in names:
+                part = _numbers(batch.column(batch.schema.get_field_index(name)))
+                values[name][at : at + len(part)] = part[: rows - at]
+            at += len(batch)
+    if at < rows:
+        raise RecordingError("truncated_file", path, f"has {at:,} of the {rows:,} rows it was listed with")
+    return values
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[tuple[pa.Schema, Any, int | None]]:
+    """Yield schema, a function from names to batches, and rows where the file says them."""
+    with open_regular(path) as file:
+        if size_of(file) == 0:
+            raise RecordingError("empty_file", path, "no bytes")
+        check_written(file, path)
+        begin = file.read(8)
+        file.seek(0)
+        try:
+            if begin.startswith(_PARQUET):
+                yield _open_parquet(file, path)
+            elif begin.startswith(_ARROW):
+                arrow = pa.ipc.open_file(file)
+                yield arrow.schema, _each_batch(map(arrow.get_batch, range(arrow.num_record_batches))), None
+            elif begin.startswith(b"\xff\xff\xff\xff"):
+                stream = pa.ipc.open_stream(file)
+                yield stream.schema, _each_batch(stream), None
+            else:
+                raise RecordingError("not_a_recording", path, "begins neither as Parquet does nor as Arrow")
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise RecordingError("unreadable_file", path, f"{type(error).__name__}: {str(error)[:200]}") from error
+
+
+def _open_parquet(file: BinaryIO, path: str) -> tuple[pa.Schema, Any, int]:
+    parquet = pq.ParquetFile(file)
+    metadata, size = parquet.metadata, size_of(file)
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        for column in map(group.column, range(group.num_columns)):
+            allowed = min(_LARGEST_PART, most_unpacked(min(size, column.total_compressed_size)))
+            if max(column.total_uncompressed_size, column.num_values) > allowed:
+                detail = f"{column.path_in_schema!r} claims {column.num_values:,} values in {size:,} bytes"
+                raise RecordingError("unreadable_file", path, detail)
+
+    def batches(names: list[str] | None) -> Any:
+        return parquet.iter_batches(_BATCH, columns=names)
+
+    return parquet.schema_arrow, batches, metadata.num_rows
+
+
+def _each_batch(found: Any) -> Any:
+    """Return a function from names, which are not asked for one by one in Arrow files, to the batches."""
+    return lambda names: found
+
+
+def _numbers(column: pa.Array) -> np.ndarray:
+    if isinstance(column, pa.DictionaryArray):
+        column = column.dictionary_decode()
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_date(column.type):
+        column = column.cast(pa.timestamp("ns"))
+    if pa.types.is_timestamp(column.type):
+        ticks_N = column.cast(pa.int64()).cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        return ticks_N / {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[column.type.unit]
+    return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")
