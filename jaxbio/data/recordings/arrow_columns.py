@@ -21,7 +21,7 @@ from jaxbio.data.recordings.regular_files import check_written, open_regular, si
 _PARQUET, _ARROW = b"PAR1", b"ARROW1"
 _BATCH = 2**16  # rows
 _MOST_HELD = 2**29  # bytes of the columns of a file, which are held whole
-_LARGEST_PART = 2**30  # bytes that one part of a file may say it unpacks into
+_LARGEST_PART = 2**29  # bytes of a column that come together
 
 
 class Look(NamedTuple):
@@ -52,7 +52,7 @@ def read_columns(path: str, names: Sequence[str], rows: int, dtype: type = np.fl
     if rows * len(names) * itemsize > _MOST_HELD:
         detail = f"{len(names)} columns of {rows:,} rows come to more than {_MOST_HELD:,} bytes: split it"
         raise RecordingError("unreadable_file", path, detail)
-    values = {name: np.empty(rows, dtype) for name in names}
+    values: dict[str, np.ndarray] = {name: np.empty(rows, dtype) for name in names}
     at = 0
     with _opened(path) as (_, batches, _):
         for batch in batches(list(names)):
@@ -96,8 +96,8 @@ def _open_parquet(file: BinaryIO, path: str) -> tuple[pa.Schema, Any, int]:
         group = metadata.row_group(number)
         for column in map(group.column, range(group.num_columns)):
             allowed = min(_LARGEST_PART, most_unpacked(min(size, column.total_compressed_size)))
-            if max(column.total_uncompressed_size, column.num_values) > allowed:
-                detail = f"{column.path_in_schema!r} claims {column.num_values:,} values in {size:,} bytes"
+            if column.total_uncompressed_size > allowed:
+                detail = f"{column.path_in_schema!r} unpacks into {column.total_uncompressed_size:,} bytes"
                 raise RecordingError("unreadable_file", path, detail)
 
     def batches(names: list[str] | None) -> Any:
