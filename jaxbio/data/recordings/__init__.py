@@ -16,6 +16,8 @@ from jaxbio.config.local_paths import check_local
 from jaxbio.config.roles import LIMB_LEADS
 from jaxbio.data.recordings import (
     arrow,
+    dicom,
+    ecg_xml,
     edf,
     hdf5,
     mat,
@@ -77,6 +79,8 @@ FORMATS: dict[str, Format] = {
     "pickle": Format(pickles.list_files, named_arrays.OPTIONS),
     "parquet": _ARROW,
     "arrow": _ARROW,
+    "dicom": Format(dicom.list_files, ("columns", "assume_unit", "glob", "name")),
+    "xml": Format(ecg_xml.list_files, ("columns", "assume_unit", "glob", "name")),
     "synthetic": Format(synthetic.list_files, ("seed", "rate_hz"), on_disk=False),
 }
 
