@@ -1,71 +1,26 @@
-"""Mutated headers, data files, texts and arrays: always a named outcome, soon.
+"""Mutated files of every format: always a named outcome, soon, in little memory (tools/fuzz_readers.py).
 
-Named is: a Recording whose every sample was read, a Refused, a RecordingError, or a UserError. Anything else raised, a
-wrong number of samples, or more than ten seconds fails, with the seed that makes the case again.
+Run as a script, `python tests/data/recordings/test_recordings_fuzz.py DIR` writes the good recordings into DIR and
+prints the source lines with which the tool takes them.
 """
 
-import random
-import signal
-import warnings
+import functools
+import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from small_files import NAMES, write_csv, write_frames, write_record
-
-from jaxbio.config.faults import UserError
-from jaxbio.data.recordings import REASONS, RecordingError, Refused, list_recordings, parse_source
-
-LIMIT_S = 10
-# What mutated headers and tables stumble over: numbers out of range, signs, separators, other files.
-TOKENS = (
-    *(
-        "0",
-        "-1",
-        "1e308",
-        "nan",
-        "inf",
-        "9" * 25,
-        "16x0",
-        "212",
-        "8",
-        "310",
-        "516",
-        "80",
-        "~",
-        "/",
-        "../x",
-        "/etc/passwd",
-    ),
-    *("", " ", "\n", "\r\n", "\t", ",", ";", '"', "#", "\0", "ÿ", "(", ")", "+24", ":9999999", "x4", "mV", "furlong"),
-    *("r0/3", "s1 100", "~ 99999999999", "II", "PLETH", "2016-11-24 13:58:58", "1,2,3"),
-    *(
-        "2016-11-24T13:58:58.123456789+05:30",
-        "13:5:0",
-        "-512",
-        "-0,5",
-        "1.234,5",
-        "#N/A",
-        "-----",
-        "sep=;",
-        "'",
-        "1e-320",
-    ),
-    *(
-        "0:30.5",
-        "1447333455.0",
-        "64.0",
-        "+0000000",
-        "x999999",
-        "(2147483647)",
-        "~ 0",
-        "524",
-        "160",
-        "24",
-        ",,,,",
-        "\ufeff",
-    ),
-)
+import scipy.io
+import test_arrow_files
+import test_dicom_files
+import test_ecg_xml_files
+import test_edf_files
+import test_hdf5_files
+import test_mat_files
+import test_pickle_files
+import test_vital_files
+from small_files import write_csv, write_frames, write_record
 
 
 def seeds(folder: Path) -> list[tuple[str, list[Path]]]:
@@ -91,7 +46,7 @@ def seeds(folder: Path) -> list[tuple[str, list[Path]]]:
         ("a.csv.gz", "rate_hz=50", columns),
         ("b.csv", "time=time:ms", columns),
         ("c.txt", "time=time:datetime", stamps),
-        ("d.csv", "rate_hz=50&columns=ppg:1", {"PPG": columns["PPG"]}),
+        ("d.csv", "rate_hz=50", {"PPG": columns["PPG"]}),
         ("e.csv", "time=t:datetime", {"t": np.repeat(stamps["time"][::50], 50), "PPG": columns["PPG"]}),
         (
             "f.csv",
@@ -120,7 +75,60 @@ def seeds(folder: Path) -> list[tuple[str, list[Path]]]:
         home / "b.npz", PLETH=rng.normal(size=900), ii=np.arange(900), rate_hz=50.0, name="p7", mask=np.ones(9, bool)
     )
     made += [("numpy:?rate_hz=50&columns=ppg:1,ecg:2", [home / "a.npy"]), ("numpy:", [home / "b.npz"])]
+    return made + named_seeds(folder)
+
+
+def named_seeds(folder: Path) -> list[tuple[str, list[Path]]]:
+    """Write good files of the formats that have tests of their own, through their writers there."""
+    made = []
+    writers = {
+        "a.edf": ("edf:", test_edf_files.write_edf),
+        "plus.edf": ("edf:", functools.partial(test_edf_files.write_edf, plus=True)),
+        "gaps.edf": ("edf:", write_interrupted),
+        "a.bdf": ("edf:", functools.partial(test_edf_files.write_edf, bdf=True, plus=True)),
+        "a.vital": ("vital:", functools.partial(test_vital_files.write_vital, packed=False, minutes=1)),
+        "packed.vital": ("vital:", functools.partial(test_vital_files.write_vital, packed=True, minutes=1)),
+        "a.h5": ("hdf5:", test_hdf5_files.write_h5),
+        "packed.h5": ("hdf5:", functools.partial(test_hdf5_files.write_h5, chunks=(500,), compression="gzip")),
+        "a.mat": (f"mat:{test_mat_files.EACH}", write_mat),
+        "packed.mat": (f"mat:{test_mat_files.EACH}", functools.partial(write_mat, packed=True)),
+        "p73.mat": ("mat:?each=data/*&columns=ppg:PPG_Raw,ecg:ECG_Raw", write_mat_73),
+        "S2.pkl": ("pickle:?rates=ppg:64,ecg:700&columns=ppg:BVP", write_pickle),
+        "a.parquet": ("parquet:?rate_hz=50", lambda path: test_arrow_files.write(path, test_arrow_files.table(20))),
+        "a.arrow": ("arrow:?rate_hz=50", lambda path: test_arrow_files.write(path, test_arrow_files.table(20))),
+        "a.dcm": ("dicom:", write_dicom),
+        "aecg.xml": ("xml:", lambda path: path.write_text(test_ecg_xml_files.aecg())),
+        "muse.xml": ("xml:", lambda path: path.write_text(test_ecg_xml_files.muse())),
+    }
+    for name, (line, write) in writers.items():
+        home = folder / f"named_{name.replace('.', '_')}"
+        home.mkdir()
+        write(home / name)
+        made.append((line, [home / name]))
     return made
+
+
+def write_interrupted(path):
+    test_edf_files.write_edf(path, plus=True)
+    test_edf_files.interrupt(path, [0, 2, 10, 12, 14])
+
+
+def write_mat(path, packed=False):
+    subjects = np.array([test_mat_files.perform(number) for number in range(2)], object)
+    scipy.io.savemat(path, {"data": subjects, "note": "x"}, do_compression=packed)
+
+
+def write_mat_73(path):
+    rng = np.random.default_rng(0)
+    test_mat_files.write_73(path, [{field: rng.normal(size=1250) for field in ("PPG_Raw", "ECG_Raw")} for _ in "ab"])
+
+
+def write_pickle(path):
+    path.write_bytes(pickle.dumps(test_pickle_files.wesad(), 2))
+
+
+def write_dicom(path):
+    test_dicom_files.write_dicom(path, [test_dicom_files.group(test_dicom_files.raw(5000))])
 
 
 def halves(values: np.ndarray, which: int) -> list[str]:
@@ -128,99 +136,45 @@ def halves(values: np.ndarray, which: int) -> list[str]:
     return [str(value) if number % 2 == which else "" for number, value in enumerate(values)]
 
 
-def mutate(content: bytes, rng: random.Random) -> bytes:
-    """Return `content` with one to three changes: bits, cuts, insertions, tokens, whole lines, or nothing left."""
-    data = bytearray(content)
-    for _ in range(rng.randint(1, 3)):
-        # Most harm is done at the beginning, where headers are.
-        reach = len(data) if rng.random() < 0.5 else min(len(data), 200)
-        at = rng.randrange(reach) if reach else 0
-        kind = rng.randrange(8)
-        if kind == 0 and data:
-            data[at] ^= 1 << rng.randrange(8)
-        elif kind == 1:
-            del data[at:]
-        elif kind == 2:
-            del data[at : at + rng.randint(1, 40)]
-        elif kind == 3:
-            data[at:at] = rng.randbytes(rng.randint(1, 40))
-        elif kind in (4, 5):
-            token = rng.choice(TOKENS).encode()
-            stop = at + rng.choice((0, len(token), 6))
-            data[at:stop] = token
-        elif kind == 6:
-            lines = bytes(data).split(b"\n")
-            lines.insert(rng.randrange(len(lines)), rng.choice(lines))
-            del lines[rng.randrange(len(lines))]
-            data = bytearray(b"\n".join(lines))
-        elif rng.random() < 0.1:
-            data.clear()
-    return bytes(data)
+@pytest.fixture(scope="module")
+def tool(repository):
+    sys.path.insert(0, str(repository / "tools"))
+    import fuzz_readers
+
+    return fuzz_readers
 
 
-def outcome(line: str) -> str:
-    """List and read all of a source; return the name of what came of it."""
-    try:
-        entries = list_recordings(parse_source(line), NAMES)
-    except UserError:
-        return "user_error"
-    named = "read"
-    for entry in entries:
-        if isinstance(entry, Refused):
-            assert entry.reason in REASONS
-            assert entry.detail
-            named = entry.reason
-            continue
-        try:
-            # Beginning and end: a mutated gap may make a year of nothing, read by blocks like any year.
-            for start_s in {0.0, max(0.0, entry.duration_s - 60.0)}:
-                stop_s = min(start_s + 60.0, entry.duration_s)
-                for role, samples in entry.read(start_s, stop_s, list(entry.channels)).items():
-                    rate_hz = entry.channels[role].rate_hz
-                    assert samples.dtype == np.float32
-                    assert samples.shape == (round(stop_s * rate_hz) - round(start_s * rate_hz),)
-        except RecordingError as error:
-            named = error.reason if error.file else "no file named"
-    return named
-
-
-def fuzz(folder: Path, cases: int, seed: int) -> dict[str, int]:
-    """Run `cases` mutations and return how often each outcome came."""
-
-    def too_slow(signum, frame):
-        raise TimeoutError(f"no outcome within {LIMIT_S} s")
-
-    made = [(line, [(path, path.read_bytes()) for path in paths]) for line, paths in seeds(folder)]
-    counts: dict[str, int] = {}
-    before = signal.signal(signal.SIGALRM, too_slow)
-    try:
-        for case in range(cases):
-            rng = random.Random(f"{seed}-{case}")
-            line, files = made[case % len(made)]
-            path, content = rng.choice(files)
-            path.write_bytes(mutate(content, rng))
-            kind, _, query = line.partition(":")
-            signal.alarm(LIMIT_S)
-            try:
-                named = outcome(f"{kind}:{path.parent}{query}")
-            except Exception as error:
-                raise AssertionError(f"case {seed}-{case} ({path}): {type(error).__name__}: {error}") from error
-            finally:
-                signal.alarm(0)
-            counts[named] = counts.get(named, 0) + 1
-            path.write_bytes(content)
-    finally:
-        signal.signal(signal.SIGALRM, before)
-    return counts
-
-
-@pytest.mark.parametrize("cases", [100, pytest.param(2000, marks=pytest.mark.slow)])
-def test_mutated_files_always_come_to_a_named_outcome(tmp_path, cases):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # numpy and wfdb warn about what they read; the outcome is what counts
-        counts = fuzz(tmp_path, cases, seed=1)
+@pytest.mark.parametrize("cases", [300, pytest.param(3000, marks=pytest.mark.slow)])
+def test_mutated_files_always_come_to_a_named_outcome(tmp_path, tool, cases):
+    good = [tool.read_good(line) for line in lines_of(tmp_path)]
+    counts, findings = tool.fuzz(good, range(cases), seed=cases)
+    assert findings == {}
     assert sum(counts.values()) == cases
     # A fuzzer that always breaks the file, or never, tests nothing.
-    assert 0.05 * cases < counts["read"] < 0.8 * cases
-    assert len(counts) >= 6
-    assert "no file named" not in counts
+    read = sum(count for said, count in counts.items() if said.endswith(": read"))
+    assert 0.05 * cases < read < 0.8 * cases
+    assert len({said.split(": ")[1].split()[0] for said in counts}) >= 6
+
+
+def test_what_no_reader_may_do_is_found(tmp_path, tool, monkeypatch):
+    """A reader that hangs, dies, fills memory or names no file."""
+    (line,) = [line for line in lines_of(tmp_path) if "a.dcm" in line]
+    good = [tool.read_good(line)]
+    monkeypatch.setattr(tool, "LIMIT_BYTES", 2**20)  # less than a process has
+    counts, findings = tool.fuzz(good, range(2), seed=1)
+    assert counts == {}
+    assert all("bytes of memory" in found for found in findings.values())
+
+
+def lines_of(folder: Path) -> list[str]:
+    """Write the good recordings below `folder` and return their source lines."""
+    lines = []
+    for line, paths in seeds(folder):
+        kind, _, query = line.partition(":")
+        lines.append(f"{kind}:{paths[0] if len(paths) == 1 else paths[0].parent}{query}")
+    return lines
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+    print(" ".join(f"--source '{line}'" for line in lines_of(Path(sys.argv[1]))))
