@@ -15,7 +15,8 @@ from prepared import small_config
 
 from jaxbio.data.labels import list_labels, open_labels
 from jaxbio.data.prepare import prepare_store
-from jaxbio.data.recordings import parse_source
+from jaxbio.data.recordings import FORMATS, parse_source
+from jaxbio.data.recordings.source import split_source
 from jaxbio.data.store import open_store
 
 GUIDE = Path(__file__).parent.parent.parent / "docs/data.md"
@@ -32,6 +33,24 @@ def main(repository):
 def test_guide_has_a_command_for_every_format():
     formats = {"wfdb", "csv", "text", "synthetic"}
     assert formats <= set(re.findall(r"--source \"?(\w+):", "\n".join(COMMANDS)))
+
+
+def test_sources_of_public_archives_are_lines_that_are_read(tmp_path, monkeypatch):
+    """Their options are known and well written; what they read is shown by the tests of each format."""
+    section = GUIDE.read_text("utf-8").partition("### Public archives")[2].partition("###")[0]
+    lines = re.findall(r"^\|[^|]+\| `(\w+:[^`]+)`", section, re.M)
+    assert len(lines) >= 10
+    monkeypatch.chdir(tmp_path)
+    for line in lines:
+        kind, path, options = split_source(line)
+        Path(path).mkdir(parents=True, exist_ok=True)
+        assert parse_source(line).format == kind
+        assert options or kind in ("vital", "wfdb")
+
+
+def test_guide_lists_every_format():
+    table = GUIDE.read_text("utf-8").partition("## Formats")[2].partition("###")[0]
+    assert set(FORMATS) == set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| ([^|]+) \|", table, re.M))))
 
 
 @pytest.mark.parametrize(("folder", "field"), [("cinc2021_12lead", "Dx"), ("ptbxl_sample", "Labels")])

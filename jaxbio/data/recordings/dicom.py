@@ -16,7 +16,7 @@ from jaxbio.data.recordings.folders import list_each
 from jaxbio.data.recordings.optional import need
 from jaxbio.data.recordings.recording import Recording, RecordingError, Refused
 from jaxbio.data.recordings.regular_files import check_written, open_regular, size_of
-from jaxbio.data.recordings.short_ecgs import Ecg, recordings_of
+from jaxbio.data.recordings.short_ecgs import Ecg, ShortReader, recordings_of
 from jaxbio.data.recordings.source import Source
 
 _SUFFIXES = (".dcm", ".dicom")
@@ -26,7 +26,7 @@ _DEFLATED = "1.2.840.10008.1.2.1.99"  # a transfer syntax that pydicom unpacks t
 def list_files(source: Source, channel_names: Mapping[str, Sequence[str]]) -> Iterator[Recording | Refused]:
     """Yield the waveforms of the DICOM files below the source's path."""
     need("pydicom")
-    return list_each(source, _SUFFIXES, lambda path: recordings_of(source, path, load, channel_names, _SUFFIXES))
+    return list_each(source, _SUFFIXES, lambda path: recordings_of(source, path, DicomReader, channel_names, _SUFFIXES))
 
 
 def load(path: str) -> list[Ecg]:
@@ -49,6 +49,12 @@ def load(path: str) -> list[Ecg]:
         for number, group in enumerate(groups)
         if group.get("WaveformOriginality", "ORIGINAL") != "DERIVED"
     ]
+
+
+class DicomReader(ShortReader):
+    """Reads the groups of one file."""
+
+    load = staticmethod(load)
 
 
 def _ecg(content: Any, number: int, group: Any, start_time: float | None, path: str) -> Ecg:

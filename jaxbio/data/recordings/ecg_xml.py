@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxbio.data.recordings.folders import list_each
 from jaxbio.data.recordings.recording import Recording, RecordingError, Refused
-from jaxbio.data.recordings.short_ecgs import Ecg, recordings_of
+from jaxbio.data.recordings.short_ecgs import Ecg, ShortReader, recordings_of
 from jaxbio.data.recordings.source import Source
 from jaxbio.data.recordings.xml_tree import read_tree
 
@@ -26,7 +26,9 @@ _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 
 def list_files(source: Source, channel_names: Mapping[str, Sequence[str]]) -> Iterator[Recording | Refused]:
     """Yield the ECGs of the XML files below the source's path."""
-    return list_each(source, _SUFFIXES, lambda path: recordings_of(source, path, load, channel_names, _SUFFIXES))
+    return list_each(
+        source, _SUFFIXES, lambda path: recordings_of(source, path, EcgXmlReader, channel_names, _SUFFIXES)
+    )
 
 
 def load(path: str) -> list[Ecg]:
@@ -43,6 +45,12 @@ def load(path: str) -> list[Ecg]:
         waves = [wave for wave in root.iterfind("Waveform") if _text(wave, "WaveformType").casefold() == "rhythm"]
         return [_muse(wave, start_time, path) for wave in waves]
     raise RecordingError("not_a_recording", path, f"is XML of {root.tag[:40]!r}, neither AnnotatedECG nor RestingECG")
+
+
+class EcgXmlReader(ShortReader):
+    """Reads the ECGs of one file."""
+
+    load = staticmethod(load)
 
 
 def _aecg(series: Element, found: Element, path: str) -> Ecg:

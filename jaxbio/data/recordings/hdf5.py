@@ -15,7 +15,7 @@ import numpy as np
 from jaxbio.data.recordings.array_paths import MOST_LEAVES, RATE_NAMES, Leaf, Line
 from jaxbio.data.recordings.folders import list_each
 from jaxbio.data.recordings.hdf5_chunks import check_storage, open_hdf5, read_slab
-from jaxbio.data.recordings.named_arrays import find_recordings_in
+from jaxbio.data.recordings.named_arrays import NamedArrayReader, find_recordings_in
 from jaxbio.data.recordings.optional import need
 from jaxbio.data.recordings.recording import Recording, RecordingError, Refused
 from jaxbio.data.recordings.source import Source
@@ -39,7 +39,7 @@ def list_files(source: Source, channel_names: Mapping[str, Sequence[str]]) -> It
     return list_each(
         source,
         _SUFFIXES,
-        lambda path: find_recordings_in(source, path, leaves_of(path), read_line, channel_names, _SUFFIXES),
+        lambda path: find_recordings_in(source, path, leaves_of(path), Hdf5Reader, channel_names, _SUFFIXES),
     )
 
 
@@ -61,6 +61,12 @@ def read_line(path: str, line: Line, first: int, last: int) -> np.ndarray:
     index[line.axis] = slice(first, min(last, line.samples))
     with open_hdf5(path) as file:
         return read_slab(file[name], tuple(index[::-1] if matlab else index), path).reshape(-1)
+
+
+class Hdf5Reader(NamedArrayReader):
+    """Reads datasets of one file."""
+
+    read_line = staticmethod(read_line)
 
 
 class _Walk:

@@ -12,7 +12,7 @@ from jaxbio.data.recordings import hdf5, mat5
 from jaxbio.data.recordings.array_paths import Leaf
 from jaxbio.data.recordings.folders import list_each
 from jaxbio.data.recordings.hdf5_chunks import is_hdf5
-from jaxbio.data.recordings.named_arrays import ReadLine, find_recordings_in
+from jaxbio.data.recordings.named_arrays import NamedArrayReader, find_recordings_in
 from jaxbio.data.recordings.recording import Recording, RecordingError, Refused
 from jaxbio.data.recordings.regular_files import check_written, open_regular, size_of
 from jaxbio.data.recordings.source import Source
@@ -27,12 +27,12 @@ def list_files(source: Source, channel_names: Mapping[str, Sequence[str]]) -> It
     )
 
 
-def _open(path: str) -> tuple[dict[str, Leaf], ReadLine]:
+def _open(path: str) -> tuple[dict[str, Leaf], type[NamedArrayReader]]:
     """Return the arrays of a file, and what reads them."""
     with open_regular(path) as file:
         if size_of(file) == 0:
             raise RecordingError("empty_file", path, "no bytes")
         check_written(file, path)
     if is_hdf5(path):
-        return hdf5.leaves_of(path, matlab=True), hdf5.read_line
-    return mat5.leaves_of(path), mat5.read_line
+        return hdf5.leaves_of(path, matlab=True), hdf5.Hdf5Reader
+    return mat5.leaves_of(path), mat5.Mat5Reader

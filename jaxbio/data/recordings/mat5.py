@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxbio.data.recordings.array_paths import MOST_LEAVES, Leaf, Line
 from jaxbio.data.recordings.mat5_elements import PACKED, Element, byte_order, element_at, elements, unpack
+from jaxbio.data.recordings.named_arrays import NamedArrayReader
 from jaxbio.data.recordings.recording import RecordingError
 from jaxbio.data.recordings.regular_files import open_regular, size_of, version_of
 from jaxbio.data.recordings.strided import read_line_of
@@ -67,6 +68,12 @@ def read_line(path: str, line: Line, first: int, last: int) -> np.ndarray:
     content = unpack(path, element.begin, element.stop, version_of(path))
     dtype = np.dtype(where.dtype)
     return read_line_of(io.BytesIO(content), len(content), where.begin, dtype, line, "F", first, last)
+
+
+class Mat5Reader(NamedArrayReader):
+    """Reads arrays of one file."""
+
+    read_line = staticmethod(read_line)
 
 
 @dataclass(frozen=True)

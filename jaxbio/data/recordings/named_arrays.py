@@ -4,11 +4,11 @@
 A signal's rate is what `rates` says of its role (a number, or the path of one), else `rate_hz`, else the nearest number
 called fs, rate_hz or the like: beneath the signal's path, beside it, or above.
 
-    for entry in find_recordings_in(source, path, leaves, read_line, channel_names): ...
+    yield from find_recordings_in(source, path, leaves_of(path), Hdf5Reader, channel_names, (".h5",))
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,16 +25,17 @@ _UNEQUAL_S = 1.0  # signals of one recording may end so far apart
 _NO_RATE = "states no sampling rate of it: add ?rate_hz=125, or ?rates=ROLE:125,ROLE:path/of/fs"
 
 
-ReadLine = Callable[[str, Line, int, int], np.ndarray]
-
-
 @dataclass(frozen=True)
 class NamedArrayReader:
-    """Reads signals of one file, `lines` by the index of their channel, through the format's `read_line`."""
+    """Reads signals of one file, `lines` by the index of their channel; a format's own class says how."""
 
     path: str
     lines: Mapping[int, Line]
-    read_line: ReadLine
+
+    @staticmethod
+    def read_line(path: str, line: Line, first: int, last: int) -> np.ndarray:
+        """Return samples [first, last) of a signal, fewer where the file ends before."""
+        raise NotImplementedError
 
     def read(self, channels: Mapping[str, Channel], start_s: float, stop_s: float) -> dict[str, np.ndarray]:
         """Return the samples of `channels` (by role), as Recording.read does."""
@@ -53,7 +54,7 @@ def find_recordings_in(
     source: Source,
     path: str,
     leaves: Mapping[str, Leaf],
-    read_line: ReadLine,
+    reader: type[NamedArrayReader],
     channel_names: Mapping[str, Sequence[str]],
     suffixes: tuple[str, ...],
 ) -> Iterator[Recording | Refused]:
@@ -71,7 +72,7 @@ def find_recordings_in(
     for group, members in groups.items():
         name = f"{stem}/{group}" if group else stem
         try:
-            yield _recording(source, path, name, group, members, numbers, read_line, channel_names)
+            yield _recording(source, path, name, group, members, numbers, reader, channel_names)
         except RecordingError as error:
             yield refuse(source, path, error.reason, error.detail, name)
 
@@ -83,7 +84,7 @@ def _recording(
     group: str,
     lines: Mapping[str, Line],
     numbers: Mapping[str, float],
-    read_line: ReadLine,
+    reader: type[NamedArrayReader],
     channel_names: Mapping[str, Sequence[str]],
 ) -> Recording:
     options, signals = source.options, list(lines)
@@ -108,7 +109,7 @@ def _recording(
     fastest_hz = max(known.values())
     duration_s = check_clock(fastest_hz, min(lasts_s) * fastest_hz, path)
     subject, is_known = subject_of(source.folder, name)
-    reader = NamedArrayReader(path, {index: of_lines[index] for index in used}, read_line)
+    reads = reader(path, {index: of_lines[index] for index in used})
     return Recording(
-        source.name, subject, is_known, name, duration_s, None, channels, reader, faults, signals=tuple(signals)
+        source.name, subject, is_known, name, duration_s, None, channels, reads, faults, signals=tuple(signals)
     )

@@ -1,7 +1,7 @@
 """The NumPy arrays of a pickle, without running it: where their bytes lie in the file, by the keys that lead there.
 
-A pickle is a program. Here nobody runs it (see `pickle_machine`): nothing that a file asks for is imported or called,
-and arrays are found without being read, so that a gigabyte is walked through in a moment.
+A pickle is a program. Here nobody runs it (see `pickle_machine`, `pickle_values`): nothing that a file asks for is
+imported or called, and arrays are found without being read, so that a gigabyte is walked through in a moment.
 
     leaves_of("S2/S2.pkl")      # {"signal/chest/ECG": Leaf((4255300, 1), ...), ...}
 """
@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from jaxbio.data.recordings.array_paths import Leaf
-from jaxbio.data.recordings.pickle_machine import Array, Machine, Pairs, Type, dtype_of
+from jaxbio.data.recordings.pickle_machine import Machine
 from jaxbio.data.recordings.pickle_operations import Bytes, operations_of
+from jaxbio.data.recordings.pickle_values import Array, Pairs, Type, dtype_of
 from jaxbio.data.recordings.recording import RecordingError
 from jaxbio.data.recordings.regular_files import open_regular
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxbio.data.recordings.array_paths import Line
 from jaxbio.data.recordings.folders import list_each
-from jaxbio.data.recordings.named_arrays import find_recordings_in
+from jaxbio.data.recordings.named_arrays import NamedArrayReader, find_recordings_in
 from jaxbio.data.recordings.pickle_arrays import Where, leaves_of
 from jaxbio.data.recordings.pickle_operations import PLAIN, UTF8, Bytes
 from jaxbio.data.recordings.recording import Recording, RecordingError, Refused
@@ -31,7 +31,7 @@ def list_files(source: Source, channel_names: Mapping[str, Sequence[str]]) -> It
     return list_each(
         source,
         _SUFFIXES,
-        lambda path: find_recordings_in(source, path, leaves_of(path), read_line, channel_names, _SUFFIXES),
+        lambda path: find_recordings_in(source, path, leaves_of(path), PickleReader, channel_names, _SUFFIXES),
     )
 
 
@@ -44,6 +44,12 @@ def read_line(path: str, line: Line, first: int, last: int) -> np.ndarray:
             return read_line_of(file, size_of(file), where.content.begin, dtype, line, where.order, first, last)
     content = _decode(path, where.content, version_of(path))
     return read_line_of(io.BytesIO(content), len(content), 0, dtype, line, where.order, first, last)
+
+
+class PickleReader(NamedArrayReader):
+    """Reads arrays of one file."""
+
+    read_line = staticmethod(read_line)
 
 
 @functools.lru_cache(maxsize=2)  # a PPG and an ECG

@@ -1,11 +1,11 @@
 """Recordings of files that hold seconds of ECG, read whole at once: DICOM, HL7 aECG, MUSE.
 
-Such a format is a function from a path to the file's `Ecg`s; several are recordings NAME/1, NAME/2, ...
+Such a format is a ShortReader whose `load` returns the `Ecg`s of a file; several are recordings NAME/1, NAME/2, ...
 """
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -28,20 +28,21 @@ class Ecg(NamedTuple):
     start_time: float | None
 
 
-Load = Callable[[str], Sequence[Ecg]]
-
-
 @dataclass(frozen=True)
 class ShortReader:
-    """Reads one ECG of a file through `load`; the file last read is kept."""
+    """Reads one ECG of a file, which is kept; a format's own class says how."""
 
     path: str
     number: int
-    load: Load
+
+    @staticmethod
+    def load(path: str) -> Sequence[Ecg]:
+        """Return the ECGs of a file."""
+        raise NotImplementedError
 
     def read(self, channels: Mapping[str, Channel], start_s: float, stop_s: float) -> dict[str, np.ndarray]:
         """Return the samples of `channels` (by role), as Recording.read does."""
-        x_CT = _load(self.path, self.load, version_of(self.path))[self.number].x_CT
+        x_CT = _load(replace(self, number=0), version_of(self.path))[self.number].x_CT
         signals = {}
         for role, channel in channels.items():
             first, last = sample_span(channel, start_s, stop_s)
@@ -52,15 +53,19 @@ class ShortReader:
 
 
 @functools.lru_cache(maxsize=1)
-def _load(path: str, load: Load, version: tuple[int, int]) -> Sequence[Ecg]:
-    return load(path)
+def _load(reader: ShortReader, version: tuple[int, int]) -> Sequence[Ecg]:
+    return reader.load(reader.path)
 
 
 def recordings_of(
-    source: Source, path: str, load: Load, channel_names: Mapping[str, Sequence[str]], suffixes: tuple[str, ...]
+    source: Source,
+    path: str,
+    reader: type[ShortReader],
+    channel_names: Mapping[str, Sequence[str]],
+    suffixes: tuple[str, ...],
 ) -> Iterator[Recording]:
     """Yield the recordings of a file; raises RecordingError where it holds none."""
-    found = load(path)
+    found = reader.load(path)
     if not found:
         raise RecordingError("not_a_recording", path, "holds no waveform as it was recorded")
     for number, ecg in enumerate(found):
@@ -69,7 +74,6 @@ def recordings_of(
         channels, faults = make_channels(stated, channel_names, path, source.options.assume_unit)
         name = recording_name(source, path, suffixes) + (f"/{number + 1}" if len(found) > 1 else "")
         subject, known = subject_of(source.folder, name)
-        reader = ShortReader(path, number, load)
         yield Recording(
             source.name,
             subject,
@@ -78,7 +82,7 @@ def recordings_of(
             duration_s,
             ecg.start_time,
             channels,
-            reader,
+            reader(path, number),
             faults,
             signals=ecg.names,
         )
