@@ -144,7 +144,7 @@ def tool(repository):
     return fuzz_readers
 
 
-@pytest.mark.parametrize("cases", [300, pytest.param(3000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("cases", [200, pytest.param(1000, marks=pytest.mark.slow)])
 def test_mutated_files_always_come_to_a_named_outcome(tmp_path, tool, cases):
     good = [tool.read_good(line) for line in lines_of(tmp_path)]
     counts, findings = tool.fuzz(good, range(cases), seed=cases)
