@@ -9,6 +9,7 @@ where a track has no record, it is missing. The file is gzip and cannot be sough
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from jaxbio.data.recordings.recording import Channel, Recording, RecordingError,
 from jaxbio.data.recordings.regular_files import version_of
 from jaxbio.data.recordings.source import Source
 from jaxbio.data.recordings.subjects import subject_of
-from jaxbio.data.recordings.vital_packets import Scan, Track, scan_file
+from jaxbio.data.recordings.vital_packets import Track, scan_file
 
 _SUFFIXES = (".vital",)
 _LARGEST = 4e9  # VitalDB's own reader takes what is above it for missing
@@ -42,29 +43,45 @@ class VitalReader:
         if isinstance(loaded, RecordingError):
             raise loaded
         return {
-            role: self._place(loaded, channel, *sample_span(channel, start_s, stop_s))
+            role: self._place(loaded[channel.name], channel, *sample_span(channel, start_s, stop_s))
             for role, channel in channels.items()
         }
 
-    def _place(self, scan: Scan, channel: Channel, first: int, last: int) -> np.ndarray:
+    def _place(self, held: "_Held", channel: Channel, first: int, last: int) -> np.ndarray:
         """Return samples [first, last) of a track: each record at its time, the later one where two overlap."""
         signal = np.full(last - first, np.nan, np.float32)
-        track = scan.tracks.get(channel.name)
-        for began_s, sample_N in scan.records.get(channel.name, []):
-            begin = round((began_s - self.start_s) * channel.rate_hz)
+        begin_R = np.rint((held.began_s_R - self.start_s) * channel.rate_hz).astype(np.int64)
+        for number in np.flatnonzero((begin_R < last) & (begin_R + held.length_R > first)).tolist():
+            begin, sample_N = int(begin_R[number]), held.samples[number]
             low, high = max(first, begin), min(last, begin + len(sample_N))
-            if low < high and track is not None:
-                signal[low - first : high - first] = _physical(sample_N[low - begin : high - begin], track, channel)
+            signal[low - first : high - first] = _physical(sample_N[low - begin : high - begin], held.track, channel)
         return signal
 
 
+class _Held(NamedTuple):
+    """A track's records as they came: when they began (POSIX s), how many samples they have, and these."""
+
+    track: Track
+    began_s_R: np.ndarray
+    length_R: np.ndarray
+    samples: list[np.ndarray]
+
+
 @functools.lru_cache(maxsize=1)
-def _load(path: str, tracks: frozenset[str], version: tuple[int, int]) -> Scan | RecordingError:
-    """Return the file with the records of `tracks`, or why it cannot be read: no window unpacks it to fail again."""
+def _load(path: str, names: frozenset[str], version: tuple[int, int]) -> dict[str, _Held] | RecordingError:
+    """Return the tracks of these `names`, or why they cannot be read: no window unpacks the file to fail again."""
     try:
-        return scan_file(path, tracks)
+        scan = scan_file(path, names)
+        if lost := names - scan.records.keys():
+            raise RecordingError("truncated_file", path, f"has no record of {', '.join(sorted(lost))} any more")
     except RecordingError as error:
         return error
+    held = {}
+    for name, records in scan.records.items():
+        samples = [sample_N for _, sample_N in records]
+        began_s_R = np.array([began_s for began_s, _ in records])
+        held[name] = _Held(scan.tracks[name], began_s_R, np.array([len(sample_N) for sample_N in samples]), samples)
+    return held
 
 
 def _physical(sample_N: np.ndarray, track: Track, channel: Channel) -> np.ndarray:
