@@ -7,6 +7,7 @@ longer is time, and the signals are PATH/1, PATH/2, ...; of three the first coun
 """
 
 import fnmatch
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -15,8 +16,10 @@ import numpy as np
 from jaxbio.data.recordings.recording import RecordingError
 
 RATE_NAMES = ("rate_hz", "fs", "sampling_rate", "sampling_frequency", "srate", "sfreq", "freq")
-MOST_LEAVES = 2**20  # arrays, and signals, of a file
+MOST_LEAVES = 2**20  # arrays of a file
+MOST_LINES = 2**22  # signals of a file: a million windows of four
 _MOST_SIGNALS = 1000  # of a recording: a square matrix is none
+_FEWEST_SAMPLES = 16
 
 
 class Leaf(NamedTuple):
@@ -43,18 +46,32 @@ class Line(NamedTuple):
 
 def lines_of(name: str, leaf: Leaf) -> Iterator[tuple[str, Line]]:
     """Yield the signals of an array by their paths."""
-    long = [axis for axis, length in enumerate(leaf.shape) if length > 1]
-    if not 1 <= len(long) <= 3:
+    if not count_lines(leaf):
         return
-    time = max(long[-2:], key=lambda axis: (leaf.shape[axis], axis))
-    others = [axis for axis in long if axis != time]
-    if others and len(long) == 2 and leaf.shape[others[0]] > _MOST_SIGNALS:
-        return
+    time, others = _axes(leaf)
     for place in np.ndindex(*(leaf.shape[axis] for axis in others)):
         at = [0] * len(leaf.shape)
         for axis, number in zip(others, place):
             at[axis] = number
         yield "/".join([name, *(str(number + 1) for number in place)]), Line(leaf, time, tuple(at))
+
+
+def count_lines(leaf: Leaf) -> int:
+    """Return how many signals an array has."""
+    long = sum(length > 1 for length in leaf.shape)
+    if not 1 <= long <= 3:
+        return 0
+    time, others = _axes(leaf)
+    if leaf.shape[time] < _FEWEST_SAMPLES or (len(others) == 1 and leaf.shape[others[0]] > _MOST_SIGNALS):
+        return 0
+    return math.prod(leaf.shape[axis] for axis in others)
+
+
+def _axes(leaf: Leaf) -> tuple[int, list[int]]:
+    """Return the axis of time, the longer of the last two long ones, and the other long ones."""
+    long = [axis for axis, length in enumerate(leaf.shape) if length > 1]
+    time = max(long[-2:], key=lambda axis: (leaf.shape[axis], axis))
+    return time, [axis for axis in long if axis != time]
 
 
 def split_path(name: str, each: str | None) -> tuple[str, str] | None:

@@ -7,13 +7,21 @@ called fs, rate_hz or the like: beneath the signal's path, beside it, or above.
     yield from find_recordings_in(source, path, leaves_of(path), Hdf5Reader, channel_names, (".h5",))
 """
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from jaxbio.data.recordings.array_paths import MOST_LEAVES, Leaf, Line, lines_of, nearest_rate, said_rate, split_path
+from jaxbio.data.recordings.array_paths import (
+    MOST_LINES,
+    Leaf,
+    Line,
+    count_lines,
+    lines_of,
+    nearest_rate,
+    said_rate,
+    split_path,
+)
 from jaxbio.data.recordings.channels import Stated, find_roles, make_channels
 from jaxbio.data.recordings.folders import recording_name, refuse
 from jaxbio.data.recordings.recording import Channel, Recording, RecordingError, Refused, check_clock, sample_span
@@ -60,9 +68,13 @@ def find_recordings_in(
 ) -> Iterator[Recording | Refused]:
     """Yield the recordings of a file; raises RecordingError where it holds no signal."""
     numbers = {name.casefold(): leaf.number for name, leaf in leaves.items() if leaf.number is not None}
+    if (count := sum(map(count_lines, leaves.values()))) > MOST_LINES:
+        raise RecordingError(
+            "not_a_recording", path, f"has {count:,} signals; at most {MOST_LINES:,} are read: split it"
+        )
     lines = {name: line for name, leaf in leaves.items() for name, line in lines_of(name, leaf)}
     groups: dict[str, dict[str, Line]] = {}
-    for name, line in itertools.islice(lines.items(), MOST_LEAVES):
+    for name, line in lines.items():
         if (found := split_path(name, source.options.each)) is not None:
             groups.setdefault(found[0], {})[found[1]] = line
     if not groups:
