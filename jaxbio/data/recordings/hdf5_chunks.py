@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaxbio.data.array_entries import most_unpacked
+from jaxbio.data.recordings.kept import Kept
 from jaxbio.data.recordings.optional import need
 from jaxbio.data.recordings.recording import RecordingError
 from jaxbio.data.recordings.regular_files import check_written, open_regular, size_of, version_of
@@ -21,6 +22,7 @@ _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _GZIP, _SHUFFLE, _FLETCHER32 = 1, 2, 3
 _LARGEST_CHUNK = 2**27  # bytes; h5py makes them of at most a megabyte
 _CHECKSUM = 4  # bytes of fletcher32, at the end
+_KEPT = Kept(2**28)  # the signals of an array share its chunks
 
 Slab = tuple[slice, ...]
 
@@ -87,8 +89,11 @@ def read_slab(dataset: Any, slab: Slab, path: str) -> np.ndarray:
     version = version_of(path)
     for place in itertools.product(*places):
         begin = tuple(number * long for number, long in zip(place, dataset.chunks))
-        chunk = _chunk(_Opened(path, dataset), version, begin)
-        if chunk is not None:
+        content = _KEPT.get(
+            (path, dataset.name, begin, version), functools.partial(_unpack_chunk, dataset, path, begin)
+        )
+        if content:
+            chunk = np.frombuffer(content, dataset.dtype).reshape(dataset.chunks)
             here, there = [], []
             for at, long, (start, stop) in zip(begin, dataset.chunks, bounds):
                 low, high = max(at, start), min(at + long, stop)
@@ -98,26 +103,11 @@ def read_slab(dataset: Any, slab: Slab, path: str) -> np.ndarray:
     return read
 
 
-class _Opened:
-    """A dataset of an open file; equal to the same one of the file when it is opened again."""
-
-    def __init__(self, path: str, dataset: Any):
-        self.path, self.dataset = path, dataset
-
-    def __hash__(self) -> int:
-        return hash((self.path, self.dataset.name))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Opened) and (self.path, self.dataset.name) == (other.path, other.dataset.name)
-
-
-@functools.lru_cache(maxsize=4)  # the signals of an array share its chunks
-def _chunk(opened: _Opened, version: tuple[int, int], begin: tuple[int, ...]) -> np.ndarray | None:
-    """Return the chunk that begins at `begin`, or None where none was written."""
-    dataset, path = opened.dataset, opened.path
+def _unpack_chunk(dataset: Any, path: str, begin: tuple[int, ...]) -> bytes:
+    """Return the bytes of the chunk that begins at `begin`, none where it was never written."""
     stored = dataset.id.get_chunk_info_by_coord(begin)
     if stored.byte_offset is None:
-        return None
+        return b""
     nbytes = math.prod(dataset.chunks) * dataset.dtype.itemsize
     if stored.size > most_unpacked(nbytes):
         raise RecordingError("unreadable_file", path, f"a chunk of {dataset.name!r} takes {stored.size:,} bytes")
@@ -134,7 +124,7 @@ def _chunk(opened: _Opened, version: tuple[int, int], begin: tuple[int, ...]) ->
             content = content[:-_CHECKSUM]
     if len(content) != nbytes:
         raise RecordingError("unreadable_file", path, f"a chunk of {dataset.name!r} holds {len(content):,} bytes")
-    return np.frombuffer(content, dataset.dtype).reshape(dataset.chunks)
+    return content
 
 
 def _filters(dataset: Any) -> list[int]:

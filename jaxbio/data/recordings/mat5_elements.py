@@ -3,18 +3,19 @@
 for element in elements(file, 128, size_of(file), byte_order(file, path), path): ...
 """
 
-import functools
 import struct
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 from jaxbio.data.array_entries import most_unpacked
+from jaxbio.data.recordings.kept import Kept
 from jaxbio.data.recordings.recording import RecordingError
 from jaxbio.data.recordings.regular_files import open_regular
 from jaxbio.data.recordings.unpacking import inflate
 
 PACKED = 15  # the type of an element that zlib packed
 _MOST_UNPACKED = 2**29  # bytes of an element, which is held whole
+_KEPT = Kept(2**28)
 
 
 class Element(NamedTuple):
@@ -34,13 +35,16 @@ def byte_order(file: BinaryIO, path: str) -> str:
     return "<" if mark[2:] == b"IM" else ">"
 
 
-@functools.lru_cache(maxsize=1)
 def unpack(path: str, begin: int, stop: int, version: tuple[int, int]) -> bytes:
-    """Return what bytes [begin, stop) of the file, packed by zlib, unpack into; the last one is kept."""
-    with open_regular(path) as file:
-        file.seek(begin)
-        packed = file.read(stop - begin)
-    return inflate(packed, min(_MOST_UNPACKED, most_unpacked(len(packed))), path)
+    """Return what bytes [begin, stop) of the file, packed by zlib, unpack into; `version` is that of the file."""
+
+    def make() -> bytes:
+        with open_regular(path) as file:
+            file.seek(begin)
+            packed = file.read(stop - begin)
+        return inflate(packed, min(_MOST_UNPACKED, most_unpacked(len(packed))), path)
+
+    return _KEPT.get((path, begin, version), make)
 
 
 def element_at(file: BinaryIO, at: int, stop: int, order: str, path: str) -> Element:

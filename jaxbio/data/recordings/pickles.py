@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxbio.data.recordings.array_paths import Line
 from jaxbio.data.recordings.folders import list_each
+from jaxbio.data.recordings.kept import Kept
 from jaxbio.data.recordings.named_arrays import NamedArrayReader, find_recordings_in
 from jaxbio.data.recordings.pickle_arrays import Where, leaves_of
 from jaxbio.data.recordings.pickle_operations import PLAIN, UTF8, Bytes
@@ -24,6 +25,7 @@ from jaxbio.data.recordings.strided import read_line_of
 
 _SUFFIXES = (".pkl", ".pickle")
 _MOST_DECODED = 2**29  # bytes of an array that stands there as text, which is held whole
+_KEPT = Kept(2**28)
 
 
 def list_files(source: Source, channel_names: Mapping[str, Sequence[str]]) -> Iterator[Recording | Refused]:
@@ -42,7 +44,8 @@ def read_line(path: str, line: Line, first: int, last: int) -> np.ndarray:
     if where.content.coding == PLAIN:
         with open_regular(path) as file:
             return read_line_of(file, size_of(file), where.content.begin, dtype, line, where.order, first, last)
-    content = _decode(path, where.content, version_of(path))
+    key = path, where.content.begin, version_of(path)
+    content = _KEPT.get(key, functools.partial(_decode, path, where.content))
     return read_line_of(io.BytesIO(content), len(content), 0, dtype, line, where.order, first, last)
 
 
@@ -52,8 +55,7 @@ class PickleReader(NamedArrayReader):
     read_line = staticmethod(read_line)
 
 
-@functools.lru_cache(maxsize=2)  # a PPG and an ECG
-def _decode(path: str, content: Bytes, version: tuple[int, int]) -> bytes:
+def _decode(path: str, content: Bytes) -> bytes:
     """Return bytes that stand in the file as text: escaped (protocol 0), or each a character (of Python 3, for 2)."""
     if content.length > _MOST_DECODED:
         raise RecordingError("unreadable_file", path, f"an array of {content.length:,} bytes in text")

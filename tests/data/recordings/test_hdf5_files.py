@@ -10,7 +10,7 @@ import pytest
 from small_files import NAMES
 
 from jaxbio.config.faults import UserError
-from jaxbio.data.recordings import Recording, RecordingError, Refused, list_recordings, parse_source
+from jaxbio.data.recordings import Recording, RecordingError, Refused, hdf5_chunks, list_recordings, parse_source
 
 SIGNALS = {"PLETH": (7500, 125.0), "II": (30_000, 500.0)}
 
@@ -170,3 +170,15 @@ def test_format_without_its_library_names_the_line_that_installs_it(tmp_path, mo
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(UserError, match=r"pip install .*\[prepare\]"):
         entries(tmp_path)
+
+
+def test_signals_that_share_chunks_unpack_them_once(tmp_path, monkeypatch):
+    path, unpacked = tmp_path / "a.h5", []
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", data=np.random.default_rng(0).normal(size=(6000, 3)), chunks=(500, 3), compression=1)
+    inflate = hdf5_chunks.inflate
+    monkeypatch.setattr(hdf5_chunks, "inflate", lambda *given: unpacked.append(1) or inflate(*given))
+    entry = one(path, "?rate_hz=50&columns=ppg:x/1,ecg:x/2,abp:x/3")
+    for start_s in (0.0, 50.0):
+        entry.read(start_s, start_s + 60.0, ["ppg", "ecg", "abp"])
+    assert len(unpacked) == 11  # 5,500 rows
