@@ -15,10 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jaxbio.data.array_entries import most_unpacked
+from jaxbio.data.recordings.arrow_messages import count_rows
 from jaxbio.data.recordings.recording import RecordingError
 from jaxbio.data.recordings.regular_files import check_written, open_regular, size_of
 
-_PARQUET, _ARROW = b"PAR1", b"ARROW1"
+_PARQUET, _ARROW, _STREAM = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"  # what files begin with
 _BATCH = 2**16  # rows
 _MOST_HELD = 2**29  # bytes of the columns of a file, which are held whole
 _LARGEST_PART = 2**29  # bytes of a column that come together
@@ -34,9 +35,7 @@ class Look(NamedTuple):
 
 def look_into(path: str) -> Look:
     """Return what a file has; raises RecordingError where it is neither Parquet nor Arrow, or damaged."""
-    with _opened(path) as (schema, batches, rows):
-        if rows is None:
-            rows = sum(len(batch) for batch in batches(None))
+    with _opened(path) as (schema, _, rows):
         said = {_text(key): _text(value) for key, value in (schema.metadata or {}).items()}
         return Look({field.name: field.type for field in schema}, rows, said)
 
@@ -66,8 +65,8 @@ def read_columns(path: str, names: Sequence[str], rows: int, dtype: type = np.fl
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[tuple[pa.Schema, Any, int | None]]:
-    """Yield schema, a function from names to batches, and rows where the file says them."""
+def _opened(path: str) -> Iterator[tuple[pa.Schema, Any, int]]:
+    """Yield schema, a function from names to batches, and the number of rows."""
     with open_regular(path) as file:
         if size_of(file) == 0:
             raise RecordingError("empty_file", path, "no bytes")
@@ -79,10 +78,13 @@ def _opened(path: str) -> Iterator[tuple[pa.Schema, Any, int | None]]:
                 yield _open_parquet(file, path)
             elif begin.startswith(_ARROW):
                 arrow = pa.ipc.open_file(file)
-                yield arrow.schema, _each_batch(map(arrow.get_batch, range(arrow.num_record_batches))), None
-            elif begin.startswith(b"\xff\xff\xff\xff"):
-                stream = pa.ipc.open_stream(file)
-                yield stream.schema, _each_batch(stream), None
+                rows = count_rows(file, arrow.schema, True, path)
+                yield arrow.schema, _each_batch(map(arrow.get_batch, range(arrow.num_record_batches))), rows
+            elif begin.startswith(_STREAM):
+                schema = pa.ipc.open_stream(file).schema
+                rows = count_rows(file, schema, False, path)
+                file.seek(0)
+                yield schema, _each_batch(pa.ipc.open_stream(file)), rows
             else:
                 raise RecordingError("not_a_recording", path, "begins neither as Parquet does nor as Arrow")
         except (pa.ArrowException, OSError, ValueError) as error:

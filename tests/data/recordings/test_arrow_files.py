@@ -108,9 +108,14 @@ def test_damaged_and_foreign_files_are_refused_by_name(tmp_path):
             )
 
 
-def test_column_that_unpacks_into_far_more_than_its_bytes_is_refused(tmp_path):
-    path, zeros = tmp_path / "bomb.parquet", pa.table({"PLETH": np.zeros(10_000_000)})
-    pq.write_table(zeros, path, row_group_size=2**30, use_dictionary=False, compression="zstd")
-    assert path.stat().st_size < 200_000
-    entry = one(path, "?rate_hz=50")
-    assert (entry.reason, str(path) in entry.detail) == ("unreadable_file", True)
+def test_columns_that_unpack_into_far_more_than_their_bytes_are_refused_unread(tmp_path):
+    zeros = pa.table({"PLETH": np.zeros(10_000_000)})
+    pq.write_table(zeros, tmp_path / "a.parquet", row_group_size=2**30, use_dictionary=False, compression="zstd")
+    with pa.ipc.new_file(
+        tmp_path / "a.arrow", zeros.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")
+    ) as file:
+        file.write_table(zeros)
+    for path in (tmp_path / "a.parquet", tmp_path / "a.arrow"):
+        assert path.stat().st_size < 200_000
+        entry = one(path, "?rate_hz=50")
+        assert (entry.reason, str(path) in entry.detail) == ("unreadable_file", True)
