@@ -78,6 +78,8 @@ def scan_file(path: str, keep: Collection[str] = ()) -> Scan:
                 named[made[0]] = made[1]
             elif kind == _RECORD and (track := named.get(struct.unpack_from("<H", body, 10)[0])):
                 began_s, sample_N = _record(body, track, path)
+                if not _EARLIEST_S < began_s < _LATEST_S:
+                    continue  # a recorder without a clock: where these samples belong nobody knows
                 scan.start_s = min(scan.start_s, began_s)
                 scan.stop_s = max(scan.stop_s, began_s + len(sample_N) / track.rate_hz)
                 scan.tracks[track.name] = track
@@ -137,8 +139,6 @@ def _record(body: bytes, track: Track, path: str) -> tuple[float, np.ndarray]:
     (count,) = struct.unpack_from("<I", body, 2 + length)
     if 6 + length + count * track.dtype.itemsize > len(body):
         raise RecordingError("truncated_file", path, f"a record of {track.name} has fewer than {count} samples")
-    if not _EARLIEST_S < began_s < _LATEST_S:
-        raise RecordingError("bad_time", path, f"a record of {track.name} at {began_s:g} s")
     return began_s, np.frombuffer(body, track.dtype, count, 6 + length)
 
 

@@ -30,17 +30,18 @@ def write_edf(path, *, seconds=30, plus=False, bdf=False, labels=("ECG II", "Ple
     return made
 
 
-def interrupt(path, onsets_s):
-    """Make a continuous EDF+ discontinuous: its first records, each begun at its onset."""
+def interrupt(path, onsets_s, width=2):
+    """Make a continuous EDF+ (BDF+: of width 3) discontinuous: its first records, each begun at its onset."""
     content = bytearray(path.read_bytes())
     content[196:197] = b"D"
     signals = int(content[252:256])
     samples = [int(content[256 + 216 * signals + 8 * k :][:8]) for k in range(signals)]
-    (notes,) = (k for k in range(signals) if content[256 + 16 * k :][:15] == b"EDF Annotations")
-    header, record, before = 256 * (1 + signals), 2 * sum(samples), 2 * sum(samples[:notes])
+    (notes,) = (k for k in range(signals) if content[256 + 16 * k :][4:15] == b"Annotations")
+    header, record, before = 256 * (1 + signals), width * sum(samples), width * sum(samples[:notes])
     for number, onset_s in enumerate(onsets_s):
         at = header + number * record + before
-        content[at : at + 2 * samples[notes]] = f"+{onset_s:g}\x14\x14\0".encode().ljust(2 * samples[notes], b"\0")
+        said = f"+{onset_s:g}\x14\x14\0".encode()
+        content[at : at + width * samples[notes]] = said.ljust(width * samples[notes], b"\0")
     content[236:244] = f"{len(onsets_s):<8}".encode()
     path.write_bytes(content[: header + len(onsets_s) * record])
 
@@ -78,10 +79,11 @@ def spans(role, start_s, stop_s):
     return round(start_s * rate_hz), round(stop_s * rate_hz)
 
 
-def test_discontinuous_file_is_missing_between_its_records(tmp_path):
-    path = tmp_path / "d.edf"
-    values = write_edf(path, plus=True).signals[0].data
-    interrupt(path, [0.5, 2.5, 10.5, 12.5, 14.5, 100.504])
+@pytest.mark.parametrize("bdf", [False, True])
+def test_discontinuous_file_is_missing_between_its_records(tmp_path, bdf):
+    path = tmp_path / ("d.bdf" if bdf else "d.edf")
+    values = write_edf(path, plus=True, bdf=bdf).signals[0].data
+    interrupt(path, [0.5, 2.5, 10.5, 12.5, 14.5, 100.504], width=3 if bdf else 2)
     entry = one(path)
     assert entry.duration_s == pytest.approx(102.004)
     assert len(entry.reader.runs) == 3

@@ -75,6 +75,18 @@ def test_packed_gap_of_an_integer_track_is_missing(tmp_path):
     assert np.flatnonzero(np.isnan(ecg)).tolist() == list(range(500))
 
 
+def test_record_without_a_time_is_missing(tmp_path):
+    path = tmp_path / "1.vital"
+    write_vital(path, packed=False, minutes=1)
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    at = content.index(struct.pack("<d", BEGAN_S + 20))  # of the ECG, whose records come first
+    content[at : at + 8] = struct.pack("<d", 0.0)
+    path.write_bytes(gzip.compress(content, 1))
+    entry = one(path)
+    assert (entry.duration_s, entry.start_time) == (60.0, BEGAN_S)
+    assert np.flatnonzero(np.isnan(entry.read(0.0, 60.0, ["ecg"])["ecg"])).tolist() == list(range(10_000, 10_500))
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
