@@ -7,8 +7,8 @@ Arrow files may be of its file format (Feather too) or its stream format.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from typing import Any, BinaryIO, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -35,7 +35,7 @@ class Look(NamedTuple):
 
 def look_into(path: str) -> Look:
     """Return what a file has; raises RecordingError where it is neither Parquet nor Arrow, or damaged."""
-    with _opened(path) as (schema, _, rows):
+    with _opened(path) as (schema, rows, _):
         said = {_text(key): _text(value) for key, value in (schema.metadata or {}).items()}
         return Look({field.name: field.type for field in schema}, rows, said)
 
@@ -53,8 +53,8 @@ def read_columns(path: str, names: Sequence[str], rows: int, dtype: type = np.fl
         raise RecordingError("unreadable_file", path, detail)
     values: dict[str, np.ndarray] = {name: np.empty(rows, dtype) for name in names}
     at = 0
-    with _opened(path) as (_, batches, _):
-        for batch in batches(list(names)):
+    with _opened(path, names) as (_, _, batches):
+        for batch in batches:
             for name in names:
                 part = _numbers(batch.column(batch.schema.get_field_index(name)))
                 values[name][at : at + len(part)] = part[: rows - at]
@@ -65,8 +65,8 @@ def read_columns(path: str, names: Sequence[str], rows: int, dtype: type = np.fl
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[tuple[pa.Schema, Any, int]]:
-    """Yield schema, a function from names to batches, and the number of rows."""
+def _opened(path: str, names: Sequence[str] | None = None) -> Iterator[tuple[pa.Schema, int, Iterable[pa.RecordBatch]]]:
+    """Yield schema, number of rows, and the batches of the columns `names`, of which none is read yet."""
     with open_regular(path) as file:
         if size_of(file) == 0:
             raise RecordingError("empty_file", path, "no bytes")
@@ -75,23 +75,18 @@ def _opened(path: str) -> Iterator[tuple[pa.Schema, Any, int]]:
         file.seek(0)
         try:
             if begin.startswith(_PARQUET):
-                yield _open_parquet(file, path)
-            elif begin.startswith(_ARROW):
-                arrow = pa.ipc.open_file(file)
-                rows = count_rows(file, arrow.schema, True, path)
-                yield arrow.schema, _each_batch(map(arrow.get_batch, range(arrow.num_record_batches))), rows
-            elif begin.startswith(_STREAM):
-                schema = pa.ipc.open_stream(file).schema
-                rows = count_rows(file, schema, False, path)
-                file.seek(0)
-                yield schema, _each_batch(pa.ipc.open_stream(file)), rows
+                yield _open_parquet(file, names, path)
+            elif begin.startswith((_ARROW, _STREAM)):
+                yield _open_arrow(file, names, begin.startswith(_ARROW), path)
             else:
                 raise RecordingError("not_a_recording", path, "begins neither as Parquet does nor as Arrow")
         except (pa.ArrowException, OSError, ValueError) as error:
             raise RecordingError("unreadable_file", path, f"{type(error).__name__}: {str(error)[:200]}") from error
 
 
-def _open_parquet(file: BinaryIO, path: str) -> tuple[pa.Schema, Any, int]:
+def _open_parquet(
+    file: BinaryIO, names: Sequence[str] | None, path: str
+) -> tuple[pa.Schema, int, Iterable[pa.RecordBatch]]:
     parquet = pq.ParquetFile(file)
     metadata, size = parquet.metadata, size_of(file)
     for number in range(metadata.num_row_groups):
@@ -101,16 +96,19 @@ def _open_parquet(file: BinaryIO, path: str) -> tuple[pa.Schema, Any, int]:
             if column.total_uncompressed_size > allowed:
                 detail = f"{column.path_in_schema!r} unpacks into {column.total_uncompressed_size:,} bytes"
                 raise RecordingError("unreadable_file", path, detail)
-
-    def batches(names: list[str] | None) -> Any:
-        return parquet.iter_batches(_BATCH, columns=names)
-
-    return parquet.schema_arrow, batches, metadata.num_rows
+    return parquet.schema_arrow, metadata.num_rows, parquet.iter_batches(_BATCH, columns=names)
 
 
-def _each_batch(found: Any) -> Any:
-    """Return a function from names, which are not asked for one by one in Arrow files, to the batches."""
-    return lambda names: found
+def _open_arrow(
+    file: BinaryIO, names: Sequence[str] | None, is_file: bool, path: str
+) -> tuple[pa.Schema, int, Iterable[pa.RecordBatch]]:
+    open_again = pa.ipc.open_file if is_file else pa.ipc.open_stream
+    schema = open_again(file).schema
+    rows = count_rows(file, schema, is_file, path)
+    wanted = [schema.get_field_index(name) for name in (schema.names if names is None else names)]
+    file.seek(0)
+    arrow = open_again(file, options=pa.ipc.IpcReadOptions(included_fields=wanted))
+    return schema, rows, map(arrow.get_batch, range(arrow.num_record_batches)) if is_file else arrow
 
 
 def _numbers(column: pa.Array) -> np.ndarray:
