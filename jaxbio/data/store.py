@@ -31,6 +31,8 @@ MANIFEST = "manifest.json"
 TABLE = "segments.parquet"
 RECORDINGS = "recordings.parquet"
 INDEX = "index"
+PARTS = "parts"  # what a preparation has begun
+ADDITION = f"{PARTS}/addition"  # new tables and manifest of a store that is extended, whole once its manifest is there
 
 
 class StoreView(Protocol):
@@ -328,5 +330,7 @@ def _size_faults(path: Path, entry: dict[str, Any]) -> list[Fault]:
     size = file.stat().st_size
     if size != entry["bytes"]:
         remedy = f"the manifest says {entry['bytes']}: copy it again, or prepare the store anew"
+        if (path / ADDITION / MANIFEST).exists():
+            remedy = "prepare_store.py --add was ended while it took effect: start the same line again"
         return [Fault(str(file), f"{size} bytes", remedy)]
     return []

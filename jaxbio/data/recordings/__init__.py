@@ -16,9 +16,10 @@ from jaxbio.config.local_paths import check_local
 from jaxbio.config.roles import LIMB_LEADS
 from jaxbio.data.recordings import numpy_files, synthetic, text, wfdb_records
 from jaxbio.data.recordings.channels import name_missing
+from jaxbio.data.recordings.folders import group_folders
 from jaxbio.data.recordings.missing import complete
 from jaxbio.data.recordings.recording import REASONS, Channel, Recording, RecordingError, Refused
-from jaxbio.data.recordings.source import Options, Source, parse_assumed, parse_options, split_source
+from jaxbio.data.recordings.source import Options, Source, parse_assumed, parse_options, split_name, split_source
 from jaxbio.data.recordings.subjects import assign_subjects
 
 __all__ = [
@@ -31,6 +32,9 @@ __all__ = [
     "Refused",
     "Source",
     "assign_subjects",
+    "check_found",
+    "group_folders",
+    "list_found",
     "list_recordings",
     "parse_assumed",
     "parse_source",
@@ -62,16 +66,18 @@ FORMATS: dict[str, Format] = {
 
 
 def parse_source(text: str, assumed: Mapping[str, str] | None = None) -> Source:
-    """Return the source of a line FORMAT:PATH?options; raises UserError for a line that names nothing readable.
+    """Return the source of a line [NAME=]FORMAT:PATH?options; raises UserError for one that names nothing readable.
 
     `assumed` has by role the unit of signals that state none, unless the line's own `assume_unit` says it.
     """
     check_local("--source", text)
-    name, path, pairs = split_source(text)
+    given, line = split_name(text)
+    name, path, pairs = split_source(line)
     if name not in FORMATS:
         known = ", ".join(f"{known}:" for known in FORMATS)
-        raise UserError(Fault("--source", text, f"begin with one of {known} and a path"))
+        raise UserError(Fault("--source", text, f"begin with one of {known} and a path, or with NAME= before them"))
     chosen = FORMATS[name]
+    pairs = [*pairs, ("name", given)] if given else pairs
     options = parse_options(pairs, chosen.options, text)
     if chosen.on_disk and not os.path.exists(path):
         path += chosen.suffix
@@ -97,8 +103,34 @@ def list_recordings(
     required and cannot be used is absent. One shorter than `min_duration_s` is refused as `too_short`, the second of a
     name as `duplicate_name`. Raises UserError where the source holds nothing of its format.
     """
-    names = {**channel_names, **{role: (name,) for role, name in source.options.columns.items()}}
-    found = sorted(FORMATS[source.format].list_files(source, names), key=lambda entry: entry.recording)
+    found = list_found(source, channel_names)
+    return check_found(
+        source,
+        found,
+        channel_names,
+        required=required,
+        missing_channel=missing_channel,
+        min_duration_s=min_duration_s,
+    )
+
+
+def list_found(source: Source, channel_names: ChannelNames) -> list[Recording | Refused]:
+    """Return what the source, or some of its folders, holds, as its reader finds it."""
+    return list(FORMATS[source.format].list_files(source, _names(source, channel_names)))
+
+
+def check_found(
+    source: Source,
+    found: Iterable[Recording | Refused],
+    channel_names: ChannelNames,
+    *,
+    required: Collection[str] = (),
+    missing_channel: str = "refuse",
+    min_duration_s: float = 0.0,
+) -> list[Recording | Refused]:
+    """Return all that a source holds, completed or refused as `list_recordings` says, sorted by name."""
+    names = _names(source, channel_names)
+    found = sorted(found, key=lambda entry: entry.recording)
     if not found:
         raise UserError(Fault("--source", f"{source.format}:{source.path}", "holds no file of this format"))
     entries: list[Recording | Refused] = []
@@ -110,6 +142,11 @@ def list_recordings(
             seen.add(entry.recording)
         entries.append(entry)
     return entries
+
+
+def _names(source: Source, channel_names: ChannelNames) -> ChannelNames:
+    """Return the names of each role in the source, best first: the one that its line gives, where it gives one."""
+    return {**channel_names, **{role: (name,) for role, name in source.options.columns.items()}}
 
 
 def _check(
