@@ -26,7 +26,7 @@ from jaxbio.data.pseudonyms import FLAG, SubjectKey
 from jaxbio.data.recordings import Recording, Refused
 from jaxbio.data.shard_plan import Plan, preparation_config
 from jaxbio.data.shards import Part
-from jaxbio.data.store import ADDITION, MANIFEST, RECORDINGS, TABLE, Store, open_store
+from jaxbio.data.store import ADDITION, INDEX, MANIFEST, PARTS, RECORDINGS, TABLE, Store, open_store
 
 
 @dataclass(frozen=True)
@@ -83,14 +83,19 @@ def open_base(out: Path, config: ConfigDict, key: SubjectKey | None) -> Base:
 
 
 def finish_addition(out: Path) -> None:
-    """Let an addition to the store in folder `out` that is decided take effect; one that is not is left alone."""
+    """Let an addition to the store in folder `out` that is decided take effect, and remove what it was made of."""
     place = out / ADDITION
-    if not (place / MANIFEST).is_file():
-        return
     for name in (*(f"{FOLDER}/{path.name}" for path in (place / FOLDER).glob("[!.]*")), RECORDINGS, TABLE, MANIFEST):
         if (place / name).exists():
             (out / name).parent.mkdir(exist_ok=True)
             os.replace(place / name, out / name)
+    for name in (PARTS, INDEX):  # pairs of the store as it was
+        shutil.rmtree(out / name, ignore_errors=True)
+
+
+def is_decided(out: Path) -> bool:
+    """Whether an addition to the store in folder `out` waits to take effect."""
+    return (out / ADDITION / MANIFEST).is_file()
 
 
 def _join(old: Label | None, known: Label | None, name: str, rows: int) -> Label:

@@ -28,7 +28,7 @@ from jaxbio.config.interrupt import keeping
 from jaxbio.config.local_paths import check_local
 from jaxbio.config.refusals import advise
 from jaxbio.data.account import lines_of
-from jaxbio.data.addition import Base, finish_addition, open_base
+from jaxbio.data.addition import Base, finish_addition, is_decided, open_base
 from jaxbio.data.assemble import assemble_store, write_json
 from jaxbio.data.begun import LISTING, agree, settle_plan
 from jaxbio.data.folder_lock import hold, name_holder
@@ -212,7 +212,9 @@ def _locked(out: Path) -> Iterator[None]:
 
 def _open_base(out: Path, preparation: Preparation) -> Base | None:
     """Return what is extended, or None where a store is made anew."""
-    finish_addition(out)
+    if is_decided(out):
+        with _locked(out):
+            finish_addition(out)
     if not preparation.adds:
         return None
     return open_base(out, preparation.config, preparation.key)
@@ -289,7 +291,6 @@ def _finish(out: Path, plan: Plan, preparation: Preparation, base: Base | None) 
     extra = {"subject_key": preparation.key.id} if preparation.key else {}
     if base is not None:
         store = base.extend(plan, parts, recordings, config)
-        shutil.rmtree(out / INDEX, ignore_errors=True)
         make_pairs(store, config)
     else:
         shutil.rmtree(out / INDEX, ignore_errors=True)
@@ -297,7 +298,7 @@ def _finish(out: Path, plan: Plan, preparation: Preparation, base: Base | None) 
         make_pairs(store, config)
         write_known_labels(store, recordings)
         write_json(out / MANIFEST, store.manifest)
-    shutil.rmtree(out / PARTS)
+    shutil.rmtree(out / PARTS, ignore_errors=True)
     for line in lines_of(store.manifest["account"]):
         logging.info(line)
     for line, doubt in judge_sources(store, config.quality.variant):

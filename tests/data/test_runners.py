@@ -1,27 +1,25 @@
 """Whoever writes the shards, and however often it is ended, a store has the same bytes."""
 
-import json
+import errno
 import logging
 import os
-import random
-import shutil
-import signal
+import runpy
 import subprocess
 import sys
-import time
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from prepared import bytes_of, prepare, small_config, write_archive
 
 from jaxbio.config.faults import UserError
-from jaxbio.data import listing, plan_file, prepare as prepare_module
+from jaxbio.data import listing, plan_file
+from jaxbio.data import prepare as prepare_module
 from jaxbio.data.folder_lock import hold
 from jaxbio.data.own_pickles import dump, load
 from jaxbio.data.prepare import prepare_share, prepare_store
 from jaxbio.data.recordings import parse_source
-from jaxbio.data.runners import LocalProcesses, parse_runner
+from jaxbio.data.runners import LocalProcesses, Runner, dask_cluster, parse_runner
 from jaxbio.data.shares import Share, parse_share
 from jaxbio.data.store import PARTS, open_store
 
@@ -144,7 +142,8 @@ def test_the_others_wait_for_the_one_that_makes_the_plan(archive, config, refere
     planning = tmp_path / "store" / PARTS / "planning"
     planning.mkdir(parents=True)
     sleeper = subprocess.Popen([sys.executable, "-c", HOLD, str(planning)], stdout=subprocess.PIPE, env=environment())
-    assert sleeper.stdout is not None and sleeper.stdout.readline() == b"held\n"
+    assert sleeper.stdout is not None
+    assert sleeper.stdout.readline() == b"held\n"
     prepare(archive, tmp_path / "store", config)
     sleeper.communicate()
     assert f"process {sleeper.pid} on" in caplog.text
@@ -189,7 +188,7 @@ def in_small_groups(monkeypatch):
 
 
 def test_groups_of_folders_list_what_one_walk_lists(archive, config, reference, tmp_path, in_small_groups):
-    groups = listing.Groups(tmp_path, LocalProcesses(2), progress=False)
+    groups = listing.Groups(tmp_path, LocalProcesses(1), progress=False)
     found = listing.find_recordings(source_of(archive), config)
     assert listing.find_recordings(source_of(archive), config, read=groups.read) == found
     assert len(list(tmp_path.glob("*"))) == 3
@@ -217,66 +216,70 @@ def test_an_ended_listing_goes_on_where_it_was(archive, config, tmp_path, in_sma
 # ---- clusters
 
 
-def environment() -> dict[str, str]:
-    repository = Path(__file__).resolve().parent.parent.parent
-    return {**os.environ, "PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"}
-
-
 @pytest.fixture
-def cluster(tmp_path):
-    """A scheduler of dask.distributed and two workers, each a process of its own; yields its address and them."""
-    pytest.importorskip("distributed")
-    file = tmp_path / "scheduler.json"
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment(), "cwd": tmp_path}
-    line = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard"]
-    scheduler = subprocess.Popen([*line, "--host", "127.0.0.1", "--scheduler-file", str(file)], **quiet)
-    until = time.monotonic() + 60
-    while not file.exists() and time.monotonic() < until:
-        time.sleep(0.05)
-    address = json.loads(file.read_text())["address"]
-
-    def start_worker():
-        line = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard"]
-        return subprocess.Popen([*line, "--no-nanny", "--death-timeout", "60"], **quiet)
-
-    workers = [start_worker(), start_worker()]
-    _wait_for_workers(address, 2)
-    yield address, workers, start_worker
-    for process in (*workers, scheduler):
-        process.kill()
-        process.wait()
+def soak(repository):
+    return runpy.run_path(str(repository / "tools/soak_prepare.py"))
 
 
-def _wait_for_workers(address: str, workers: int) -> None:
-    from distributed import Client
-
-    with Client(address, timeout=60, set_as_default=False) as client:
-        client.wait_for_workers(workers, timeout=60)
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent.parent)}
 
 
 @pytest.mark.slow
-def test_a_dask_cluster_makes_the_same_bytes_though_its_workers_are_killed(archive, config, reference, cluster, tmp_path):
-    address, workers, start_worker = cluster
+def test_a_dask_cluster_makes_the_same_bytes_though_a_worker_is_killed(archive, config, reference, soak, tmp_path):
+    pytest.importorskip("distributed")
     out = tmp_path / "store"
-    runner = parse_runner(f"dask:{address}")
-    prepare_store(source_of(archive), config, out, runner=runner, progress=False)
-    assert bytes_of(out) == bytes_of(reference)
-    shutil.rmtree(out)
-    chance, killed = random.Random(3), 0
-    for number in runner.run({number: _Touch(tmp_path / f"{number}") for number in range(3)}):
-        workers[number % 2].send_signal(signal.SIGKILL) if not killed else None
-        killed += 1
-        if killed == 1:
-            workers.append(start_worker())
-    assert chance.random() < 1
-    prepare_store(source_of(archive), config, out, runner=runner, progress=False)
+    with soak["cluster"](tmp_path / "cluster") as workers:
+        runner = KillingRunner(parse_runner(f"dask:{workers.address}"), workers.processes[0])
+        prepare_store(source_of(archive), config, out, runner=runner, progress=False)
+    assert workers.processes[0].poll() is not None
     assert bytes_of(out) == bytes_of(reference)
 
 
-class _Touch:
-    def __init__(self, path: Path):
-        self.path = path
+@dataclass(frozen=True)
+class KillingRunner:
+    """Another runner, whose worker is killed when the first piece is done."""
 
-    def __call__(self) -> None:
-        time.sleep(0.2)
-        self.path.write_text("done")
+    runner: Runner
+    worker: subprocess.Popen
+
+    def run(self, pieces):
+        for number in self.runner.run(pieces):
+            self.worker.kill()
+            yield number
+
+
+def test_a_cluster_that_is_not_there_is_named(archive, config, tmp_path, monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(dask_cluster, "_ANSWERS_WITHIN_S", 0.5)
+    with pytest.raises(UserError, match=r"--runner = 'tcp://127\.0\.0\.1:9': no scheduler answers"):
+        prepare_store(
+            source_of(archive), config, tmp_path, runner=parse_runner("dask:tcp://127.0.0.1:9"), progress=False
+        )
+
+
+@pytest.mark.slow
+def test_beam_makes_the_same_bytes_in_two_processes(archive, config, reference, tmp_path):
+    pytest.importorskip("apache_beam")
+    options = "--runner=DirectRunner --direct_running_mode=multi_processing --direct_num_workers=2"
+    runner = parse_runner(f"beam:{options}")
+    prepare_store(source_of(archive), config, tmp_path / "store", runner=runner, progress=False)
+    assert bytes_of(tmp_path / "store") == bytes_of(reference)
+
+
+def test_what_a_disk_refuses_a_beam_worker_is_the_users_fault(archive, config, tmp_path, monkeypatch):
+    pytest.importorskip("apache_beam")
+
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(plan_file, "write_shard", refuse)
+    runner = parse_runner("beam:--runner=DirectRunner")
+    with pytest.raises(UserError, match="make room"):
+        prepare_store(source_of(archive), config, tmp_path / "store", runner=runner, progress=False)
+
+
+@pytest.mark.parametrize("text", ["", "dask", "dask:", "spark:x", "locally"])
+def test_runners_are_named(text):
+    with pytest.raises(UserError, match="--runner"):
+        parse_runner(text)

@@ -40,7 +40,7 @@ class DaskCluster:
                 raise UserError(Fault("--runner", self.address, remedy))
             futures = {client.submit(piece, pure=False): number for number, piece in pieces.items()}
             try:
-                for future in as_completed(futures):
+                for future in as_completed(futures, loop=client.loop):
                     future.result()
                     yield futures[future]
             except KilledWorker as error:
