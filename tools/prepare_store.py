@@ -33,8 +33,9 @@ if __name__ == "__main__":
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from jaxbio.config.command_line import config_words, free_text, parse_command
+from jaxbio.config.command_line import address, config_words, free_text, parse_command
 from jaxbio.config.faults import Fault, UserError, run_command
+from jaxbio.config.local_paths import is_address, without_file
 from jaxbio.config.next_lines import python, say_next
 from jaxbio.data.exclusion import read_exclusion
 from jaxbio.data.listing import find_recordings, read_subjects
@@ -45,14 +46,19 @@ from jaxbio.data.runners import parse_runner
 from jaxbio.data.shard_plan import Plan, plan_store
 from jaxbio.data.shares import parse_share
 from jaxbio.data.store import Store
+from jaxbio.data.stored_elsewhere import check_free, fetch_store, publish_store, staging_folder
 from jaxbio.report.store import write_store_report
 
 
 def main(arguments: Sequence[str]) -> dict:
     """Prepare the store, or say what a preparation would write; return counts and the account."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", action="append", required=True, metavar="FORMAT:PATH", help="may be repeated")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the store; new, or one begun before")
+    parser.add_argument(
+        "--source", action="append", required=True, type=address, metavar="FORMAT:PATH", help="may be repeated"
+    )
+    parser.add_argument(
+        "--out", required=True, type=address, metavar="DIR", help="folder of the store; new, or one begun before"
+    )
     parser.add_argument("--workers", type=_count, default=1, metavar="N", help="processes; one a core is right")
     parser.add_argument("--runner", type=free_text, default="local", help="local, dask:ADDRESS, or 'beam:its options'")
     parser.add_argument("--share", metavar="I/N", help="write only share I, from 0, of N; the last one assembles")
@@ -79,7 +85,7 @@ def main(arguments: Sequence[str]) -> dict:
         found = find_recordings(sources, config, **said)
         refused = Counter(entry.reason for entry in found if isinstance(entry, Refused))
         return {"store": flags.out, "dry_run": True, **_planned(plan_store(found, config)), "refused": dict(refused)}
-    out = Path(flags.out)
+    out = _folder_of(flags)
     if flags.share:
         share = parse_share(flags.share)
         missing, finished = prepare_share(sources, config, out, share, workers=flags.workers, adds=flags.add, **said)
@@ -89,13 +95,25 @@ def main(arguments: Sequence[str]) -> dict:
     else:
         manifest = prepare_store(sources, config, out, runner=runner, adds=flags.add, **said)
     report = write_store_report(Store(out, manifest), config)
+    if is_address(flags.out):
+        publish_store(out, flags.out)
     account = {name: manifest["account"][name] for name in ("total_s", "kept_s", "rejected_s")}
     changed = config_words(arguments, without=["data.store"])
     say_next(
         python("tools/inspect_store.py", out),
-        python("launch/run.py", *changed, f"--config.data.store={out}"),
+        python("launch/run.py", *changed, f"--config.data.store={flags.out}"),
     )
     return {"store": flags.out, "hash": manifest["hash"], **manifest["counts"], **account, "report": str(report)}
+
+
+def _folder_of(flags: argparse.Namespace) -> Path:
+    """Return the folder in which the store is made, or is found finished."""
+    if not is_address(flags.out):
+        return Path(without_file(flags.out))
+    if flags.add or flags.share or flags.runner != "local":
+        remedy = "--add, --share and other runners want a folder that all workers see: name one, and copy it there"
+        raise UserError(Fault("--out", flags.out, remedy))
+    return fetch_store(flags.out, "--out") if check_free(flags.out) else staging_folder(flags.out)
 
 
 def _count(text: str) -> int:

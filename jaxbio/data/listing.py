@@ -31,12 +31,14 @@ from jaxbio.data.recordings import (
     group_folders,
     list_found,
 )
+from jaxbio.data.recordings.mirror import make_folders
 from jaxbio.data.recordings.missing import roles_read
 from jaxbio.data.regular_files import open_text
 from jaxbio.data.runners import Runner
 
 # A group takes seconds: much longer than handing it out, short enough to be lost.
 FILES_A_GROUP = 5000
+_FOLDERS_A_GROUP = 100  # of object storage, where a folder is asked for, and then its files
 
 Read = Callable[[Source, ChannelNames], Sequence[Recording | Refused]]
 
@@ -51,7 +53,9 @@ class Groups:
 
     def read(self, source: Source, names: ChannelNames) -> list[Recording | Refused]:
         """Return what `list_found` returns; small sources are listed here, at once."""
-        groups = group_folders(source, FILES_A_GROUP)
+        if source.address:
+            make_folders(source.address, source.path)
+        groups = group_folders(source, _FOLDERS_A_GROUP if source.address else FILES_A_GROUP)
         if len(groups) <= 1:
             return list_found(source, names)
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ from typing import Any
 
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.data.own_pickles import dump, load
+from jaxbio.data.recordings.mirror import Elsewhere, whole_folders
 from jaxbio.data.regular_files import open_binary
 from jaxbio.data.shard_plan import Block, Outcome, Plan, Settings
 from jaxbio.data.shards import write_shard
@@ -66,7 +67,8 @@ def write_planned(out: Path, number: int, plan_hash: str) -> None:
     except (OSError, KeyError, json.JSONDecodeError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
         raise _unreadable(path, error) from None
     place = Plan(_settings(known), ((),) * known["shards"], (), known["config"], known["hash"], known["first"])
-    write_shard(out, place.shard_name(number), place.first + number, blocks, place.settings)
+    with whole_folders([Elsewhere(*at) for block in blocks if (at := block.recording.elsewhere)]):
+        write_shard(out, place.shard_name(number), place.first + number, blocks, place.settings)
 
 
 def _settings(known: dict[str, Any]) -> Settings:

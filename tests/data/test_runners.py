@@ -184,7 +184,7 @@ def test_a_plan_names_nothing_that_runs(tmp_path):
 
 @pytest.fixture
 def in_small_groups(monkeypatch):
-    monkeypatch.setattr(listing, "FILES_A_GROUP", 4)
+    monkeypatch.setattr(listing, "FILES_A_GROUP", 8)
 
 
 def test_groups_of_folders_list_what_one_walk_lists(archive, config, reference, tmp_path, in_small_groups):

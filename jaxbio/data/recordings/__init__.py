@@ -12,11 +12,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from jaxbio.config.faults import Fault, UserError
-from jaxbio.config.local_paths import check_local
+from jaxbio.config.local_paths import check_local, is_address, without_file
 from jaxbio.config.roles import LIMB_LEADS
 from jaxbio.data.recordings import numpy_files, synthetic, text, wfdb_records
 from jaxbio.data.recordings.channels import name_missing
 from jaxbio.data.recordings.folders import group_folders
+from jaxbio.data.recordings.mirror import Elsewhere, bring_heads, make_folders, mirror_root
 from jaxbio.data.recordings.missing import complete
 from jaxbio.data.recordings.recording import REASONS, Channel, Recording, RecordingError, Refused
 from jaxbio.data.recordings.source import Options, Source, parse_assumed, parse_options, split_name, split_source
@@ -53,11 +54,14 @@ class Format:
     options: tuple[str, ...]
     on_disk: bool = True
     suffix: str = ""
+    headers: tuple[str, ...] = ()  # suffixes of the files that listing reads whole; empty: all
 
 
 _TEXT = Format(text.list_files, ("rate_hz", "time", "columns", "missing", "decimal", "assume_unit", "glob", "name"))
 FORMATS: dict[str, Format] = {
-    "wfdb": Format(wfdb_records.list_files, ("columns", "assume_unit", "glob", "name"), suffix=".hea"),
+    "wfdb": Format(
+        wfdb_records.list_files, ("columns", "assume_unit", "glob", "name"), suffix=".hea", headers=(".hea",)
+    ),
     "csv": _TEXT,
     "text": _TEXT,
     "numpy": Format(numpy_files.list_files, ("rate_hz", "columns", "assume_unit", "glob", "name")),
@@ -70,7 +74,7 @@ def parse_source(text: str, assumed: Mapping[str, str] | None = None) -> Source:
 
     `assumed` has by role the unit of signals that state none, unless the line's own `assume_unit` says it.
     """
-    check_local("--source", text)
+    check_local("--source", text, opened=True)
     given, line = split_name(text)
     name, path, pairs = split_source(line)
     if name not in FORMATS:
@@ -79,13 +83,17 @@ def parse_source(text: str, assumed: Mapping[str, str] | None = None) -> Source:
     chosen = FORMATS[name]
     pairs = [*pairs, ("name", given)] if given else pairs
     options = parse_options(pairs, chosen.options, text)
-    if chosen.on_disk and not os.path.exists(path):
+    path = without_file(path)
+    address = path if is_address(path) else ""
+    if address:
+        path = mirror_root(address)
+    elif chosen.on_disk and not os.path.exists(path):
         path += chosen.suffix
         if not os.path.exists(path):
             raise UserError(Fault("--source", text, f"no file or folder {path!r}"))
     if assumed:
         options = replace(options, assume_unit={**assumed, **options.assume_unit})
-    return Source(name, path, options)
+    return Source(name, path, options, address=address)
 
 
 def list_recordings(
@@ -116,7 +124,20 @@ def list_recordings(
 
 def list_found(source: Source, channel_names: ChannelNames) -> list[Recording | Refused]:
     """Return what the source, or some of its folders, holds, as its reader finds it."""
-    return list(FORMATS[source.format].list_files(source, _names(source, channel_names)))
+    form = FORMATS[source.format]
+    if not source.address:
+        return list(form.list_files(source, _names(source, channel_names)))
+    if source.folders is None:
+        make_folders(source.address, source.path)
+    folders = source.folders or [folder for group in group_folders(source, 1) for folder in group]
+    bring_heads(source.address, source.path, folders, form.headers)
+    found = list(form.list_files(source, _names(source, channel_names)))
+    return [
+        replace(entry, elsewhere=Elsewhere(source.address, source.path, os.path.dirname(entry.recording)))
+        if isinstance(entry, Recording)
+        else entry
+        for entry in found
+    ]
 
 
 def check_found(

@@ -51,7 +51,7 @@ def find_files(source: Source, is_recording: Callable[[str], bool]) -> Iterator[
 
 
 def group_folders(source: Source, files: int) -> list[tuple[str, ...]]:
-    """Return the source's folders, relative to it, in groups of at least so many `files`; none is in two groups.
+    """Return the source's folders, relative to it, in groups of at least so many `files` and folders; none is in two.
 
     A recording's files lie in one folder, so that each group can be listed alone (`Source.folders`). A source that is
     no folder has no groups.
@@ -63,7 +63,7 @@ def group_folders(source: Source, files: int) -> list[tuple[str, ...]]:
     held = 0
     for folder, _, names in _walk(source):
         group.append(os.path.relpath(folder, source.folder))
-        held += len(names)
+        held += 1 + len(names)
         if held >= files:
             groups.append(tuple(group))
             group, held = [], 0

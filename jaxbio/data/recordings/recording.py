@@ -88,7 +88,7 @@ class Recording:
 
     `faults` has roles whose signal is there and cannot be used: role -> (reason, detail). `signals` are the names of
     all signals that the file has; `reading` is what the source line says about reading samples, as text. Where its
-    names are `hidden`, nothing that names its files is written.
+    names are `hidden`, nothing that names its files is written. `elsewhere` says where a mirrored recording lies.
     """
 
     source: str
@@ -103,6 +103,7 @@ class Recording:
     signals: tuple[str, ...] = ()
     reading: str = ""
     hidden: bool = False
+    elsewhere: tuple[str, str, str] | None = None
 
     def read(self, start_s: float, stop_s: float, roles: Collection[str]) -> dict[str, np.ndarray]:
         """Return the samples [round(start_s * rate_hz), round(stop_s * rate_hz)) of each role's signal.

@@ -46,6 +46,7 @@ class Source:
     path: str
     options: Options = Options()
     folders: tuple[str, ...] | None = None  # only these, relative to `folder`, without what lies below them
+    address: str = ""  # in object storage; `path` is then its mirror on this host
 
     @property
     def name(self) -> str:
