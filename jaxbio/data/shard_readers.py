@@ -73,7 +73,7 @@ def _close_idle(room: int) -> None:
     excess = len(_opened) + room - most_open()
     idle = (key for key, opened in _opened.items() if not opened.users)
     for key in list(itertools.islice(idle, max(0, excess))):
-        _opened.pop(key).reader.close()
+        _close(key)
 
 
 def _close_gone() -> None:
@@ -81,4 +81,9 @@ def _close_gone() -> None:
     while _gone:
         number = _gone.popleft()
         for key in [key for key in _opened if key[0] == number]:
-            _opened.pop(key).reader.close()
+            _close(key)
+
+
+def _close(key: tuple[int, str]) -> None:
+    with contextlib.suppress(RuntimeError):  # of a damaged shard: whoever read it was told
+        _opened.pop(key).reader.close()

@@ -74,8 +74,8 @@ def parse_source(text: str, assumed: Mapping[str, str] | None = None) -> Source:
 
     `assumed` has by role the unit of signals that state none, unless the line's own `assume_unit` says it.
     """
-    check_local("--source", text, opened=True)
     given, line = split_name(text)
+    check_local("--source", line, opened=True)
     name, path, pairs = split_source(line)
     if name not in FORMATS:
         known = ", ".join(f"{known}:" for known in FORMATS)
