@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from jaxbio.config.faults import UserError
 from jaxbio.data import addition
 from jaxbio.data.exclusion import read_exclusion
 from jaxbio.data.labels import Label, open_label, write_labels
+from jaxbio.data.overlap import find_overlap
 from jaxbio.data.pairs import open_index
 from jaxbio.data.prepare import prepare_share, prepare_store
 from jaxbio.data.pseudonyms import SubjectKey, read_key
@@ -171,3 +173,34 @@ def test_excluded_subjects_never_enter_the_store_and_are_counted(archive, tmp_pa
     assert "leaves out 2 recordings of 2 subjects" in caplog.text
     assert "nobody" in caplog.text
     assert json.loads((store.path / "manifest.json").read_text())["subject_key"] == SubjectKey(bytes(16)).id
+
+
+def test_a_table_of_names_is_hidden_as_a_preparation_hides_them(tmp_path, repository):
+    main = runpy.run_path(str(repository / "tools/hide_names.py"))["main"]
+    (tmp_path / "ward.key").write_bytes(bytes(16))
+    (tmp_path / "labels.csv").write_text("source,recording,subject,age\ncsv:a,r1,p1,40\n,r2,p2,50\n")
+    line = ["--subject_key", str(tmp_path / "ward.key"), "--table", str(tmp_path / "labels.csv"), "--out"]
+    with pytest.raises(UserError, match=r"line 3.*names no source"):
+        main([*line, str(tmp_path / "refused.csv")])
+    main([*line, str(tmp_path / "hidden.csv"), "--source", "csv:b"])
+    key = SubjectKey(bytes(16))
+    assert (tmp_path / "hidden.csv").read_text().splitlines() == [
+        "source,recording,subject,age",
+        f"csv:a,{key.recording('csv:a', 'r1')},{key.subject('csv:a', 'p1')},40",
+        f",{key.recording('csv:b', 'r2')},{key.subject('csv:b', 'p2')},50",
+    ]
+
+
+def test_what_two_stores_share_is_counted_by_fingerprint_and_by_subject(tmp_path):
+    stores = []
+    for name, first, shares in (
+        ("learnt", 0, (1.0, 0.0, 0.0)),
+        ("held", 4, (0.0, 1.0, 0.0)),
+        ("more", 5, (1.0, 0.0, 0.0)),
+    ):
+        archive = write_archive(tmp_path / name / "archive", 6, minutes=1.2, first=first)
+        stores.append(prepare(archive, tmp_path / f"store_{name}", small_config(prepare__split=shares)))
+    learnt, held, more = stores
+    assert find_overlap(learnt, held) == (4, 4, 2)  # two segments each of r004 and r005
+    assert find_overlap(held, learnt) == (4, 4, 2)
+    assert find_overlap(learnt, more) == (2, 0, 0)
