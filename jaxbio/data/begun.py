@@ -36,14 +36,13 @@ def settle_plan(out: Path, request: str, make: Callable[[], Plan]) -> Plan:
     was_there = [folder for folder in (out, parts) if folder.exists()]
     try:
         with _planning(out):
-            if (parts / PLAN).exists() and f'"{request}"' in _begun(out):
+            if (parts / _BEGUN).exists() and (parts / PLAN).exists() and f'"{request}"' in _begun(out):
                 logging.info("going on with the plan in %s; remove it to list the sources anew", parts)
                 return read_plan(parts / PLAN)
             plan = make()
-            if not (parts / _BEGUN).exists():
-                check_empty(out)
-                write_plan(parts / PLAN, plan)
-            agree(out, plan, request)
+            _check_same(out, plan)
+            write_plan(parts / PLAN, plan)  # also where it was begun from other places, as in a folder that was moved
+            _write_begun(out, plan, request)
             shutil.rmtree(parts / LISTING, ignore_errors=True)
             return plan
     except UserError:
@@ -57,25 +56,30 @@ def settle_plan(out: Path, request: str, make: Callable[[], Plan]) -> Plan:
         raise
 
 
-def agree(out: Path, plan: Plan, request: str = "") -> None:
-    """Say that `plan` is begun in folder `out`.
+def agree(out: Path, plan: Plan) -> None:
+    """Say that `plan`, of recordings in memory, is begun in folder `out`.
 
     Raises UserError where another one was, or something else lies there.
     """
-    begun = out / PARTS / _BEGUN
-    if not begun.exists():
-        check_empty(out)
-        write_json(begun, {"plan": plan.hash, "request": request, "config": plan.config})
-    elif plan.hash not in _begun(out):
-        remedy = "a preparation of other recordings or settings was begun there: remove it, or name another folder"
-        raise UserError(Fault("--out", str(out), remedy))
+    _check_same(out, plan)
+    if not (out / PARTS / _BEGUN).exists():
+        _write_begun(out, plan, "")
 
 
-def check_empty(out: Path) -> None:
-    """Raise UserError where folder `out` holds anything but parts, and is no store that is extended."""
-    strangers = [] if (out / MANIFEST).exists() else [entry.name for entry in out.iterdir() if entry.name != PARTS]
-    if strangers:
-        raise UserError(Fault("--out", str(out), f"holds {strangers[0]!r}: name a new or empty folder"))
+def _check_same(out: Path, plan: Plan) -> None:
+    """Raise UserError where another plan was begun in folder `out`, or it holds anything but what is extended."""
+    if (out / PARTS / _BEGUN).exists():
+        if plan.hash not in _begun(out):
+            remedy = "a preparation of other recordings or settings was begun there: remove it, or name another folder"
+            raise UserError(Fault("--out", str(out), remedy))
+    elif not (out / MANIFEST).exists():
+        strangers = [entry.name for entry in out.iterdir() if entry.name != PARTS]
+        if strangers:
+            raise UserError(Fault("--out", str(out), f"holds {strangers[0]!r}: name a new or empty folder"))
+
+
+def _write_begun(out: Path, plan: Plan, request: str) -> None:
+    write_json(out / PARTS / _BEGUN, {"plan": plan.hash, "request": request, "config": plan.config})
 
 
 def _begun(out: Path) -> str:

@@ -107,7 +107,7 @@ def prepare_store(
         if base is None and (folder / MANIFEST).exists():
             return _reopen(folder, preparation.plan(None), config).manifest
         plan = _settle(folder, preparation, base, runner, progress)
-        if base is not None and not plan.shards:
+        if base is not None and not plan.shards and not plan.outcomes:
             return _left_as_it_is(folder, base, config)
         with _locked(folder):
             check_no_share(folder)
@@ -136,7 +136,7 @@ def prepare_share(
         if base is None and (folder / MANIFEST).exists():
             return 0, _reopen(folder, preparation.plan(None), config).manifest
         plan = _settle(folder, preparation, base, runner, progress)
-        if base is not None and not plan.shards:
+        if base is not None and not plan.shards and not plan.outcomes:
             return 0, _left_as_it_is(folder, base, config)
         with hold_share(folder, share):
             mine = share.of(range(len(plan.shards)))
@@ -283,7 +283,7 @@ def _finish(out: Path, plan: Plan, preparation: Preparation, base: Base | None) 
     if len(parts) < len(plan.shards):
         remedy = f"{len(plan.shards) - len(parts)} shards that were written are gone: start again"
         raise UserError(Fault("--out", str(out), remedy))
-    if not any(part.records for part in parts):
+    if base is None and not any(part.records for part in parts):
         raise UserError(Fault("--source", "no segment was kept", _why_nothing(plan, parts)))
     for folder in (out, out / PARTS):  # all is written: what is still unfinished was left by somebody
         remove_unfinished(folder, alone=True)

@@ -64,6 +64,18 @@ def test_an_extended_store_keeps_its_shards_its_rows_and_its_splits(archive, tmp
     assert prepare(archive, tmp_path / "store", adds=True).manifest == bigger.manifest  # nothing new
 
 
+def test_what_is_added_and_refused_is_in_the_account(archive, tmp_path):
+    before = prepare(archive, tmp_path / "store")
+    (archive / "torn.npz").write_bytes(b"PK nothing")
+    write_recording(archive / "flat.npz", {name: np.ones(7200, np.float32) for name in ("PLETH", "II")})
+    store = prepare(archive, tmp_path / "store", adds=True)
+    assert store.rows == before.rows
+    assert store.manifest["account"]["rejected_s"]["constant"] == 60
+    assert "torn" in pq.read_table(store.path / RECORDINGS)["recording"].to_pylist()
+    assert len(store.shards) == len(before.shards) + 1
+    store.verify()
+
+
 def test_shares_extend_a_store_to_the_same_bytes(archive, tmp_path):
     for out in ("one", "other"):
         prepare(archive, tmp_path / out)

@@ -137,6 +137,17 @@ def test_a_preparation_that_was_begun_lists_nothing_again(archive, config, refer
     assert bytes_of(tmp_path / "store") == bytes_of(reference)
 
 
+@pytest.mark.parametrize("lost", ["plan.zip", "plan.json"])
+def test_a_plan_that_was_written_by_half_is_made_again(lost, archive, config, reference, tmp_path):
+    write_share(archive, config, tmp_path / "store", "0/2")
+    (tmp_path / "store" / PARTS / lost).unlink()
+    if lost == "plan.json":  # as when it is killed before the first shard
+        for path in (tmp_path / "store").glob("*.array_record"):
+            path.unlink()
+    prepare(archive, tmp_path / "store", config)
+    assert bytes_of(tmp_path / "store") == bytes_of(reference)
+
+
 def test_the_others_wait_for_the_one_that_makes_the_plan(archive, config, reference, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     planning = tmp_path / "store" / PARTS / "planning"
