@@ -18,7 +18,7 @@ $(VENV)/installed: setup.cfg constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "jaxbio needs Python 3.11 or newer: make PYTHON=python3.11")'
 	@echo "Installing into $(VENV) (a minute or two) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,evaluate]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,evaluate,prepare,storage]'
 	@touch $@
 
 pretrain: environment ## synthetic recordings -> store -> training -> export -> report, in runs/quickstart

@@ -34,6 +34,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from jaxbio.config import changes, fields, interrupt, listing, presets
 from jaxbio.config.command_line import changes_of, free_text, parse_command, recipe_of
 from jaxbio.config.faults import EXIT_PREEMPTED, Fault, UserError, run_command
+from jaxbio.config.local_paths import is_address, without_file
 from jaxbio.config.next_lines import python, say_next
 from launch import environment
 
@@ -273,7 +274,7 @@ def check_store_named(config: ConfigDict, arguments: Sequence[str]) -> None:
         )
         raise UserError(Fault("data.store", store, remedy))
     folders = [store] if isinstance(store, str) else [folder for folder, _ in store]
-    missing = [folder for folder in folders if not Path(folder).exists()]
+    missing = [folder for folder in folders if not is_address(folder) and not Path(without_file(folder)).exists()]
     if missing:
         remedy = f"no such folder; make it with\n    {make} "
         raise UserError(*(Fault("data.store", folder, remedy + folder) for folder in missing))

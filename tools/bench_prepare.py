@@ -34,10 +34,11 @@ from ml_collections import ConfigDict
 
 from jaxbio.config.command_line import parse_command
 from jaxbio.config.faults import run_command
-from jaxbio.data.prepare import find_recordings
+from jaxbio.data.listing import find_recordings
 from jaxbio.data.recordings import Source, parse_source
 from jaxbio.data.shard_plan import plan_store
-from jaxbio.data.shards import PARTS, write_shard
+from jaxbio.data.shards import write_shard
+from jaxbio.data.store import PARTS
 from jaxbio.data.workers import open_pool
 
 

@@ -26,7 +26,7 @@ import numpy as np
 from jaxbio.config import fields
 from jaxbio.config.command_line import parse_command, parse_value
 from jaxbio.config.faults import Fault, UserError, run_command
-from jaxbio.data.prepare import read_subjects
+from jaxbio.data.listing import read_subjects
 from jaxbio.data.recordings import parse_source
 from jaxbio.data.seen import SEEN, Seen
 from jaxbio.data.several import Stores, open_stores

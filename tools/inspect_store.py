@@ -2,6 +2,7 @@
 
 python tools/inspect_store.py store
 python tools/inspect_store.py store --config configs/qualityfm_base.py --config.quality.variant=author
+python tools/inspect_store.py store --beside other
 """
 
 import argparse
@@ -21,6 +22,7 @@ from jaxbio.config import fields
 from jaxbio.config.command_line import parse_command
 from jaxbio.config.faults import run_command
 from jaxbio.data.labels import count_values, list_labels, open_labels
+from jaxbio.data.overlap import find_overlap
 from jaxbio.data.pairs import split_codes
 from jaxbio.data.store import open_store
 from jaxbio.report.store import write_store_report
@@ -31,8 +33,10 @@ def main(arguments: Sequence[str]) -> dict:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store", metavar="DIR", help="a store that tools/prepare_store.py made")
     parser.add_argument("--out", metavar="FILE.html", help="the report; default: store_report.html in the store")
+    parser.add_argument("--beside", action="append", metavar="DIR", help="count what is in this store too")
     flags, config = parse_command(arguments, parser, needs_config=False)
     store = open_store(flags.store)
+    overlaps = {name: find_overlap(store, open_store(name))._asdict() for name in flags.beside or ()}
     store.verify()
     out = Path(flags.out) if flags.out else None
     # Without a recipe: the classes and pairs of the default fields, at the store's own rate and length.
@@ -44,6 +48,7 @@ def main(arguments: Sequence[str]) -> dict:
         for label in open_labels(store, list_labels(store))
     }
     counts = {**store.manifest["counts"], **account, "labels": labels}
+    counts |= {"overlaps": overlaps} if overlaps else {}
     return {"store": flags.store, "hash": store.hash, **counts, "report": str(report)}
 
 

@@ -165,9 +165,18 @@ def _flag_addresses(parser: argparse.ArgumentParser, flags: argparse.Namespace |
         for action in parser._actions
         if action.type is not free_text
     }
+    opened = {action.dest for action in parser._actions if action.type is address}
     return [
-        fault for dest, value in vars(flags).items() if dest in named for fault in address_faults(named[dest], value)
+        fault
+        for dest, value in vars(flags).items()
+        if dest in named
+        for fault in address_faults(named[dest], value, opened=dest in opened)
     ]
+
+
+def address(text: str) -> str:
+    """Return `text`: the type of a flag that may name an address which is opened."""
+    return text
 
 
 def free_text(text: str) -> str:

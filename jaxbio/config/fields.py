@@ -21,8 +21,9 @@ COMMON: dict[str, Field] = {
     # ---- data: what a segment is, where the store lies, how it reaches the device
     "data.store": machine(
         None,
-        "folder of the segment store, synthetic:<segments> for one made in the workdir, or several stores as "
-        "((folder, weight), ...): a weight is a share of the streams, and part of what a resume compares",
+        "folder of the segment store (one at s3:// or gs:// is copied to TMPDIR), synthetic:<segments> for one made "
+        "in the workdir, or several stores as ((folder, weight), ...): a weight is a share of the streams, and part of "
+        "what a resume compares",
         str | tuple,
         optional=True,
     ),

@@ -78,7 +78,9 @@ def find_faults(config: ConfigDict) -> list[Fault]:
         for name, field in table.items()
         if name in values and (remedy := wrong_value(values[name], field))
     ]
-    faults += [fault for name, value in values.items() for fault in address_faults(name, value)]
+    faults += [
+        fault for name, value in values.items() for fault in address_faults(name, value, opened=name == "data.store")
+    ]
     if isinstance(values.get("optimizer.groups"), (tuple, list)):
         faults += _group_faults(values["optimizer.groups"], table)
     faulty = {fault.field for fault in faults}

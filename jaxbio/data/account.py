@@ -47,6 +47,12 @@ def write_recordings(path: Path, outcomes: Sequence[Outcome]) -> None:
     pq.write_table(pa.table(columns), path, compression="zstd")
 
 
+def read_outcomes(path: Path) -> list[Outcome]:
+    """Return what `write_recordings` was given, in its order."""
+    columns = [column.to_pylist() for column in pq.read_table(path, columns=list(Outcome._fields)).columns]
+    return [Outcome(*row) for row in zip(*columns, strict=True)]
+
+
 def lines_of(account: dict[str, Any]) -> list[str]:
     """Return the account as lines of text, hours first."""
     total_s = account["total_s"]

@@ -7,7 +7,7 @@ It reads tables only, one part at a time, so that a store of any size is assembl
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,47 +18,63 @@ import pyarrow.parquet as pq
 from ml_collections import ConfigDict
 
 from jaxbio import __version__
-from jaxbio.data.account import account_of, write_recordings
+from jaxbio.data.account import account_of, read_outcomes, write_recordings
 from jaxbio.data.pairs import CLASSES, class_edges, class_of
 from jaxbio.data.shard_plan import Plan
 from jaxbio.data.shards import Part, part_path
 from jaxbio.data.splits import SPLITS, UNUSED, assign_splits
-from jaxbio.data.store import RECORDINGS, SCHEMA, TABLE, Store, sha256_of
+from jaxbio.data.store import RECORDINGS, SCHEMA, TABLE, Store, sha256_of, subject_codes
 from jaxbio.data.whole_files import to_disk, whole_file
 
 # Columns that decide duplicates and splits: all that is held for the whole store at once.
 _DECISIVE = ("source", "subject", "recording", "start_s", "fingerprint")
 
 
-def assemble_store(folder: Path, plan: Plan, parts: Sequence[Part], config: ConfigDict) -> Store:
+def assemble_store(
+    folder: Path,
+    plan: Plan,
+    parts: Sequence[Part],
+    config: ConfigDict,
+    extra: dict[str, Any] | None = None,
+    base: Store | None = None,
+    place: Path | None = None,
+) -> Store:
     """Write the table and the account of finished shards and return the store, its manifest still to be written.
 
-    Rows with the same samples and scale as an earlier one (by source, recording, start) get split "none".
+    Rows with the same samples and scale as an earlier one (by source, recording, start) get split "none". `extra` goes
+    into the manifest. Rows and shards of `base` come first and stay as they are; then the files are written to `place`.
     """
+    place = place or folder
     kept = [part for part in parts if part.records]
-    rows = _read_decisive(folder, kept)
-    duplicate_of_R = find_duplicates(rows)
-    split_R, moves = _split_rows(rows, duplicate_of_R < 0, config)
-    _write_table(folder, kept, duplicate_of_R, split_R)
+    rows, known = _read_decisive(folder, kept, base), _known_splits(base) if base else None
+    duplicate_of_R = find_duplicates(rows, base.rows if base else 0)
+    split_R, moves = _split_rows(rows, duplicate_of_R < 0, config, known)
+    _write_table(place / TABLE, folder, kept, duplicate_of_R, split_R, base)
     outcomes = [*plan.outcomes, *(outcome for part in parts for outcome in part.outcomes)]
-    _write_whole(folder / RECORDINGS, lambda path: write_recordings(path, outcomes))
-    manifest = _manifest(folder, plan, parts, account_of(outcomes), moves)
-    store = Store(folder, manifest)
+    outcomes += read_outcomes(base.path / RECORDINGS) if base else []
+    _write_whole(place / RECORDINGS, lambda path: write_recordings(path, outcomes))
+    manifest = _manifest(place, plan, parts, account_of(outcomes), moves, base)
+    store = Store(place, manifest)
     manifest["counts"] = _counts(store, config)
+    manifest.update(extra or {})
     return store
 
 
-def find_duplicates(rows: pa.Table) -> np.ndarray:
-    """Return, for each row, the row whose signal it repeats, the first by (source, recording, start); else -1."""
+def find_duplicates(rows: pa.Table, first_new: int = 0) -> np.ndarray:
+    """Return, for each row, the row whose signal it repeats, the first by (source, recording, start); else -1.
+
+    Rows before `first_new` come before all others.
+    """
     fingerprint_R = rows["fingerprint"].to_numpy()
     keys = [rows[name].combine_chunks().dictionary_encode() for name in ("recording", "source")]
     ranks = [_ranks(key) for key in keys]
-    order_R = np.lexsort((rows["start_s"].to_numpy(), *ranks, fingerprint_R))
+    new_R = np.arange(fingerprint_R.size) >= first_new
+    order_R = np.lexsort((rows["start_s"].to_numpy(), *ranks, new_R, fingerprint_R))
     ordered_R = fingerprint_R[order_R]
-    new_R = np.append(True, ordered_R[1:] != ordered_R[:-1])
-    first_R = order_R[np.flatnonzero(new_R)][np.cumsum(new_R) - 1]
+    begins_R = np.append(True, ordered_R[1:] != ordered_R[:-1])
+    first_R = order_R[np.flatnonzero(begins_R)][np.cumsum(begins_R) - 1]
     duplicate_of_R = np.empty(order_R.size, np.int64)
-    duplicate_of_R[order_R] = np.where(new_R, -1, first_R)
+    duplicate_of_R[order_R] = np.where(begins_R, -1, first_R)
     return duplicate_of_R
 
 
@@ -78,9 +94,19 @@ def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
         write(unfinished)
 
 
-def _read_decisive(folder: Path, parts: Iterable[Part]) -> pa.Table:
-    tables = [pq.read_table(part_path(folder, part.name), columns=list(_DECISIVE)) for part in parts]
+def _read_decisive(folder: Path, parts: Iterable[Part], base: Store | None) -> pa.Table:
+    paths = [*([base.path / TABLE] if base else []), *(part_path(folder, part.name) for part in parts)]
+    tables = [pq.read_table(path, columns=list(_DECISIVE)) for path in paths]
     return pa.concat_tables([table.replace_schema_metadata() for table in tables]).unify_dictionaries()
+
+
+def _known_splits(base: Store) -> dict[tuple[str, str], str]:
+    """Return the splits of the subjects of whom `base` uses a segment."""
+    code_R, names = subject_codes(base)
+    split_R, splits = base.codes("split")
+    used = np.flatnonzero(split_R != (splits.index(UNUSED) if UNUSED in splits else -1))
+    codes, at = np.unique(code_R[used], return_index=True)
+    return {names[code]: splits[split_R[used[row]]] for code, row in zip(codes.tolist(), at.tolist(), strict=True)}
 
 
 def _ranks(texts: pa.DictionaryArray) -> np.ndarray:
@@ -90,7 +116,7 @@ def _ranks(texts: pa.DictionaryArray) -> np.ndarray:
 
 
 def _split_rows(
-    rows: pa.Table, used_R: np.ndarray, config: ConfigDict
+    rows: pa.Table, used_R: np.ndarray, config: ConfigDict, known: dict[tuple[str, str], str] | None
 ) -> tuple[pa.DictionaryArray, list[dict[str, str]]]:
     source, subject = (rows[name].combine_chunks() for name in ("source", "subject"))
     sources, subjects = source.dictionary.to_pylist(), subject.dictionary.to_pylist()
@@ -99,39 +125,60 @@ def _split_rows(
     names = [(sources[pair // len(subjects)], subjects[pair % len(subjects)]) for pair in pairs.tolist()]
     in_use = np.bincount(code_R[used_R], minlength=len(names)) > 0
     used = [name for name, wanted in zip(names, in_use, strict=True) if wanted]
-    assigned, moves = assign_splits(used, config.prepare.split)
+    assigned, moves = assign_splits(used, config.prepare.split, known)
     kinds = (*SPLITS, UNUSED)
     split_of_pair = np.array([kinds.index(assigned.get(name, UNUSED)) for name in names], np.int32)
     split_R = np.where(used_R, split_of_pair[code_R], np.int32(kinds.index(UNUSED)))
     return pa.DictionaryArray.from_arrays(pa.array(split_R, pa.int32()), pa.array(kinds)), moves
 
 
-def _write_table(folder: Path, parts: Sequence[Part], duplicate_of_R: np.ndarray, split_R: pa.DictionaryArray) -> None:
-    """Join the parts with the two columns that need them all: a row group a shard."""
+def _write_table(
+    path: Path,
+    folder: Path,
+    parts: Sequence[Part],
+    duplicate_of_R: np.ndarray,
+    split_R: pa.DictionaryArray,
+    base: Store | None,
+) -> None:
+    """Join the parts with the two columns that need them all, behind the rows of `base`: a row group a shard."""
 
-    def write(path: Path) -> None:
-        first, writer = 0, None
+    def write(unfinished: Path) -> None:
+        first, writer = base.rows if base else 0, None
+        for table in _row_groups(base) if base else ():
+            writer = writer or pq.ParquetWriter(unfinished, table.schema, compression="zstd")
+            writer.write_table(table)
         for part in parts:
             table = pq.read_table(part_path(folder, part.name)).replace_schema_metadata()
             mine = slice(first, first + part.records)
             duplicate_of = pa.array(duplicate_of_R[mine], pa.int64(), mask=duplicate_of_R[mine] < 0)
             table = table.append_column("duplicate_of", duplicate_of).append_column("split", split_R[mine])
-            writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
+            writer = writer or pq.ParquetWriter(unfinished, table.schema, compression="zstd")
             writer.write_table(table)
             first += part.records
         if writer is not None:
             writer.close()
 
-    _write_whole(folder / TABLE, write)
+    _write_whole(path, write)
+
+
+def _row_groups(base: Store) -> Iterator[pa.Table]:
+    with pq.ParquetFile(base.path / TABLE) as file:
+        for group in range(file.num_row_groups):
+            yield file.read_row_group(group).replace_schema_metadata()
 
 
 def _manifest(
-    folder: Path, plan: Plan, parts: Sequence[Part], account: dict[str, Any], moves: Sequence[dict[str, str]]
+    place: Path,
+    plan: Plan,
+    parts: Sequence[Part],
+    account: dict[str, Any],
+    moves: Sequence[dict[str, str]],
+    base: Store | None,
 ) -> dict[str, Any]:
-    settings = plan.settings
+    settings, before = plan.settings, base.manifest if base else {}
     shards = [{"name": p.name, "records": p.records, "bytes": p.bytes, "sha256": p.sha256} for p in parts]
     tables = [
-        {"name": name, "bytes": (folder / name).stat().st_size, "sha256": sha256_of(folder / name)}
+        {"name": name, "bytes": (place / name).stat().st_size, "sha256": sha256_of(place / name)}
         for name in (TABLE, RECORDINGS)
     ]
     content = {
@@ -139,21 +186,30 @@ def _manifest(
         "rate_hz": settings.rate_hz,
         "length": settings.length,
         "channels": list(settings.channels),
-        "units": plan.units,
-        "config": plan.config,
-        "shards": shards,
+        "units": _unite(before["units"], plan.units) if base else plan.units,
+        "config": before["config"] if base else plan.config,
+        "shards": [*before["shards"], *shards] if base else shards,
         "tables": tables[:1],  # what is learnt from; the account names files by their path
     }
     packages = ("numpy", "scipy", "pyarrow", "array_record", "soundfile")
-    return {
+    manifest = {
+        **before,
         **content,
         "tables": tables,
         "hash": hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32],
         "plan": plan.hash,
         "versions": {"jaxbio": __version__, **{name: version(name) for name in packages}},
-        "split_moves": list(moves),
+        "split_moves": before["split_moves"] if base else list(moves),
         "account": account,
     }
+    if base:
+        added = {"plan": plan.hash, "shards": len(parts), "segments": sum(part.records for part in parts)}
+        manifest["additions"] = [*before.get("additions", []), added]
+    return manifest
+
+
+def _unite(before: dict[str, list[str]], units: dict[str, list[str]]) -> dict[str, list[str]]:
+    return {role: sorted({*before[role], *units.get(role, ())}) for role in before}
 
 
 def _counts(store: Store, config: ConfigDict) -> dict[str, Any]:

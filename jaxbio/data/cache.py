@@ -14,7 +14,6 @@ import fcntl
 import logging
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -24,6 +23,7 @@ from tqdm import tqdm
 
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.config.refusals import NO_ROOM, advise, error_number
+from jaxbio.data.host_folder import host_folder, own_folder
 from jaxbio.data.regular_files import NotRegularError
 from jaxbio.data.store import Store
 from jaxbio.data.whole_files import to_disk, whole_file
@@ -40,7 +40,7 @@ def open_cache(store: Store, folder: Path | None = None) -> np.ndarray:
     `folder` is by default one of this user's in the host's temporary folder. Waits while another process of the host
     builds. Raises UserError where the disk is too small or refuses, and where the folder is a link or another user's.
     """
-    folder = _own_folder(Path(tempfile.gettempdir()) / f"jaxbio-{os.getuid()}" if folder is None else folder)
+    folder = own_folder(host_folder() if folder is None else folder, "data.cache", "host")
     path = folder / f"{store.hash}.int16"
     try:
         with _locked(folder / f"{store.hash}.lock"):
@@ -52,22 +52,6 @@ def open_cache(store: Store, folder: Path | None = None) -> np.ndarray:
         raise UserError(Fault("data.cache", "host", f"{error}: {advise(error)}, or data.cache=none")) from error
     assert cached_RCT is not None, "what was just written is the store's"
     return cached_RCT
-
-
-def _own_folder(folder: Path) -> Path:
-    """Make the folder, or see that it is one of this user's own; nobody else may enter it from now on."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.lstat()
-        if not stat.S_ISDIR(found.st_mode):
-            raise UserError(Fault("data.cache", "host", f"{folder} is a link: remove it, or point TMPDIR elsewhere"))
-        if found.st_uid != os.getuid():
-            raise UserError(Fault("data.cache", "host", f"{folder} belongs to another user: point TMPDIR elsewhere"))
-        folder.chmod(0o700)
-    except OSError as error:
-        remedy = f"{folder}: {error.strerror}: point TMPDIR elsewhere, or data.cache=none"
-        raise UserError(Fault("data.cache", "host", remedy)) from error
-    return folder
 
 
 def _open_own(path: Path, flags: int) -> BinaryIO:

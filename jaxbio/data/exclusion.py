@@ -44,8 +44,8 @@ class Exclusion:
         return hashlib.sha256(json.dumps(self.subjects).encode()).hexdigest()[:16]
 
 
-def read_exclusion(path: Path | str) -> Exclusion:
-    """Return whom the file `path` names.
+def read_exclusion(path: Path | str, field: str = FIELD) -> Exclusion:
+    """Return whom the file `path`, which field or flag `field` gives, names.
 
     Raises UserError for a file that cannot be read, one without the column, and one that names nobody.
     """
@@ -56,12 +56,12 @@ def read_exclusion(path: Path | str) -> Exclusion:
             for number, line in enumerate(csv.DictReader(file), 2):
                 subject, source = (line.get("subject") or "").strip(), (line.get("source") or "").strip()
                 if not subject:
-                    raise UserError(Fault(FIELD, f"{path}, line {number}", remedy))
+                    raise UserError(Fault(field, f"{path}, line {number}", remedy))
                 named.add((source, subject))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(Fault(FIELD, str(path), f"{error}; {remedy}")) from None
+        raise UserError(Fault(field, str(path), f"{error}; {remedy}")) from None
     if not named:
-        raise UserError(Fault(FIELD, str(path), f"names nobody; {remedy}"))
+        raise UserError(Fault(field, str(path), f"names nobody; {remedy}"))
     return Exclusion(tuple(sorted(named)))
 
 

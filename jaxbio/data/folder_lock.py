@@ -105,6 +105,15 @@ def hold(
         lock.release()
 
 
+def name_holder(folder: Path, beat_s: float = BEAT_S) -> str | None:
+    """Return which living process holds `folder`'s lock, in words, or None; the lock is left alone.
+
+    A process of another host shows within three beats whether it lives.
+    """
+    holder = _read(folder / "lock")
+    return _name(holder) if holder is not None and _is_alive(folder / "lock", holder, beat_s) else None
+
+
 def _make(path: Path, me: dict[str, Any]) -> bool:
     """Make the lock file where there is none, and return whether it was made.
 

@@ -14,7 +14,13 @@ from jaxbio.data.store import Store
 
 
 def write_known_labels(store: Store, recordings: Sequence[Recording]) -> None:
-    """Write a label for all that the readers of `recordings` know; segments of other recordings have no value.
+    """Write a label for all that the readers of `recordings` know; see `find_known_labels`."""
+    if labels := find_known_labels(store, recordings):
+        write_labels(store, labels)
+
+
+def find_known_labels(store: Store, recordings: Sequence[Recording]) -> list[Label]:
+    """Return a label for all that the readers of `recordings` know; segments of other recordings have no value.
 
     Readers that know anything know the same.
     """
@@ -22,7 +28,7 @@ def write_known_labels(store: Store, recordings: Sequence[Recording]) -> None:
         (entry.source, entry.recording): entry.reader for entry in recordings if isinstance(entry.reader, Knowing)
     }
     if not knowing:
-        return
+        return []
     known: dict[str, list[np.ndarray]] = {}
     rows: list[np.ndarray] = []
     source_R, recording_R, start_s_R = (store.column(name) for name in ("source", "recording", "start_s"))
@@ -32,8 +38,10 @@ def write_known_labels(store: Store, recordings: Sequence[Recording]) -> None:
             rows.append(np.arange(first, stop))
             for name, value_B in reader.labels(start_s_R[first:stop].astype(np.float64), store.segment_s).items():
                 known.setdefault(name, []).append(value_B)
+    if not rows:
+        return []
     row_N = np.concatenate(rows)
-    write_labels(store, [_label(name, row_N, np.concatenate(parts), store.rows) for name, parts in known.items()])
+    return [_label(name, row_N, np.concatenate(parts), store.rows) for name, parts in known.items()]
 
 
 def _stretches(source_R: np.ndarray, recording_R: np.ndarray) -> list[tuple[int, int]]:

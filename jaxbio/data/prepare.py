@@ -1,19 +1,22 @@
-"""From recordings to a store: plan from headers, write shards in worker processes, assemble, make the index.
+"""From recordings to a store: plan from headers, write shards, assemble, make the index.
 
-Work that a killed preparation finished is kept: started again, it writes only the shards that are missing, and the
-store has the same bytes. It knows no waveform and no rule; those are `shards` and `pairs`.
+Who writes the shards is a runner's affair, or that of several jobs, a share each. Work that a killed preparation
+finished is kept: started again, only the shards that are missing are written, and the store has the same bytes. It
+knows no waveform and no rule; those are `shards` and `pairs`.
 
     prepare_store([parse_source("synthetic:1600")], config, Path("store"), workers=2)
+    prepare_share([parse_source("synthetic:1600")], config, Path("store"), parse_share("0/3"))
 """
 
 import contextlib
-import csv
+import hashlib
+import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +28,61 @@ from jaxbio.config.interrupt import keeping
 from jaxbio.config.local_paths import check_local
 from jaxbio.config.refusals import advise
 from jaxbio.data.account import lines_of
+from jaxbio.data.addition import Base, finish_addition, is_decided, open_base
 from jaxbio.data.assemble import assemble_store, write_json
-from jaxbio.data.folder_lock import hold
+from jaxbio.data.begun import LISTING, agree, settle_plan
+from jaxbio.data.folder_lock import hold, name_holder
 from jaxbio.data.known_labels import write_known_labels
+from jaxbio.data.listing import Groups, find_recordings
 from jaxbio.data.pairs import make_pairs
+from jaxbio.data.plan_file import write_planned
 from jaxbio.data.plausibility import judge_sources
-from jaxbio.data.recordings import Recording, Refused, Source, assign_subjects, list_recordings
-from jaxbio.data.recordings.missing import roles_read
-from jaxbio.data.regular_files import open_text, read_text
-from jaxbio.data.shard_plan import KEPT, Plan, plan_store
-from jaxbio.data.shards import PARTS, Part, read_part, write_shard
-from jaxbio.data.store import INDEX, MANIFEST, Store, open_store
+from jaxbio.data.pseudonyms import SubjectKey
+from jaxbio.data.recordings import Recording, Refused, Source, list_found
+from jaxbio.data.runners import LocalProcesses, Piece, Runner
+from jaxbio.data.shard_plan import KEPT, Plan, plan_store, preparation_config
+from jaxbio.data.shards import Part, read_part, write_shard
+from jaxbio.data.shares import Share, check_no_share, hold_share
+from jaxbio.data.store import INDEX, MANIFEST, PARTS, Store, open_store
 from jaxbio.data.whole_files import remove_unfinished
-from jaxbio.data.workers import open_pool
 
-_PLAN = "plan.json"
+
+@dataclass(frozen=True)
+class Preparation:
+    """What a store is made of: sources, configuration, and what is said about their recordings (`find_recordings`).
+
+    `adds` extends the finished store in the folder by recordings that it does not know.
+    """
+
+    sources: Sequence[Source]
+    config: ConfigDict
+    limit: int | None = None
+    subjects: Mapping[tuple[str, str], str] | None = None
+    excluded: Sequence[tuple[str, str]] = ()
+    key: SubjectKey | None = None
+    adds: bool = False
+
+    def request(self, base: Base | None) -> str:
+        """Hash of all that decides the plan, but for what the sources hold."""
+        sources = [(source.format, os.path.realpath(source.path), repr(source.options)) for source in self.sources]
+        said: list[Any] = [sources, preparation_config(self.config), self.limit, sorted((self.subjects or {}).items())]
+        said += [sorted(self.excluded), self.key.id if self.key else None, base.store.hash if base else None]
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:32]
+
+    def plan(self, base: Base | None, groups: Groups | None = None) -> Plan:
+        """Return the plan of what the sources hold and `base` does not; `groups` lists in groups."""
+        found = find_recordings(
+            self.sources,
+            self.config,
+            limit=self.limit,
+            subjects=self.subjects,
+            excluded=self.excluded,
+            key=self.key,
+            read=groups.read if groups else list_found,
+        )
+        if base is None:
+            return plan_store(found, self.config)
+        return replace(plan_store(base.leave_out_known(found), self.config), first=len(base.store.shards))
 
 
 def prepare_store(
@@ -48,50 +91,67 @@ def prepare_store(
     out: Path | str,
     *,
     workers: int = 1,
-    limit: int | None = None,
-    subjects: Mapping[tuple[str, str], str] | None = None,
+    runner: Runner | None = None,
     progress: bool = True,
+    **said: Any,
 ) -> dict[str, Any]:
     """Write the store of `sources` into folder `out` and return its manifest; a finished one is left as it is.
 
-    `limit` takes the first recordings of every source only; `subjects` gives subjects by (source, recording).
+    `runner` does the work, by default `workers` processes of this machine; `said` are fields of `Preparation`.
 
     Raises UserError where the sources hold nothing, `out` holds another store or cannot be written.
     """
-    found = find_recordings(sources, config, limit=limit, subjects=subjects)
-    return prepare_recordings(found, config, out, workers=workers, progress=progress)
+    preparation, runner = Preparation(sources, config, **said), runner or LocalProcesses(workers)
+    with _at_work(out) as folder:
+        base = _open_base(folder, preparation)
+        if base is None and (folder / MANIFEST).exists():
+            return _reopen(folder, preparation.plan(None), config).manifest
+        plan = _settle(folder, preparation, base, runner, progress)
+        if base is not None and not plan.shards and not plan.outcomes:
+            return _left_as_it_is(folder, base, config)
+        with _locked(folder):
+            check_no_share(folder)
+            _write_shards(folder, plan, _planned_pieces(folder, plan, range(len(plan.shards))), runner, progress)
+            return _finish(folder, plan, preparation, base)
 
 
-def find_recordings(
+def prepare_share(
     sources: Sequence[Source],
     config: ConfigDict,
+    out: Path | str,
+    share: Share,
     *,
-    limit: int | None = None,
-    subjects: Mapping[tuple[str, str], str] | None = None,
-) -> list[Recording | Refused]:
-    """Return what the sources hold, from headers alone, in the order of the sources and of their names."""
-    channels, policy = tuple(config.data.channels), config.prepare.missing_channel
-    names = {role: config.prepare.channel_names[role] for role in roles_read(channels, policy)}
-    found: list[Recording | Refused] = []
-    listed: set[tuple[str, str]] = set()
-    for source in sources:
-        entries = list_recordings(
-            source, names, required=channels, missing_channel=policy, min_duration_s=config.data.segment_s
-        )
-        listed |= {(entry.source, entry.recording) for entry in entries}
-        found += assign_subjects(entries[:limit], subjects or {})
-    _check_source_names(sources, listed)
-    _check_subjects(subjects or {}, listed)
-    recordings = [entry for entry in found if isinstance(entry, Recording)]
-    unknown = sum(not recording.subject_known for recording in recordings)
-    if unknown:
-        logging.warning(
-            "%d of %d recordings name no subject: each counts as its own, so that a patient with several may be in "
-            "several splits; --subjects FILE.csv mends that",
-            unknown,
-            len(recordings),
-        )
-    return found
+    workers: int = 1,
+    progress: bool = True,
+    **said: Any,
+) -> tuple[int, dict[str, Any] | None]:
+    """Write this share of the shards of `prepare_store`; return how many shards others still have to write.
+
+    The job that finds none missing assembles the store, and its manifest is returned too. Raises UserError as
+    `prepare_store`, and where another job has this share.
+    """
+    preparation, runner = Preparation(sources, config, **said), LocalProcesses(workers)
+    with _at_work(out) as folder:
+        base = _open_base(folder, preparation)
+        if base is None and (folder / MANIFEST).exists():
+            return 0, _reopen(folder, preparation.plan(None), config).manifest
+        plan = _settle(folder, preparation, base, runner, progress)
+        if base is not None and not plan.shards and not plan.outcomes:
+            return 0, _left_as_it_is(folder, base, config)
+        with hold_share(folder, share):
+            mine = share.of(range(len(plan.shards)))
+            _write_shards(folder, plan, _planned_pieces(folder, plan, mine), runner, progress)
+        missing = sum(read_part(folder, plan.shard_name(number)) is None for number in range(len(plan.shards)))
+        if missing and not _is_finished(folder, base):
+            return missing, None
+        if holder := name_holder(folder / PARTS):
+            logging.info("%s assembles the store", holder)
+            return 0, None
+        with _locked(folder):
+            if _is_finished(folder, base):  # by the job that came just before
+                shutil.rmtree(folder / PARTS)
+                return 0, open_store(folder).manifest
+            return 0, _finish(folder, plan, preparation, base)
 
 
 def prepare_recordings(
@@ -102,102 +162,41 @@ def prepare_recordings(
     workers: int = 1,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Write the store of these recordings into folder `out` and return its manifest; see `prepare_store`."""
-    out = _checked(out)
-    plan = plan_store(found, config)
-    if (out / MANIFEST).exists():
-        return _reopen(out, plan, config).manifest
-    words = f"finished shards are kept in {out}; start the same line again to go on with them"
-    with _writing(out), _locked(out), keeping(words):
-        _begin(out, plan)
-        parts = _write_shards(out, plan, workers, progress)
-        if not any(part.records for part in parts):
-            raise UserError(Fault("--source", "no segment was kept", _why_nothing(plan, parts)))
-        store = assemble_store(out, plan, parts, config)
-        make_pairs(store, config)
-        write_known_labels(store, [entry for entry in found if isinstance(entry, Recording)])
-        write_json(out / MANIFEST, store.manifest)
-        shutil.rmtree(out / PARTS)
-    for line in lines_of(store.manifest["account"]):
-        logging.info(line)
-    for line, doubt in judge_sources(store, config.quality.variant):
-        logging.info(line)
-        if doubt:
-            logging.warning("doubtful: %s", doubt)
-    return store.manifest
+    """Write the store of these recordings, which may lie in memory, into folder `out` and return its manifest.
 
-
-def read_subjects(path: Path | str) -> dict[tuple[str, str], str]:
-    """Return {(source, recording): subject} of a CSV with the columns source, recording, subject.
-
-    Raises UserError for a file that cannot be read, lacks a column or names a recording twice.
+    Raises UserError as `prepare_store`.
     """
-    remedy = "a CSV in UTF-8 with the columns source,recording,subject and each recording once"
-    subjects: dict[tuple[str, str], str] = {}
-    try:
-        with open_text(path) as file:
-            for number, line in enumerate(csv.DictReader(file), 2):
-                key, subject = (line.get("source"), line.get("recording")), line.get("subject")
-                if not (key[0] and key[1] and subject) or key in subjects:
-                    raise UserError(Fault("--subjects", f"{path}, line {number}", remedy))
-                subjects[key[0], key[1]] = subject
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(Fault("--subjects", str(path), f"{error}; {remedy}")) from None
-    return subjects
+    with _at_work(out) as folder:
+        plan = plan_store(found, config)
+        if (folder / MANIFEST).exists():
+            return _reopen(folder, plan, config).manifest
+        with _locked(folder):
+            agree(folder, plan)
+            check_no_share(folder)
+            pieces = {
+                number: partial(write_shard, folder, plan.shard_name(number), number, blocks, plan.settings)
+                for number, blocks in enumerate(plan.shards)
+                if read_part(folder, plan.shard_name(number)) is None
+            }
+            _write_shards(folder, plan, pieces, LocalProcesses(workers), progress)
+            return _finish(folder, plan, Preparation((), config), None)
 
 
-def _check_source_names(sources: Sequence[Source], listed: set[tuple[str, str]]) -> None:
-    """Refuse two folders of one name: recordings and patients of both would pass for each other's."""
-    folder_of: dict[str, str] = {}
-    faults = []
-    for source in sources:
-        first = folder_of.setdefault(source.name, source.folder)
-        if first != source.folder and source.format != "synthetic":
-            example = min(recording for name, recording in listed if name == source.name)
-            remedy = f"{first} and {source.folder} have one name, by which patients and splits go: "
-            remedy += f"give one of them another, {source.format}:{source.path}?name=NAME"
-            faults.append(Fault("--source", f"{source.name}: {example}", remedy))
-    if faults:
-        raise UserError(*faults)
+@contextlib.contextmanager
+def _at_work(out: Path | str) -> Iterator[Path]:
+    """Yield the folder `out`; turn what a disk refuses into the user's fault, named.
 
-
-def _check_subjects(subjects: Mapping[tuple[str, str], str], listed: set[tuple[str, str]]) -> None:
-    """Refuse a file of subjects that knows none of the recordings, and say how many of its lines name none."""
-    strangers = [key for key in subjects if key not in listed]
-    if subjects and len(strangers) == len(subjects):
-        example = ",".join(min(listed)) if listed else "none"
-        remedy = f"names none of the recordings; one of them is source,recording = {example}"
-        raise UserError(Fault("--subjects", ",".join(strangers[0]), remedy))
-    if strangers:
-        logging.warning("%d lines of --subjects name no recording; the first: %s,%s", len(strangers), *strangers[0])
-
-
-def _checked(out: Path | str) -> Path:
-    """Return the folder `out`; raises UserError for an address, and for a name that is no text."""
+    Raises UserError for an address, and for a name that is no text.
+    """
     check_local("--out", out)
     try:
         os.fspath(out).encode()
     except UnicodeEncodeError:
         remedy = "its name is no text in UTF-8, which the writer of shards needs: name another folder"
         raise UserError(Fault("--out", ascii(os.fspath(out)), remedy)) from None
-    return Path(out)
-
-
-def _reopen(out: Path, plan: Plan, config: ConfigDict) -> Store:
-    store = open_store(out)
-    if store.manifest["plan"] != plan.hash:
-        raise UserError(Fault("--out", str(out), "holds a store of other recordings or settings: name another folder"))
-    logging.info("%s is finished: nothing to prepare", out)
-    shutil.rmtree(out / PARTS, ignore_errors=True)  # of a preparation that was killed after its last word
-    make_pairs(store, config)
-    return store
-
-
-@contextlib.contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    """Turn what a disk refuses into the user's fault, named."""
     try:
-        yield
+        with keeping(f"finished shards are kept in {out}; start the same line again to go on with them"):
+            yield Path(out)
     except OSError as error:
         remedy = f"{error}; {advise(error)}, and start again: finished shards are kept"
         raise UserError(Fault("--out", str(out), remedy)) from error
@@ -211,34 +210,65 @@ def _locked(out: Path) -> Iterator[None]:
         yield
 
 
-def _begin(out: Path, plan: Plan) -> None:
-    """Refuse a folder in which something else was begun, and clear what a killed preparation left half-written."""
-    begun = out / PARTS / _PLAN
-    if not begun.exists():
-        strangers = [entry.name for entry in out.iterdir() if entry.name != PARTS]
-        if strangers:
-            raise UserError(Fault("--out", str(out), f"holds {strangers[0]!r}: name a new or empty folder"))
-        write_json(begun, {"plan": plan.hash, "config": plan.config})
-    elif plan.hash not in read_text(begun):
-        remedy = "a preparation of other recordings or settings was begun there: remove it, or name another folder"
-        raise UserError(Fault("--out", str(out), remedy))
-    for folder in (out, out / PARTS):
-        remove_unfinished(folder, alone=True)
-    shutil.rmtree(out / INDEX, ignore_errors=True)
+def _open_base(out: Path, preparation: Preparation) -> Base | None:
+    """Return what is extended, or None where a store is made anew."""
+    if is_decided(out):
+        with _locked(out):
+            finish_addition(out)
+    if not preparation.adds:
+        return None
+    return open_base(out, preparation.config, preparation.key)
 
 
-def _write_shards(out: Path, plan: Plan, workers: int, progress: bool) -> list[Part]:
-    """Write the shards that are missing and return the parts of all, in order; segments and time left are shown."""
-    parts = {name: read_part(out, name) for name in map(plan.shard_name, range(len(plan.shards)))}
-    missing = [number for number, part in enumerate(parts.values()) if part is None]
-    done = sum(len_of(plan, number) for number in range(len(plan.shards)) if number not in set(missing))
+def _settle(out: Path, preparation: Preparation, base: Base | None, runner: Runner, progress: bool) -> Plan:
+    groups = Groups(out / PARTS / LISTING, runner, progress)
+    return settle_plan(out, preparation.request(base), lambda: preparation.plan(base, groups))
+
+
+def _is_finished(out: Path, base: Base | None) -> bool:
+    """Whether the store in folder `out` is made, or extended."""
+    return (out / MANIFEST).exists() and (base is None or open_store(out).hash != base.store.hash)
+
+
+def _reopen(out: Path, plan: Plan, config: ConfigDict) -> Store:
+    store = open_store(out)
+    if store.manifest["plan"] != plan.hash:
+        raise UserError(Fault("--out", str(out), "holds a store of other recordings or settings: name another folder"))
+    logging.info("%s is finished: nothing to prepare", out)
+    shutil.rmtree(out / PARTS, ignore_errors=True)  # of a preparation that was killed after its last word
+    make_pairs(store, config)
+    return store
+
+
+def _left_as_it_is(out: Path, base: Base, config: ConfigDict) -> dict[str, Any]:
+    logging.info("the sources hold nothing that %s does not know: nothing to add", out)
+    shutil.rmtree(out / PARTS, ignore_errors=True)
+    make_pairs(base.store, config)
+    return base.store.manifest
+
+
+def _planned_pieces(out: Path, plan: Plan, shards: Iterable[int]) -> dict[int, Piece]:
+    """Return what writes those of `shards` that are not written yet."""
+    return {
+        number: partial(write_planned, out.resolve(), number, plan.hash)
+        for number in shards
+        if read_part(out, plan.shard_name(number)) is None
+    }
+
+
+def _write_shards(out: Path, plan: Plan, pieces: Mapping[int, Piece], runner: Runner, progress: bool) -> None:
+    """Do the pieces; segments and time left are shown."""
+    total = sum(len_of(plan, number) for number in pieces)
     with tqdm(
-        total=plan.windows, initial=done, unit=" segments", desc="prepare", smoothing=0.05, disable=not progress
+        total=plan.windows,
+        initial=plan.windows - total,
+        unit=" segments",
+        desc="prepare",
+        smoothing=0.05,
+        disable=not progress,
     ) as bar:
-        for number, part in _results(out, plan, missing, workers):
-            parts[part.name] = part
+        for number in runner.run(pieces):
             bar.update(len_of(plan, number))
-    return [part for part in parts.values() if part is not None]
 
 
 def len_of(plan: Plan, shard: int) -> int:
@@ -246,20 +276,36 @@ def len_of(plan: Plan, shard: int) -> int:
     return sum(block.windows for block in plan.shards[shard])
 
 
-def _results(out: Path, plan: Plan, missing: Sequence[int], workers: int) -> Iterator[tuple[int, Part]]:
-    jobs = {number: (out, plan.shard_name(number), number, plan.shards[number], plan.settings) for number in missing}
-    if workers <= 1 or len(jobs) <= 1:
-        for number, job in jobs.items():
-            yield number, write_shard(*job)
-        return
-    try:
-        with open_pool(min(workers, len(jobs))) as pool:
-            futures = {pool.submit(write_shard, *job): number for number, job in jobs.items()}
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-    except BrokenProcessPool:
-        remedy = "a worker was ended from outside, most often for want of memory: start again with fewer --workers"
-        raise UserError(Fault("--workers", workers, remedy)) from None
+def _finish(out: Path, plan: Plan, preparation: Preparation, base: Base | None) -> dict[str, Any]:
+    """Assemble the store of finished shards, write its index and its manifest, and remove the parts."""
+    config = preparation.config
+    parts = [part for number in range(len(plan.shards)) if (part := read_part(out, plan.shard_name(number)))]
+    if len(parts) < len(plan.shards):
+        remedy = f"{len(plan.shards) - len(parts)} shards that were written are gone: start again"
+        raise UserError(Fault("--out", str(out), remedy))
+    if base is None and not any(part.records for part in parts):
+        raise UserError(Fault("--source", "no segment was kept", _why_nothing(plan, parts)))
+    for folder in (out, out / PARTS):  # all is written: what is still unfinished was left by somebody
+        remove_unfinished(folder, alone=True)
+    recordings = [block.recording for shard in plan.shards for block in shard]
+    extra = {"subject_key": preparation.key.id} if preparation.key else {}
+    if base is not None:
+        store = base.extend(plan, parts, recordings, config)
+        make_pairs(store, config)
+    else:
+        shutil.rmtree(out / INDEX, ignore_errors=True)
+        store = assemble_store(out, plan, parts, config, extra)
+        make_pairs(store, config)
+        write_known_labels(store, recordings)
+        write_json(out / MANIFEST, store.manifest)
+    shutil.rmtree(out / PARTS, ignore_errors=True)
+    for line in lines_of(store.manifest["account"]):
+        logging.info(line)
+    for line, doubt in judge_sources(store, config.quality.variant):
+        logging.info(line)
+        if doubt:
+            logging.warning("doubtful: %s", doubt)
+    return store.manifest
 
 
 def _why_nothing(plan: Plan, parts: Sequence[Part]) -> str:

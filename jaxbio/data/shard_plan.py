@@ -63,13 +63,17 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """Blocks by shard, the outcomes that headers alone decide, and a hash of all that decides the bytes."""
+    """Blocks by shard, the outcomes that headers alone decide, and a hash of all that decides the bytes.
+
+    `first` is the number of its first shard in the store: how many shards there were before.
+    """
 
     settings: Settings
     shards: tuple[tuple[Block, ...], ...]
     outcomes: tuple[Outcome, ...]
     config: dict[str, object]
     hash: str
+    first: int = 0
 
     @property
     def windows(self) -> int:
@@ -85,8 +89,8 @@ class Plan:
         }
 
     def shard_name(self, shard: int) -> str:
-        """File name of a shard."""
-        return f"segments-{shard:05d}-of-{len(self.shards):05d}.array_record"
+        """File name of a shard, counted from this plan's first."""
+        return f"segments-{self.first + shard:05d}-of-{self.first + len(self.shards):05d}.array_record"
 
 
 def plan_store(found: Sequence[Recording | Refused], config: ConfigDict) -> Plan:

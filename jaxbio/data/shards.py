@@ -21,11 +21,10 @@ from jaxbio.data.quantise import fingerprint, quantise
 from jaxbio.data.recordings import Recording, RecordingError
 from jaxbio.data.recordings.missing import MASKED
 from jaxbio.data.shard_plan import KEPT, Block, Outcome, Settings
-from jaxbio.data.store import sha256_of
+from jaxbio.data.store import PARTS, sha256_of
 from jaxbio.data.whole_files import whole_file
 from jaxbio.signals.segments import REASONS, Measured, measure
 
-PARTS = "parts"
 WRITER_OPTIONS = "group_size:1,uncompressed"
 # Enough windows to amortise a call of `measure`, few enough to stay in the cache and, at 30 s, within 40 MB.
 WINDOWS_AT_ONCE = 128
@@ -200,7 +199,8 @@ def _read_span(
         rest = error.rest or {}
         lost = [np.isnan(x_N).mean() for role, x_N in rest.items() if recording.channels[role].name != MASKED]
         if not lost or max(lost) > settings.max_missing_frac:
-            seconds[number, error.reason, str(error)] += settings.segment_s
+            detail = "" if recording.hidden else str(error)
+            seconds[number, error.reason, detail] += settings.segment_s
             return
         signals = rest
     raw = {

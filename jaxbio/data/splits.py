@@ -33,14 +33,17 @@ def split_of(source: str, subject: str, shares: Sequence[float]) -> str:
 
 
 def assign_splits(
-    subjects: Iterable[Subject], shares: Sequence[float]
+    subjects: Iterable[Subject], shares: Sequence[float], known: Mapping[Subject, str] | None = None
 ) -> tuple[dict[Subject, str], list[dict[str, str]]]:
     """Return the split of every (source, subject), and the moves that fill splits which would be empty.
 
-    An empty split of a share above 0 gets the subject with the smallest hash among those whose own split keeps
-    another one; a store of fewer subjects than splits leaves splits empty. Each case is a warning in the log.
+    An empty split of a share above 0 gets the subject with the smallest hash among those whose own split keeps another
+    one; a store of fewer subjects than splits leaves splits empty. Each case is a warning in the log. Where a store is
+    extended, `known` are the splits of those whom it has: they stay, and nobody is moved.
     """
     assigned = {subject: split_of(*subject, shares) for subject in sorted(set(subjects))}
+    if known:
+        return {**assigned, **{subject: known[subject] for subject in assigned if subject in known}}, []
     moves = []
     for split, share in zip(SPLITS, shares, strict=True):
         if share <= 0 or split in assigned.values() or not assigned:

@@ -9,8 +9,9 @@ It knows the files of a store, not how they are made nor what is learnt from the
 
 import hashlib
 import json
-import threading
+import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,14 +24,17 @@ from array_record.python.array_record_module import ArrayRecordReader
 from ml_collections import ConfigDict
 
 from jaxbio.config.faults import Fault, UserError
-from jaxbio.config.local_paths import check_local
+from jaxbio.config.local_paths import check_local, is_address, without_file
 from jaxbio.data.regular_files import NOT_REGULAR, is_regular, read_text
+from jaxbio.data.shard_readers import ReaderPool
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
 TABLE = "segments.parquet"
 RECORDINGS = "recordings.parquet"
 INDEX = "index"
+PARTS = "parts"  # what a preparation has begun
+ADDITION = f"{PARTS}/addition"  # new tables and manifest of a store that is extended, whole once its manifest is there
 
 
 class StoreView(Protocol):
@@ -53,11 +57,17 @@ class StoreError(RuntimeError):
 def open_store(path: str | Path) -> "Store":
     """Return the store in folder `path`, once its manifest and the size of every file agree.
 
+    A store in object storage is copied to this host, and `path` of the store is the copy's.
+
     Raises UserError for a folder without manifest (nothing there, or a preparation that has not finished), for a
     manifest of another schema, and for every missing file and every file of another size.
     """
-    check_local("data.store", path)
-    path = Path(path)
+    check_local("data.store", path, opened=True)
+    if is_address(path):
+        from jaxbio.data.stored_elsewhere import fetch_store  # which reads manifests
+
+        path = fetch_store(str(path))
+    path = Path(without_file(os.fspath(path)))
     manifest = _read_manifest(path)
     faults = [fault for entry in _files(manifest) for fault in _size_faults(path, entry)]
     if faults:
@@ -72,8 +82,7 @@ class Store:
     path: Path
     manifest: dict[str, Any]
     _columns: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
-    _readers: dict[int, ArrayRecordReader] = field(default_factory=dict, repr=False, compare=False)
-    _opening: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+    _readers: ReaderPool = field(default_factory=ReaderPool, repr=False, compare=False)
 
     @property
     def hash(self) -> str:
@@ -242,7 +251,8 @@ class Store:
 
     def _read_shard(self, shard: int, places: list[int]) -> list[bytes]:
         try:
-            records = self._reader(shard).read(places)
+            with self._reader(shard) as reader:
+                records = reader.read(places)
         except RuntimeError as error:
             raise self._damage(shard, self._first_unreadable(shard, places), str(error)) from error
         size = 2 * len(self.channels) * self.length
@@ -255,7 +265,8 @@ class Store:
         """Return the first of `places` in a shard that cannot be read alone."""
         for place in places:
             try:
-                self._reader(shard).read([place])
+                with self._reader(shard) as reader:
+                    reader.read([place])
             except RuntimeError:
                 return place
         return places[0]
@@ -265,19 +276,14 @@ class Store:
         remedy = f"tools/inspect_store.py {self.path} names every damaged shard: copy them again"
         return StoreError(f"{self.path / self.shards[shard]['name']}, {where}: {reason}; {remedy}")
 
-    def _reader(self, shard: int) -> ArrayRecordReader:
-        with self._opening:
-            if shard not in self._readers:
-                # Random access: what lies ahead of a record is not wanted.
-                path = str(self.path / self.shards[shard]["name"])
-                self._readers[shard] = ArrayRecordReader(path, "readahead_buffer_size:0")
-            return self._readers[shard]
+    def _reader(self, shard: int) -> AbstractContextManager[ArrayRecordReader]:
+        return self._readers.reader(str(self.path / self.shards[shard]["name"]))
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "manifest": self.manifest}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]  # readers and locks do not travel between processes
+        self.__init__(**state)  # type: ignore[misc]  # readers do not travel between processes
 
 
 def subject_codes(store: StoreView) -> tuple[np.ndarray, list[tuple[str, str]]]:
@@ -328,5 +334,7 @@ def _size_faults(path: Path, entry: dict[str, Any]) -> list[Fault]:
     size = file.stat().st_size
     if size != entry["bytes"]:
         remedy = f"the manifest says {entry['bytes']}: copy it again, or prepare the store anew"
+        if (path / ADDITION / MANIFEST).exists():
+            remedy = "prepare_store.py --add was ended while it took effect: start the same line again"
         return [Fault(str(file), f"{size} bytes", remedy)]
     return []

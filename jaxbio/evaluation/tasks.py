@@ -16,8 +16,8 @@ import numpy as np
 
 from jaxbio.config import fields
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.data.listing import find_recordings
 from jaxbio.data.pairs import CLASSES as QUALITY_CLASSES
-from jaxbio.data.prepare import find_recordings
 from jaxbio.data.quantise import fingerprint, quantise
 from jaxbio.data.recordings import Recording, Source
 from jaxbio.data.regular_files import open_text

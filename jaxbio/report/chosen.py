@@ -8,10 +8,12 @@ def choose_examples(score_N: np.ndarray, *, middle: bool = False) -> dict[int, s
 
     One alone is neither: "the only one". Empty where there is none.
     """
-    ranked = np.argsort(score_N, kind="stable").tolist()
-    if len(ranked) < 2:
-        return dict.fromkeys(ranked, "the only one")
-    chosen = {ranked[0]: "worst", ranked[-1]: "best"}
-    if middle and len(ranked) > 2:
-        chosen[ranked[len(ranked) // 2]] = "middle"
+    if score_N.size < 2:
+        return dict.fromkeys(range(score_N.size), "the only one")
+    # As a stable sort would rank them, without one: a store has tens of millions of scores.
+    worst = int(np.argmin(np.where(np.isnan(score_N), np.inf, score_N)))
+    best = score_N.size - 1 - int(np.argmax(score_N[::-1]))
+    chosen = {worst: "worst", best: "best"}
+    if middle and score_N.size > 2:
+        chosen[int(np.argsort(score_N, kind="stable")[score_N.size // 2])] = "middle"
     return chosen

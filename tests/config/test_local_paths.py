@@ -8,7 +8,7 @@ import pytest
 from jaxbio.config import fields
 from jaxbio.config.command_line import free_text, parse_command
 from jaxbio.config.faults import UserError
-from jaxbio.config.local_paths import address_faults, check_local
+from jaxbio.config.local_paths import address_faults, check_local, is_address, without_file
 from jaxbio.config.resolve import resolve
 
 BUCKETS = [
@@ -81,8 +81,8 @@ def test_every_address_in_a_nested_value_is_named():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("data.store", "gs://b/s"),
-        ("data.store", (("A", 0.5), ("s3://b/s", 0.5))),
+        ("data.store", "hf://b/s"),
+        ("data.store", (("A", 0.5), ("https://b/s", 0.5))),
         ("data.exclude_subjects", "https://host/withdrawn.csv"),
         ("train.init_from", "gs://b/export"),
         ("train.init_from", (("student", "gs://b/export"),)),
@@ -93,6 +93,26 @@ def test_an_address_in_any_field_is_a_fault_of_that_field(name, value):
     with pytest.raises(UserError) as caught:
         resolve(fields.change(fields.defaults(), {name: value}))
     assert {fault.field for fault in caught.value.faults} == {name}
+
+
+@pytest.mark.parametrize(
+    "text", ["gs://b/s", "s3://b/s", "file:///data/s", "wfdb:s3://b/x?glob=*", "ward=csv:gs://b/x"]
+)
+def test_what_is_opened_is_no_fault_where_it_may_stand_and_a_fault_elsewhere(text):
+    assert not list(address_faults("data.store", text, opened=True))
+    assert list(address_faults("--workdir", text.removeprefix("ward=")))
+
+
+def test_a_store_in_object_storage_resolves():
+    resolve(fields.change(fields.defaults(), {"data.store": (("A", 0.5), ("s3://b/s", 0.5))}))
+
+
+def test_addresses_that_are_opened_are_told_from_paths():
+    assert [is_address(text) for text in ("s3://b", "gs://b/x", "S3://b", "file:///x", "/x", "./s3://b")] == [
+        *([True] * 3),
+        *([False] * 3),
+    ]
+    assert [without_file(text) for text in ("file:///x/y", "file:/x/y", "/x/y", "x")] == ["/x/y", "/x/y", "/x/y", "x"]
 
 
 def make_parser():

@@ -8,7 +8,7 @@ from array_store import random_segments, write_store
 from jaxbio.config.faults import UserError
 from jaxbio.data.exclusion import read_exclusion
 from jaxbio.data.label_file import read_label_file
-from jaxbio.data.prepare import read_subjects
+from jaxbio.data.listing import read_subjects
 from jaxbio.data.seen import read_seen
 from jaxbio.evaluation.tasks import read_monitor_rate
 

@@ -19,13 +19,13 @@ import pytest
 from prepared import beating_signals, bytes_of, prepare, small_config, write_archive, write_recording
 
 from jaxbio.config.faults import UserError
+from jaxbio.data import plan_file, workers
 from jaxbio.data import prepare as prepare_module
-from jaxbio.data import workers
-from jaxbio.data.prepare import find_recordings, prepare_recordings, prepare_store
+from jaxbio.data.listing import find_recordings
+from jaxbio.data.prepare import prepare_recordings, prepare_store
 from jaxbio.data.recordings import RecordingError, parse_source
 from jaxbio.data.shard_plan import plan_store
-from jaxbio.data.shards import PARTS
-from jaxbio.data.store import MANIFEST, RECORDINGS, open_store
+from jaxbio.data.store import MANIFEST, PARTS, RECORDINGS, open_store
 
 RECORDINGS_MADE = 24
 
@@ -144,17 +144,17 @@ def test_killed_at_twenty_random_moments_makes_the_same_bytes(archive, reference
 
 def test_finished_shards_are_not_written_again(archive, reference, tmp_path, monkeypatch):
     out = tmp_path / "store"
-    write, stop_after = prepare_module.write_shard, 5
+    write, stop_after = plan_file.write_shard, 5
 
     def write_until(folder, name, shard, *rest):
         if shard == stop_after:
             raise KeyboardInterrupt
         return write(folder, name, shard, *rest)
 
-    monkeypatch.setattr(prepare_module, "write_shard", write_until)
+    monkeypatch.setattr(plan_file, "write_shard", write_until)
     with pytest.raises(KeyboardInterrupt):
         prepare(archive, out)
-    monkeypatch.setattr(prepare_module, "write_shard", write)
+    monkeypatch.setattr(plan_file, "write_shard", write)
     before = {path.name: path.stat().st_mtime_ns for path in out.glob("*.array_record")}
     assert len(before) == stop_after
     prepare(archive, out)
@@ -244,7 +244,7 @@ def test_begun_preparation_of_other_settings_is_not_mixed(archive, tmp_path, mon
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(prepare_module, "write_shard", stop)
+        patch.setattr(plan_file, "write_shard", stop)
         with pytest.raises(KeyboardInterrupt):
             prepare(archive, tmp_path / "store")
     with pytest.raises(UserError, match="was begun there"):

@@ -8,7 +8,7 @@ import pytest
 from prepared import prepare, small_config, write_archive
 
 from jaxbio.config.faults import UserError
-from jaxbio.data.prepare import find_recordings, read_subjects
+from jaxbio.data.listing import find_recordings, read_subjects
 from jaxbio.data.recordings import parse_source
 from jaxbio.data.store import Store
 

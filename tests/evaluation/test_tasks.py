@@ -11,7 +11,8 @@ import pytest
 
 from jaxbio.config import fields
 from jaxbio.config.faults import UserError
-from jaxbio.data.prepare import prepare_store, read_subjects
+from jaxbio.data.listing import read_subjects
+from jaxbio.data.prepare import prepare_store
 from jaxbio.data.recordings import parse_source
 from jaxbio.data.seen import SEEN, seen_of
 from jaxbio.data.several import open_indexes, open_stores

@@ -8,7 +8,7 @@ import pytest
 
 from jaxbio.config import fields
 from jaxbio.config.faults import UserError
-from jaxbio.data.prepare import find_recordings
+from jaxbio.data.listing import find_recordings
 from jaxbio.data.recordings import parse_source
 from jaxbio.report.recording import examine
 from jaxbio.signals.synthetic import recording

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from jaxbio.config.faults import Fault, UserError
-from jaxbio.config.local_paths import check_local
+from jaxbio.config.local_paths import check_local, is_address, without_file
 from jaxbio.config.roles import LIMB_LEADS
 from jaxbio.data.recordings import (
     arrow,
@@ -30,9 +30,11 @@ from jaxbio.data.recordings import (
     wfdb_records,
 )
 from jaxbio.data.recordings.channels import name_missing
+from jaxbio.data.recordings.folders import group_folders
+from jaxbio.data.recordings.mirror import Elsewhere, bring_heads, make_folders, mirror_root
 from jaxbio.data.recordings.missing import complete
 from jaxbio.data.recordings.recording import REASONS, Channel, Recording, RecordingError, Refused
-from jaxbio.data.recordings.source import Options, Source, parse_assumed, parse_options, split_source
+from jaxbio.data.recordings.source import Options, Source, parse_assumed, parse_options, split_name, split_source
 from jaxbio.data.recordings.subjects import assign_subjects
 
 __all__ = [
@@ -45,6 +47,9 @@ __all__ = [
     "Refused",
     "Source",
     "assign_subjects",
+    "check_found",
+    "group_folders",
+    "list_found",
     "list_recordings",
     "parse_assumed",
     "parse_source",
@@ -63,12 +68,15 @@ class Format:
     options: tuple[str, ...]
     on_disk: bool = True
     suffix: str = ""
+    headers: tuple[str, ...] = ()  # suffixes of the files that listing reads whole; empty: all
 
 
 _TEXT = Format(text.list_files, ("rate_hz", "time", "columns", "missing", "decimal", "assume_unit", "glob", "name"))
 _ARROW = Format(arrow.list_files, ("rate_hz", "rates", "time", "columns", "assume_unit", "glob", "name"))
 FORMATS: dict[str, Format] = {
-    "wfdb": Format(wfdb_records.list_files, ("columns", "assume_unit", "glob", "name"), suffix=".hea"),
+    "wfdb": Format(
+        wfdb_records.list_files, ("columns", "assume_unit", "glob", "name"), suffix=".hea", headers=(".hea",)
+    ),
     "csv": _TEXT,
     "text": _TEXT,
     "numpy": Format(numpy_files.list_files, ("rate_hz", "columns", "assume_unit", "glob", "name")),
@@ -86,24 +94,30 @@ FORMATS: dict[str, Format] = {
 
 
 def parse_source(text: str, assumed: Mapping[str, str] | None = None) -> Source:
-    """Return the source of a line FORMAT:PATH?options; raises UserError for a line that names nothing readable.
+    """Return the source of a line [NAME=]FORMAT:PATH?options; raises UserError for one that names nothing readable.
 
     `assumed` has by role the unit of signals that state none, unless the line's own `assume_unit` says it.
     """
-    check_local("--source", text)
-    name, path, pairs = split_source(text)
+    given, line = split_name(text)
+    check_local("--source", line, opened=True)
+    name, path, pairs = split_source(line)
     if name not in FORMATS:
         known = ", ".join(f"{known}:" for known in FORMATS)
-        raise UserError(Fault("--source", text, f"begin with one of {known} and a path"))
+        raise UserError(Fault("--source", text, f"begin with one of {known} and a path, or with NAME= before them"))
     chosen = FORMATS[name]
+    pairs = [*pairs, ("name", given)] if given else pairs
     options = parse_options(pairs, chosen.options, text)
-    if chosen.on_disk and not os.path.exists(path):
+    path = without_file(path)
+    address = path if is_address(path) else ""
+    if address:
+        path = mirror_root(address)
+    elif chosen.on_disk and not os.path.exists(path):
         path += chosen.suffix
         if not os.path.exists(path):
             raise UserError(Fault("--source", text, f"no file or folder {path!r}"))
     if assumed:
         options = replace(options, assume_unit={**assumed, **options.assume_unit})
-    return Source(name, path, options)
+    return Source(name, path, options, address=address)
 
 
 def list_recordings(
@@ -121,8 +135,47 @@ def list_recordings(
     required and cannot be used is absent. One shorter than `min_duration_s` is refused as `too_short`, the second of a
     name as `duplicate_name`. Raises UserError where the source holds nothing of its format.
     """
-    names = {**channel_names, **{role: (name,) for role, name in source.options.columns.items()}}
-    found = sorted(FORMATS[source.format].list_files(source, names), key=lambda entry: entry.recording)
+    found = list_found(source, channel_names)
+    return check_found(
+        source,
+        found,
+        channel_names,
+        required=required,
+        missing_channel=missing_channel,
+        min_duration_s=min_duration_s,
+    )
+
+
+def list_found(source: Source, channel_names: ChannelNames) -> list[Recording | Refused]:
+    """Return what the source, or some of its folders, holds, as its reader finds it."""
+    form = FORMATS[source.format]
+    if not source.address:
+        return list(form.list_files(source, _names(source, channel_names)))
+    if source.folders is None:
+        make_folders(source.address, source.path)
+    folders = source.folders or [folder for group in group_folders(source, 1) for folder in group]
+    bring_heads(source.address, source.path, folders, form.headers)
+    found = list(form.list_files(source, _names(source, channel_names)))
+    return [
+        replace(entry, elsewhere=Elsewhere(source.address, source.path, os.path.dirname(entry.recording)))
+        if isinstance(entry, Recording)
+        else entry
+        for entry in found
+    ]
+
+
+def check_found(
+    source: Source,
+    found: Iterable[Recording | Refused],
+    channel_names: ChannelNames,
+    *,
+    required: Collection[str] = (),
+    missing_channel: str = "refuse",
+    min_duration_s: float = 0.0,
+) -> list[Recording | Refused]:
+    """Return all that a source holds, completed or refused as `list_recordings` says, sorted by name."""
+    names = _names(source, channel_names)
+    found = sorted(found, key=lambda entry: entry.recording)
     if not found:
         raise UserError(Fault("--source", f"{source.format}:{source.path}", "holds no file of this format"))
     entries: list[Recording | Refused] = []
@@ -134,6 +187,11 @@ def list_recordings(
             seen.add(entry.recording)
         entries.append(entry)
     return entries
+
+
+def _names(source: Source, channel_names: ChannelNames) -> ChannelNames:
+    """Return the names of each role in the source, best first: the one that its line gives, where it gives one."""
+    return {**channel_names, **{role: (name,) for role, name in source.options.columns.items()}}
 
 
 def _check(

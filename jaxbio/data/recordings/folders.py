@@ -34,8 +34,7 @@ def find_files(source: Source, is_recording: Callable[[str], bool]) -> Iterator[
         yield _checked(source, os.path.realpath(source.path))
         return
     root = source.folder
-    for folder, subfolders, names in os.walk(root):
-        subfolders.sort()
+    for folder, subfolders, names in _walk(source):
         for name in [name for name in subfolders if os.path.islink(os.path.join(folder, name))]:
             link = os.path.join(folder, name)
             if not inside(root, link):
@@ -67,6 +66,39 @@ def list_each(
                 yield from open_file(found)
         except RecordingError as error:
             yield refuse(source, found, error.reason, error.detail, recording_name(source, found, suffixes))
+
+
+def group_folders(source: Source, files: int) -> list[tuple[str, ...]]:
+    """Return the source's folders, relative to it, in groups of at least so many `files` and folders; none is in two.
+
+    A recording's files lie in one folder, so that each group can be listed alone (`Source.folders`). A source that is
+    no folder has no groups.
+    """
+    if not os.path.isdir(source.path):
+        return []
+    groups: list[tuple[str, ...]] = []
+    group: list[str] = []
+    held = 0
+    for folder, _, names in _walk(source):
+        group.append(os.path.relpath(folder, source.folder))
+        held += 1 + len(names)
+        if held >= files:
+            groups.append(tuple(group))
+            group, held = [], 0
+    return [*groups, tuple(group)] if group else groups
+
+
+def _walk(source: Source) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yield what os.walk yields of the source's folders, in the order of their names."""
+    root = source.folder
+    if source.folders is None:
+        for folder, subfolders, names in os.walk(root):
+            subfolders.sort()
+            yield folder, subfolders, names
+        return
+    for relative in source.folders:
+        folder, subfolders, names = next(os.walk(os.path.join(root, relative)), (relative, [], []))
+        yield folder, sorted(subfolders), names
 
 
 def _checked(source: Source, path: str) -> str | Refused:

@@ -33,6 +33,7 @@ REASONS: dict[str, str] = {
     "duplicate_name": "another recording of the source has this name",
     "pickled_array": "the array holds Python objects, which reading would run",
     "too_short": "the recording is shorter than a segment",
+    "excluded": "its subject is on the list of those to leave out",
 }
 
 
@@ -107,7 +108,8 @@ class Recording:
     """One recording of a source; `recording` is unique within it, `start_time` POSIX seconds or None.
 
     `faults` has roles whose signal is there and cannot be used: role -> (reason, detail). `signals` are the names of
-    all signals that the file has; `reading` is what the source line says about reading samples, as text.
+    all signals that the file has; `reading` is what the source line says about reading samples, as text. Where its
+    names are `hidden`, nothing that names its files is written. `elsewhere` says where a mirrored recording lies.
     """
 
     source: str
@@ -121,6 +123,8 @@ class Recording:
     faults: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     signals: tuple[str, ...] = ()
     reading: str = ""
+    hidden: bool = False
+    elsewhere: tuple[str, str, str] | None = None
 
     def read(self, start_s: float, stop_s: float, roles: Collection[str]) -> dict[str, np.ndarray]:
         """Return the samples [round(start_s * rate_hz), round(stop_s * rate_hz)) of each role's signal.

@@ -1,4 +1,4 @@
-"""Where recordings come from, in one line: FORMAT:PATH?option=value&...
+"""Where recordings come from, in one line: FORMAT:PATH?option=value&... or NAME=FORMAT:PATH?...
 
     parse_source("csv:/archive/bidmc?rate_hz=125&glob=*_Signals.csv.gz")
 
@@ -6,8 +6,9 @@ PATH is a folder, or one file. Options: `rate_hz` of files that state none; `rat
 or where in the file it stands; `each=data/*`, which arrays of a file are a recording; `time=NAME:s|ms|datetime`, a
 column of time stamps; `columns=ppg:G,ecg:II`, which signal plays a role (where there are no names the first is 1);
 `missing=-999,x`, further words for a missing sample, and `decimal=comma|point`, in text; `assume_unit=ecg:uV` of
-signals that state none; `glob` over paths below PATH; `name`, where the last folder's does not tell the source from
-another; `seed` of synthetic recordings. Values may be percent-encoded.
+signals that state none; `glob` over paths below PATH; `name` of the source, by which patients and splits go, in place
+of the last folder's (NAME= before the line says the same); `seed` of synthetic recordings. Values may be
+percent-encoded.
 """
 
 import math
@@ -43,11 +44,13 @@ class Options:
 
 @dataclass(frozen=True)
 class Source:
-    """One source of recordings: `format` (a key of FORMATS), `path`, `options`."""
+    """One source of recordings, or some of its folders: `format` (a key of FORMATS), `path`, `options`."""
 
     format: str
     path: str
     options: Options = Options()
+    folders: tuple[str, ...] | None = None  # only these, relative to `folder`, without what lies below them
+    address: str = ""  # in object storage; `path` is then its mirror on this host
 
     @property
     def name(self) -> str:
@@ -72,6 +75,12 @@ class Source:
 def printable(path: str) -> str:
     """Return `path` as text that encodes in UTF-8: bytes that are no text become backslash escapes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def split_name(text: str) -> tuple[str, str]:
+    """Return (name, rest) of a source line NAME=FORMAT:...; the name is empty where none is given."""
+    name, mark, rest = text.partition("=")
+    return (name, rest) if mark and ":" not in name else ("", text)
 
 
 def split_source(text: str) -> tuple[str, str, list[tuple[str, str]]]:
