@@ -68,10 +68,14 @@ def find_recordings(
     *,
     limit: int | None = None,
     subjects: Mapping[tuple[str, str], str] | None = None,
+    also: Sequence[str] = (),
 ) -> list[Recording | Refused]:
-    """Return what the sources hold, from headers alone, in the order of the sources and of their names."""
+    """Return what the sources hold, from headers alone, in the order of the sources and of their names.
+
+    `also` names roles that recordings may have beside the configured ones; none is refused for lacking them.
+    """
     channels, policy = tuple(config.data.channels), config.prepare.missing_channel
-    names = {role: config.prepare.channel_names[role] for role in roles_read(channels, policy)}
+    names = {role: config.prepare.channel_names[role] for role in (*roles_read(channels, policy), *also)}
     found: list[Recording | Refused] = []
     listed: set[tuple[str, str]] = set()
     for source in sources:
