@@ -3,7 +3,7 @@
 python tools/compare.py runs/a/vt_alarm runs/b/vt_alarm --out compared
 python tools/compare.py runs/a/vt_alarm runs/b/vt_alarm --entrant pretrained --entrant hand_made --out compared
 
-Folders are those that `tools/evaluate.py` wrote. Differences are from the first, on the same draws of the same subjects.
+Folders are those that `tools/evaluate.py` wrote. Differences are from the first, on the same draws of subjects.
 """
 
 import argparse
@@ -29,8 +29,8 @@ def main(arguments: Sequence[str]) -> dict:
     """Compare; write compared.json and compared.html into --out and return the former."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("evaluations", nargs="+", metavar="DIR", help="folders that tools/evaluate.py wrote")
-    parser.add_argument("--entrant", action="append", help="whose answers: pretrained (the default), hand_made, ...; may "
-                        "be repeated")  # fmt: skip
+    whose = "whose answers: pretrained (the default), hand_made, ...; may be repeated"
+    parser.add_argument("--entrant", action="append", help=whose)
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for compared.json and compared.html")
     parser.add_argument("--seed", type=int, default=0, help="of the draws of subjects")
     flags, _ = parse_command(arguments, parser, needs_config=False)

@@ -8,8 +8,8 @@ python tools/evaluate.py --export runs/icu/export --task heart_rate --data 'csv:
 `--data` is the folder of a data set that the task knows, as it was downloaded, or FORMAT:PATH. Beside a linear probe on
 the encoder stand the run's own start (with --workdir), five fresh initialisations, hand-made features and no features.
 Several --export or --workdir are seeds of one recipe. Whom the encoder has learnt from is never tested: the export's
-seen.npz tells, and so does the store of the pretraining where --train_subjects names it, as data.store did: a folder, or
-"(('A', 0.7), ('B', 0.3))".
+seen.npz tells, and so does the store of the pretraining where --train_subjects names it, as data.store did: a folder,
+or "(('A', 0.7), ('B', 0.3))".
 """
 
 import argparse
@@ -69,11 +69,15 @@ def main(arguments: Sequence[str]) -> dict:
 def parse_flags(arguments: Sequence[str]) -> argparse.Namespace:
     """Return the flags; raises UserError for values that mean nothing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--export", action="append", default=[], metavar="DIR", help="an export folder; may be repeated")
+    parser.add_argument(
+        "--export", action="append", default=[], metavar="DIR", help="an export folder; may be repeated"
+    )
     parser.add_argument("--workdir", action="append", default=[], metavar="DIR", help="a run, instead of its export")
     parser.add_argument("--which", metavar="NAME", help="of --workdir: another encoder of the objective, or both")
     parser.add_argument("--task", required=True, metavar="TASK", help=f"one of {', '.join(tasks.TASKS)}")
-    parser.add_argument("--data", action="append", required=True, metavar="FOLDER", help="or FORMAT:PATH; may be repeated")
+    parser.add_argument(
+        "--data", action="append", required=True, metavar="FOLDER", help="or FORMAT:PATH; may be repeated"
+    )
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for results.json and report.html")
     parser.add_argument("--window_s", type=float, metavar="S", help="length of the segments; the export's own if not "
                         "given, or the data set's where that is shorter")  # fmt: skip
@@ -87,8 +91,8 @@ def parse_flags(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--shares", type=float, nargs="+", default=[0.01, 0.1], help="of the subjects, also fitted on")
     parser.add_argument("--folds", type=int, default=5, metavar="N", help="of cross_validate and leaky")
     parser.add_argument("--seed", type=int, default=0, help="of folds, shares and the fresh initialisations")
-    parser.add_argument("--cache", default=_KEPT, metavar="DIR", help=f"where embeddings are kept by content ({_KEPT}); "
-                        "none: nowhere")  # fmt: skip
+    kept = f"where embeddings are kept by content ({_KEPT}); none: nowhere"
+    parser.add_argument("--cache", default=_KEPT, metavar="DIR", help=kept)
     flags, _ = parse_command(arguments, parser, needs_config=False)
     faults = [Fault("--shares", share, "above 0 and at most 1") for share in flags.shares if not 0 < share <= 1]
     if bool(flags.export) == bool(flags.workdir):

@@ -1,4 +1,4 @@
-"""Measures of answers about classes, weighted and of many draws at once; definitions are scikit-learn's where it has them.
+"""Measures of answers about classes, weighted, of many draws at once, defined as in scikit-learn where it has them.
 
 Of two classes the second is the positive one. NumPy only.
 
@@ -113,7 +113,7 @@ def _of_each_class(truth: Truth, answer: Answer, weight_DN: np.ndarray) -> tuple
     code_K = np.union1d(truth.label_N, answer.decision_N)
     true_NK, said_NK = truth.label_N[:, None] == code_K, answer.decision_N[:, None] == code_K
     kinds = (true_NK & said_NK, true_NK, said_NK)
-    return tuple(weight_DN @ kind_NK.astype(np.float64) for kind_NK in kinds)  # type: ignore[return-value]
+    return tuple(weight_DN @ kind_NK.astype(np.float64) for kind_NK in kinds)
 
 
 def _balanced_accuracy(truth: Truth, answer: Answer, weight_DN: np.ndarray) -> np.ndarray:
@@ -130,7 +130,7 @@ def _macro_f1(truth: Truth, answer: Answer, weight_DN: np.ndarray) -> np.ndarray
 
 
 def _brier(truth: Truth, answer: Answer, weight_DN: np.ndarray) -> np.ndarray:
-    """Return the mean squared distance of probabilities from what is true: of two classes of the second, else summed."""
+    """Return the mean squared distance of probabilities from what is true; of two classes the second's, else summed."""
     off_NK = answer.score_NK - (truth.label_N[:, None] == np.arange(answer.score_NK.shape[1]))
     off_N = off_NK[:, 1] ** 2 if off_NK.shape[1] == 2 else (off_NK**2).sum(axis=1)
     return divide(weight_DN @ off_N, weight_DN.sum(axis=1))

@@ -1,7 +1,7 @@
-"""What is read from a pretrained encoder beside what is read without it: untrained networks, hand-made features, nothing.
+"""What is read from a pretrained encoder and without it: untrained networks, hand-made features, nothing.
 
-    entrants = {PRETRAINED: Entrant([vector_BD]), RANDOM: Entrant(five_of_them), HAND_MADE: Entrant([feature_BF])}
-    compared = compare(task, entrants, label_B, subject_B, splits)
+entrants = {PRETRAINED: Entrant([vector_BD]), RANDOM: Entrant(five_of_them), HAND_MADE: Entrant([feature_BF])}
+compared = compare(task, entrants, label_B, subject_B, splits)
 """
 
 import math
@@ -65,7 +65,9 @@ class Comparison:
         return {
             "metrics": plain(self.intervals),
             f"{first}_minus": plain(self.gains),
-            "seeds": {name: {who: [_plain(v) for v in vs] for who, vs in by.items()} for name, by in self.seeds.items()},
+            "seeds": {
+                name: {who: [_plain(v) for v in vs] for who, vs in by.items()} for name, by in self.seeds.items()
+            },
             "delong": {
                 who: {"difference": [_plain(v) for v in areas.difference], "p": _plain(areas.p)}
                 for who, areas in self.delong.items()

@@ -1,4 +1,4 @@
-"""Two AUROCs on the same subjects compared without drawing (DeLong, DeLong and Clarke-Pearson, Biometrics 44:837, 1988).
+"""Two AUROCs on the same subjects compared without drawing (DeLong et al., Biometrics 44:837, 1988).
 
 It applies where every subject has one segment; else segments are no independent observations.
 
@@ -26,7 +26,7 @@ class Areas(NamedTuple):
 
 
 def covariance(positive_N: np.ndarray, scores_MN: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the AUROCs (M,) of several scores and their covariance (M, M), by placements (Sun and Xu, IEEE SPL 21, 2014).
+    """Return the AUROCs (M,) of several scores and their covariance, by placements (Sun and Xu, IEEE SPL 21, 2014).
 
     Both classes need two segments at least: NaN otherwise.
     """

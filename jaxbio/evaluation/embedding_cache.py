@@ -1,6 +1,6 @@
 """Embeddings kept by content: the same weights and the same segments are embedded once, whatever they are called.
 
-    vector_BD = embed_cached(model, x_BCT, Path("~/.cache/jaxbio/embeddings").expanduser())
+vector_BD = embed_cached(model, x_BCT, Path("~/.cache/jaxbio/embeddings").expanduser())
 """
 
 import hashlib

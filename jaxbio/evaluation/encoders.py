@@ -1,7 +1,7 @@
 """The encoders that an evaluation compares: of exports or of runs, with their own starts and fresh initialisations.
 
-    loaded = load_encoders(["runs/a/export", "runs/b/export"], [], None)
-    features = embed_all(loaded, x_BCT, cache=None, seed=0)
+loaded = load_encoders(["runs/a/export", "runs/b/export"], [], None)
+features = embed_all(loaded, x_BCT, cache=None, seed=0)
 """
 
 import tempfile
@@ -26,7 +26,7 @@ _FRESH_SEED = 1000  # apart from those that runs are started with
 
 @dataclass(frozen=True)
 class Encoders:
-    """Models by entrant, one for each seed of pretraining, the first the one in question; what they have seen together."""
+    """Models by entrant, one for each seed of pretraining, the first in question; what all have seen together."""
 
     card: Card
     models: dict[str, list[Any]]
@@ -59,7 +59,9 @@ def load_encoders(exports: Sequence[str], workdirs: Sequence[str], which: str | 
     wanted = _architecture(cards[0])
     for folder, card in zip((*exports, *workdirs), cards):
         if _architecture(card) != wanted:
-            remedy = "of another network, rate or channels than the first: several of one call are seeds of one recipe; "
+            remedy = (
+                "of another network, rate or channels than the first: several of one call are seeds of one recipe; "
+            )
             remedy += "evaluate them apart, and put them side by side with tools/compare.py"
             raise UserError(Fault("--export", folder, remedy))
     return Encoders(cards[0], models, unite_all(seen), (*exports, *workdirs))

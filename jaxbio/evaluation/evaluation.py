@@ -53,10 +53,10 @@ def evaluate(
         row_B, splits = _choose_rows(task, segments, place, seen_B, settings)
         label_N, subject_N = segments.label_BK[row_B, place], segments.subject_B[row_B]
         own = {who: Entrant([f[row_B] for f in entrant.features], entrant.readout) for who, entrant in entrants.items()}
-        how = {"classes": len(segments.classes), "grouped": settings.protocol not in protocol.UNGROUPED}
+        how: dict[str, Any] = {"classes": len(segments.classes), "grouped": settings.protocol not in protocol.UNGROUPED}
         found = comparison.compare(task, own, label_N, subject_N, splits, seed=settings.seed, **how)
         others = _other_ways(task, own, label_N, subject_N, splits, settings, how)
-        counts = _count(segments, label_N, subject_N, splits, seen_B, loaded.seen.complete or store is not None or seen_B.any())
+        counts = _count(segments, label_N, subject_N, splits, seen_B, seen_known or bool(seen_B.any()))
         log.info("%s: %s", settings.protocol, counts)
         unnamed = float(np.mean(~segments.subject_known_B[row_B][found.row_N]))
         judged = verdict.judge(
@@ -125,7 +125,9 @@ def _other_ways(
     how: dict[str, Any],
 ) -> dict[str, dict[str, Interval]]:
     """Return the first measure's intervals by entrant with fewer labels, and with neighbours, by what was done."""
-    ways = {f"{share:.0%} of the subjects": {"share": share} for share in settings.shares if share < 1}
+    ways: dict[str, dict[str, Any]] = {
+        f"{share:.0%} of the subjects": {"share": share} for share in settings.shares if share < 1
+    }
     ways |= {"10 nearest neighbours": {"readout": readouts.KNN}}
     found = {}
     for name, way in ways.items():
@@ -239,8 +241,8 @@ def _describe(settings: Settings, known: bool) -> str:
         return f"Learnt from the first half of the segments of {whom}, asked of the second half of the same.{warning}"
     if settings.protocol == protocol.LEAKY:
         return (
-            f"Leaky on purpose: segments of {whom} are dealt to {settings.folds} folds whatever their subject, so that a "
-            f"model may answer by recognising persons. To be compared with publications that do so, never to be believed."
-            f"{warning}"
+            f"Leaky on purpose: segments of {whom} are dealt to {settings.folds} folds whatever their subject, so that "
+            "a model may answer by recognising persons. To be compared with publications that do so, never to be "
+            f"believed.{warning}"
         )
     return f"Cross-validated over {whom}: at most {settings.folds} folds, every subject whole in one of them.{warning}"

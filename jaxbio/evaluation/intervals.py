@@ -1,4 +1,4 @@
-"""Intervals of measures over subjects: a bootstrap with bias and skewness corrected (BCa), and differences on the same draws.
+"""Intervals of measures over subjects: a bootstrap corrected for bias and skewness (BCa), and paired differences.
 
 Subjects are drawn whole, because segments of one resemble each other. SciPy has the BCa for rows; here it is of
 subjects, leaves out draws that do not define a measure, and many measures share one set of draws, so that differences
@@ -69,7 +69,7 @@ class Drawn:
         return Drawn(self.value - other.value, self.draw_D - other.draw_D, self.left_out_G - other.left_out_G)
 
     def interval(self, level: float = LEVEL) -> Interval:
-        """Return value and BCa interval (Efron, J Am Stat Assoc 82:171, 1987); ends NaN where too few draws define it."""
+        """Return value and BCa interval (Efron, J Am Stat Assoc 82:171, 1987); NaN where too few draws define it."""
         defined_D = self.draw_D[np.isfinite(self.draw_D)]
         if len(defined_D) < max(_LEAST_DEFINED * len(self.draw_D), 2) or not np.isfinite(self.value):
             return Interval(self.value, float("nan"), float("nan"))

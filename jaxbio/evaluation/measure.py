@@ -1,7 +1,7 @@
 """What a measure is: a number that says how good answers are, of all draws of subjects at once.
 
-A draw is a weight for every tested segment: ones give the value itself, counts of a bootstrap its draws, ones with zeros
-a jackknife. So value, interval and acceleration come from one function. NumPy only.
+A draw is a weight for every tested segment: ones give the value itself, counts of a bootstrap its draws, ones with
+zeros a jackknife. So value, interval and acceleration come from one function. NumPy only.
 
     mae = Measure("mae", absolute_error, better=-1, in_unit=True)
     value_D = mae.compute(truth, answer, weight_DN)

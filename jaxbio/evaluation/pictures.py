@@ -4,6 +4,7 @@ blocks = draw_answers(task, compared, PRETRAINED, classes)
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.patches import Rectangle
@@ -11,7 +12,7 @@ from matplotlib.patches import Rectangle
 from jaxbio.config.roles import printed, unit_of
 from jaxbio.evaluation.class_measures import BINS, bins_of, roc_points
 from jaxbio.evaluation.measure import Answer, Truth
-from jaxbio.report import figures, page
+from jaxbio.report import figures
 
 _MOST_CURVES = 6
 _WORST = 4
@@ -125,7 +126,7 @@ def draw_numbers_map(feature_ND: np.ndarray, value_N: np.ndarray, unit: str) -> 
     edge_K = np.unique(np.quantile(value_N, [0.25, 0.5, 0.75]))
     group_N = np.digitize(value_N, edge_K)
     ends = [value_N.min(), *edge_K, value_N.max()]
-    names = [f"{low:.3g} to {high:.3g} {unit}" for low, high in zip(ends[:-1], ends[1:])]
+    names = [f"{low:.3g} to {high:.3g} {unit}" for low, high in pairwise(ends)]
     return draw_map(feature_ND, group_N, names, legend=True)
 
 
@@ -133,9 +134,7 @@ def draw_segment(x_CT: np.ndarray, rate_hz: float, channels: Sequence[str]) -> s
     """Return the end of a segment, channel by channel, in the units that it was read in."""
     shown = min(x_CT.shape[1], round(_LONGEST_S * rate_hz))
     time_s_T = (np.arange(shown) + x_CT.shape[1] - shown) / rate_hz
-    fig, rows = figures.new_figure(
-        len(channels), height_in=figures.stack_height_in(len(channels)), sharex=True
-    )
+    fig, rows = figures.new_figure(len(channels), height_in=figures.stack_height_in(len(channels)), sharex=True)
     for axes, x_T, role in zip(rows, x_CT[:, -shown:], channels):
         axes.plot(time_s_T, x_T, color=figures.colour_of(role), linewidth=0.8)
         axes.set_ylabel(f"{printed(role)}, {unit_of(role)}")
@@ -152,4 +151,3 @@ def find_worst(truth: Truth, answer: Answer, classes: int) -> np.ndarray:
     order = np.argsort(-off_N, kind="stable")
     _, first = np.unique(truth.subject_N[order], return_index=True)
     return order[np.sort(first)][:_WORST]
-

@@ -1,4 +1,4 @@
-"""The page of an evaluation: what it means, who was fitted and tested, metrics with intervals, and what was answered."""
+"""The page of an evaluation: what it means, who was fitted and tested, metrics with intervals, what was answered."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from jaxbio.evaluation import pictures
-from jaxbio.evaluation.comparison import CONSTANT, HAND_MADE, HAND_MADE_BOOSTED, OWN_START, PRETRAINED, RANDOM, Comparison
+from jaxbio.evaluation.comparison import (
+    CONSTANT,
+    HAND_MADE,
+    HAND_MADE_BOOSTED,
+    OWN_START,
+    PRETRAINED,
+    RANDOM,
+    Comparison,
+)
 from jaxbio.evaluation.metrics import Interval
 from jaxbio.evaluation.number_measures import grade_pressure
 from jaxbio.evaluation.tasks import Segments, Task
@@ -37,8 +45,8 @@ _FACTS_MEAN = {
 _SAID_OF_PICTURES = {
     False: "Each segment tested is a point. Above: what was predicted over what is true; on the line both agree. Bland "
     "and Altman's picture has the error over the mean of both, with bias and 1.96 deviations.",
-    True: "Confusion: segments tested, by their true class and the one decided for; a cell's colour is its share of its "
-    "true class, right answers lie on the diagonal from the top left. Curves show every threshold.",
+    True: "Confusion: segments tested, by their true class and the one decided for; a cell's colour is its share of "
+    "its true class, right answers lie on the diagonal from the top left. Curves show every threshold.",
 }
 
 
@@ -102,13 +110,14 @@ def _sections(task: Task, part: Part, classes: Sequence[str], shown: Shown | Non
         page.section(f"What it means{of}", verdict=part.verdict.result, note=part.verdict.trust),
         page.section(
             f"Metrics{of}",
-            note=f"Value and 95 % interval of a bootstrap that draws whole subjects (BCa). {several}{lacking} {meanings}",
+            note="Value and 95 % interval of a bootstrap (BCa) that draws whole subjects. "
+            f"{several}{lacking} {meanings}",
             below=[page.table(_rows(task, compared.intervals, classes), _header(task))],
         ),
         page.section(
             f"Pretrained minus the other{of}",
-            note="Both on the same draws of subjects: an interval without 0 is a difference. For an error (mae, sd, brier) "
-            f"less is better, so that a negative difference speaks for the pretrained encoder.{lacking}",
+            note="Both on the same draws of subjects: an interval without 0 is a difference. For an error (mae, sd, "
+            f"brier) less is better, so that a negative difference speaks for the pretrained encoder.{lacking}",
             below=[page.table(_rows(task, compared.gains, classes), _header(task))],
         ),
     ]

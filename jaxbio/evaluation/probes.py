@@ -73,8 +73,8 @@ def subject_folds(
 ) -> list[Split]:
     """Return splits whose test parts are disjoint and cover every row once; each subject is whole in one of them.
 
-    Folds have about equally many rows, and of each class in `label_N`, where given, about as many subjects; there are at
-    most as many folds as subjects. Raises UserError for fewer than two subjects, which cannot be split.
+    Folds have about equally many rows, and of each class in `label_N`, where given, about as many subjects; there are
+    at most as many folds as subjects. Raises UserError for fewer than two subjects, which cannot be split.
     """
     subjects, code_N, count_S = np.unique(subject_N, return_inverse=True, return_counts=True)
     if len(subjects) < 2:
@@ -216,9 +216,7 @@ def _fit(fit_ND: np.ndarray, label_N: np.ndarray, probe: Probe, penalty: float) 
         return probe.make(penalty, len(label_N)).fit(fit_ND, label_N)
 
 
-def _predict(
-    fit_ND: np.ndarray, label_N: np.ndarray, test_MD: np.ndarray, probe: Probe, penalty: float
-) -> np.ndarray:
+def _predict(fit_ND: np.ndarray, label_N: np.ndarray, test_MD: np.ndarray, probe: Probe, penalty: float) -> np.ndarray:
     model = _fit(fit_ND, label_N, probe, penalty)
     return np.full(len(test_MD), label_N[0]) if model is None else model.predict(test_MD)
 

@@ -2,9 +2,9 @@
 
 Whom it has seen, an export tells by its seen.npz (`Seen.find`), or the store that it was pretrained on (`find_seen`).
 transfer: fitted on subjects of the run's train split, tested on the others. cross_validate: fitted and tested by turns
-on the others alone. Either way nobody is tested whom the encoder or the probe has learnt from. leaky: segments are dealt
-to folds whatever their subject, as some publications do; it is there to be compared with, and says so. time: learnt from
-the first half of each subject's segments, asked of the second, for whom the subject is the question.
+on the others alone. Either way nobody is tested whom the encoder or the probe has learnt from. leaky: segments are
+dealt to folds whatever their subject, as some publications do; it is there to be compared with, and says so. time:
+learnt from the first half of each subject's segments, asked of the second, where the subject is the question.
 """
 
 from collections.abc import Sequence
@@ -56,7 +56,9 @@ def make_splits(
     if protocol == TIME:
         return [_halves(subject_B, unseen)]
     if protocol == "cross_validate":
-        splits = subject_folds(subject_B[unseen], folds, seed=seed, label_N=None if label_B is None else label_B[unseen])
+        splits = subject_folds(
+            subject_B[unseen], folds, seed=seed, label_N=None if label_B is None else label_B[unseen]
+        )
         return [(unseen[fit], unseen[test]) for fit, test in splits]
     if not seen_B.any():
         remedy = (

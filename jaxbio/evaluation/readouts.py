@@ -79,7 +79,7 @@ def LINEAR(fit_ND, label_N, group_N, test_MD, classes) -> Answer:
     """Logistic or ridge regression on standardised features, its penalty chosen on groups left out."""
     probe = probes.CLASSES if classes else probes.NUMBERS
     model, fit_ND, test_MD = probes.fit_best(fit_ND, label_N, group_N, test_MD, probe)
-    return _answer(model, test_MD, label_N, classes)
+    return _answer(model, test_MD, label_N, classes, weighed=True)
 
 
 def KNN(fit_ND, label_N, group_N, test_MD, classes) -> Answer:
@@ -88,48 +88,44 @@ def KNN(fit_ND, label_N, group_N, test_MD, classes) -> Answer:
 
     fit_ND, test_MD = probes.standardise(fit_ND, test_MD)
     count = min(NEIGHBOURS, len(fit_ND))
-    if not classes:
-        said_N = KNeighborsRegressor(count).fit(fit_ND, label_N).predict(test_MD)
-        return Answer(said_N[:, None], said_N)
-    model = KNeighborsClassifier(count).fit(fit_ND, label_N)
-    score_NK = _of_all_classes(model.predict_proba(test_MD), model.classes_, classes)
-    share_K = np.bincount(label_N.astype(int), minlength=classes) / len(label_N)
-    alike_NK = score_NK / np.where(share_K > 0, share_K, 1.0)
-    return Answer(score_NK, alike_NK.argmax(axis=1))
+    model = (KNeighborsClassifier if classes else KNeighborsRegressor)(count).fit(fit_ND, label_N)
+    return _answer(model, test_MD, label_N, classes, weighed=False)
 
 
 def BOOSTED(fit_ND, label_N, group_N, test_MD, classes) -> Answer:
     """Gradient boosting of small trees (scikit-learn's, by histograms), which know what is missing."""
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-    settings = {**_TREES, "min_samples_leaf": min(_LEAF, max(1, len(fit_ND) // 4))}
-    if classes:
-        model: Any = HistGradientBoostingClassifier(class_weight="balanced", **settings)
-    else:
-        model = HistGradientBoostingRegressor(**settings)
     if len(np.unique(label_N)) == 1:
         return _single(label_N[0], len(test_MD), classes)
     told_D = np.isfinite(fit_ND).any(axis=0)  # scikit-learn fails on columns that are missing throughout
     if not told_D.any():
-        raise UserError(Fault("features", "all missing", "no segment has any: name recordings of the encoder's channels"))
-    return _answer(model.fit(fit_ND[:, told_D], label_N), test_MD[:, told_D], label_N, classes)
+        raise UserError(
+            Fault("features", "all missing", "no segment has any: name recordings of the encoder's channels")
+        )
+    kind = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
+    model = kind(**_TREES, min_samples_leaf=min(_LEAF, max(1, len(fit_ND) // 4)))
+    # classes are not weighed in fitting: scikit-learn's trees take thirty times as long with weights
+    return _answer(model.fit(fit_ND[:, told_D], label_N), test_MD[:, told_D], label_N, classes, weighed=False)
 
 
 READOUTS: dict[str, Readout] = {"linear": LINEAR, "knn": KNN, "boosted": BOOSTED}
 
 
-def _answer(model: Any, test_MD: np.ndarray, label_N: np.ndarray, classes: int) -> Answer:
-    """Return what a model that weighs the classes alike says; its probabilities at the classes' own shares."""
+def _answer(model: Any, test_MD: np.ndarray, label_N: np.ndarray, classes: int, *, weighed: bool) -> Answer:
+    """Return what a model says, which in fitting has `weighed` the classes alike or has not: its probabilities at the
+    shares that they have, its decisions as if they had the same.
+    """
     if model is None:
         return _single(label_N[0], len(test_MD), classes)
     if not classes:
         said_N = model.predict(test_MD)
         return Answer(said_N[:, None], said_N)
-    alike_NK = _of_all_classes(model.predict_proba(test_MD), model.classes_, classes)
+    said_NK = _of_all_classes(model.predict_proba(test_MD), model.classes_, classes)
     share_K = np.bincount(label_N.astype(int), minlength=classes) / len(label_N)
+    alike_NK = said_NK if weighed else said_NK / np.where(share_K > 0, share_K, 1.0)
     score_NK = alike_NK * share_K
-    score_NK /= np.maximum(score_NK.sum(axis=1, keepdims=True), 1e-300)
-    return Answer(score_NK, alike_NK.argmax(axis=1))
+    return Answer(score_NK / score_NK.sum(axis=1, keepdims=True), alike_NK.argmax(axis=1))
 
 
 def _of_all_classes(score_NK: np.ndarray, code_K: np.ndarray, classes: int) -> np.ndarray:

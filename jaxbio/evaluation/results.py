@@ -1,8 +1,8 @@
 """The files of an evaluation: results.json with every number, predictions.parquet with every answer.
 
-    write_results(out, result)
-    write_predictions(out, segments, {"": compared})
-    evaluation = read_evaluation(out)
+write_results(out, result)
+write_predictions(out, segments, {"": compared})
+evaluation = read_evaluation(out)
 """
 
 import json

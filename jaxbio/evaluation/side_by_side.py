@@ -51,9 +51,7 @@ class SideBySide:
         }
 
 
-def compare_evaluations(
-    evaluations: Mapping[str, Evaluation], entrants: Sequence[str], *, seed: int = 0
-) -> SideBySide:
+def compare_evaluations(evaluations: Mapping[str, Evaluation], entrants: Sequence[str], *, seed: int = 0) -> SideBySide:
     """Return the evaluations side by side on the segments that all have answered.
 
     Raises UserError where they are of different tasks, none of their segments are the same, their labels differ, or one
@@ -85,9 +83,7 @@ def compare_evaluations(
             first = next(iter(drawn.values()))
             key = f"{target}_{measure.name}" if target else measure.name
             intervals[key] = {name: found.interval() for name, found in drawn.items()}
-            differences[key] = {
-                name: found.minus(first).interval() for name, found in list(drawn.items())[1:]
-            }
+            differences[key] = {name: found.minus(first).interval() for name, found in list(drawn.items())[1:]}
     return SideBySide(task, intervals, differences, len(shared), truth.subjects, left_out)
 
 
@@ -123,7 +119,9 @@ def write_comparison(path: Path, compared: SideBySide) -> Path:
     names = list(next(iter(intervals.values())))
     facts = {"segments": compared.segments, "subjects": compared.subjects}
     beyond = ", ".join(f"{folder} {count}" for folder, count in compared.left_out.items() if count)
-    said = "Only segments that all of them have answered count." + (f" Answered beyond these: {beyond}." if beyond else "")
+    said = "Only segments that all of them have answered count." + (
+        f" Answered beyond these: {beyond}." if beyond else ""
+    )
     meanings = " ".join(f"{capitalise(_spaced(name))}: {METRICS[name]}." for name in compared.task.metrics)
     rows = [[_spaced(metric), *(_text(by_name[name]) for name in names)] for metric, by_name in intervals.items()]
     gaps = [[_spaced(metric), *(_text(found) for found in by_name.values())] for metric, by_name in differences.items()]

@@ -6,7 +6,15 @@ print(judge(task, compared, subjects=40, unnamed=0.0, seen_known=True).text)
 import math
 from typing import NamedTuple
 
-from jaxbio.evaluation.comparison import CONSTANT, HAND_MADE, HAND_MADE_BOOSTED, OWN_START, PRETRAINED, RANDOM, Comparison
+from jaxbio.evaluation.comparison import (
+    CONSTANT,
+    HAND_MADE,
+    HAND_MADE_BOOSTED,
+    OWN_START,
+    PRETRAINED,
+    RANDOM,
+    Comparison,
+)
 from jaxbio.evaluation.metrics import LEVEL, Interval
 from jaxbio.evaluation.tasks import Task
 
@@ -26,7 +34,14 @@ class Verdict(NamedTuple):
 
 
 def judge(
-    task: Task, compared: Comparison, *, subjects: int, unnamed: float, seen_known: bool, target: str = "", leaky: bool = False
+    task: Task,
+    compared: Comparison,
+    *,
+    subjects: int,
+    unnamed: float,
+    seen_known: bool,
+    target: str = "",
+    leaky: bool = False,
 ) -> Verdict:
     """Return what is read, what it is compared with, what follows from all of it, and how far to trust it.
 
@@ -49,7 +64,8 @@ def judge(
         f"Always saying {always} of the training subjects gives {found[CONSTANT].value:.3g}{unit}: the encoder "
         f"{_say(beats[CONSTANT], gains[CONSTANT])}.",
         f"The same network at random initialisation gives {found[RANDOM].value:.3g}{unit}"
-        f"{_seeds(compared, metric, RANDOM)}: pretraining has made it {_say_of_training(beats[RANDOM], gains[RANDOM])}.",
+        f"{_seeds(compared, metric, RANDOM)}: pretraining has made it "
+        f"{_say_of_training(beats[RANDOM], gains[RANDOM])}.",
     ]
     if OWN_START in found:
         sentences.append(
@@ -68,7 +84,9 @@ def judge(
     sentences.append(f"So {_conclude(beats[CONSTANT], untrained, beats[best] if best else None)}.")
     trust = _trust(task, subjects, unnamed, seen_known, decided=all(beats.values()))
     if leaky:
-        trust.insert(0, "Subjects are on both sides of the splits: these numbers flatter every answer, and show no more.")
+        trust.insert(
+            0, "Subjects are on both sides of the splits: these numbers flatter every answer, and show no more."
+        )
     return Verdict(" ".join(sentences), " ".join(trust))
 
 

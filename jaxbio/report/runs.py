@@ -8,8 +8,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxbio.config.faults import Fault, UserError
 from jaxbio.config.families import OBJECTIVES
+from jaxbio.config.faults import Fault, UserError
 from jaxbio.report import figures, page
 from jaxbio.report.series import Series, read_series
 from jaxbio.report.terms import describe

@@ -75,7 +75,7 @@ METRICS: Mapping[str, str] = {
     "r": "Pearson's correlation of predicted and true; more is better, at most 1",
     "mase": "mean absolute error over that of the training labels about their mean; 1 is no better than the mean",
     "auroc": "chance that a positive is ranked above a negative; 0.5 is guessing, 1 all",
-    "macro_auroc": "the chance that a class's segment is ranked above another's, averaged over the classes; 0.5 is guessing",
+    "macro_auroc": "chance that a class's segment is ranked above another's, averaged over classes; 0.5 is guessing",
     "auprc": "average precision over all thresholds; guessing has the share of positives",
     "accuracy": "share of right answers; more is better",
     "sensitivity": "share of the positives that are found, classes weighed alike",

@@ -110,7 +110,7 @@ def _describe_heights(x_BT: np.ndarray, found: Beats) -> dict[str, np.ndarray]:
 
 
 def _describe_spectrum(x_BT: np.ndarray, duration_s: float) -> dict[str, np.ndarray]:
-    """Return shares of the power in bands, the strongest frequency up to 8 Hz, and that in the range of breathing, Hz."""
+    """Return shares of the power in bands, the strongest frequency up to 8 Hz, and that of breathing, Hz."""
     power_BS = filters.hann_power(filters.spectrum(x_BT), stop=int(40 * duration_s) + 1)
     total_B = np.maximum(power_BS.sum(axis=1), 1e-30)
     found = {

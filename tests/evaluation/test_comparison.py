@@ -88,7 +88,8 @@ def test_delong_is_there_where_subjects_have_one_segment():
     _, label_N, subject_N = artefact(3, subjects=80, segments=1)
     rng = np.random.default_rng(1)
     entrants = {
-        name: Entrant([label_N[:, None] + noise * rng.normal(size=(80, 3))]) for name, noise in ((PRETRAINED, 1), ("other", 4))
+        name: Entrant([label_N[:, None] + noise * rng.normal(size=(80, 3))])
+        for name, noise in ((PRETRAINED, 1), ("other", 4))
     }
     splits = protocol.make_splits("cross_validate", subject_N, np.zeros(80, bool), folds=4)
     compared = comparison.compare(ALARM, entrants, label_N, subject_N, splits, only_first=True)
@@ -156,7 +157,7 @@ def test_a_single_subject_and_a_single_class_are_refused():
     subject_N = np.array(["a"] * 4)
     with pytest.raises(UserError, match="--subjects"):
         comparison.check_labels(ALARM, np.array([0, 1, 0, 1.0]), subject_N, ALARM.classes)
-    with pytest.raises(UserError, match="'true alarm'.*other labels"):
+    with pytest.raises(UserError, match=r"'true alarm'.*other labels"):
         comparison.check_labels(ALARM, np.ones(4), np.arange(4), ALARM.classes)
     with pytest.raises(UserError, match="false alarm 1, true alarm 3"):
         comparison.check_labels(ALARM, np.array([0, 1, 1, 1.0]), np.arange(4), ALARM.classes)

@@ -28,7 +28,9 @@ def read(name: str, folder, length: int = 1000, **settings) -> tasks.Segments:
     return tasks.read_segments(name, sources, length=length, **{**SETTINGS, **settings})
 
 
-def write_wfdb(folder, name: str, seconds: float, rate_hz: int = 125, seed: int = 0, signals=("PLETH", "II"), comments=()):
+def write_wfdb(
+    folder, name: str, seconds: float, rate_hz: int = 125, seed: int = 0, signals=("PLETH", "II"), comments=()
+):
     made = synthetic.recording(seed, duration_s=seconds, rate_hz=float(rate_hz))
     columns = {"PLETH": made.ppg, "II": made.ecg, "I": made.ecg}
     folder.mkdir(parents=True, exist_ok=True)
@@ -144,7 +146,9 @@ def test_superclass_of_ptb_xl_takes_patients_and_single_classes(tmp_path):
     rows = [("1", "10", "{'NORM': 100.0}"), ("2", "10", "{'IMI': 50.0}"), ("3", "11", "{'NORM': 80.0, 'IMI': 15.0}")]
     header = ["ecg_id", "patient_id", "age", "sex", "scp_codes", "strat_fold", "filename_lr", "filename_hr"]
     with (tmp_path / "ptbxl_database.csv").open("w", newline="") as file:
-        lines = [[k, f"{p}.0", "50", "0", codes, "1", f"records100/{k}_lr", f"records500/0000{k}_hr"] for k, p, codes in rows]
+        lines = [
+            [k, f"{p}.0", "50", "0", codes, "1", f"records100/{k}_lr", f"records500/0000{k}_hr"] for k, p, codes in rows
+        ]
         csv.writer(file).writerows([header, *lines])
     write_lines(tmp_path / "scp_statements.csv", ",diagnostic,diagnostic_class", "NORM,1.0,NORM", "IMI,1.0,MI")
     for k, _, _ in rows:
@@ -193,7 +197,9 @@ def write_bidmc(folder, name: str, patient: str, seed: int, seconds: int = 40) -
 
 def test_tasks_of_bidmc_read_monitor_patients_and_pressure(tmp_path):
     folder = tmp_path / "bidmc"
-    abp = [write_bidmc(folder, f"bidmc_0{k}", patient, k) for k, patient in ((1, "s00001"), (2, "s00001"), (3, "s00002"))]
+    abp = [
+        write_bidmc(folder, f"bidmc_0{k}", patient, k) for k, patient in ((1, "s00001"), (2, "s00001"), (3, "s00002"))
+    ]
     rate = read("heart_rate", folder)
     assert set(rate.subject_B) == {"csv:bidmc/s00001", "csv:bidmc/s00002"}
     assert rate.subject_known_B.all()

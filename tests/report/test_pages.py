@@ -16,8 +16,8 @@ from prepared import prepare, small_config, write_archive
 from run_folder import examples, records, write_run
 
 from jaxbio.evaluation import comparison, tasks
-from jaxbio.evaluation.metrics import Interval
 from jaxbio.evaluation.measure import Answer, Truth
+from jaxbio.evaluation.metrics import Interval
 from jaxbio.evaluation.probe_report import Part, Shown, write_probe_report
 from jaxbio.evaluation.verdict import judge
 from jaxbio.report import colours, figures, page, run

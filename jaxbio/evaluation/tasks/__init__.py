@@ -1,7 +1,8 @@
 """Clinical tasks, one declaration a file: segments of recordings with labels and a subject each.
 
     task = get_task("vt_alarm")
-    segments = read_segments("vt_alarm", find_sources(task, ["cinc2015"]), rate_hz=300.0, length=9000, channels=("ppg", "ecg"))
+    sources = find_sources(task, ["cinc2015"])
+    segments = read_segments("vt_alarm", sources, rate_hz=300.0, length=9000, channels=("ppg", "ecg"))
 
 A new task is a file with a `Task` and a line in TASKS; a data set that asks the same is another `Layout` of it.
 """

@@ -40,9 +40,7 @@ AF = Task(
     "",
     named(*TWO_CLASSES),
     (
-        Layout(
-            "CinC 2017", "REFERENCE.csv and WFDB records", _of_cinc, _is_cinc, source="wfdb:{}", longest_s=_SHORT_S
-        ),
+        Layout("CinC 2017", "REFERENCE.csv and WFDB records", _of_cinc, _is_cinc, source="wfdb:{}", longest_s=_SHORT_S),
         Layout(
             "MIMIC PERform AF",
             "mimic_perform_af_csv/*_data.csv and mimic_perform_non_af_csv/*_data.csv",

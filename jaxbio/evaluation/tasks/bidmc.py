@@ -1,7 +1,7 @@
 """The BIDMC data set (Pimentel et al., IEEE TBME 64:1914, 2017) in a folder: its monitor's numbers, and its patients.
 
-`bidmc_01_Signals.csv`, plain or gzipped, has the signals at 125 Hz, `bidmc_01_Numerics.csv` what the monitor showed each
-second, `bidmc_01_Fix.txt` the patient: several recordings share one.
+`bidmc_01_Signals.csv`, plain or gzipped, has the signals at 125 Hz, `bidmc_01_Numerics.csv` what the monitor showed
+each second, `bidmc_01_Fix.txt` the patient: several recordings share one.
 """
 
 import csv

@@ -1,6 +1,4 @@
-"""blood_pressure: systolic and diastolic pressure of a segment, from the beats of an arterial line that the encoder does
-not see.
-"""
+"""blood_pressure: systolic and diastolic, from the beats of an arterial line that the encoder does not see."""
 
 import numpy as np
 
@@ -62,6 +60,6 @@ BLOOD_PRESSURE = Task(
     ),
     targets=("systolic", "diastolic"),
     labels_are="medians over the beats of an arterial line, whose own faults are left out by limits",
-    published="QualityFM on the UCI set: largest and smallest value of 30 s, a split by file that may share patients, all "
-    "weights fine-tuned; here: medians over beats, a linear probe, whole patients left out",
+    published="QualityFM on the UCI set: largest and smallest value of 30 s, a split by file that may share patients, "
+    "all weights fine-tuned; here: medians over beats, a linear probe, whole patients left out",
 )

@@ -1,4 +1,4 @@
-"""quality_class, quality_score: the default score of a segment, from whatever recording; a first look, not a clinical task."""
+"""quality_class, quality_score: the default score of a segment of any recording; a first look, no clinical task."""
 
 import numpy as np
 

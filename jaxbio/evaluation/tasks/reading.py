@@ -1,6 +1,7 @@
 """From raw files of a folder to labelled segments of an encoder's rate and length, as a preparation cuts them.
 
-segments = read_segments("heart_rate", find_sources(task, ["bidmc"]), rate_hz=300.0, length=9000, channels=("ppg", "ecg"))
+sources = find_sources(task, ["bidmc"])
+segments = read_segments(task, sources, rate_hz=300.0, length=9000, channels=("ppg", "ecg"))
 """
 
 import logging
@@ -16,7 +17,7 @@ from jaxbio.config.faults import Fault, UserError
 from jaxbio.data.prepare import find_recordings
 from jaxbio.data.quantise import fingerprint, quantise
 from jaxbio.data.recordings import FORMATS, Recording, RecordingError, Source, assign_subjects, parse_source
-from jaxbio.data.recordings.recording import Channel, Reader, Refused
+from jaxbio.data.recordings.recording import Channel, Reader
 from jaxbio.data.shard_plan import Block, Settings, plan_recording, settings_of
 from jaxbio.data.shards import measure_windows, read_windows
 from jaxbio.evaluation.tasks.task import ARRAYS, Layout, Segments, Subjects, Task
@@ -79,6 +80,9 @@ def read_segments(
     if len(by_name) < len(sources):
         names = ", ".join(source.name for source in sources)
         raise UserError(Fault("--data", names, "two sources of one name: ?name=NAME gives one another"))
+    if subjects and not any(name in by_name for name, _ in subjects):
+        remedy = f"names none of the sources {', '.join(by_name)}"
+        raise UserError(Fault("--subjects", ",".join(next(iter(subjects))), remedy))
     changed = {"data.rate_hz": rate_hz, "data.segment_s": length / rate_hz, "data.channels": channels}
     config = fields.change(fields.defaults(), {**changed, "prepare.missing_channel": "mask"})
     settings = settings_of(config)
@@ -153,11 +157,20 @@ def _read_recording(
         refused["rejected"] += int(np.sum(measured.reason_B != 0))
         refused["no_label"] += int(np.sum((measured.reason_B == 0) & ~known_B))
         kept_B = (measured.reason_B == 0) & known_B
-        told = (f"{recording.source}/{recording.subject}", recording.source, recording.recording)
-        whose = [np.full(kept_B.sum(), value) for value in (*told, recording.subject_known)]
-        x_BCT = measured.x_BCT[kept_B]
-        marks = (fingerprint(*quantise(x_BCT)), first_s + start_s_B[kept_B], measured.present_BC[kept_B])
-        parts.append(Segments(x_BCT, label_BK[kept_B], *marks, *whose))
+        x_BCT, kept = measured.x_BCT[kept_B], int(kept_B.sum())
+        parts.append(
+            Segments(
+                x_BCT=x_BCT,
+                label_BK=label_BK[kept_B],
+                fingerprint_B=fingerprint(*quantise(x_BCT)),
+                start_s_B=first_s + start_s_B[kept_B],
+                present_BC=measured.present_BC[kept_B],
+                subject_B=np.full(kept, f"{recording.source}/{recording.subject}"),
+                source_B=np.full(kept, recording.source),
+                recording_B=np.full(kept, recording.recording),
+                subject_known_B=np.full(kept, recording.subject_known),
+            )
+        )
     refused.update(reason for _, reason, _ in seconds)
     return parts
 
@@ -187,6 +200,3 @@ def read_role(recording: Recording, role: str, start_s_B: np.ndarray, segment_s:
             continue
         windows[place, : min(samples, len(x_N))] = x_N[:samples]
     return windows
-
-
-__all__ = ["Refused", "find_sources", "read_role", "read_segments", "window_length"]

@@ -1,7 +1,7 @@
 """rhythm: six rhythms from ten seconds of finger PPG, as cardiologists read them from the ECG beside it.
 
-`patient_*.npz` holds `ppg` (segments, samples), `rhythm` (segments,), and `rate_hz`: one patient a file; segments do not
-join into longer ones.
+`patient_*.npz` holds `ppg` (segments, samples), `rhythm` (segments,), and `rate_hz`: one patient a file; segments
+do not join into longer ones.
 """
 
 from collections.abc import Mapping
@@ -88,6 +88,6 @@ RHYTHM = Task(
     ),
     classes=CLASSES,
     labels_are="cardiologists' readings of the ECG beside the pulse; segments of bad quality had been left out",
-    published="Liu et al. 2022: trained from scratch on the same patients' other segments in part; here: whole patients "
-    "left out",
+    published="Liu et al. 2022: trained from scratch on the same patients' other segments in part; here: whole "
+    "patients left out",
 )

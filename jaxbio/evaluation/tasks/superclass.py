@@ -19,9 +19,7 @@ _HEADERS = {"Old_MI": "MI", "Acute_MI": "MI"}  # of the challenge of 2024, whose
 @lru_cache(maxsize=4)
 def _read(folder: Path) -> dict[str, ecg_archives.Row]:
     table = next(iter(sorted(folder.rglob(_TABLE))), folder / _TABLE)
-    return {
-        row.recording: row for row in ecg_archives.read_ptbxl(table, table.with_name(_STATEMENTS), "filename_hr")
-    }
+    return {row.recording: row for row in ecg_archives.read_ptbxl(table, table.with_name(_STATEMENTS), "filename_hr")}
 
 
 @lru_cache(maxsize=4)

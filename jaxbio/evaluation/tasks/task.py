@@ -28,8 +28,9 @@ class Layout:
     start of each window in seconds, their length in seconds, and what was measured of them; it returns (B,) labels, or
     (B, targets), NaN or a negative class where there is none.
 
-    `subjects` reads {(source, recording): subject} from files beside the signals. `reads` are roles that labels are made
-    of, and must not be the encoder's. `longest_s` is how long a window may be where the data set's own pieces are short.
+    `subjects` reads {(source, recording): subject} from files beside the signals. `reads` are roles that labels are
+    made of, and must not be the encoder's. `longest_s` is how long a window may be where the data set's own pieces are
+    short.
     `last_s` gives the second at which the one window of a recording ends (None: all windows, or none of this recording
     where NaN). `list_recordings` replaces the readers of `--data` where the files are none of their formats.
     """

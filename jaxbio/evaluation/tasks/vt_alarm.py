@@ -55,6 +55,6 @@ VT_ALARM = Task(
     ),
     classes=("false alarm", "true alarm"),
     labels_are="experts' judgements; in CinC 2015 nobody knows which alarms share a patient (at most three do)",
-    published="QualityFM on VTaC: all weights fine-tuned, the last 10 s, the official split by record, threshold at 0.5; "
-    "here: a linear probe on frozen features, the encoder's own length, whole patients left out by turns",
+    published="QualityFM on VTaC: all weights fine-tuned, the last 10 s, the official split by record, threshold at "
+    "0.5; here: a linear probe on frozen features, the encoder's own length, whole patients left out by turns",
 )
