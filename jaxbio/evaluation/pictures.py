@@ -1,6 +1,6 @@
-"""Pictures of an evaluation, as SVG with their captions: what was answered, what was wrong, and what features hold.
+"""Pictures of an evaluation, as SVG: what was answered, what was wrong, and what features hold.
 
-blocks = draw_answers(task, compared, PRETRAINED, classes)
+svg = draw_confusion(truth, answer, ("false alarm", "true alarm"))
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,10 @@ from jaxbio.config.roles import printed, unit_of
 from jaxbio.evaluation.class_measures import BINS, bins_of, roc_points
 from jaxbio.evaluation.measure import Answer, Truth
 from jaxbio.report import figures
+from jaxbio.report.text import printable, shorten
 
 _MOST_CURVES = 6
+_SHORT = 14  # characters of a name of which three fit beside each other
 _WORST = 4
 _LONGEST_S = 10.0  # of a segment that is drawn: beats are to be seen
 
@@ -31,10 +33,10 @@ def draw_confusion(truth: Truth, answer: Answer, classes: Sequence[str]) -> str:
         axes.add_patch(cell)
         if len(classes) <= 12:
             axes.text(column, row, str(count[row, column]), ha="center", va="center", fontsize=8)
-    places = range(len(classes))
     if len(classes) <= 12:
-        axes.set_xticks(places, [figures.label_of(name) for name in classes], rotation=30)
-        axes.set_yticks(places, [figures.label_of(name) for name in classes])
+        places, names = range(len(classes)), [shorten(printable(name), _SHORT) for name in classes]
+        axes.set_xticks(places, names, rotation=90 if len(classes) > 3 else 0)
+        axes.set_yticks(places, names)
     edges = (-0.5, len(classes) - 0.5)
     axes.set(xlabel="decided for", ylabel="true (segments)", xlim=edges, ylim=edges[::-1], aspect="equal")
     axes.grid(visible=False)
@@ -114,19 +116,19 @@ def draw_map(feature_ND: np.ndarray, group_N: np.ndarray, names: Sequence[str], 
     for code, name in enumerate(names):
         here = group_N == code
         colour = figures.COLOURS[code % len(figures.COLOURS)]
-        axes.plot(*place_N2[here].T, ".", markersize=3, alpha=0.7, color=colour, label=figures.label_of(name))
+        axes.plot(*place_N2[here].T, ".", markersize=3, alpha=0.7, color=colour, label=shorten(printable(name), _SHORT))
     axes.set(xlabel="first component (deviations)", ylabel="second component (deviations)")
     if legend:
         figures.add_legend(axes)
     return figures.to_svg(fig)
 
 
-def draw_numbers_map(feature_ND: np.ndarray, value_N: np.ndarray, unit: str) -> str:
-    """Return the same with the labels in four classes of equal size."""
+def draw_numbers_map(feature_ND: np.ndarray, value_N: np.ndarray) -> str:
+    """Return the same with the labels in four classes of equal size, in their unit."""
     edge_K = np.unique(np.quantile(value_N, [0.25, 0.5, 0.75]))
     group_N = np.digitize(value_N, edge_K)
     ends = [value_N.min(), *edge_K, value_N.max()]
-    names = [f"{low:.3g} to {high:.3g} {unit}" for low, high in pairwise(ends)]
+    names = [f"{low:.3g} to {high:.3g}" for low, high in pairwise(ends)]
     return draw_map(feature_ND, group_N, names, legend=True)
 
 

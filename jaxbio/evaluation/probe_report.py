@@ -32,6 +32,7 @@ _TITLES = {
     HAND_MADE: "hand-made features, linear",
     HAND_MADE_BOOSTED: "hand-made features, boosted trees",
 }
+_CURVES = {OWN_START: "own start", RANDOM: "fresh", HAND_MADE: "by hand", HAND_MADE_BOOSTED: "trees"}  # fit a legend
 _FACTS_MEAN = {
     "encoder": "the network that the export holds.",
     "steps": "of its pretraining; 0: none.",
@@ -177,8 +178,9 @@ def _pictures(task: Task, compared: Comparison, of: str, classes: Sequence[str])
         page.figure(pictures.draw_calibration(truth, answer), _CALIBRATION[len(classes) == 2]),
     ]
     if len(classes) == 2:
-        named = {_title(name, classes): answer for name, answer in firsts.items()}
-        roc = "Receiver operating characteristic of each, its first seed where there are several."
+        named = {_CURVES.get(name, name.replace("_", " ")): answer for name, answer in firsts.items()}
+        roc = "Receiver operating characteristic: the pretrained encoder, a fresh network (the first of several), what "
+        roc += "the run started from, hand-made features by a linear model and by trees."
         blocks += [
             page.figure(pictures.draw_curves(truth, named, recall=False), roc),
             page.figure(pictures.draw_curves(truth, named, recall=True), f"Precision over recall of {classes[1]}."),
@@ -212,11 +214,12 @@ def _maps(task: Task, part: Part, of: str, classes: Sequence[str], shown: Shown)
     if classes:
         by_label = pictures.draw_map(feature_ND, truth.label_N, classes, legend=len(classes) <= 6)
     else:
-        by_label = pictures.draw_numbers_map(feature_ND, truth.label_N, task.unit)
+        by_label = pictures.draw_numbers_map(feature_ND, truth.label_N)
+    unit = f" ({task.unit})" if task.unit else ""
     subjects = [str(code) for code in range(truth.subjects)]
     return page.section(
         f"Map of the features{of}",
-        page.figure(by_label, "The pretrained encoder's features of the segments tested, coloured by label."),
+        page.figure(by_label, f"The pretrained encoder's features of the segments tested, coloured by label{unit}."),
         page.figure(
             pictures.draw_map(feature_ND, truth.subject_N, subjects, legend=False),
             "The same, coloured by subject; eight colours in turn. Islands of one colour are persons.",

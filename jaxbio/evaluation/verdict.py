@@ -170,7 +170,7 @@ def _trust(task: Task, subjects: int, unnamed: float, seen_known: bool, *, decid
         size = f"{counted}, enough for such intervals"
     said = [
         f"How far to trust it: it rests on {size}. Subjects are drawn whole, because segments of one resemble each "
-        "other; no interval covers another seed of pretraining, which is said apart, or another hospital."
+        "other; no interval covers another seed of pretraining, or another hospital."
     ]
     if not decided:
         said.append("More subjects would narrow an interval that holds 0.")

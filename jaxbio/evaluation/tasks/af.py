@@ -50,7 +50,7 @@ AF = Task(
         ),
         Layout("CPSC 2021", "data_*.hea with data_*.atr", _of_cpsc, has("data_*_*.atr"), source="wfdb:{}"),
     ),
-    classes=("no fibrillation", "atrial fibrillation"),
+    classes=("no AF", "AF"),
     labels_are="of the whole recording (CinC 2017, MIMIC PERform) or of the annotated spans (CPSC 2021)",
     published="QualityFM on MIMIC PERform: folds over windows, so that a patient is in several (`--protocol leaky`); "
     "CinC 2017: F1 of four classes, hidden test set; here: whole subjects left out",

@@ -1,7 +1,8 @@
 """rhythm: six rhythms from ten seconds of finger PPG, as cardiologists read them from the ECG beside it.
 
 `patient_*.npz` holds `ppg` (segments, samples), `rhythm` (segments,), and `rate_hz`: one patient a file; segments
-do not join into longer ones.
+do not join into longer ones. Rhythms are sinus, premature ventricular (PVC) and atrial (PAC) contractions, ventricular (VT)
+and supraventricular (SVT) tachycardia, and atrial fibrillation (AF).
 """
 
 from collections.abc import Mapping
@@ -19,8 +20,7 @@ from jaxbio.evaluation.class_measures import SEVERAL_CLASSES
 from jaxbio.evaluation.tasks.task import Layout, Task, has, named
 from jaxbio.signals.segments import Measured
 
-CLASSES = ("sinus", "premature ventricular beats", "premature atrial beats", "ventricular tachycardia",
-           "supraventricular tachycardia", "atrial fibrillation")  # fmt: skip
+CLASSES = ("sinus", "PVC", "PAC", "VT", "SVT", "AF")
 _FILES = "patient_*.npz"
 
 
