@@ -1,8 +1,8 @@
 """rhythm: six rhythms from ten seconds of finger PPG, as cardiologists read them from the ECG beside it.
 
 `patient_*.npz` holds `ppg` (segments, samples), `rhythm` (segments,), and `rate_hz`: one patient a file; segments
-do not join into longer ones. Rhythms are sinus, premature ventricular (PVC) and atrial (PAC) contractions, ventricular (VT)
-and supraventricular (SVT) tachycardia, and atrial fibrillation (AF).
+do not join into longer ones. Rhythms are sinus, premature ventricular (PVC) and atrial (PAC) contractions,
+ventricular (VT) and supraventricular (SVT) tachycardia, and atrial fibrillation (AF).
 """
 
 from collections.abc import Mapping
