@@ -108,7 +108,10 @@ def parse_flags(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _protocol(flags: argparse.Namespace, task: tasks.Task) -> str:
     """Return the protocol asked for, or what the task and the flags make the default."""
-    if task.grouping == protocol.TIME:
+    if task.classes_are_subjects:
+        if flags.protocol not in (None, protocol.TIME):
+            remedy = f"the subject is the question, so that it is on both sides: {protocol.TIME}, the default"
+            raise UserError(Fault("--protocol", flags.protocol, remedy))
         return protocol.TIME
     known = (*protocol.PROTOCOLS, protocol.LEAKY)
     chosen = flags.protocol or ("transfer" if flags.train_subjects else "cross_validate")

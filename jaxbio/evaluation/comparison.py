@@ -146,7 +146,7 @@ def check_labels(task: Task, label_B: np.ndarray, subject_B: np.ndarray, classes
         found = classes[int(label_B[0])] if classes else f"{label_B[0]:g}"
         remedy = "there is nothing to tell apart: name recordings with other labels too"
         raise UserError(Fault("--data", f"every label is {found!r}", remedy))
-    if task.grouping != "subject":
+    if task.classes_are_subjects:
         return []
     subjects = {code: len(np.unique(subject_B[label_B == code])) for code in range(len(classes))}
     lone = [classes[code] for code, count in subjects.items() if count == 1]

@@ -4,8 +4,8 @@ result = evaluate("vt_alarm", loaded, segments, Settings("cross_validate"), Path
 """
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ import numpy as np
 from jaxbio.data.seen import SEEN
 from jaxbio.data.store import StoreView
 from jaxbio.evaluation import comparison, probe_report, probes, protocol, readouts, results, verdict
-from jaxbio.evaluation.comparison import HAND_MADE, HAND_MADE_BOOSTED, PRETRAINED, Comparison, Entrant
+from jaxbio.evaluation.comparison import HAND_MADE, HAND_MADE_BOOSTED, PRETRAINED, Entrant
 from jaxbio.evaluation.encoders import Encoders, embed_all
 from jaxbio.evaluation.metrics import Interval
+from jaxbio.evaluation.pictures import MOST_SHOWN
 from jaxbio.evaluation.probe_report import Part, Shown
 from jaxbio.evaluation.probes import Split
 from jaxbio.evaluation.tasks import Segments, Task, get_task
@@ -47,34 +48,58 @@ def evaluate(
     """
     task, seen_known = get_task(name), loaded.seen.complete or store is not None
     seen_B = _find_seen(segments, loaded, store)
-    entrants = _make_entrants(loaded, segments, settings)
-    parts, compared, counts = [], {}, {}
-    for place, target in enumerate(task.targets):
-        row_B, splits = _choose_rows(task, segments, place, seen_B, settings)
-        label_N, subject_N = segments.label_BK[row_B, place], segments.subject_B[row_B]
-        own = {who: Entrant([f[row_B] for f in entrant.features], entrant.readout) for who, entrant in entrants.items()}
-        how: dict[str, Any] = {"classes": len(segments.classes), "grouped": settings.protocol not in protocol.UNGROUPED}
-        found = comparison.compare(task, own, label_N, subject_N, splits, seed=settings.seed, **how)
-        others = _other_ways(task, own, label_N, subject_N, splits, settings, how)
-        counts = _count(segments, label_N, subject_N, splits, seen_B, seen_known or bool(seen_B.any()))
-        log.info("%s: %s", settings.protocol, counts)
-        unnamed = float(np.mean(~segments.subject_known_B[row_B][found.row_N]))
-        judged = verdict.judge(
-            task,
-            found,
-            subjects=counts["subjects_tested"],
-            unnamed=unnamed,
-            seen_known=seen_known,
-            target=target,
-            leaky=settings.protocol == protocol.LEAKY,
-        )
-        found = Comparison(row_B[found.row_N], *(getattr(found, field) for field in _AFTER_ROWS))
-        compared[target] = found
-        parts.append(Part(target, found, judged, others))
-    return _write(name, task, loaded, segments, settings, out, parts, compared, counts, entrants, seen_known)
+    chosen = [_choose_rows(task, segments, place, seen_B, settings) for place in range(len(task.targets))]
+    entrants = _make_entrants(loaded, segments, settings)  # after all that may be refused
+    parts = [
+        _compare_target(task, place, *rows, entrants, segments, settings, seen_known)
+        for place, rows in enumerate(chosen)
+    ]
+    row_B, splits = chosen[0]
+    counts = _count(segments, row_B, splits, seen_B, known=seen_known or bool(seen_B.any()))
+    log.info("%s: %s", settings.protocol, counts)
+    out.mkdir(parents=True, exist_ok=True)
+    card, said = loaded.card, _describe(settings, seen_known)
+    facts = {"encoder": card.encoder, "steps": card.steps, **_readable(counts)}
+    shown = Shown(segments, entrants[PRETRAINED].features[0], card.rate_hz, card.channels)
+    report = probe_report.write_probe_report(
+        out / "report.html", task, parts, facts, said, shown, classes=segments.classes
+    )
+    results.write_predictions(out, segments, {part.target: part.compared for part in parts})
+    result = {"task": name, "export": ", ".join(loaded.named), "encoder": card.encoder, "protocol": settings.protocol}
+    result |= {"published": task.published, "left_out": said, **counts, **_summarise(parts), "report": str(report)}
+    results.write_results(out, result)
+    log.info("\n%s", "\n\n".join(f"{part.verdict.result}\n{part.verdict.trust}" for part in parts))
+    return result
 
 
-_AFTER_ROWS = ("answers", "intervals", "gains", "truth", "seeds", "delong")
+def _compare_target(
+    task: Task,
+    place: int,
+    row_B: np.ndarray,
+    splits: Sequence[Split],
+    entrants: Mapping[str, Entrant],
+    segments: Segments,
+    settings: Settings,
+    seen_known: bool,
+) -> Part:
+    """Return what is compared and said of one target; `splits` are places in `row_B`."""
+    label_N, subject_N = segments.label_BK[row_B, place], segments.subject_B[row_B]
+    own = {who: Entrant([f[row_B] for f in entrant.features], entrant.readout) for who, entrant in entrants.items()}
+    how: dict[str, Any] = {"classes": len(segments.classes), "grouped": settings.protocol not in protocol.UNGROUPED}
+    found = comparison.compare(task, own, label_N, subject_N, splits, seed=settings.seed, **how)
+    others = _other_ways(task, own, label_N, subject_N, splits, settings, how)
+    found = replace(found, row_N=row_B[found.row_N])
+    assert found.truth is not None
+    judged = verdict.judge(
+        task,
+        found,
+        subjects=found.truth.subjects,
+        unnamed=float(np.mean(~segments.subject_known_B[found.row_N])),
+        seen_known=seen_known,
+        target=task.targets[place],
+        leaky=settings.protocol == protocol.LEAKY,
+    )
+    return Part(task.targets[place], found, judged, others)
 
 
 def _make_entrants(loaded: Encoders, segments: Segments, settings: Settings) -> dict[str, Entrant]:
@@ -102,7 +127,7 @@ def _choose_rows(
         if lone:
             log.warning("left out, since a single subject has them: %s", ", ".join(lone))
             row_N = row_N[~np.isin(label_B[row_N], [classes.index(name) for name in lone])]
-    stratified = label_B[row_N] if classes and task.grouping == "subject" else None
+    stratified = label_B[row_N] if classes and not task.classes_are_subjects else None
     splits = protocol.make_splits(
         settings.protocol,
         segments.subject_B[row_N],
@@ -153,14 +178,10 @@ def _find_seen(segments: Segments, loaded: Encoders, store: StoreView | None) ->
 
 
 def _count(
-    segments: Segments,
-    label_N: np.ndarray,
-    subject_N: np.ndarray,
-    splits: Sequence[Split],
-    seen_B: np.ndarray,
-    known: bool,
+    segments: Segments, row_B: np.ndarray, splits: Sequence[Split], seen_B: np.ndarray, *, known: bool
 ) -> dict[str, Any]:
-    tested = probes.tested_rows(splits)
+    """Return who is tested, of the first target; unknown is None."""
+    subject_N, tested = segments.subject_B[row_B], probes.tested_rows(splits)
     counts: dict[str, Any] = {
         "segments_tested": sum(len(test) for _, test in splits),
         "subjects_tested": len(np.unique(subject_N[tested])),
@@ -168,55 +189,20 @@ def _count(
         "segments_seen_in_pretraining": int(seen_B.sum()) if known else None,
         "subjects_seen_in_pretraining": len(np.unique(segments.subject_B[seen_B])) if known else None,
     }
-    if segments.classes and len(segments.classes) <= 12:
-        counts["tested_by_class"] = {
-            name: int(np.sum(label_N[tested] == code)) for code, name in enumerate(segments.classes)
-        }
+    if 0 < len(segments.classes) <= MOST_SHOWN:
+        label_N = segments.label_BK[row_B[tested], 0]
+        counts["tested_by_class"] = {name: int(np.sum(label_N == code)) for code, name in enumerate(segments.classes)}
     return counts
 
 
-def _write(
-    name: str,
-    task: Task,
-    loaded: Encoders,
-    segments: Segments,
-    settings: Settings,
-    out: Path,
-    parts: Sequence[Part],
-    compared: dict[str, Comparison],
-    counts: dict[str, Any],
-    entrants: dict[str, Entrant],
-    seen_known: bool,
-) -> dict[str, Any]:
-    out.mkdir(parents=True, exist_ok=True)
-    said = _describe(settings, seen_known)
-    card = loaded.card
-    facts = {"encoder": card.encoder, "steps": card.steps, **_readable(counts)}
-    shown = Shown(segments, entrants[PRETRAINED].features[0], card.rate_hz, card.channels)
-    report = probe_report.write_probe_report(
-        out / "report.html", task, parts, facts, said, shown, classes=segments.classes
-    )
-    results.write_predictions(out, segments, compared)
-    result: dict[str, Any] = {
-        "task": name,
-        "export": ", ".join(loaded.named),
-        "encoder": card.encoder,
-        "protocol": settings.protocol,
-        "published": task.published,
-        "left_out": said,
-        "verdict": " ".join(part.verdict.text for part in parts),
-        "classes": list(segments.classes)[:12],
-        **counts,
-    }
+def _summarise(parts: Sequence[Part]) -> dict[str, Any]:
+    """Return the numbers of every target, by names that begin with it where there are several."""
+    result: dict[str, Any] = {"verdict": " ".join(part.verdict.text for part in parts)}
     for part in parts:
         prefix = f"{part.target}_" if part.target else ""
-        for kind, by_metric in part.compared.summary().items():
-            result.setdefault(kind, {}).update({f"{prefix}{metric}": value for metric, value in by_metric.items()})
-        ways = {f"{prefix}{way}": by_name for way, by_name in comparison.plain(part.others).items()}
-        result.setdefault("other_ways", {}).update(ways)
-    result["report"] = str(report)
-    results.write_results(out, result)
-    log.info("\n%s", "\n\n".join(f"{part.verdict.result}\n{part.verdict.trust}" for part in parts))
+        kinds = part.compared.summary() | {"other_ways": comparison.plain(part.others)}
+        for kind, by_name in kinds.items():
+            result.setdefault(kind, {}).update({f"{prefix}{name}": value for name, value in by_name.items()})
     return result
 
 

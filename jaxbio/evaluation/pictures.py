@@ -17,6 +17,7 @@ from jaxbio.report.text import printable, shorten
 
 _MOST_CURVES = 6
 _SHORT = 14  # characters of a name of which three fit beside each other
+MOST_SHOWN = 12  # classes that are named one by one
 _WORST = 4
 _LONGEST_S = 10.0  # of a segment that is drawn: beats are to be seen
 
@@ -31,9 +32,9 @@ def draw_confusion(truth: Truth, answer: Answer, classes: Sequence[str]) -> str:
         # rectangles instead of an image: an image has its colours in points, and would not follow the page's
         cell = Rectangle((column - 0.5, row - 0.5), 1, 1, color=figures.COLOURS[0], alpha=0.6 * share[row, column])
         axes.add_patch(cell)
-        if len(classes) <= 12:
+        if len(classes) <= MOST_SHOWN:
             axes.text(column, row, str(count[row, column]), ha="center", va="center", fontsize=8)
-    if len(classes) <= 12:
+    if len(classes) <= MOST_SHOWN:
         places, names = range(len(classes)), [shorten(printable(name), _SHORT) for name in classes]
         axes.set_xticks(places, names, rotation=90 if len(classes) > 3 else 0)
         axes.set_yticks(places, names)

@@ -43,7 +43,7 @@ def make_splits(
     """Return the splits of a protocol over the rows of `subject_B`, given which of them pretraining has seen.
 
     Classes `label_B`, where given, are spread evenly over the folds of cross_validate. Raises UserError for a protocol
-    that leaves nobody to fit on or to test on, and for a class that no fold can be fitted on.
+    that leaves nobody to fit on or to test on.
     """
     unseen = np.flatnonzero(~seen_B)
     if not unseen.size:

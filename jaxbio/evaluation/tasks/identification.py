@@ -37,6 +37,5 @@ IDENTIFICATION = Task(
     ),
     labels_are="the patients that the source names",
     published="biometrics mostly tests segments of the same minute; here: the later half of each subject's time",
-    grouping="time",
     classes_are_subjects=True,
 )

@@ -53,8 +53,8 @@ class Task:
 
     `classes` are empty for numbers; `targets` names the numbers where there are several. The first of `metrics` is the
     one that verdicts speak of. `labels_are` says what the labels are, for whoever asks how far to trust them;
-    `published` how published results were obtained, and what is other here. `grouping` is "subject", or "time" where
-    the subject is the label. `positive` is the class that "sensitivity" is about.
+    `published` how published results were obtained, and what is other here. Of two classes the second is the
+    positive one. Where `classes_are_subjects`, the label is the subject, and time takes the place of subjects in splits.
     """
 
     title: str
@@ -65,7 +65,6 @@ class Task:
     targets: tuple[str, ...] = ("",)
     labels_are: str = ""
     published: str = ""
-    grouping: str = "subject"
     classes_are_subjects: bool = False
 
 
