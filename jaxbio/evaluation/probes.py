@@ -21,6 +21,7 @@ from jaxbio.evaluation import metrics
 Split = tuple[np.ndarray, np.ndarray]  # rows to fit on, rows to test on
 
 INNER_FOLDS = 4
+FARTHEST = 5.0  # deviations of a standardised feature at most
 # strength of the L2 penalty on standardised features, in units of the number of training rows
 PENALTIES = tuple(float(penalty) for penalty in 10.0 ** np.arange(-3.0, 2.0))
 
@@ -181,9 +182,10 @@ def fit_best(
 
 
 def standardise(fit_ND: np.ndarray, test_MD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return both with mean 0 and deviation 1 over the first, float64; NaN becomes 0, the mean.
+    """Return both with mean 0 and deviation 1 over the first, float64, at most 5; NaN becomes 0, the mean.
 
-    The numbers of an embedding are nearly collinear: in float32 a weak penalty leaves a solver ill-conditioned.
+    The numbers of an embedding are nearly collinear: in float32 a weak penalty leaves a solver ill-conditioned. What
+    hardly varies in a few subjects may lie a thousand deviations away in others, and a line would be drawn out to it.
     """
     fit_ND, test_MD = fit_ND.astype(np.float64), test_MD.astype(np.float64)
     known_ND = np.isfinite(fit_ND)
@@ -192,7 +194,8 @@ def standardise(fit_ND: np.ndarray, test_MD: np.ndarray) -> tuple[np.ndarray, np
     off_ND = np.where(known_ND, fit_ND - centre_D, 0.0)
     spread_D = np.sqrt((off_ND**2).sum(axis=0) / count_D)
     scale_D = np.where(spread_D > 1e-9 * np.abs(centre_D), spread_D, np.inf)
-    return off_ND / scale_D, np.nan_to_num((test_MD - centre_D) / scale_D, nan=0.0, posinf=0.0, neginf=0.0)
+    fit_ND, test_MD = off_ND / scale_D, np.nan_to_num((test_MD - centre_D) / scale_D, nan=0.0)
+    return np.clip(fit_ND, -FARTHEST, FARTHEST), np.clip(test_MD, -FARTHEST, FARTHEST)
 
 
 def _rotate(fit_ND: np.ndarray, test_MD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -54,7 +54,7 @@ class Task:
     `classes` are empty for numbers; `targets` names the numbers where there are several. The first of `metrics` is the
     one that verdicts speak of. `labels_are` says what the labels are, for whoever asks how far to trust them;
     `published` how published results were obtained, and what is other here. Of two classes the second is the
-    positive one. Where `classes_are_subjects`, the label is the subject, and time takes the place of subjects in splits.
+    positive one. Where `classes_are_subjects`, the label is the subject, and splits are by time.
     """
 
     title: str
