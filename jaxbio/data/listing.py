@@ -90,16 +90,18 @@ def find_recordings(
     excluded: Collection[tuple[str, str]] = (),
     key: SubjectKey | None = None,
     read: Read = list_found,
+    also: Sequence[str] = (),
 ) -> list[Recording | Refused]:
     """Return what the sources hold, from headers alone, in the order of the sources and of their names.
 
     `limit` takes the first recordings of every source only; `subjects` gives subjects by (source, recording). Those of
-    `excluded`, (source, subject) where source "" means any, are refused as `excluded`; `key` hides all names.
+    `excluded`, (source, subject) where source "" means any, are refused as `excluded`; `key` hides all names. `also` names roles that recordings
+    may have beside the configured ones; none is refused for lacking them.
 
     Raises UserError where the sources hold nothing, two of them have one name, or `subjects` knows none of them.
     """
     channels, policy = tuple(config.data.channels), config.prepare.missing_channel
-    names = {role: tuple(config.prepare.channel_names[role]) for role in roles_read(channels, policy)}
+    names = {role: tuple(config.prepare.channel_names[role]) for role in (*roles_read(channels, policy), *also)}
     found: list[Recording | Refused] = []
     listed: set[tuple[str, str]] = set()
     for source in sources:

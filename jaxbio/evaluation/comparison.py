@@ -1,72 +1,168 @@
-"""A pretrained encoder beside itself at random initialisation and beside no encoder at all, on one task.
+"""What is read from a pretrained encoder and without it: untrained networks, hand-made features, nothing.
 
-compared = compare(task, {"pretrained": first_BD, "random": second_BD}, label_B, subject_B, splits)
+entrants = {PRETRAINED: Entrant([vector_BD]), RANDOM: Entrant(five_of_them), HAND_MADE: Entrant([feature_BF])}
+compared = compare(task, entrants, label_B, subject_B, splits)
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbio.evaluation import probes
-from jaxbio.evaluation.metrics import Interval, bootstrap
+from jaxbio.config.faults import Fault, UserError
+from jaxbio.evaluation import neighbours, probes, readouts
+from jaxbio.evaluation.class_measures import AUROC
+from jaxbio.evaluation.delong import Areas, compare_areas
+from jaxbio.evaluation.intervals import Drawn, Draws, draw
+from jaxbio.evaluation.measure import Answer, Truth
+from jaxbio.evaluation.metrics import Interval
 from jaxbio.evaluation.probes import Split
+from jaxbio.evaluation.readouts import LINEAR, Readout
 from jaxbio.evaluation.tasks import Task
 from jaxbio.export import folder as folders
 from jaxbio.export.pretrained import Pretrained
 
-PRETRAINED, RANDOM, CONSTANT = "pretrained", "random_initialisation", "constant"
+PRETRAINED, OWN_START, RANDOM, CONSTANT = "pretrained", "own_start", "random_initialisation", "constant"
+HAND_MADE, HAND_MADE_BOOSTED = "hand_made", "hand_made_boosted"
+FRESH = 5  # fresh initialisations at least: they differ as much as one differs from a trained network
 _SEGMENTS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
+class Entrant:
+    """Features (B, D) of every segment, several where seeds differ (all are averaged), and what reads them.
+
+    `readout` None is the readout of the comparison.
+    """
+
+    features: Sequence[np.ndarray]
+    readout: Readout | None = None
+
+
+@dataclass(frozen=True)
 class Comparison:
-    """Predictions (N,) by name for the tested rows `row_N`, the intervals of each metric by name, and the intervals of
-    the paired differences, the pretrained encoder's metric minus the other's.
+    """What was answered for the tested rows `row_N`, by entrant, and how good that is.
+
+    `intervals` and `gains` are by measure and entrant; gains are the first entrant's measure minus the other's, on the
+    same draws of subjects. `seeds` has the values of the single seeds, apart from the intervals, which are over
+    subjects. `delong` compares AUROCs where every subject has one segment.
     """
 
     row_N: np.ndarray
-    predictions: dict[str, np.ndarray]
+    answers: dict[str, list[Answer]]
     intervals: dict[str, dict[str, Interval]]
     gains: dict[str, dict[str, Interval]]
+    truth: Truth | None = None
+    seeds: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    delong: dict[str, Areas] = field(default_factory=dict)
 
     def summary(self) -> dict[str, dict]:
-        """Return everything but the predictions as plain JSON; a number that is not defined is None."""
-
-        def plain(by_metric: Mapping[str, Mapping[str, Interval]]) -> dict[str, dict]:
-            return {
-                metric: {name: [_plain(number) for number in interval] for name, interval in found.items()}
-                for metric, found in by_metric.items()
-            }
-
-        return {"metrics": plain(self.intervals), "pretrained_minus": plain(self.gains)}
+        """Return everything but the answers as plain JSON; a number that is not defined is None."""
+        first = next(iter(self.answers), PRETRAINED)
+        return {
+            "metrics": plain(self.intervals),
+            f"{first}_minus": plain(self.gains),
+            "seeds": {
+                name: {who: [_plain(v) for v in vs] for who, vs in by.items()} for name, by in self.seeds.items()
+            },
+            "delong": {
+                who: {"difference": [_plain(v) for v in areas.difference], "p": _plain(areas.p)}
+                for who, areas in self.delong.items()
+            },
+        }
 
 
 def compare(
-    task: Task, features: Mapping[str, np.ndarray], label_B: np.ndarray, subject_B: np.ndarray, splits: Sequence[Split]
+    task: Task,
+    entrants: Mapping[str, Entrant],
+    label_B: np.ndarray,
+    subject_B: np.ndarray,
+    splits: Sequence[Split],
+    *,
+    classes: int | None = None,
+    grouped: bool = True,
+    readout: Readout = LINEAR,
+    share: float = 1.0,
+    only_first: bool = False,
+    seed: int = 0,
 ) -> Comparison:
-    """Return what linear probes on each of `features` (B, D) predict, beside the constant of the training part.
+    """Return what each of `entrants` answers, beside the constant of the training part, and how good that is.
 
-    The first of `features` is the one whose gains over the others are given.
+    `label_B` holds class codes below `classes` (those of the task if None; 0: numbers). Fitted are a `share` of the
+    subjects (of each class) of each split, at least one; `only_first` leaves out all measures but the task's first.
     """
+    classes = len(task.classes) if classes is None else classes
+    fewer = [(_share_of(fit, label_B, subject_B, share, classes, seed, grouped), test) for fit, test in splits]
     row_N = probes.tested_rows(splits)
-    predictions = {
-        name: probes.predict_held_out(feature_BD, label_B, subject_B, splits, task.probe)
-        for name, feature_BD in features.items()
+    answers = {
+        name: [
+            readouts.answer_held_out(
+                feature_BD,
+                label_B,
+                subject_B,
+                fewer,
+                entrant.readout or readout,
+                classes=classes,
+                grouped=grouped,
+                name=name,
+            )
+            for feature_BD in entrant.features
+        ]
+        for name, entrant in entrants.items()
     }
-    predictions[CONSTANT] = probes.predict_constant(label_B, subject_B, splits, task.probe)
-    first = next(iter(features))
-    true_N, whose_N = label_B[row_N], subject_B[row_N]
-    intervals, gains = {}, {}
-    for name, metric in task.metrics.items():
-        intervals[name] = bootstrap(metric, true_N, predictions, whose_N, classes=bool(task.classes))
-        others = bootstrap(metric, true_N, predictions, whose_N, reference=first, classes=bool(task.classes))
-        # bootstrap gives other - first
-        gains[name] = {other: Interval(-gain.value, -gain.high, -gain.low) for other, gain in others.items()}
-    return Comparison(row_N, predictions, intervals, gains)
+    answers[CONSTANT] = [readouts.answer_constant(label_B, fewer, classes=classes)]
+    truth = _truth(label_B, subject_B, fewer, row_N, classes)
+    draws = Draws(truth.subject_N, seed=seed)
+    intervals: dict[str, dict[str, Interval]] = {}
+    gains: dict[str, dict[str, Interval]] = {}
+    seeds: dict[str, dict[str, list[float]]] = {}
+    first = next(iter(entrants))
+    for measure in list(task.metrics.values())[: 1 if only_first else None]:
+        drawn = {name: draw(measure.compute, truth, own, draws) for name, own in answers.items()}
+        intervals[measure.name] = {name: found.interval() for name, found in drawn.items()}
+        gains[measure.name] = _gains(drawn, first)
+        ones = np.ones((1, len(row_N)))
+        seeds[measure.name] = {
+            name: [float(measure.compute(truth, one, ones)[0]) for one in own]
+            for name, own in answers.items()
+            if len(own) > 1
+        }
+    delong = _delong(answers, truth, first) if AUROC.name in intervals else {}
+    return Comparison(row_N, answers, intervals, gains, truth, seeds, delong)
+
+
+def check_labels(task: Task, label_B: np.ndarray, subject_B: np.ndarray, classes: Sequence[str]) -> list[str]:
+    """Return classes that a single subject has, who cannot be fitted on and tested on.
+
+    Raises UserError for a single subject, and for labels that are all alike.
+    """
+    if len(np.unique(subject_B)) < 2:
+        remedy = "a probe is tested on other subjects than it is fitted on: name recordings of two, or tell patients "
+        raise UserError(Fault("subjects", str(subject_B[0]), f"{remedy}apart by --subjects FILE.csv"))
+    if len(np.unique(label_B)) < 2:
+        found = classes[int(label_B[0])] if classes else f"{label_B[0]:g}"
+        remedy = "there is nothing to tell apart: name recordings with other labels too"
+        raise UserError(Fault("--data", f"every label is {found!r}", remedy))
+    if task.classes_are_subjects:
+        return []
+    subjects = {code: len(np.unique(subject_B[label_B == code])) for code in range(len(classes))}
+    lone = [classes[code] for code, count in subjects.items() if count == 1]
+    if len([count for count in subjects.values() if count > 1]) < 2 and classes:
+        counted = ", ".join(f"{classes[code]} {count}" for code, count in subjects.items())
+        remedy = "two classes with two subjects each are needed, one to fit on and one to test on: name more recordings"
+        raise UserError(Fault("--data", f"subjects by class: {counted}", remedy))
+    return lone
+
+
+def check_features(name: str, feature_BD: np.ndarray) -> None:
+    """Raise UserError for features of an encoder that are no numbers."""
+    wrong = ~np.isfinite(feature_BD).all(axis=1)
+    if wrong.any():
+        remedy = "the encoder's own fault: its weights, or its training, have numbers that are not finite"
+        raise UserError(Fault(name, f"{wrong.sum()} of {len(wrong)} embeddings are NaN or infinite", remedy))
 
 
 def initialise_again(model: Pretrained, seed: int) -> Pretrained:
@@ -90,5 +186,51 @@ def embed_segments(model: Pretrained, x_BCT: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
+def plain(by_metric: Mapping[str, Mapping[str, Interval]]) -> dict[str, dict[str, list[float | None]]]:
+    """Return intervals as JSON: [value, low, high], None where a number is not defined."""
+    return {
+        metric: {name: [_plain(number) for number in interval] for name, interval in found.items()}
+        for metric, found in by_metric.items()
+    }
+
+
+def _share_of(
+    fit: np.ndarray, label_B: np.ndarray, subject_B: np.ndarray, share: float, classes: int, seed: int, grouped: bool
+) -> np.ndarray:
+    """Return a share of the rows that are fitted on: whole subjects, of each class."""
+    if share == 1.0:
+        return fit
+    class_N = label_B[fit] if classes else np.zeros(len(fit))
+    group_N = subject_B[fit] if grouped else np.arange(len(fit))
+    return fit[neighbours.labelled_share(class_N, group_N, share, seed=seed)]
+
+
+def _truth(
+    label_B: np.ndarray, subject_B: np.ndarray, splits: Sequence[Split], row_N: np.ndarray, classes: int
+) -> Truth:
+    scales = [np.full(len(test), np.mean(np.abs(label_B[fit] - label_B[fit].mean()))) for fit, test in splits]
+    order = np.argsort(np.concatenate([test for _, test in splits]))
+    scale_N = np.concatenate(scales)[order]
+    label_N = label_B[row_N].astype(int) if classes else label_B[row_N]
+    codes = np.unique(subject_B[row_N], return_inverse=True)[1]
+    return Truth(label_N, codes, np.full(len(row_N), np.nan) if classes else scale_N)
+
+
+def _gains(drawn: Mapping[str, Drawn], first: str) -> dict[str, Interval]:
+    return {name: drawn[first].minus(found).interval() for name, found in drawn.items() if name != first}
+
+
+def _delong(answers: Mapping[str, Sequence[Answer]], truth: Truth, first: str) -> dict[str, Areas]:
+    """Return the comparisons of the first with the others that have one seed, where subjects have one segment each."""
+    if truth.subjects < len(truth.subject_N) or len(answers[first]) > 1 or len(np.unique(truth.label_N)) < 2:
+        return {}
+    own_N = answers[first][0].score_NK[:, 1]
+    return {
+        name: compare_areas(truth.label_N == 1, own_N, other[0].score_NK[:, 1])
+        for name, other in answers.items()
+        if name not in (first, CONSTANT) and len(other) == 1
+    }
+
+
 def _plain(number: float) -> float | None:
-    return round(number, 4) if math.isfinite(number) else None
+    return round(float(number), 4) if math.isfinite(number) else None

@@ -1,21 +1,38 @@
-"""The page of an evaluation: what it means, who was fitted and tested, metrics with intervals, what was predicted."""
+"""The page of an evaluation: what it means, who was fitted and tested, metrics with intervals, what was answered."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from matplotlib.patches import Rectangle
 
-from jaxbio.evaluation.comparison import CONSTANT, PRETRAINED, RANDOM, Comparison
+from jaxbio.evaluation import pictures
+from jaxbio.evaluation.comparison import (
+    CONSTANT,
+    HAND_MADE,
+    HAND_MADE_BOOSTED,
+    OWN_START,
+    PRETRAINED,
+    RANDOM,
+    Comparison,
+)
 from jaxbio.evaluation.metrics import Interval
-from jaxbio.evaluation.tasks import Task
+from jaxbio.evaluation.number_measures import grade_pressure
+from jaxbio.evaluation.tasks import Segments, Task
 from jaxbio.evaluation.verdict import Verdict
-from jaxbio.report import figures, page
+from jaxbio.report import page
 from jaxbio.report.terms import METRICS
 from jaxbio.report.text import capitalise
 
-_TITLES = {PRETRAINED: "pretrained", RANDOM: "same network, random initialisation"}
+_TITLES = {
+    PRETRAINED: "pretrained",
+    OWN_START: "what the run started from",
+    RANDOM: "same network, random initialisation",
+    HAND_MADE: "hand-made features, linear",
+    HAND_MADE_BOOSTED: "hand-made features, boosted trees",
+}
+_CURVES = {OWN_START: "own start", RANDOM: "fresh", HAND_MADE: "by hand", HAND_MADE_BOOSTED: "trees"}  # fit a legend
 _FACTS_MEAN = {
     "encoder": "the network that the export holds.",
     "steps": "of its pretraining; 0: none.",
@@ -26,64 +43,219 @@ _FACTS_MEAN = {
     "subjects seen in pretraining": "left out of the test.",
     "tested by class": "segments of each class among those tested.",
 }
+_SAID_OF_PICTURES = {
+    False: "Each segment tested is a point. Above: what was predicted over what is true; on the line both agree. Bland "
+    "and Altman's picture has the error over the mean of both, with bias and 1.96 deviations.",
+    True: "Confusion: segments tested, by their true class and the one decided for; a cell's colour is its share of "
+    "its true class, right answers lie on the diagonal from the top left. Curves show every threshold.",
+}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the pages' pictures are of: the segments, the first entrant's features, rate (Hz) and channels."""
+
+    segments: Segments
+    feature_BD: np.ndarray
+    rate_hz: float
+    channels: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One target's part of the page: its name (empty for the only one), comparison, verdict, and with fewer labels or
+    another readout the first measure's intervals by what was done."""
+
+    target: str
+    compared: Comparison
+    verdict: Verdict
+    others: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
 
 
 def write_probe_report(
     path: Path,
     task: Task,
-    compared: Comparison,
-    label_B: np.ndarray,
+    parts: Sequence[Part],
     facts: Mapping[str, object],
     protocol: str,
-    verdict: Verdict,
+    shown: Shown | None = None,
+    classes: Sequence[str] | None = None,
 ) -> Path:
-    """Write the page to `path`; `protocol` says in words who was fitted on and who was tested."""
-    true_N = label_B[compared.row_N]
-    draw = _draw_classes if task.classes else _draw_numbers
-    pictures = [
-        page.figure(
-            draw(task, true_N, predicted_N), f"{capitalise(_title(task, name))}: {_scores(task, compared, name)}"
-        )
-        for name, predicted_N in compared.predictions.items()
-        if name != CONSTANT
-    ]
-    meanings = " ".join(f"{capitalise(_spaced(metric))}: {METRICS[metric]}." for metric in task.metrics)
-    lacking = " Draws that lack a class are left out." if task.classes else ""
+    """Write the page to `path`; `protocol` says in words who was fitted on and who was tested.
+
+    `classes` are those of the task, or the subjects where these are asked for.
+    """
+    classes = task.classes if classes is None else classes
+    sections = []
+    for part in parts:
+        sections += _sections(task, part, classes, shown)
     html = page.page(
         f"Linear probe: {task.title}",
         "What a linear model reads from the frozen features of an encoder, on subjects that it was not fitted on.",
-        page.section("What it means", verdict=verdict.result, note=verdict.trust),
-        page.section("Data", note=protocol, below=[page.facts(facts, _FACTS_MEAN)]),
-        page.section(
-            "Metrics",
-            note=f"Value and 95 % interval of a bootstrap that draws whole subjects.{lacking} {meanings}",
-            below=[page.table(_rows(task, compared.intervals), _header(task))],
-        ),
-        page.section(
-            "Pretrained minus the other",
-            note="Both on the same draws of subjects: an interval without 0 is a difference. For an error (mae), less "
-            f"is better, so that a negative difference speaks for the pretrained encoder.{lacking}",
-            below=[page.table(_rows(task, compared.gains), _header(task))],
-        ),
-        page.section("Predictions", *pictures, note=_PICTURES[bool(task.classes)]),
+        page.section("Data", note=protocol, below=[page.facts(facts, _FACTS_MEAN), *_published(task)]),
+        *sections,
     )
     return page.write_page(path, html)
 
 
-_PICTURES = {
-    False: "Each segment tested is a point: what was predicted over what is true. On the line both agree.",
-    True: "Segments tested, by their true class and the predicted one; a cell's colour is its share of its true class. "
-    "Right answers lie on the diagonal from the top left.",
+def _published(task: Task) -> list[str]:
+    return [page.paragraph(f"Published results: {task.published}.")] if task.published else []
+
+
+def _sections(task: Task, part: Part, classes: Sequence[str], shown: Shown | None) -> list[str]:
+    compared, of = part.compared, f": {part.target}" if part.target else ""
+    meanings = " ".join(f"{capitalise(_spaced(metric))}: {METRICS[metric]}." for metric in task.metrics)
+    lacking = " Draws that lack a class are left out." if classes else ""
+    several = "Of several seeds the mean; their range stands apart, since intervals are over subjects alone. "
+    found = [
+        page.section(f"What it means{of}", verdict=part.verdict.result, note=part.verdict.trust),
+        page.section(
+            f"Metrics{of}",
+            note="Value and 95 % interval of a bootstrap (BCa) that draws whole subjects. "
+            f"{several}{lacking} {meanings}",
+            below=[page.table(_rows(task, compared.intervals, classes), _header(task))],
+        ),
+        page.section(
+            f"Pretrained minus the other{of}",
+            note="Both on the same draws of subjects: an interval without 0 is a difference. For an error (mae, sd, "
+            f"brier) less is better, so that a negative difference speaks for the pretrained encoder.{lacking}",
+            below=[page.table(_rows(task, compared.gains, classes), _header(task))],
+        ),
+    ]
+    if compared.seeds and any(compared.seeds.values()):
+        found.append(_seeds(task, compared, of, classes))
+    if part.others:
+        found.append(_others(task, part, of, classes))
+    if compared.answers:
+        found.append(_pictures(task, compared, of, classes))
+    if shown is not None and compared.truth is not None:
+        found += [_maps(task, part, of, classes, shown), _worst(task, part, of, classes, shown)]
+    return found
+
+
+def _seeds(task: Task, compared: Comparison, of: str, classes: Sequence[str]) -> str:
+    metric = next(iter(task.metrics))
+    rows = [
+        [_title(name, classes), len(values), f"{min(values):.3g}", f"{np.mean(values):.3g}", f"{max(values):.3g}"]
+        for name, values in compared.seeds[metric].items()
+    ]
+    note = f"{capitalise(_spaced(metric))} of networks that differ by their seed alone."
+    return page.section(f"Seeds{of}", note=note, below=[page.table(rows, ("", "seeds", "least", "mean", "most"))])
+
+
+def _others(task: Task, part: Part, of: str, classes: Sequence[str]) -> str:
+    metric = next(iter(task.metrics))
+    names = list(dict.fromkeys(name for by_name in part.others.values() for name in by_name))
+    rows = [
+        [_title(name, classes), *(_text(by_name[name]) if name in by_name else "" for by_name in part.others.values())]
+        for name in names
+    ]
+    note = f"{capitalise(_spaced(metric))} where fewer subjects are fitted on, or neighbours answer."
+    return page.section(f"Fewer labels, other readouts{of}", note=note, below=[page.table(rows, ("", *part.others))])
+
+
+def _pictures(task: Task, compared: Comparison, of: str, classes: Sequence[str]) -> str:
+    assert compared.truth is not None
+    truth = compared.truth
+    firsts = {name: own[0] for name, own in compared.answers.items() if name != CONSTANT}
+    if not classes:
+        blocks = []
+        for name, answer in firsts.items():
+            said = f"{capitalise(_title(name, classes))}: {_scores(compared, name)}"
+            blocks.append(page.figure(pictures.draw_numbers(truth, answer, task.unit), said))
+        first, answer = next(iter(firsts.items()))
+        caption = f"{capitalise(_title(first, classes))}, error over the mean of predicted and true, {task.unit}."
+        blocks.append(page.figure(pictures.draw_bland_altman(truth, answer, task.unit), caption))
+        return page.section(
+            f"Predictions{of}", *blocks, note=_SAID_OF_PICTURES[False], below=_grades(task, compared, firsts)
+        )
+    first, answer = next(iter(firsts.items()))
+    blocks = [
+        page.figure(
+            pictures.draw_confusion(truth, answer, classes),
+            f"{capitalise(_title(first, classes))}, what was decided: {_scores(compared, first)}",
+        ),
+        page.figure(pictures.draw_calibration(truth, answer), _CALIBRATION[len(classes) == 2]),
+    ]
+    if len(classes) == 2:
+        named = {_CURVES.get(name, name.replace("_", " ")): answer for name, answer in firsts.items()}
+        roc = "Receiver operating characteristic: the pretrained encoder, a fresh network (the first of several), what "
+        roc += "the run started from, hand-made features by a linear model and by trees."
+        blocks += [
+            page.figure(pictures.draw_curves(truth, named, recall=False), roc),
+            page.figure(pictures.draw_curves(truth, named, recall=True), f"Precision over recall of {classes[1]}."),
+        ]
+    return page.section(f"Predictions{of}", *blocks, note=_SAID_OF_PICTURES[True])
+
+
+_CALIBRATION = {
+    True: "Calibration: share that came true over the probability that was stated, with segments a bin.",
+    False: "Calibration of the likeliest class: share that came true over the probability stated, with segments a bin.",
 }
 
 
-def _title(task: Task, name: str) -> str:
-    constant = "majority class of the training subjects" if task.classes else "mean of the training subjects"
-    return constant if name == CONSTANT else _TITLES[name]
+def _grades(task: Task, compared: Comparison, firsts: Mapping) -> list[str]:
+    """Return the table of grades, of pressures alone."""
+    if task.unit != "mmHg" or compared.truth is None:
+        return []
+    rows = []
+    for name, answer in firsts.items():
+        graded = grade_pressure(answer.score_NK[:, 0] - compared.truth.label_N, subjects=compared.truth.subjects)
+        shares = [f"{100 * share:.0f} %" for share in graded.within]
+        rows.append([_title(name, ()), *shares, graded.bhs, graded.aami])
+    header = ("", "within 5 mmHg", "within 10 mmHg", "within 15 mmHg", "BHS", "AAMI")
+    return [page.table(rows, header)]
 
 
-def _scores(task: Task, compared: Comparison, name: str) -> str:
-    return ", ".join(f"{_spaced(metric)} {_text(compared.intervals[metric][name])}" for metric in task.metrics)
+def _maps(task: Task, part: Part, of: str, classes: Sequence[str], shown: Shown) -> str:
+    truth, row_N = part.compared.truth, part.compared.row_N
+    assert truth is not None
+    feature_ND = shown.feature_BD[row_N]
+    if classes:
+        by_label = pictures.draw_map(feature_ND, truth.label_N, classes, legend=len(classes) <= 6)
+    else:
+        by_label = pictures.draw_numbers_map(feature_ND, truth.label_N)
+    unit = f" ({task.unit})" if task.unit else ""
+    subjects = [str(code) for code in range(truth.subjects)]
+    return page.section(
+        f"Map of the features{of}",
+        page.figure(by_label, f"The pretrained encoder's features of the segments tested, coloured by label{unit}."),
+        page.figure(
+            pictures.draw_map(feature_ND, truth.subject_N, subjects, legend=False),
+            "The same, coloured by subject; eight colours in turn. Islands of one colour are persons.",
+        ),
+        note="The two directions in which standardised features vary most. Where segments lie by subject and not by "
+        "label, a split that mixes subjects would be answered by recognising persons.",
+    )
+
+
+def _worst(task: Task, part: Part, of: str, classes: Sequence[str], shown: Shown) -> str:
+    truth, own = part.compared.truth, next(iter(part.compared.answers.values()))[0]
+    assert truth is not None
+    blocks = []
+    for place in pictures.find_worst(truth, own, len(classes)):
+        row = part.compared.row_N[place]
+        segments = shown.segments
+        where = f"{segments.recording_B[row]} at {segments.start_s_B[row]:g} s"
+        if classes:
+            said = f"true {classes[truth.label_N[place]]}, said {classes[own.decision_N[place]]}"
+            said += f" ({own.score_NK[place].max():.0%} for the likeliest)"
+        else:
+            said = f"true {truth.label_N[place]:.4g}, said {own.score_NK[place, 0]:.4g} {task.unit}"
+        svg = pictures.draw_segment(segments.x_BCT[row], shown.rate_hz, shown.channels)
+        blocks.append(page.figure(svg, f"{where}: {said}"))
+    note = "The answers that are farthest from the truth, one a subject, with the last ten seconds of what was seen."
+    return page.section(f"Worst errors{of}", *blocks, note=note)
+
+
+def _title(name: str, classes: Sequence[str]) -> str:
+    constant = "shares of the training subjects' classes" if classes else "mean of the training subjects"
+    return constant if name == CONSTANT else _TITLES.get(name, name.replace("_", " "))
+
+
+def _scores(compared: Comparison, name: str) -> str:
+    metric = next(iter(compared.intervals))
+    return f"{_spaced(metric)} {_text(compared.intervals[metric][name])}"
 
 
 def _spaced(metric: str) -> str:
@@ -91,43 +263,15 @@ def _spaced(metric: str) -> str:
 
 
 def _header(task: Task) -> tuple[str, ...]:
-    return ("", *(f"{metric} ({task.unit})" if metric == "mae" else _spaced(metric) for metric in task.metrics))
+    return ("", *(f"{name} ({task.unit})" if task.metrics[name].in_unit else _spaced(name) for name in task.metrics))
 
 
-def _rows(task: Task, found: Mapping[str, Mapping[str, Interval]]) -> list[list[str]]:
+def _rows(task: Task, found: Mapping[str, Mapping[str, Interval]], classes: Sequence[str]) -> list[list[str]]:
     names = next(iter(found.values()))
-    return [[_title(task, name), *(_text(by_name[name]) for by_name in found.values())] for name in names]
+    return [[_title(name, classes), *(_text(by_name[name]) for by_name in found.values())] for name in names]
 
 
 def _text(interval: Interval) -> str:
     if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
-        return f"{interval.value:.3g} (no interval)"
+        return f"{interval.value:.3g} (no interval)" if math.isfinite(interval.value) else "not defined"
     return f"{interval.value:.3g} ({interval.low:.3g} to {interval.high:.3g})"
-
-
-def _draw_classes(task: Task, true_N: np.ndarray, predicted_N: np.ndarray) -> str:
-    count = np.zeros((len(task.classes), len(task.classes)), int)
-    np.add.at(count, (true_N.astype(int), predicted_N.astype(int)), 1)
-    fig, (axes,) = figures.new_figure(height_in=3.0)
-    share = count / np.maximum(count.sum(axis=1, keepdims=True), 1)
-    for row, column in np.ndindex(*count.shape):
-        # rectangles instead of an image: an image has its colours in points, and would not follow the page's
-        cell = Rectangle((column - 0.5, row - 0.5), 1, 1, color=figures.COLOURS[0], alpha=0.6 * share[row, column])
-        axes.add_patch(cell)
-        axes.text(column, row, str(count[row, column]), ha="center", va="center", fontsize=8)
-    places = range(len(task.classes))
-    axes.set_xticks(places, task.classes, rotation=30)
-    axes.set_yticks(places, task.classes)
-    edges = (-0.5, len(task.classes) - 0.5)
-    axes.set(xlabel="predicted", ylabel="true (segments)", xlim=edges, ylim=edges[::-1], aspect="equal")
-    axes.grid(visible=False)
-    return figures.to_svg(fig)
-
-
-def _draw_numbers(task: Task, true_N: np.ndarray, predicted_N: np.ndarray) -> str:
-    fig, (axes,) = figures.new_figure(height_in=3.0)
-    axes.plot(true_N, predicted_N, ".", markersize=3, alpha=0.6)
-    ends = [min(true_N.min(), predicted_N.min()), max(true_N.max(), predicted_N.max())]
-    axes.plot(ends, ends, color=figures.COLOURS[5], linewidth=0.8)
-    axes.set(xlabel=f"true, {task.unit}", ylabel=f"predicted, {task.unit}")
-    return figures.to_svg(fig)

@@ -2,8 +2,12 @@
 
 Whom it has seen, an export tells by its seen.npz (`Seen.find`), or the store that it was pretrained on (`find_seen`).
 transfer: fitted on subjects of the run's train split, tested on the others. cross_validate: fitted and tested by turns
-on the others alone. Either way nobody is tested whom the encoder or the probe has learnt from.
+on the others alone. Either way nobody is tested whom the encoder or the probe has learnt from. leaky: segments are
+dealt to folds whatever their subject, as some publications do; it is there to be compared with, and says so. time:
+learnt from the first half of each subject's segments, asked of the second, where the subject is the question.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,6 +16,8 @@ from jaxbio.data.store import StoreView
 from jaxbio.evaluation.probes import Split, subject_folds
 
 PROTOCOLS = ("transfer", "cross_validate")
+LEAKY, TIME = "leaky", "time"
+UNGROUPED = (LEAKY, TIME)  # subjects are on both sides
 
 
 def find_seen(store: StoreView, source_B: np.ndarray, recording_B: np.ndarray, subject_B: np.ndarray) -> np.ndarray:
@@ -25,17 +31,34 @@ def find_seen(store: StoreView, source_B: np.ndarray, recording_B: np.ndarray, s
     return np.isin(subject_B, subject_B[hit_B])
 
 
-def make_splits(protocol: str, subject_B: np.ndarray, seen_B: np.ndarray, *, folds: int, seed: int = 0) -> list[Split]:
+def make_splits(
+    protocol: str,
+    subject_B: np.ndarray,
+    seen_B: np.ndarray,
+    *,
+    folds: int,
+    seed: int = 0,
+    label_B: np.ndarray | None = None,
+) -> list[Split]:
     """Return the splits of a protocol over the rows of `subject_B`, given which of them pretraining has seen.
 
-    Raises UserError for a protocol that leaves nobody to fit on or to test on.
+    Classes `label_B`, where given, are spread evenly over the folds of cross_validate. Raises UserError for a protocol
+    that leaves nobody to fit on or to test on.
     """
     unseen = np.flatnonzero(~seen_B)
     if not unseen.size:
         remedy = "pretraining has seen every subject: nothing is left to test on; name recordings it was not trained on"
         raise UserError(Fault("--data", "all seen", remedy))
+    if protocol == LEAKY:
+        order = np.random.default_rng(seed).permutation(len(unseen))
+        parts = [unseen[order[fold::folds]] for fold in range(min(folds, len(unseen)))]
+        return [(np.setdiff1d(unseen, part), np.sort(part)) for part in parts]
+    if protocol == TIME:
+        return [_halves(subject_B, unseen)]
     if protocol == "cross_validate":
-        splits = subject_folds(subject_B[unseen], folds, seed=seed)
+        splits = subject_folds(
+            subject_B[unseen], folds, seed=seed, label_N=None if label_B is None else label_B[unseen]
+        )
         return [(unseen[fit], unseen[test]) for fit, test in splits]
     if not seen_B.any():
         remedy = (
@@ -43,3 +66,25 @@ def make_splits(protocol: str, subject_B: np.ndarray, seen_B: np.ndarray, *, fol
         )
         raise UserError(Fault("--protocol", protocol, remedy))
     return [(np.flatnonzero(seen_B), unseen)]
+
+
+def _halves(subject_B: np.ndarray, row_N: np.ndarray) -> Split:
+    """Return the first half of each subject's rows and the second, as they come: recording by recording, in time."""
+    whose_N = subject_B[row_N]
+    first_N = np.zeros(len(row_N), bool)
+    for subject in np.unique(whose_N):
+        own = np.flatnonzero(whose_N == subject)
+        first_N[own[: len(own) // 2]] = True
+    return row_N[first_N], row_N[~first_N]
+
+
+def check_splits(splits: list[Split], label_B: np.ndarray, classes: Sequence[str]) -> None:
+    """Raise UserError for a split that nobody is fitted on or tested in, and where what is fitted on lacks a class."""
+    for number, (fit, test) in enumerate(splits, 1):
+        if not len(fit) or not len(test):
+            remedy = "nobody is left for it: fewer --folds, or more subjects"
+            raise UserError(Fault("--folds", f"fold {number} is empty", remedy))
+        if classes and len(np.unique(label_B[fit])) < 2:
+            found = classes[int(label_B[fit][0])]
+            remedy = "more --folds fit on more subjects; or name recordings of more subjects with other labels"
+            raise UserError(Fault("--folds", f"fold {number} is fitted on {found!r} alone", remedy))

@@ -6,11 +6,18 @@ print(judge(task, compared, subjects=40, unnamed=0.0, seen_known=True).text)
 import math
 from typing import NamedTuple
 
-from jaxbio.evaluation.comparison import CONSTANT, PRETRAINED, RANDOM, Comparison
+from jaxbio.evaluation.comparison import (
+    CONSTANT,
+    HAND_MADE,
+    HAND_MADE_BOOSTED,
+    OWN_START,
+    PRETRAINED,
+    RANDOM,
+    Comparison,
+)
 from jaxbio.evaluation.metrics import LEVEL, Interval
 from jaxbio.evaluation.tasks import Task
 
-ERRORS = ("mae",)  # metrics of which less is better
 FEW, SOME = 10, 30  # subjects: below, a bootstrap's interval is far too narrow; below, it is rough
 
 
@@ -26,32 +33,81 @@ class Verdict(NamedTuple):
         return f"{self.result} {self.trust}"
 
 
-def judge(task: Task, compared: Comparison, *, subjects: int, unnamed: float, seen_known: bool) -> Verdict:
-    """Return what is read, two things that it is compared with, what follows from both, and how far to trust it.
+def judge(
+    task: Task,
+    compared: Comparison,
+    *,
+    subjects: int,
+    unnamed: float,
+    seen_known: bool,
+    target: str = "",
+    leaky: bool = False,
+) -> Verdict:
+    """Return what is read, what it is compared with, what follows from all of it, and how far to trust it.
 
-    They speak of the task's first metric. `subjects` were tested; of a share `unnamed` of the segments tested nobody
-    knows whose they are; `seen_known` says whether it is known whom pretraining has seen.
+    They speak of the task's first metric, of `target` where there are several. `subjects` were tested; of a share
+    `unnamed` of the segments tested nobody knows whose they are; `seen_known` says whether it is known whom pretraining
+    has seen; `leaky` that subjects were on both sides.
     """
     metric = next(iter(task.metrics))
     found, gains = compared.intervals[metric], compared.gains[metric]
-    sign = -1.0 if metric in ERRORS else 1.0
-    unit = f" {task.unit}" if metric in ERRORS else ""
+    sign = float(task.metrics[metric].better)
+    unit = f" {task.unit}" if task.metrics[metric].in_unit else ""
     beats = {other: _compare(gain, sign) for other, gain in gains.items()}
-    always = "the commonest class" if task.classes else "the mean"
+    if beats[RANDOM] > 0 and _reached(compared, metric, sign):
+        beats[RANDOM] = 0  # the mean of the fresh networks is beaten on these subjects, and one of them does as well
+    always = "the mean" if task.metrics[metric].in_unit else "the commonest class"
+    asked = f"{task.title} ({target})" if target else task.title
     sentences = [
-        f"From the pretrained encoder's frozen features a linear model tells {task.title} with {_NAMES[metric]} "
-        f"{_value(found[PRETRAINED], unit)}.",
+        f"From the pretrained encoder's frozen features a linear model tells {asked} with {_NAMES[metric]} "
+        f"{_value(found[PRETRAINED], unit)}{_seeds(compared, metric, PRETRAINED)}.",
         f"Always saying {always} of the training subjects gives {found[CONSTANT].value:.3g}{unit}: the encoder "
         f"{_say(beats[CONSTANT], gains[CONSTANT])}.",
-        f"The same network at random initialisation gives {found[RANDOM].value:.3g}{unit}: pretraining has made it "
+        f"The same network at random initialisation gives {found[RANDOM].value:.3g}{unit}"
+        f"{_seeds(compared, metric, RANDOM)}: pretraining has made it "
         f"{_say_of_training(beats[RANDOM], gains[RANDOM])}.",
-        f"So {_conclude(beats[CONSTANT], beats[RANDOM])}.",
     ]
+    if OWN_START in found:
+        sentences.append(
+            f"What the run started from gives {found[OWN_START].value:.3g}{unit}{_seeds(compared, metric, OWN_START)}: "
+            f"since then it has become {_say_of_training(beats[OWN_START], gains[OWN_START])}."
+        )
+    by_hand = [name for name in (HAND_MADE, HAND_MADE_BOOSTED) if name in found]
+    best = max(by_hand, key=lambda name: sign * found[name].value, default=None)
+    if best is not None:
+        kind = "boosted trees" if best == HAND_MADE_BOOSTED else "a linear model"
+        sentences.append(
+            f"Hand-made features, read by {kind}, give {found[best].value:.3g}{unit}: the encoder "
+            f"{_say(beats[best], gains[best])}."
+        )
+    untrained = min(beats[name] for name in (RANDOM, OWN_START) if name in beats)
+    sentences.append(f"So {_conclude(beats[CONSTANT], untrained, beats[best] if best else None)}.")
     trust = _trust(task, subjects, unnamed, seen_known, decided=all(beats.values()))
+    if leaky:
+        trust.insert(
+            0, "Subjects are on both sides of the splits: these numbers flatter every answer, and show no more."
+        )
     return Verdict(" ".join(sentences), " ".join(trust))
 
 
-_NAMES = {"mae": "a mean absolute error of", "balanced_accuracy": "a balanced accuracy (mean recall of the classes) of"}
+_NAMES = {
+    "mae": "a mean absolute error of",
+    "balanced_accuracy": "a balanced accuracy (mean recall of the classes) of",
+    "auroc": "an AUROC of",
+    "accuracy": "an accuracy of",
+}
+
+
+def _seeds(compared: Comparison, metric: str, name: str) -> str:
+    """Return how far seeds lie apart, which no interval over subjects holds."""
+    values = compared.seeds.get(metric, {}).get(name, [])
+    return f" ({len(values)} seeds: {min(values):.3g} to {max(values):.3g})" if values else ""
+
+
+def _reached(compared: Comparison, metric: str, sign: float) -> bool:
+    """Return whether some fresh initialisation does as well as the pretrained encoder."""
+    fresh = compared.seeds.get(metric, {}).get(RANDOM, [])
+    return any(sign * value >= sign * compared.intervals[metric][PRETRAINED].value for value in fresh)
 
 
 def _value(interval: Interval, unit: str) -> str:
@@ -82,21 +138,26 @@ def _say(beats: int, gain: Interval) -> str:
 
 
 def _say_of_training(beats: int, gain: Interval) -> str:
-    words = {1: "better", 0: "neither better nor worse, as far as the interval tells", -1: "worse"}
+    words = {1: "better", 0: "neither better nor worse, as far as interval and seeds tell", -1: "worse"}
     return f"{words[beats]} ({_difference(gain)})"
 
 
-def _conclude(over_constant: int, over_random: int) -> str:
+def _conclude(over_constant: int, over_random: int, over_hand_made: int | None) -> str:
     if over_constant > 0 and over_random > 0:
-        return "the features tell something of it, and they owe some of that to pretraining"
-    if over_constant > 0:
-        return (
+        said = "the features tell something of it, and they owe some of that to pretraining"
+    elif over_constant > 0:
+        said = (
             "the features tell something of it, but pretraining is not shown to be why: an untrained network of this "
             + ("kind does better" if over_random < 0 else "kind may do as well")
         )
-    if over_random > 0:
-        return "pretraining has helped, and still the features are not shown to tell more than a constant does"
-    return "nothing is shown to be in these features that a linear model could read of it"
+    elif over_random > 0:
+        said = "pretraining has helped, and still the features are not shown to tell more than a constant does"
+    else:
+        said = "nothing is shown to be in these features that a linear model could read of it"
+    if over_hand_made is None:
+        return said
+    beside = {1: "they beat", 0: "they are not shown to beat", -1: "they fall short of"}
+    return f"{said}; {beside[over_hand_made]} what is measured by hand"
 
 
 def _trust(task: Task, subjects: int, unnamed: float, seen_known: bool, *, decided: bool) -> list[str]:

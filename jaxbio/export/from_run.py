@@ -17,7 +17,7 @@ from jaxbio.data.seen import SEEN, read_seen
 from jaxbio.export import folder as folders
 from jaxbio.export.card import Card
 from jaxbio.export.frozen import recall_networks
-from jaxbio.export.moved import moved_from_start
+from jaxbio.export.moved import moved_from_start, starting_variables
 from jaxbio.objectives import Objective, make_objective
 from jaxbio.training import checkpoint
 from jaxbio.transforms.prepare_input import Input
@@ -70,6 +70,20 @@ def load_encoder(
         licence=licence,
     )
     return encoder, variables, Input.of(config), origin
+
+
+def load_start(workdir: epath.PathLike, *, which: str | None = None, step: int | None = None) -> dict[str, Any]:
+    """Return the variables that the encoder of `load_encoder` had when its run started; errors as `export_run`."""
+    _, _, meta = checkpoint.restore_items(Path(workdir), ("params",), step)
+    config = changes.from_plain(meta.config)
+    objective = make_objective(config, recall_networks(meta.frozen))
+    return starting_variables(config, objective, which or next(iter(objective.encoders)))
+
+
+def names_of_encoders(workdir: epath.PathLike) -> tuple[str, ...]:
+    """Return the names of the objective's encoders of a run, the default first; errors as `export_run`."""
+    _, _, meta = checkpoint.restore_items(Path(workdir), ("params",), None)
+    return tuple(make_objective(changes.from_plain(meta.config), recall_networks(meta.frozen)).encoders)
 
 
 def _moved(config: ConfigDict, objective: Objective, which: str, variables: Any) -> dict[str, float]:

@@ -21,6 +21,12 @@ def moved_from_start(config: ConfigDict, objective: Objective, which: str, varia
     The start is drawn again from `train.seed`, or read from the exports that `train.init_from` names. Raises UserError
     where these are not there any more.
     """
+    first = starting_variables(config, objective, which)
+    return float(_distance(variables["params"], first["params"]))
+
+
+def starting_variables(config: ConfigDict, objective: Objective, which: str) -> Any:
+    """Return the variables that encoder `which` had before the run's first step; errors as `moved_from_start`."""
     _, take = objective.encoders[which]
     spec, frozen = batch_spec(config), dict(objective.frozen)
 
@@ -32,10 +38,8 @@ def moved_from_start(config: ConfigDict, objective: Objective, which: str, varia
 
     key = stream_key(config.train.seed, "init")
     if config.train.init_from is None:
-        first = jax.jit(lambda key: take(*start(key)))(key)
-    else:
-        first = take(*start_from(config.train.init_from, objective, *jax.jit(start)(key)))
-    return float(_distance(variables["params"], first["params"]))
+        return jax.jit(lambda key: take(*start(key)))(key)
+    return take(*start_from(config.train.init_from, objective, *jax.jit(start)(key)))
 
 
 @jax.jit

@@ -70,6 +70,22 @@ METRICS: Mapping[str, str] = {
     "balanced_accuracy": "share of right answers, averaged over the classes; more is better, guessing has 1 / classes",
     "macro_f1": "harmonic mean of precision and recall, averaged over the classes; more is better, at most 1",
     "r2": "share of the labels' variance that is explained; more is better, 0 is what their mean has, 1 all",
+    "me": "mean error, predicted minus true: the bias; 0 is best",
+    "sd": "standard deviation of the errors; less is better",
+    "r": "Pearson's correlation of predicted and true; more is better, at most 1",
+    "mase": "mean absolute error over that of the training labels about their mean; 1 is no better than the mean",
+    "auroc": "chance that a positive is ranked above a negative; 0.5 is guessing, 1 all",
+    "macro_auroc": "chance that a class's segment is ranked above another's, averaged over classes; 0.5 is guessing",
+    "auprc": "average precision over all thresholds; guessing has the share of positives",
+    "accuracy": "share of right answers; more is better",
+    "sensitivity": "share of the positives that are found, classes weighed alike",
+    "specificity": "share of the negatives that are left alone, classes weighed alike",
+    "sensitivity_at_specificity_90": "sensitivity of the threshold that leaves 90 % of the negatives alone",
+    "specificity_at_sensitivity_95": "specificity of the threshold that finds 95 % of the positives",
+    "f1": "harmonic mean of precision and sensitivity; at most 1",
+    "challenge_score": "(TP + TN) / (TP + TN + FP + 5 FN), that of CinC 2015: a missed alarm weighs five times",
+    "brier": "mean squared distance of probabilities from what is true; less is better",
+    "calibration_error": "mean distance of stated probabilities from shares that come true, in ten bins; 0 is best",
 }
 _PROBE = re.compile(rf"eval/probe_(.+)_({'|'.join(METRICS)})_(.+)")
 NOT_DESCRIBED = "a metric of this objective that its family does not describe."

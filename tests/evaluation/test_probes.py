@@ -143,3 +143,14 @@ def test_nearly_collinear_float32_features_are_read_without_warning(recwarn):
     predicted_N = probes.predict_held_out(feature_ND, label_N, SUBJECTS, splits, probes.NUMBERS)
     assert metrics.r2(label_N, predicted_N) > 0.9
     assert not [warning for warning in recwarn if "ill-conditioned" in str(warning.message).lower()]
+
+
+def test_a_feature_that_hardly_varies_in_a_few_subjects_does_not_throw_a_line_off():
+    pytest.importorskip("sklearn")
+    rng = np.random.default_rng(0)
+    feature_ND, label_N = rng.normal(size=(len(SUBJECTS), 3)), 80 + 10 * rng.normal(size=len(SUBJECTS))
+    few = SUBJECTS < "s02"
+    feature_ND[few, 1] = 1e-6 * rng.normal(size=few.sum())
+    splits = [(np.flatnonzero(few), np.flatnonzero(~few))]
+    predicted_N = probes.predict_held_out(feature_ND, label_N, SUBJECTS, splits, probes.NUMBERS)
+    assert np.abs(predicted_N - 80).max() < 60

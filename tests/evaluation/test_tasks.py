@@ -25,8 +25,9 @@ RATE_HZ, SECONDS = 125, 40
 RATES = {"r1": 60, "r2": 105, "r3": 75, "r4": 90, "r5": 65, "r6": 100, "r7": 82, "r8": 70}
 SUBJECTS = {"r1": "a", "r2": "a", "r3": "b", "r4": "c", "r5": "d", "r6": "e", "r7": "f", "r8": "g"}
 CARD = SimpleNamespace(
-    encoder="stand_in", steps=0, store_hash=None, rate_hz=100.0, length=1000, channels=("ppg", "ecg"), width=3
-)
+    encoder="stand_in", steps=0, store_hash=None, rate_hz=100.0, length=1000, channels=("ppg", "ecg"), width=3,
+    encoder_fields={}, inputs="as it is",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -108,13 +109,14 @@ class _StandIn:
 
     card = CARD
 
-    def __init__(self, blind: bool = False):
-        self.blind = blind
+    def __init__(self, blind: bool = False, seed: int = 0):
+        self.blind, self.seed = blind, seed
+        self.variables = {"params": {"blind": np.array([blind, seed])}}
 
     def embed(self, *, rate_hz, window_s, ppg, ecg):
         assert window_s == pytest.approx(ppg.shape[1] / rate_hz)
         if self.blind:
-            return np.random.default_rng(0).normal(size=(len(ppg), 3)).astype(np.float32)
+            return np.random.default_rng(self.seed).normal(size=(len(ppg), 3)).astype(np.float32)
         spectrum_BS = np.abs(np.fft.rfft(ppg - ppg.mean(axis=1, keepdims=True), n=10 * ppg.shape[1]))
         strongest_B = spectrum_BS.argmax(axis=1)
         return np.stack([strongest_B, ppg.std(axis=1), ecg.std(axis=1)], axis=1).astype(np.float32)
@@ -124,9 +126,10 @@ class _StandIn:
 def evaluate(monkeypatch, repository):
     monkeypatch.syspath_prepend(str(repository / "tools"))
     monkeypatch.setattr("jaxbio.export.pretrained.load_pretrained", lambda folder: _StandIn())
-    monkeypatch.setattr(comparison, "initialise_again", lambda model, seed: _StandIn(blind=True))
+    monkeypatch.setattr(comparison, "initialise_again", lambda model, seed: _StandIn(blind=True, seed=seed))
     monkeypatch.delitem(sys.modules, "evaluate", raising=False)
-    return importlib.import_module("evaluate").main
+    main = importlib.import_module("evaluate").main
+    return lambda arguments: main([*arguments, "--cache", "none", "--shares", "1"])
 
 
 def test_command_gives_metrics_with_intervals_and_a_page(bidmc, evaluate, tmp_path, caplog):
@@ -134,9 +137,9 @@ def test_command_gives_metrics_with_intervals_and_a_page(bidmc, evaluate, tmp_pa
     pytest.importorskip("sklearn")
     arguments = ["--export", "export", "--task", "heart_rate", "--data", bidmc.line, "--subjects", bidmc.subjects]
     result = evaluate([*arguments, "--out", str(tmp_path / "out")])
-    assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == json.loads(json.dumps(result))
+    assert json.loads((tmp_path / "out" / "results.json").read_text()) == json.loads(json.dumps(result))
     errors = result["metrics"]["mae"]
-    assert set(errors) == {"pretrained", "random_initialisation", "constant"}
+    assert set(errors) == {"pretrained", "random_initialisation", "hand_made", "hand_made_boosted", "constant"}
     for value, low, high in errors.values():
         assert low <= value <= high
     assert errors["pretrained"][0] < 0.3 * errors["constant"][0]

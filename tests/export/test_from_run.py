@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import pytest
 from jaxbio.config import fields
 from jaxbio.config.faults import UserError
 from jaxbio.data.seen import SEEN, Seen
+from jaxbio.evaluation import encoders
 from jaxbio.export import card as cards
 from jaxbio.export import folder, from_run, weights
 
@@ -37,6 +39,36 @@ def test_the_card_says_where_the_weights_come_from(run_folder, tmp_path):
 def test_an_encoder_that_did_not_move_is_said_not_to_have(run_folder, tmp_path):
     card = from_run.export_run(run_folder, tmp_path / "export", which="student")
     assert card.metrics[from_run.MOVED] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_what_a_run_started_from_is_drawn_again(run_folder, small_objective):
+    _, params, _ = small_objective  # those of the start; the fixture's teacher has moved
+    for which in from_run.names_of_encoders(run_folder):
+        start = weights.flatten_tree(from_run.load_start(run_folder, which=which))
+        for name, array in weights.flatten_tree({"params": params["encoder"]}).items():
+            np.testing.assert_allclose(start[name], array, rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_an_evaluation_has_all_encoders_of_a_run_beside_its_start(run_folder, export_folder):
+    loaded = encoders.load_encoders([], [str(run_folder)], encoders.BOTH)
+    assert list(loaded.models) == ["pretrained", "own_start", "pretrained_student"]
+    x_BCT = np.random.default_rng(0).normal(size=(2, 2, 3000)).astype(np.float32)
+    vectors = {name: model.embed(ppg=x_BCT[:, 0], ecg=x_BCT[:, 1], rate_hz=300.0, window_s=10)
+               for name, (model,) in loaded.models.items()}  # fmt: skip
+    np.testing.assert_allclose(vectors["own_start"], vectors["pretrained_student"], rtol=1e-4, atol=1e-5)
+    assert np.abs(vectors["own_start"] - vectors["pretrained"]).max() > 1e-3
+    assert len(encoders.load_encoders([str(export_folder)] * 2, [], None).models["pretrained"]) == 2
+
+
+def test_exports_of_other_networks_are_no_seeds_of_one_recipe(run_folder, export_folder, tmp_path, monkeypatch):
+    model = encoders.pretrained.load_pretrained(export_folder)
+    other = encoders.pretrained.load_pretrained(export_folder)
+    other.card = dataclasses.replace(model.card, rate_hz=125.0)
+    found = iter([model, other])
+    monkeypatch.setattr(encoders.pretrained, "load_pretrained", lambda folder: next(found))
+    with pytest.raises(UserError, match=r"rate or channels.*tools/compare\.py"):
+        encoders.load_encoders([str(export_folder)] * 2, [], None)
 
 
 def test_how_far_it_moved_from_an_export_that_is_gone_is_not_said(small_config, small_objective, encoder, tmp_path):

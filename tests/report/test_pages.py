@@ -16,8 +16,9 @@ from prepared import prepare, small_config, write_archive
 from run_folder import examples, records, write_run
 
 from jaxbio.evaluation import comparison, tasks
+from jaxbio.evaluation.measure import Answer, Truth
 from jaxbio.evaluation.metrics import Interval
-from jaxbio.evaluation.probe_report import write_probe_report
+from jaxbio.evaluation.probe_report import Part, Shown, write_probe_report
 from jaxbio.evaluation.verdict import judge
 from jaxbio.report import colours, figures, page, run
 from jaxbio.report.chosen import choose_examples
@@ -121,17 +122,27 @@ def compared_as(over_constant: int, over_random: int, task: tasks.Task) -> compa
             name: Interval(sign * better, *sorted((sign * better - 0.5, sign * better + 0.5)))
             for name, better in ((comparison.RANDOM, over_random), (comparison.CONSTANT, over_constant))
         }
-    predictions = {name: rng.permutation(true_N) for name in names}
-    return comparison.Comparison(row_N, predictions, intervals, gains)
+    said = {name: rng.permutation(true_N) for name in names}
+    score = {name: np.eye(5)[said_N.astype(int)] if task.classes else said_N[:, None] for name, said_N in said.items()}
+    answers = {name: [Answer(score[name], said_N.astype(int))] for name, said_N in said.items()}
+    truth = Truth(true_N.astype(int) if task.classes else true_N, row_N // 5, np.ones(60))
+    seeds = {metric: {comparison.RANDOM: [0.4, 0.5]} for metric in task.metrics}
+    return comparison.Comparison(row_N, answers, intervals, gains, truth, seeds)
 
 
 def write_probe(folder: Path, name: str) -> str:
     task = tasks.TASKS[name]
     compared = compared_as(1, -1, task)
     verdict = judge(task, compared, subjects=12, unnamed=0.5, seen_known=False)
-    label_B = np.random.default_rng(1).integers(0, 5, 60).astype(float)
     facts = {"encoder": "e", "steps": 3, "segments tested": 60}
-    path = write_probe_report(folder / "probe.html", task, compared, label_B, facts, "Cross-validated.", verdict)
+    rng = np.random.default_rng(1)
+    x_BCT = rng.normal(size=(60, 2, 1500)).astype(np.float32)
+    told = [np.array([name] * 60) for name in ("csv:a/b", "csv:a", "bed $1$")]
+    marks = (np.zeros((60, 1)), np.zeros(60, np.uint64), 15.0 * np.arange(60), np.ones((60, 2), bool))
+    segments = tasks.Segments(x_BCT, *marks, *told, np.ones(60, bool), task.classes)
+    shown = Shown(segments, rng.normal(size=(60, 4)), 100.0, ("ppg", "ecg"))
+    part = Part("", compared, verdict, {"10 nearest neighbours": next(iter(compared.intervals.values()))})
+    path = write_probe_report(folder / "probe.html", task, [part], facts, "Cross-validated.", shown)
     return path.read_text()
 
 

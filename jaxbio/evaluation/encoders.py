@@ -1,0 +1,97 @@
+"""The encoders that an evaluation compares: of exports or of runs, with their own starts and fresh initialisations.
+
+loaded = load_encoders(["runs/a/export", "runs/b/export"], [], None)
+features = embed_all(loaded, x_BCT, cache=None, seed=0)
+"""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxbio.config.faults import Fault, UserError
+from jaxbio.data.seen import Seen, unite_all
+from jaxbio.evaluation import comparison, embedding_cache
+from jaxbio.evaluation.comparison import FRESH, OWN_START, PRETRAINED, RANDOM
+from jaxbio.export import folder as folders
+from jaxbio.export import from_run, pretrained
+from jaxbio.export.card import Card
+
+BOTH = "both"
+_FRESH_SEED = 1000  # apart from those that runs are started with
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """Models by entrant, one for each seed of pretraining, the first in question; what all have seen together."""
+
+    card: Card
+    models: dict[str, list[Any]]
+    seen: Seen
+    named: tuple[str, ...]
+
+
+def load_encoders(exports: Sequence[str], workdirs: Sequence[str], which: str | None) -> Encoders:
+    """Return the encoders of exports, or of runs with what these started from; of `which` "both" all of an objective.
+
+    Raises UserError where several are not of one architecture and input: then they are no seeds of one recipe.
+    """
+    models: dict[str, list[Any]] = {}
+    seen: list[Seen] = []
+    for folder in exports:
+        models.setdefault(PRETRAINED, []).append(pretrained.load_pretrained(folder))
+        seen.append(folders.read_seen(folder))
+    for workdir in workdirs:
+        names = from_run.names_of_encoders(workdir)
+        asked = names if which == BOTH else (which or names[0],)
+        for place, name in enumerate(asked):
+            model, own = _load_run(workdir, name)
+            entrant = PRETRAINED if place == 0 else f"{PRETRAINED}_{name}"
+            models.setdefault(entrant, []).append(model)
+            seen.append(own)
+            if place == 0:
+                start = from_run.load_start(workdir, which=name)
+                models.setdefault(OWN_START, []).append(pretrained.Pretrained(model.card, _module(model), start))
+    cards = [model.card for own in models.values() for model in own]
+    wanted = _architecture(cards[0])
+    for folder, card in zip((*exports, *workdirs), cards):
+        if _architecture(card) != wanted:
+            remedy = (
+                "of another network, rate or channels than the first: several of one call are seeds of one recipe; "
+            )
+            remedy += "evaluate them apart, and put them side by side with tools/compare.py"
+            raise UserError(Fault("--export", folder, remedy))
+    return Encoders(cards[0], models, unite_all(seen), (*exports, *workdirs))
+
+
+def embed_all(loaded: Encoders, x_BCT: np.ndarray, *, cache: Path | None, seed: int) -> dict[str, list[np.ndarray]]:
+    """Return features (B, D) float32 by entrant, of every model and of five fresh initialisations.
+
+    Raises UserError where an embedding is no number.
+    """
+    first = loaded.models[PRETRAINED][0]
+    fresh = [comparison.initialise_again(first, _FRESH_SEED + seed + number) for number in range(FRESH)]
+    features: dict[str, list[np.ndarray]] = {}
+    for name, models in {**loaded.models, RANDOM: fresh}.items():
+        features[name] = [embedding_cache.embed_cached(model, x_BCT, cache) for model in models]
+        for feature_BD in features[name]:
+            comparison.check_features(name, feature_BD)
+    return features
+
+
+def _load_run(workdir: str, which: str) -> tuple[Any, Seen]:
+    """Return an encoder of a run, by way of an export, which states its card; and what it has seen."""
+    with tempfile.TemporaryDirectory() as folder:
+        from_run.export_run(workdir, Path(folder) / "export", which=which)
+        return pretrained.load_pretrained(Path(folder) / "export"), folders.read_seen(Path(folder) / "export")
+
+
+def _module(model: Any) -> Any:
+    return folders.make_encoder(model.card)
+
+
+def _architecture(card: Card) -> tuple[Any, ...]:
+    return card.encoder, str(getattr(card, "encoder_fields", "")), str(getattr(card, "inputs", ""))
