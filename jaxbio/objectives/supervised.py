@@ -1,0 +1,173 @@
+"""Supervised learning, on an encoder from an export or from scratch: a head answers with a class or a number.
+
+What of the encoder is not trained lies in the state: it has no gradient and no moments, and is saved with the rest.
+Adapters are added to the kernels before the network runs, so every encoder that leaves the run holds plain weights.
+
+    params: {"encoder": its trained part, "head"}, "pool" where there are windows, "adapters" where there are any
+    state:  {"encoder": the part that stays}, "batch_stats" of an encoder that has any
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from jaxbio.models.adapters import init_adapters, merge_adapters
+from jaxbio.models.answering import Answering
+from jaxbio.models.batch_norm import move
+from jaxbio.models.layers import Layer, depths_of, first_of_last, trace_layers
+from jaxbio.models.partition import join_parts, learning_pace, split_at
+from jaxbio.objectives import answers
+from jaxbio.objectives.objective import Aux, Batch, Objective, Tree
+from jaxbio.objectives.single_segments import single_segments
+from jaxbio.objectives.targets import class_loss, number_loss
+from jaxbio.transforms.channel_subsets import drop_channels, keep_channels, kinds_alone
+from jaxbio.transforms.prepare_input import Input, join_crops, prepare_crops
+
+_OWN = ("head", "pool")  # what an Answering has beside its encoder
+_BY_DEPTH = ("encoder", "adapters")
+
+
+def supervised(
+    encoder: nn.Module,
+    *,
+    inputs: Input,
+    augmentation: Mapping[str, Any],
+    adapters: str,
+    answer: str,
+    classes: tuple[str, ...],
+    class_weights: tuple[float, ...],
+    focal: float,
+    label_smoothing: float,
+    offset: float,
+    scale: float,
+    huber: float,
+    trained: str,
+    layer_decay: float,
+    head_hidden: int,
+    window_s: float | None,
+) -> Objective:
+    """Return the objective for `encoder`; the arguments are the fields of the same names in jaxbio/config/families/.
+
+    It reads single segments with one label, and gives the metrics of `answers` over all held-out segments, also from
+    each kind of channels alone. `loss` raises UserError for segments that come in pairs.
+    """
+    augmentation = dict(augmentation)
+    drop_prob = augmentation.pop("drop_channel")
+    window = None if window_s is None else round(window_s * inputs.rate_hz)
+    outputs = len(classes) if answer == "classes" else 1
+    answering = Answering(
+        encoder, outputs, answer, head_hidden, window, offset=offset, scale=scale, dtype=encoder.dtype
+    )
+    layers = trace_layers(encoder, inputs.shape if window is None else (inputs.shape[0], window))
+    first = _first_trained(trained, adapters, layers)
+    encoder_moves = first < depths_of(layers)[1] or adapters != "none"
+    subsets = {answers.ALL: np.ones(len(inputs.channels), bool), **kinds_alone(inputs.channels)}
+
+    def init(key: jax.Array, batch: Batch, frozen: Mapping[str, Tree]) -> tuple[Tree, Tree]:
+        x_BCT = jnp.ones((1, *inputs.shape_of(batch["segment_BMCT"])))
+        network_key, adapter_key = jax.random.split(key)
+        variables = answering.init(network_key, x_BCT)
+        whole = dict(variables["params"])
+        moving, kept = split_at(whole["encoder"], layers, first)
+        params = {**whole, "encoder": moving}
+        if adapters != "none":
+            rank = int(adapters.removeprefix("lora:"))
+            params["adapters"] = init_adapters(adapter_key, whole["encoder"], layers, rank)
+        state = {"encoder": kept}
+        if "batch_stats" in variables:
+            state["batch_stats"] = variables["batch_stats"]["encoder"]
+        return params, state
+
+    def encoder_variables(params: Tree, state: Tree) -> Tree:
+        joined = join_parts(params["encoder"], state["encoder"])
+        if adapters != "none":
+            joined = merge_adapters(joined, params["adapters"])
+        return {"params": joined} | ({"batch_stats": state["batch_stats"]} if "batch_stats" in state else {})
+
+    def answering_variables(params: Tree, state: Tree) -> Tree:
+        own = {name: params[name] for name in _OWN if name in params}
+        parts = encoder_variables(params, state)
+        return {name: {"encoder": part} for name, part in parts.items()} | {
+            "params": {**own, "encoder": parts["params"]}
+        }
+
+    def loss(
+        params: Tree, state: Tree, batch: Batch, keys: Mapping[str, jax.Array], progress: jax.Array, train: bool
+    ) -> tuple[jax.Array, tuple[Aux, dict[str, jax.Array]]]:
+        if train and drop_prob:
+            batch = drop_channels(batch, drop_prob, keys["augment"])
+        x_BCT = single_segments(batch, inputs, augmentation, keys["augment"] if train else None)
+        variables, rngs = answering_variables(params, state), {"dropout": keys["dropout"]}
+        tok_B1K, reported = answering.apply(variables, x_BCT, train and encoder_moves, rngs=rngs, mutable=["moments"])
+        label_B = batch["label_BMK"][:, 0, 0]
+        known_B = jnp.isfinite(label_B)  # a batch of which nothing is known, in a plan or a bench, is none to fail on
+        loss_B = row_losses(tok_B1K[:, 0], jnp.where(known_B, label_B, 0.0))
+        moments = reported.get("moments", {}).get("encoder", {})
+        return jnp.where(known_B, loss_B, 0.0).mean(), (Aux(moments), {})
+
+    def row_losses(answer_BK: jax.Array, label_B: jax.Array) -> jax.Array:
+        if answer == "numbers":
+            return number_loss(answer_BK[:, 0], label_B, scale=scale, huber=huber)
+        return class_loss(answer_BK, label_B, weights=class_weights, focal=focal, smoothing=label_smoothing)
+
+    def update(
+        params: Tree, state: Tree, aux: Aux, key: jax.Array, progress: jax.Array
+    ) -> tuple[Tree, dict[str, jax.Array]]:
+        if "batch_stats" not in state or not aux.means:
+            return state, {}
+        return {**state, "batch_stats": move(state["batch_stats"], aux.means)}, {}
+
+    def pace(params: Tree) -> Tree:
+        by_depth = {name: learning_pace(params[name], layers, layer_decay) for name in _BY_DEPTH if name in params}
+        return {name: by_depth.get(name, jax.tree.map(lambda _: 1.0, part)) for name, part in params.items()}
+
+    def place(name: str, params: Tree, state: Tree, variables: Tree) -> tuple[Tree, Tree]:
+        whole = {"encoder": variables["params"]} if name == "encoder" else variables["params"]
+        moving, kept = split_at(whole["encoder"], layers, first)
+        params, state = {**params, **whole, "encoder": moving}, {**state, "encoder": kept}
+        if "batch_stats" in variables:
+            stats = variables["batch_stats"]
+            state["batch_stats"] = stats if name == "encoder" else stats["encoder"]
+        return params, state
+
+    def outputs_of(params: Tree, state: Tree, batch: Batch) -> dict[str, jax.Array]:
+        variables = answering_variables(params, state)
+        told = {}
+        for name, keep_C in subsets.items():
+            part = keep_channels(batch, keep_C) if name != answers.ALL else batch
+            x_BCT = prepare_crops(part["segment_BMCT"][:, 0], part["scale_BMC2"][:, 0], inputs)
+            tok_B1K: Any = answering.apply(variables, x_BCT)
+            told[f"answer_{name}"] = join_crops(tok_B1K, inputs.crops)
+        return {"row": batch["row_BM"][:, 0], "label": batch["label_BMK"][:, 0, 0], **told}
+
+    def measure(gathered: Mapping[str, np.ndarray]) -> dict[str, float]:
+        first_N = answers.first_of_each(gathered["row"])
+        label_N = gathered["label"][first_N]
+        told = {name: gathered[f"answer_{name}"][first_N] for name in subsets}
+        if answer == "numbers":
+            return answers.measure_numbers(label_N, {name: value.mean(axis=1) for name, value in told.items()})
+        return answers.measure_classes(label_N, {name: answers.mean_probability(value) for name, value in told.items()})
+
+    return Objective(
+        init,
+        loss,
+        update,
+        encoders={"answering": (answering, answering_variables), "encoder": (encoder, encoder_variables)},
+        outputs=outputs_of,
+        measure=measure,
+        place=place,
+        pace=pace if layer_decay < 1 else None,
+    )
+
+
+def _first_trained(trained: str, adapters: str, layers: Sequence[Layer]) -> int:
+    """Return the depth from which the encoder's own weights are trained."""
+    if trained == "head" or (trained == "auto" and adapters != "none"):
+        return depths_of(layers)[1]
+    if trained.startswith("last:"):
+        return first_of_last(layers, int(trained.removeprefix("last:")))
+    return 0
