@@ -73,27 +73,23 @@ def supervised(
         variables = answering.init(network_key, x_BCT)
         whole = dict(variables["params"])
         moving, kept = split_at(whole["encoder"], layers, first)
-        params = {**whole, "encoder": moving}
+        params, state = {**_own(whole), **_part(moving)}, _part(kept)
         if adapters != "none":
             rank = int(adapters.removeprefix("lora:"))
             params["adapters"] = init_adapters(adapter_key, whole["encoder"], layers, rank)
-        state = {"encoder": kept}
         if "batch_stats" in variables:
             state["batch_stats"] = variables["batch_stats"]["encoder"]
         return params, state
 
     def encoder_variables(params: Tree, state: Tree) -> Tree:
-        joined = join_parts(params["encoder"], state["encoder"])
+        joined = join_parts(params.get("encoder", {}), state.get("encoder", {}))
         if adapters != "none":
             joined = merge_adapters(joined, params["adapters"])
         return {"params": joined} | ({"batch_stats": state["batch_stats"]} if "batch_stats" in state else {})
 
     def answering_variables(params: Tree, state: Tree) -> Tree:
-        own = {name: params[name] for name in _OWN if name in params}
-        parts = encoder_variables(params, state)
-        return {name: {"encoder": part} for name, part in parts.items()} | {
-            "params": {**own, "encoder": parts["params"]}
-        }
+        parts = {name: {"encoder": part} for name, part in encoder_variables(params, state).items()}
+        return {**parts, "params": {**_own(params), **parts["params"]}}
 
     def loss(
         params: Tree, state: Tree, batch: Batch, keys: Mapping[str, jax.Array], progress: jax.Array, train: bool
@@ -128,7 +124,7 @@ def supervised(
     def place(name: str, params: Tree, state: Tree, variables: Tree) -> tuple[Tree, Tree]:
         whole = {"encoder": variables["params"]} if name == "encoder" else variables["params"]
         moving, kept = split_at(whole["encoder"], layers, first)
-        params, state = {**params, **whole, "encoder": moving}, {**state, "encoder": kept}
+        params, state = {**params, **_own(whole), **_part(moving)}, {**state, **_part(kept)}
         if "batch_stats" in variables:
             stats = variables["batch_stats"]
             state["batch_stats"] = stats if name == "encoder" else stats["encoder"]
@@ -162,6 +158,16 @@ def supervised(
         place=place,
         pace=pace if layer_decay < 1 else None,
     )
+
+
+def _own(params: Tree) -> Tree:
+    """Return what is beside the encoder among the parameters of an `Answering`."""
+    return {name: params[name] for name in _OWN if name in params}
+
+
+def _part(tree: Tree) -> Tree:
+    """Return the part of an encoder under its name; nothing where it is empty, since no checkpoint holds that."""
+    return {"encoder": tree} if tree else {}
 
 
 def _first_trained(trained: str, adapters: str, layers: Sequence[Layer]) -> int:
