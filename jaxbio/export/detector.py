@@ -48,8 +48,8 @@ class Detector:
 
     `classes` are in the order of the probabilities, () for numbers. Of two classes, `positive` is said from `threshold`
     on, which finds at least the share `sensitivity` of the positives among the validation subjects; of more, the most
-    probable is said. `may_lack_channels`: it was trained on segments of which channels were dropped, and may be given only
-    some. `figures` are a table: what it is worth on each split, by the channels that it was given.
+    probable is said. `may_lack_channels`: it was trained on segments of which channels were dropped, and may be given
+    only some. `figures` are a table: what it is worth on each split, by the channels that it was given.
     """
 
     label: str

@@ -59,7 +59,7 @@ def export_run(
 def export_loaded(
     workdir: epath.PathLike, out: epath.PathLike, loaded: Loaded, detector: Detector | None = None
 ) -> Card:
-    """Write what `load_encoder` returned of a run into `out`; a `detector`'s temperature becomes part of the network."""
+    """Write what `load_encoder` returned of a run into `out`; a detector's temperature becomes part of the network."""
     encoder = loaded.encoder if detector is None else loaded.encoder.clone(temperature=detector.temperature)
     seen = read_seen(Path(workdir) / SEEN)
     return folders.write_export(

@@ -1,0 +1,155 @@
+"""Supervised learning: losses and metrics against others', what moves and what stays, where weights come from."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import huber, log_softmax
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
+from jaxbio.config import fields
+from jaxbio.config.resolve import resolve
+from jaxbio.data.batch import random_batch
+from jaxbio.objectives import answers, make_objective
+from jaxbio.objectives.targets import class_loss, number_loss
+from jaxbio.training.optimizer import make_optimizer
+
+RNG = np.random.default_rng(0)
+LOGIT_BK, CLASS_B = RNG.normal(size=(16, 3)).astype(np.float32), RNG.integers(0, 3, 16)
+PLAIN = {"weights": (), "focal": 0.0, "smoothing": 0.0}
+SMALL = {
+    "data.rate_hz": 100.0,
+    "data.segment_s": 5.0,
+    "data.labels": ("vt_alarm",),
+    "objective.classes": ("false", "true"),
+    "pairs.rule": "all_segments",
+    "model.width": 100,
+    "model.layers": 2,
+    "model.heads": 2,
+    "model.feedforward": 8,
+    "model.dropout": 0.0,
+    "train.batch": 4,
+}
+KEYS = {name: jax.random.key(place) for place, name in enumerate(("augment", "dropout"))}
+
+
+def test_losses_of_classes_are_the_textbooks():
+    log_p_BK = log_softmax(LOGIT_BK, axis=1)
+    true_B = log_p_BK[np.arange(16), CLASS_B]
+    np.testing.assert_allclose(class_loss(LOGIT_BK, CLASS_B, **PLAIN), -true_B, atol=1e-6)
+    smooth = class_loss(LOGIT_BK, CLASS_B, **PLAIN | {"smoothing": 0.3})
+    np.testing.assert_allclose(smooth, -0.7 * true_B - 0.1 * log_p_BK.sum(1), atol=1e-6)
+    focal = class_loss(LOGIT_BK, CLASS_B, **PLAIN | {"focal": 2.0})
+    np.testing.assert_allclose(focal, -((1 - np.exp(true_B)) ** 2) * true_B, atol=1e-6)
+    weighted = class_loss(LOGIT_BK, CLASS_B, **PLAIN | {"weights": (1.0, 2.0, 0.5)})
+    np.testing.assert_allclose(weighted, -np.array([1.0, 2.0, 0.5])[CLASS_B] * true_B, atol=1e-6)
+    sure = jax.grad(lambda x: class_loss(x, jnp.zeros(1), **PLAIN | {"focal": 0.5}).sum())(jnp.array([[80.0, 0.0]]))
+    assert np.isfinite(sure).all()
+
+
+def test_the_loss_of_numbers_is_hubers_in_units_of_the_scale():
+    value_B, label_B = RNG.normal(80, 30, 50), RNG.normal(80, 30, 50)
+    found = number_loss(value_B, label_B, scale=20.0, huber=0.7)
+    np.testing.assert_allclose(found, huber(0.7, (value_B - label_B) / 20), rtol=1e-5)
+
+
+def test_metrics_are_scikit_learns():
+    true_N = RNG.integers(0, 2, 60)
+    score_N = np.round(RNG.normal(size=60) + true_N, 1)  # with ties
+    assert answers.auroc(true_N, score_N) == pytest.approx(roc_auc_score(true_N, score_N), abs=1e-9)
+    assert np.isnan(answers.auroc(np.ones(4), score_N[:4]))
+    probability_NK = jax.nn.softmax(LOGIT_BK)
+    found = answers.measure_classes(CLASS_B, {"all": np.asarray(probability_NK), "ppg": np.asarray(probability_NK)})
+    expected = roc_auc_score(CLASS_B, probability_NK, multi_class="ovr")
+    assert found["auroc"] == found["auroc_ppg_only"] == pytest.approx(expected, abs=1e-6)
+    assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(CLASS_B, LOGIT_BK.argmax(1)))
+
+
+def make(**changes):
+    settings = SMALL | {name.replace("__", "."): value for name, value in changes.items()}
+    if settings.get("model.adapters", "none") != "none" or settings.get("objective.trained", "auto") != "auto":
+        settings["train.init_from"] = "EXPORT"
+    config = resolve(fields.change(fields.defaults("qualityfm", "supervised"), settings))
+    return config, make_objective(config)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return random_batch(make()[0], np.random.default_rng(1))
+
+
+@pytest.fixture(scope="module")
+def exported(batch):
+    """Weights as an export of the encoder has them, and what that encoder says."""
+    _, objective = make()
+    module, _ = objective.encoders["encoder"]
+    x_BCT = jnp.asarray(np.random.default_rng(2).normal(size=(2, 2, 500)), jnp.float32)
+    variables = jax.jit(module.init)(jax.random.key(9), x_BCT)
+    return variables, x_BCT, jax.jit(module.apply)(variables, x_BCT)
+
+
+@pytest.mark.parametrize("how", [{}, {"model__adapters": "lora:3"}, {"objective__trained": "last:1"}])
+def test_step_0_is_the_export_and_what_stays_is_neither_a_parameter_nor_changed(batch, exported, how):
+    variables, x_BCT, tok_BLD = exported
+    _, objective = make(**how)
+    params, state = jax.jit(objective.init)(jax.random.key(0), batch, {})
+    params, state = objective.place("encoder", params, state, variables)
+    module, take = objective.encoders["encoder"]
+    np.testing.assert_array_equal(jax.jit(module.apply)(take(params, state), x_BCT), tok_BLD)
+    loss = jax.jit(jax.grad(lambda p: objective.loss(p, state, batch, KEYS, jnp.float32(0), True)[0]))
+    moved = jax.tree.map(lambda p, g: p - 0.1 * g, params, loss(params))
+    moved = jax.tree.map(lambda p, g: p - 0.1 * g, moved, loss(moved))  # adapters move their encoder from step 2 on
+    assert not np.array_equal(jax.jit(module.apply)(take(moved, state), x_BCT), tok_BLD)
+    counted = sum(leaf.size for leaf in jax.tree.leaves(params))
+    assert counted <= sum(leaf.size for leaf in jax.tree.leaves(objective.encoders["answering"][1](params, state)))
+    if how:
+        assert "encoder" in state
+
+
+def test_a_head_alone_leaves_the_encoder_as_it_is(batch):
+    _, objective = make(objective__trained="head")
+    params, _ = jax.jit(objective.init)(jax.random.key(0), batch, {})
+    assert set(params) == {"head"}
+
+
+def test_rows_without_a_label_move_nothing(batch):
+    _, objective = make()
+    params, state = jax.jit(objective.init)(jax.random.key(0), batch, {})
+    unknown = {**batch, "label_BMK": np.full_like(batch["label_BMK"], np.nan)}
+    total, grads = jax.jit(
+        jax.value_and_grad(lambda p: objective.loss(p, state, unknown, KEYS, jnp.float32(0), True)[0])
+    )(params)
+    assert total == 0
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(grads))
+
+
+def test_a_row_that_comes_twice_counts_once_and_channels_are_measured_alone(batch):
+    _, objective = make()
+    params, state = jax.jit(objective.init)(jax.random.key(0), batch, {})
+    told = jax.device_get(jax.jit(objective.outputs)(params, state, batch))
+    assert set(told) == {"row", "label", "answer_all", "answer_ppg", "answer_ecg"}
+    twice = {name: np.concatenate([array, array[:2]]) for name, array in told.items()}
+    assert objective.measure(twice) == pytest.approx(objective.measure(told), nan_ok=True)
+
+
+def test_deeper_layers_are_moved_by_their_pace(batch):
+    config, objective = make(objective__layer_decay=0.5, optimizer__name="sgd", optimizer__clip_norm=None)
+    params, _ = jax.jit(objective.init)(jax.random.key(0), batch, {})
+    ones = jax.tree.map(jnp.ones_like, params)
+    settings = {"weight_decay": 0.0, "weight_decay_end": 0.0, "momentum": 0.0, "nesterov": False, "warmup_frac": 0.0}
+    fields.change(config.unlock(), {f"optimizer.{name}": value for name, value in settings.items()})
+    optimizer = make_optimizer(config.optimizer, 10, objective.pace)
+    moved, _, _ = optimizer.update(ones, optimizer.init(params), params, jnp.int32(0), jnp.bool(True), measured=False)
+    rate = config.optimizer.learning_rate
+
+    def steps(*path):
+        old, new = params, moved
+        for name in path:
+            old, new = old[name], new[name]
+        return np.unique(np.round(np.asarray(old - new) / rate, 2))
+
+    np.testing.assert_allclose(steps("head", "output", "bias"), [1.0], atol=0.02)
+    np.testing.assert_allclose(steps("encoder", "output", "bias"), [0.5], atol=0.02)
+    np.testing.assert_allclose(
+        steps("encoder", "transformer", "blocks", "feedforward_in", "bias"), [0.13, 0.25], atol=0.02
+    )
