@@ -35,18 +35,27 @@ def main(arguments: Sequence[str]) -> dict:
     archive.add_argument("--ptbxl", metavar="DIR", help="PTB-XL's folder")
     archive.add_argument("--headers", metavar="DIR", help="a folder of WFDB records")
     archive.add_argument("--alarms", metavar="DIR", help="a folder of the challenge of 2015, with its file ALARMS")
+    parser.add_argument("--before_s", type=float, default=30.0, metavar="S", help="of alarms: the seconds before them")
     parser.add_argument("--records", choices=("hr", "lr"), default="hr", help="of PTB-XL: 500 Hz or 100 Hz")
     parser.add_argument("--source", required=True, metavar="FORMAT:FOLDER", help="what the store calls the source")
     parser.add_argument("--out", required=True, metavar="FILE.csv", help="the labels")
     parser.add_argument("--subjects", metavar="FILE.csv", help="the patients, of PTB-XL")
     flags, _ = parse_command(arguments, parser, needs_config=False)
+    if not 0 < flags.before_s <= 300:
+        raise UserError(Fault("--before_s", flags.before_s, "above 0 and at most 300: recordings begin 300 s before"))
+    if flags.subjects is not None and flags.ptbxl is None:
+        raise UserError(Fault("--subjects", flags.subjects, "only PTB-XL names its patients: leave it out"))
     if flags.ptbxl is not None:
         folder = Path(flags.ptbxl)
         rows = read_ptbxl(folder / "ptbxl_database.csv", folder / "scp_statements.csv", f"filename_{flags.records}")
     else:
         if flags.subjects is not None:
             raise UserError(Fault("--subjects", flags.subjects, "only PTB-XL names its patients: leave it out"))
-        rows = read_alarms(Path(flags.alarms)) if flags.headers is None else read_headers(Path(flags.headers))
+        rows = (
+            read_alarms(Path(flags.alarms), flags.before_s)
+            if flags.headers is None
+            else read_headers(Path(flags.headers))
+        )
     write_labels_csv(Path(flags.out), flags.source, rows)
     if flags.subjects is not None:
         write_subjects_csv(Path(flags.subjects), flags.source, rows)

@@ -23,6 +23,7 @@ _SEXES = {"m": "male", "male": "male", "f": "female", "female": "female"}  # as 
 _COMMENT = re.compile(r"#\s*(Age|Sex|Dx|Labels)\s*:\s*(.*?)\s*", re.IGNORECASE)
 
 
+_ALARM_S = 300.0  # from the start of a recording of the challenge of 2015
 # The kinds of alarm of the challenge of 2015, by the column that they become.
 _ALARMS = {
     "Asystole": "asystole_alarm",
@@ -97,19 +98,24 @@ def read_headers(folder: Path) -> list[Row]:
     ]
 
 
-def read_alarms(folder: Path) -> list[Row]:
+def read_alarms(folder: Path, before_s: float = 30.0) -> list[Row]:
     """Return the recordings of a folder of the PhysioNet/CinC Challenge 2015, whose file ALARMS says which alarms are
-    true: for the half minute before the alarm, a column of true and false for each kind of alarm.
+    true: for the `before_s` seconds before the alarm, a column of true and false for each kind of alarm.
 
     The alarm sounds five minutes from the start, and sets on within the ten seconds before (the challenge's page).
     Raises UserError for a file that is none of the challenge's.
     """
     path = folder / "ALARMS"
-    rows, columns = [], dict.fromkeys(("start_s", "end_s", *_ALARMS.values()), "")
+    span = {"start_s": f"{_ALARM_S - before_s:g}", "end_s": f"{_ALARM_S:g}"}
+    rows, columns = [], {**span, **dict.fromkeys(_ALARMS.values(), "")}
     try:
         for line in path.read_text(encoding="utf-8").split():
             recording, kind, truth = line.split(",")
-            cells = {"start_s": "270", "end_s": "300", _ALARMS[kind]: {"0": "false", "1": "true"}[truth]}
+            cells = {
+                "start_s": f"{_ALARM_S - before_s:g}",
+                "end_s": f"{_ALARM_S:g}",
+                _ALARMS[kind]: {"0": "false", "1": "true"}[truth],
+            }
             rows.append(Row(recording, "", {**columns, **cells}))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(Fault(str(path), str(error), "name a folder of the challenge of 2015")) from None
