@@ -48,14 +48,10 @@ def main(arguments: Sequence[str]) -> dict:
     if flags.ptbxl is not None:
         folder = Path(flags.ptbxl)
         rows = read_ptbxl(folder / "ptbxl_database.csv", folder / "scp_statements.csv", f"filename_{flags.records}")
+    elif flags.headers is not None:
+        rows = read_headers(Path(flags.headers))
     else:
-        if flags.subjects is not None:
-            raise UserError(Fault("--subjects", flags.subjects, "only PTB-XL names its patients: leave it out"))
-        rows = (
-            read_alarms(Path(flags.alarms), flags.before_s)
-            if flags.headers is None
-            else read_headers(Path(flags.headers))
-        )
+        rows = read_alarms(Path(flags.alarms), flags.before_s)
     write_labels_csv(Path(flags.out), flags.source, rows)
     if flags.subjects is not None:
         write_subjects_csv(Path(flags.subjects), flags.source, rows)

@@ -111,12 +111,7 @@ def read_alarms(folder: Path, before_s: float = 30.0) -> list[Row]:
     try:
         for line in path.read_text(encoding="utf-8").split():
             recording, kind, truth = line.split(",")
-            cells = {
-                "start_s": f"{_ALARM_S - before_s:g}",
-                "end_s": f"{_ALARM_S:g}",
-                _ALARMS[kind]: {"0": "false", "1": "true"}[truth],
-            }
-            rows.append(Row(recording, "", {**columns, **cells}))
+            rows.append(Row(recording, "", {**columns, _ALARMS[kind]: {"0": "false", "1": "true"}[truth]}))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(Fault(str(path), str(error), "name a folder of the challenge of 2015")) from None
     except (ValueError, KeyError) as error:
