@@ -37,6 +37,8 @@ def from_export(config: ConfigDict, named: Any) -> ConfigDict:
     try:
         name, own = card["encoder"], card["encoder_fields"]
         values = {f"data.{field}": card[field] for field in _INPUT if field in card}
+        if config.data.target is not None:
+            values["data.channels"] = [*values["data.channels"], config.data.target]
         values["data.segment_s"] = card["length"] / card["rate_hz"]
     except (KeyError, TypeError, ZeroDivisionError) as error:
         raise UserError(Fault(FIELD, str(folder), f"its card lacks {error}; export again")) from None

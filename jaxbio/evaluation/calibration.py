@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
@@ -29,7 +30,7 @@ from jaxbio.export.stablehlo import make_encode
 from jaxbio.objectives import answers
 from jaxbio.training import run_data
 from jaxbio.training.resume import check_same_data
-from jaxbio.transforms.channel_subsets import keep_channels, kinds_alone
+from jaxbio.transforms.channel_subsets import keep_channels, kinds_alone, split_target
 from jaxbio.transforms.prepare_input import join_crops, prepare_crops
 
 _TEMPERATURES = (0.05, 20.0)
@@ -40,7 +41,8 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class HeldOut:
     """What a network says of the labelled segments of a split: `answers` (N, crops, K) by the channels that it was
-    given ("all", or a kind alone), with the labels (N,) and whose the segments are (N,).
+    given ("all", or a kind alone), with the labels (N,) and whose the segments are (N,). Of waveforms the answers are
+    mean absolute errors, and the labels 0, which they should be.
     """
 
     answers: Mapping[str, np.ndarray]
@@ -103,9 +105,10 @@ def choose_threshold(positive_N: np.ndarray, score_N: np.ndarray, sensitivity: f
 
 def _choose(module: Any, config: ConfigDict, told: HeldOut, sensitivity: float) -> Detector:
     """Return the detector that answers on the validation split make, without its figures."""
-    common = {"label": config.data.labels[0], "may_lack_channels": config.augment.drop_channel > 0}
-    if module.answer == "numbers":
-        return Detector(answer="numbers", **common)
+    learnt = config.data.target if module.answer == "waveforms" else config.data.labels[0]
+    common = {"label": learnt, "may_lack_channels": config.augment.drop_channel > 0}
+    if module.answer != "classes":
+        return Detector(answer=module.answer, **common)
     classes = tuple(config.objective.classes)
     temperature = fit_temperature(told.answers[answers.ALL], told.label_N)
     detector = Detector(answer="classes", classes=classes, temperature=temperature, **common)
@@ -121,7 +124,7 @@ def _figures(detector: Detector, told: HeldOut) -> Iterator[tuple[str, dict[str,
     """Yield what the detector is worth by the channels that it is given: each figure with its 95 % interval."""
     for channels, answer_NLK in told.answers.items():
         row: dict[str, Any] = {"segments": len(told.label_N), "subjects": len(np.unique(told.subject_N))}
-        if detector.answer == "numbers":
+        if detector.answer != "classes":
             yield channels, row | _with_interval("mae", metrics.mae, told, answer_NLK.mean(axis=(1, 2)), False)
             continue
         assert detector.temperature is not None
@@ -169,12 +172,16 @@ def _answer(loaded: from_run.Loaded, data: run_data.RunData, split: str) -> Held
     encode = make_encode(portable(loaded.encoder))
 
     def say(variables: Any, segment_BMCT: jax.Array, scale_BMC2: jax.Array) -> dict[str, jax.Array]:
-        batch = {"segment_BMCT": segment_BMCT, "scale_BMC2": scale_BMC2}
-        told = {}
+        batch: Any = {"segment_BMCT": segment_BMCT, "scale_BMC2": scale_BMC2}
+        told, target_BT = {}, None
+        if loaded.encoder.answer == "waveforms":
+            batch, target_BT = split_target(batch, len(inputs.channels))
         for name, keep_C in subsets.items():
             kept = keep_channels(batch, keep_C)
             x_BCT = prepare_crops(kept["segment_BMCT"][:, 0], kept["scale_BMC2"][:, 0], inputs)
             told[name] = join_crops(encode(variables, x_BCT), inputs.crops)
+            if target_BT is not None:
+                told[name] = jnp.abs(told[name] - target_BT[:, None]).mean(axis=-1, keepdims=True)
         return told
 
     compiled, parts = jax.jit(say), []
@@ -183,7 +190,8 @@ def _answer(loaded: from_run.Loaded, data: run_data.RunData, split: str) -> Held
         parts.append(jax.device_get(compiled(loaded.variables, segment_BMCT, scale_BMC2)))
     told = {name: np.concatenate([part[name] for part in parts])[: len(row_N)] for name in subsets} if parts else {}
     subject_R, _ = subject_codes(data.store)
-    return HeldOut(told, data.by_row["label_BMK"][row_N, 0], subject_R[row_N])
+    labels_R1 = data.by_row.get("label_BMK", np.zeros((data.store.rows, 1), np.float32))
+    return HeldOut(told, labels_R1[row_N, 0], subject_R[row_N])
 
 
 def _in_batches(row_N: np.ndarray) -> Iterator[np.ndarray]:

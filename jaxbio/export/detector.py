@@ -28,8 +28,8 @@ from jaxbio.export.card_fields import shorten
 NO_SIGNAL, ANSWERED = "no signal", "answered"
 _MOST_BYTES = 2**20
 _FIELDS: dict[str, Field] = {
-    "label": Field("", str, "the label that it learnt"),
-    "answer": Field("classes", str, "what it answers with", choices=("classes", "numbers")),
+    "label": Field("", str, "the label, or the channel, that it learnt"),
+    "answer": Field("classes", str, "what it answers with", choices=("classes", "numbers", "waveforms")),
     "classes": Field((), tuple, "names of the classes, in the order of the probabilities"),
     "positive": Field(None, str, "the class that the threshold is for", optional=True),
     "threshold": Field(None, float, "probability from which it says so", optional=True, low=0.0, high=1.0),
@@ -46,10 +46,10 @@ _FIELDS: dict[str, Field] = {
 class Detector:
     """How answers become decisions, all of it plain JSON.
 
-    `classes` are in the order of the probabilities, () for numbers. Of two classes, `positive` is said from `threshold`
-    on, which finds at least the share `sensitivity` of the positives among the validation subjects; of more, the most
-    probable is said. `may_lack_channels`: it was trained on segments of which channels were dropped, and may be given
-    only some. `figures` are a table: what it is worth on each split, by the channels that it was given.
+    `classes` are in the order of the probabilities, () where it answers otherwise. Of two classes, `positive` is said
+    from `threshold` on, which finds at least the share `sensitivity` of the positives among the validation subjects; of
+    more, the most probable is said. `may_lack_channels`: it was trained on segments of which channels were dropped, and
+    may be given only some. `figures` are a table: what it is worth on each split, by the channels that it was given.
     """
 
     label: str
@@ -63,8 +63,8 @@ class Detector:
     figures: tuple[Mapping[str, Any], ...] = ()
 
     def decide(self, answer_BK: np.ndarray, answered_B: np.ndarray) -> np.ndarray:
-        """Return what is said of each segment, texts (B,): a class, "answered" with a number, or "no signal"."""
-        if self.answer == "numbers":
+        """Return what is said of each segment, texts (B,): a class, "answered" with numbers, or "no signal"."""
+        if self.answer != "classes":
             return np.where(answered_B, ANSWERED, NO_SIGNAL)
         classes = np.array(self.classes)
         if self.threshold is None or self.positive is None:
@@ -77,16 +77,17 @@ class Detector:
 class Prediction(NamedTuple):
     """The answers to a recording's segments.
 
-    probability_BK: float32 (segments, classes), in the order of the detector's classes, None where it answers with
-        numbers; value_B: float32 (segments,), the number in its label's unit, None where it answers with classes. NaN
-        where there is no signal.
-    decision_B: texts, a class, "answered" with a number, or "no signal".
+    probability_BK: float32 (segments, classes), in the order of the detector's classes; value_B: float32 (segments,), a
+        number in its label's unit; waveform_BT: float32 (segments, samples at the card's rate), in its channel's unit.
+        Two of them are None; NaN where there is no signal.
+    decision_B: texts, a class, "answered" with numbers, or "no signal".
     quality_B: float64, the segment's score (`jaxbio.signals.score`), 0 to 1; how far to trust an answer.
     present_BC: bool (segments, channels of the card), which channels were given and hold a signal.
     """
 
     probability_BK: np.ndarray | None
     value_B: np.ndarray | None
+    waveform_BT: np.ndarray | None
     decision_B: np.ndarray
     quality_B: np.ndarray
     present_BC: np.ndarray

@@ -100,7 +100,7 @@ class Pretrained:
         return self._embed_windows(windows, length)
 
     def predict(self, *, rate_hz: float | Mapping[str, float] | None = None, **signals: Any) -> Prediction:
-        """Return what a detector says of each segment: probabilities or a number, the decision, the quality.
+        """Return what a detector says of each segment: probabilities, a number or a course; decision; quality.
 
         `signals` and `rate_hz` are as for `embed`, and so are the segments. A segment none of whose channels holds a
         signal (each still for more than half of it) is answered "no signal"; so is one that lacks a channel, where the
@@ -125,10 +125,10 @@ class Pretrained:
         answered_B = present_BC.any(axis=1) if detector.may_lack_channels else present_BC.all(axis=1)
         decision_B = detector.decide(answer_BK, answered_B)
         answer_BK = np.where(answered_B[:, None], answer_BK, np.float32(np.nan))
-        of_classes = detector.answer == "classes"
         return Prediction(
-            probability_BK=answer_BK if of_classes else None,
-            value_B=None if of_classes else answer_BK[:, 0],
+            probability_BK=answer_BK if detector.answer == "classes" else None,
+            value_B=answer_BK[:, 0] if detector.answer == "numbers" else None,
+            waveform_BT=answer_BK if detector.answer == "waveforms" else None,
             decision_B=decision_B,
             quality_B=np.nan_to_num(scores["quality_waveform"]),
             present_BC=present_BC,

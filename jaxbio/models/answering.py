@@ -1,4 +1,4 @@
-"""An encoder with a head that answers a question about a segment: which class it is of, or which numbers.
+"""An encoder with a head that answers a question about a segment: its class, a number, or another signal's course.
 
 Answering(encoder, outputs=2).apply(variables, x_BCT) -> (B, 1, K), logits
 Answering(encoder, outputs=2, temperature=1.4).apply(variables, x_BCT) -> (B, 1, K), probabilities
@@ -12,20 +12,20 @@ from jaxbio.models.dense import dense
 
 
 class AnswerHead(nn.Module):
-    """A norm, a hidden layer with GELU where `hidden` is not 0, and a dense layer: (B, D) -> (B, K) float32."""
+    """A norm, a hidden layer with GELU where `hidden` is not 0, and a dense layer: (..., D) -> (..., K) float32."""
 
     outputs: int
     hidden: int
     dtype: str
 
     @nn.compact
-    def __call__(self, feature_BD: jax.Array) -> jax.Array:
+    def __call__(self, feature_D: jax.Array) -> jax.Array:
         """Return one number for each output."""
         dtype = jnp.dtype(self.dtype)
-        x_BD = nn.LayerNorm(epsilon=1e-5, dtype=dtype, name="norm")(feature_BD)
+        x_D = nn.LayerNorm(epsilon=1e-5, dtype=dtype, name="norm")(feature_D)
         if self.hidden:
-            x_BD = nn.gelu(dense("hidden", x_BD, self.hidden, dtype))
-        return dense("output", x_BD, self.outputs, dtype).astype(jnp.float32)
+            x_D = nn.gelu(dense("hidden", x_D, self.hidden, dtype))
+        return dense("output", x_D, self.outputs, dtype).astype(jnp.float32)
 
 
 class AttentionPool(nn.Module):
@@ -50,9 +50,10 @@ class AttentionPool(nn.Module):
 class Answering(nn.Module):
     """The mean over the encoder's tokens, read by a head: x_BCT -> (B, 1, K) float32.
 
-    `answer` is "classes" or "numbers". Of classes it gives logits, and with a `temperature` probabilities: the softmax
-    of the logits over it. Of numbers it gives `offset` + `scale` x output, in the unit of the label. With a `window`,
-    in samples, a longer segment is cut into windows of that length, each encoded alone, and attention pools them.
+    `answer` is "classes", "numbers" or "waveforms". Of classes it gives logits, and with a `temperature` probabilities:
+    the softmax of the logits over it. Of numbers it gives `offset` + `scale` x output, in the unit of the label. Of
+    waveforms likewise, `outputs` samples from each token, as many as the segment has: (B, 1, T). With a `window`, in
+    samples, a longer segment is cut into windows of that length, each encoded alone, and attention pools them.
     """
 
     encoder: nn.Module
@@ -77,8 +78,12 @@ class Answering(nn.Module):
 
     def __call__(self, x_BCT: jax.Array, train: bool = False) -> jax.Array:
         """Return the answer to each segment."""
-        y_BK = self.head(self._feature(x_BCT, train))
-        if self.answer == "numbers":
+        if self.answer == "waveforms":
+            y_BLP = self.head(self.encoder(x_BCT, train))
+            y_BK = y_BLP.reshape(len(x_BCT), -1)[:, : x_BCT.shape[2]]
+        else:
+            y_BK = self.head(self._feature(x_BCT, train))
+        if self.answer != "classes":
             y_BK = self.offset + self.scale * y_BK
         elif self.temperature is not None:
             y_BK = nn.softmax(y_BK / self.temperature)

@@ -53,6 +53,15 @@ def measure_numbers(label_N: np.ndarray, answers: Mapping[str, np.ndarray]) -> d
     return {_name("mae", name): error for name, error in errors.items()} | {"mae_constant": constant}
 
 
+def measure_waveforms(errors: Mapping[str, np.ndarray], flat_N: np.ndarray) -> dict[str, float]:
+    """Return the means of rows' mean absolute errors (N,), by the channels that were seen, and that of a flat line at
+    each segment's own median, in the unit of the signal.
+    """
+    return {_name("mae", name): float(np.mean(error_N)) for name, error_N in errors.items()} | {
+        "mae_flat": float(np.mean(flat_N))
+    }
+
+
 def mean_probability(logit_NLK: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     """Return the probabilities (N, K) of logits of L crops: the mean over crops of the softmax over `temperature`."""
     return softmax(logit_NLK / temperature, axis=-1).mean(axis=1)

@@ -1,4 +1,4 @@
-"""Supervised learning, on an encoder from an export or from scratch: a head answers with a class or a number.
+"""Supervised learning, on an encoder from an export or from scratch: a head answers with a class, a number or a signal.
 
 What of the encoder is not trained lies in the state: it has no gradient and no moments, and is saved with the rest.
 Adapters are added to the kernels before the network runs, so every encoder that leaves the run holds plain weights.
@@ -24,7 +24,7 @@ from jaxbio.objectives import answers
 from jaxbio.objectives.objective import Aux, Batch, Objective, Tree
 from jaxbio.objectives.single_segments import single_segments
 from jaxbio.objectives.targets import class_loss, number_loss
-from jaxbio.transforms.channel_subsets import drop_channels, keep_channels, kinds_alone
+from jaxbio.transforms.channel_subsets import drop_channels, keep_channels, kinds_alone, split_target
 from jaxbio.transforms.prepare_input import Input, join_crops, prepare_crops
 
 _OWN = ("head", "pool")  # what an Answering has beside its encoder
@@ -52,13 +52,16 @@ def supervised(
 ) -> Objective:
     """Return the objective for `encoder`; the arguments are the fields of the same names in jaxbio/config/families/.
 
-    It reads single segments with one label, and gives the metrics of `answers` over all held-out segments, also from
-    each kind of channels alone. `loss` raises UserError for segments that come in pairs.
+    It reads single segments with one label, or with a channel to be learnt behind those of `inputs`, and gives the
+    metrics of `answers` over all held-out segments, also from each kind of channels alone. `loss` raises UserError for
+    segments that come in pairs.
     """
     augmentation = dict(augmentation)
     drop_prob = augmentation.pop("drop_channel")
     window = None if window_s is None else round(window_s * inputs.rate_hz)
     outputs = len(classes) if answer == "classes" else 1
+    if answer == "waveforms":
+        outputs = _samples_of_a_token(encoder, inputs)
     answering = Answering(
         encoder, outputs, answer, head_hidden, window, offset=offset, scale=scale, dtype=encoder.dtype
     )
@@ -94,21 +97,28 @@ def supervised(
     def loss(
         params: Tree, state: Tree, batch: Batch, keys: Mapping[str, jax.Array], progress: jax.Array, train: bool
     ) -> tuple[jax.Array, tuple[Aux, dict[str, jax.Array]]]:
+        batch, label_BT = labelled(batch)
         if train and drop_prob:
             batch = drop_channels(batch, drop_prob, keys["augment"])
         x_BCT = single_segments(batch, inputs, augmentation, keys["augment"] if train else None)
         variables, rngs = answering_variables(params, state), {"dropout": keys["dropout"]}
         tok_B1K, reported = answering.apply(variables, x_BCT, train and encoder_moves, rngs=rngs, mutable=["moments"])
-        label_B = batch["label_BMK"][:, 0, 0]
-        known_B = jnp.isfinite(label_B)  # a batch of which nothing is known, in a plan or a bench, is none to fail on
-        loss_B = row_losses(tok_B1K[:, 0], jnp.where(known_B, label_B, 0.0))
+        known_B = jnp.isfinite(label_BT).all(-1)  # a batch of noise, in a plan or a bench, is none to fail on
+        loss_B = row_losses(tok_B1K[:, 0], jnp.where(known_B[:, None], label_BT, 0.0))
         moments = reported.get("moments", {}).get("encoder", {})
         return jnp.where(known_B, loss_B, 0.0).mean(), (Aux(moments), {})
 
-    def row_losses(answer_BK: jax.Array, label_B: jax.Array) -> jax.Array:
-        if answer == "numbers":
-            return number_loss(answer_BK[:, 0], label_B, scale=scale, huber=huber)
-        return class_loss(answer_BK, label_B, weights=class_weights, focal=focal, smoothing=label_smoothing)
+    def labelled(batch: Batch) -> tuple[Batch, jax.Array]:
+        """Return what is seen of a batch, and what is to be learnt of it, (B, 1) or (B, T), NaN where unknown."""
+        if answer == "waveforms":
+            return split_target(batch, len(inputs.channels))
+        return batch, batch["label_BMK"][:, 0]
+
+    def row_losses(answer_BK: jax.Array, label_BT: jax.Array) -> jax.Array:
+        if answer == "classes":
+            label_B = label_BT[:, 0]
+            return class_loss(answer_BK, label_B, weights=class_weights, focal=focal, smoothing=label_smoothing)
+        return number_loss(answer_BK, label_BT, scale=scale, huber=huber)
 
     def update(
         params: Tree, state: Tree, aux: Aux, key: jax.Array, progress: jax.Array
@@ -131,21 +141,29 @@ def supervised(
         return params, state
 
     def outputs_of(params: Tree, state: Tree, batch: Batch) -> dict[str, jax.Array]:
-        variables = answering_variables(params, state)
-        told = {}
+        variables, (batch, label_BT) = answering_variables(params, state), labelled(batch)
+        told = {"row": batch["row_BM"][:, 0], "label": label_BT[:, 0]}
+        if answer == "waveforms":
+            told["flat"] = jnp.abs(label_BT - jnp.median(label_BT, axis=1, keepdims=True)).mean(axis=1)
         for name, keep_C in subsets.items():
             part = keep_channels(batch, keep_C) if name != answers.ALL else batch
             x_BCT = prepare_crops(part["segment_BMCT"][:, 0], part["scale_BMC2"][:, 0], inputs)
             tok_B1K: Any = answering.apply(variables, x_BCT)
-            told[f"answer_{name}"] = join_crops(tok_B1K, inputs.crops)
-        return {"row": batch["row_BM"][:, 0], "label": batch["label_BMK"][:, 0, 0], **told}
+            answer_BLK = join_crops(tok_B1K, inputs.crops)
+            if answer == "waveforms":  # whose samples are too many to be gathered
+                answer_BLK = jnp.abs(answer_BLK[:, 0] - label_BT).mean(axis=1)
+            told[f"answer_{name}"] = answer_BLK
+        return told
 
     def measure(gathered: Mapping[str, np.ndarray]) -> dict[str, float]:
         first_N = answers.first_of_each(gathered["row"])
         label_N = gathered["label"][first_N]
         told = {name: gathered[f"answer_{name}"][first_N] for name in subsets}
-        if answer == "numbers":
-            return answers.measure_numbers(label_N, {name: value.mean(axis=1) for name, value in told.items()})
+        match answer:
+            case "numbers":
+                return answers.measure_numbers(label_N, {name: value.mean(axis=1) for name, value in told.items()})
+            case "waveforms":
+                return answers.measure_waveforms(told, gathered["flat"][first_N])
         return answers.measure_classes(label_N, {name: answers.mean_probability(value) for name, value in told.items()})
 
     return Objective(
@@ -158,6 +176,13 @@ def supervised(
         place=place,
         pace=pace if layer_decay < 1 else None,
     )
+
+
+def _samples_of_a_token(encoder: nn.Module, inputs: Input) -> int:
+    """Return how many samples of a waveform each token gives, so that all of them give at least a segment."""
+    x_BCT = jax.ShapeDtypeStruct((1, *inputs.shape), jnp.float32)
+    tok_BLD, _ = jax.eval_shape(lambda x_BCT: encoder.init_with_output(jax.random.key(0), x_BCT), x_BCT)
+    return -(-inputs.samples // tok_BLD.shape[1])
 
 
 def _own(params: Tree) -> Tree:

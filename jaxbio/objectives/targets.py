@@ -1,7 +1,7 @@
 """What supervised learning makes smaller: the distance of answers from labels, each row by itself.
 
 loss_B = class_loss(logit_BK, class_B, weights=(0.7, 1.9), focal=0.0, smoothing=0.1)
-loss_B = number_loss(value_B, label_B, scale=20.0, huber=1.0)
+loss_B = number_loss(value_BT, label_BT, scale=20.0, huber=1.0)
 """
 
 import jax
@@ -29,9 +29,9 @@ def class_loss(
     return loss_B
 
 
-def number_loss(value_B: jax.Array, label_B: jax.Array, *, scale: float, huber: float) -> jax.Array:
-    """Return Huber's loss of each row (B,) of the error in units of `scale`: a half of its square up to `huber`, from
-    there on a line.
+def number_loss(value_BT: jax.Array, label_BT: jax.Array, *, scale: float, huber: float) -> jax.Array:
+    """Return Huber's loss of each row (B,), the mean over its samples, of the error in units of `scale`: a half of its
+    square up to `huber`, from there on a line.
     """
-    error_B = jnp.abs(value_B - label_B) / scale
-    return jnp.where(error_B <= huber, 0.5 * error_B**2, huber * (error_B - 0.5 * huber))
+    error_BT = jnp.abs(value_BT - label_BT) / scale
+    return jnp.where(error_BT <= huber, 0.5 * error_BT**2, huber * (error_BT - 0.5 * huber)).mean(-1)

@@ -53,6 +53,17 @@ def keep_channels(batch: Batch, keep: jax.Array | np.ndarray) -> dict[str, jax.A
     }
 
 
+def split_target(batch: Batch, seen: int) -> tuple[dict[str, jax.Array], jax.Array]:
+    """Return `batch` with its first `seen` channels, and the channel behind them in its unit, x_BT float32 of the first
+    member, NaN where it is missing.
+    """
+    segment_BMCT, scale_BMC2 = batch["segment_BMCT"], batch["scale_BMC2"]
+    offset_B1, gain_B1 = scale_BMC2[:, 0, seen, :1], scale_BMC2[:, 0, seen, 1:]
+    x_BT = offset_B1 + gain_B1 * segment_BMCT[:, 0, seen].astype(jnp.float32)
+    shown = {**batch, "segment_BMCT": segment_BMCT[:, :, :seen], "scale_BMC2": scale_BMC2[:, :, :seen]}
+    return shown, jnp.where(gain_B1 > 0, x_BT, jnp.nan)
+
+
 def kinds_alone(channels: Sequence[str]) -> dict[str, np.ndarray]:
     """Return for each kind of signal among `channels` which of them are of it, bool (C,); {} where all are of one."""
     kinds = [kind_of(role) for role in channels]

@@ -57,6 +57,8 @@ def test_the_recipe_alone_is_right_and_trains_from_scratch():
         ({"model__adapters": "lora:0", "train__init_from": "E"}, "model.adapters"),
         ({"model__adapters": "lora:8"}, "train.init_from"),
         ({"objective__trained": "head"}, "train.init_from"),
+        ({"data__target": "ecg", "objective__answer": "waveforms", "objective__classes": ()}, "data.labels"),
+        ({"data__target": "ppg"}, "data.target"),
         ({"objective__window_s": 31.0}, "objective.window_s"),
         ({"objective__window_s": 10.0, "data__crop_s": 20.0}, "objective.window_s"),
     ],
@@ -76,6 +78,15 @@ def test_an_exports_card_says_family_fields_and_input_and_the_line_has_the_last_
     assert config.objective.classes == ("false", "true")
     named = f"(('encoder','{export}'),)"
     assert parse_command([*line[:2], f"--config.train.init_from={named}"], make_parser())[1].model.width == 64
+
+
+def test_a_channel_that_is_learnt_stands_behind_those_of_the_export(export):
+    line = ["--config", "configs/finetune.py:abp_waveform", f"--config.train.init_from={export}"]
+    _, config = parse_command(line, make_parser())
+    assert config.data.channels == ("i", "ii", "abp")
+    assert find_faults(load_recipe("configs/finetune.py:abp_waveform")) == []
+    pretraining = fields.change(load_recipe("configs/qualityfm_base.py"), {"data.target": "ecg"})
+    assert [fault.field for fault in find_faults(pretraining)] == ["data.target"]
 
 
 def test_another_recipe_among_the_presets_gives_its_network():

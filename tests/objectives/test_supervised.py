@@ -49,7 +49,7 @@ def test_losses_of_classes_are_the_textbooks():
 
 def test_the_loss_of_numbers_is_hubers_in_units_of_the_scale():
     value_B, label_B = RNG.normal(80, 30, 50), RNG.normal(80, 30, 50)
-    found = number_loss(value_B, label_B, scale=20.0, huber=0.7)
+    found = number_loss(value_B[:, None], label_B[:, None], scale=20.0, huber=0.7)
     np.testing.assert_allclose(found, huber(0.7, (value_B - label_B) / 20), rtol=1e-5)
 
 
@@ -153,3 +153,24 @@ def test_deeper_layers_are_moved_by_their_pace(batch):
     np.testing.assert_allclose(
         steps("encoder", "transformer", "blocks", "feedforward_in", "bias"), [0.13, 0.25], atol=0.02
     )
+
+
+def test_a_channel_is_learnt_that_the_encoder_does_not_see():
+    learnt = {"data__channels": ("ppg", "ecg", "abp"), "data__target": "abp", "data__labels": ()}
+    config, objective = make(**learnt, objective__answer="waveforms", objective__classes=(), objective__offset=90.0)
+    batch = random_batch(config, np.random.default_rng(3))
+    batch["scale_BMC2"][:, :, 2] = (90.0, 20 / 32767)  # 70 to 110 mmHg
+    params, state = jax.jit(objective.init)(jax.random.key(0), batch, {})
+    told = jax.device_get(jax.jit(objective.outputs)(params, state, batch))
+    measured = objective.measure(told)
+    assert set(measured) == {"mae", "mae_ppg_only", "mae_ecg_only", "mae_flat"}
+    module, take = objective.encoders["answering"]
+    x_BCT = np.float32(batch["segment_BMCT"][:, 0, :2]) / 32767
+    answer_BT = np.asarray(jax.jit(module.apply)(take(params, state), x_BCT))[:, 0]
+    true_BT = 90 + np.float32(batch["segment_BMCT"][:, 0, 2]) * 20 / 32767
+    assert measured["mae"] == pytest.approx(np.abs(answer_BT - true_BT).mean(), rel=1e-4)
+    other = {**batch, "segment_BMCT": batch["segment_BMCT"].copy()}
+    other["segment_BMCT"][:, :, 2] //= 2
+    loss = jax.jit(lambda batch: objective.loss(params, state, batch, KEYS, jnp.float32(0), False)[0])
+    assert loss(batch) != loss(other)
+    assert answer_BT.shape == (4, 500)

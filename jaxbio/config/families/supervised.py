@@ -27,7 +27,9 @@ _FIELDS: dict[str, Field] = {
         high=1.0,
     ),
     "objective.answer": science(
-        "classes", "classes: a probability for each; numbers: one, in its unit", choices=("classes", "numbers")
+        "classes",
+        "classes: a probability for each; numbers: one, in its unit; waveforms: the course of data.target, in its unit",
+        choices=("classes", "numbers", "waveforms"),
     ),
     "objective.classes": science(
         (), "the classes of the label, in the order of their codes, as tools/add_labels.py has them"
@@ -71,6 +73,7 @@ _METRICS: dict[str, str] = {
     "balanced_accuracy": "share of right answers on held-out segments, averaged over the classes; guessing has 1 / "
     "classes.",
     "mae": f"{_MAE}.",
+    "mae_flat": "mean absolute error of a flat line at each held-out segment's own median, which knows no course.",
     "mae_constant": "the same of the held-out labels' median, which sees no segment.",
     **{f"auroc_{kind}_only": f"from {words}: {_AUROC}." for kind, words in _OF_CHANNELS.items()},
     **{f"mae_{kind}_only": f"from {words}: {_MAE}." for kind, words in _OF_CHANNELS.items()},
@@ -110,6 +113,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         "objective.offset": 80.0,
         "objective.scale": 20.0,
     },
+    # the arterial pressure from the channels of the encoder
+    "abp_waveform": {
+        "data.channels": ("ppg", "ecg", "abp"),
+        "data.target": "abp",
+        "objective.answer": "waveforms",
+        "objective.offset": 90.0,
+        "objective.scale": 30.0,
+    },
     # five minutes before an alarm, in windows of what the encoder was pretrained on
     "five_minutes": {"data.segment_s": 300.0, "objective.window_s": 30.0},
 }
@@ -126,7 +137,9 @@ SMOKE: dict[str, Any] = {
 def _faults(values: Mapping[str, Any]) -> Iterator[Fault]:
     if values["pairs.rule"] != "all_segments":
         yield Fault("pairs.rule", values["pairs.rule"], "all_segments: labels are of single segments")
-    if len(values["data.labels"]) != 1:
+    if values["objective.answer"] == "waveforms":
+        yield from _waveform_faults(values)
+    elif len(values["data.labels"]) != 1:
         remedy = "one label: a column that tools/add_labels.py added to the store, such as ('vt_alarm',)"
         yield Fault("data.labels", values["data.labels"], remedy)
     if not re.fullmatch(r"none|lora:[1-9]\d{0,3}", values["model.adapters"]):
@@ -140,6 +153,16 @@ def _faults(values: Mapping[str, Any]) -> Iterator[Fault]:
     yield from _window_faults(values)
 
 
+def _waveform_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+    if values["data.target"] is None:
+        yield Fault("data.target", None, "the channel whose course is learnt, the last of data.channels, such as abp")
+    if values["data.labels"]:
+        yield Fault("data.labels", values["data.labels"], "(): what is learnt is a channel")
+    for name in ("data.crop_s", "objective.window_s"):
+        if values[name] is not None:
+            yield Fault(name, values[name], "None: a waveform is as long as its segment")
+
+
 def _start_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
     stays = values["model.adapters"] != "none" or values["objective.trained"] not in ("auto", "all")
     if stays and values["train.init_from"] is None:
@@ -149,10 +172,10 @@ def _start_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
 
 def _class_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
     classes, weights = values["objective.classes"], values["objective.class_weights"]
-    if values["objective.answer"] == "numbers":
+    if values["objective.answer"] != "classes":
         for name in ("classes", "class_weights"):
             if values[f"objective.{name}"]:
-                yield Fault(f"objective.{name}", values[f"objective.{name}"], "(): the answer is a number")
+                yield Fault(f"objective.{name}", values[f"objective.{name}"], "(): the answer is no class")
         return
     named = all(isinstance(name, str) and name for name in classes)
     if len(classes) < 2 or not named or len(set(classes)) < len(classes):
