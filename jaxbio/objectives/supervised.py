@@ -106,7 +106,17 @@ def supervised(
         known_B = jnp.isfinite(label_BT).all(-1)  # a batch of noise, in a plan or a bench, is none to fail on
         loss_B = row_losses(tok_B1K[:, 0], jnp.where(known_B[:, None], label_BT, 0.0))
         moments = reported.get("moments", {}).get("encoder", {})
-        return jnp.where(known_B, loss_B, 0.0).mean(), (Aux(moments), {})
+        metrics = {} if train else {"loss_constant": constant_loss(label_BT), "loss_floor": jnp.zeros(())}
+        return jnp.where(known_B, loss_B, 0.0).mean(), (Aux(moments), metrics)
+
+    def constant_loss(label_BT: jax.Array) -> jax.Array:
+        """Return what the best answer that is the same for every segment of a batch gives: shares, or the median."""
+        if answer == "classes":
+            share_K = jax.nn.one_hot(label_BT[:, 0].astype(jnp.int32), outputs).mean(0)
+            constant_BK = jnp.broadcast_to(jnp.log(jnp.maximum(share_K, 1e-6)), (len(label_BT), outputs))
+        else:
+            constant_BK = jnp.full_like(label_BT, jnp.median(label_BT))
+        return row_losses(constant_BK, label_BT).mean()
 
     def labelled(batch: Batch) -> tuple[Batch, jax.Array]:
         """Return what is seen of a batch, and what is to be learnt of it, (B, 1) or (B, T), NaN where unknown."""
@@ -170,6 +180,7 @@ def supervised(
         init,
         loss,
         update,
+        judged={"loss": ("loss_constant", "loss_floor")},
         encoders={"answering": (answering, answering_variables), "encoder": (encoder, encoder_variables)},
         outputs=outputs_of,
         measure=measure,

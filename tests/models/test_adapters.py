@@ -4,43 +4,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen as nn
 from flax import traverse_util
+from small_encoder import SmallEncoder
 
 from jaxbio.config.faults import UserError
 from jaxbio.models import ENCODERS
 from jaxbio.models.adapters import init_adapters, merge_adapters
-from jaxbio.models.dense import dense_product
-from jaxbio.models.layer_stack import stack
 from jaxbio.models.layers import depths_of, first_of_last, trace_layers
 from jaxbio.models.partition import join_parts, learning_pace, split_at
 
 
-class Block(nn.Module):
-    """Two dense layers, one of which contracts two axes."""
-
-    @nn.compact
-    def __call__(self, x_BLD, layer_N):
-        split_BLHK = nn.DenseGeneral((2, 3), dot_general=dense_product, name="split")(nn.LayerNorm(name="norm")(x_BLD))
-        joined = nn.DenseGeneral(4, axis=(-2, -1), dot_general=dense_product, name="join")
-        return x_BLD + joined(nn.tanh(split_BLHK)), None
-
-
-class Encoder(nn.Module):
-    """A convolution, three stacked blocks and a dense output: (B, C, T) -> (B, L, 4)."""
-
-    @nn.compact
-    def __call__(self, x_BCT, train=False):
-        tok_BLD = nn.Conv(4, (5,), strides=5, name="embed")(jnp.swapaxes(x_BCT, 1, 2))
-        blocks = stack(Block, layers=3, remat="none", unroll=1)
-        tok_BLD, _ = blocks(name="blocks")(tok_BLD, jnp.zeros(3))
-        return nn.Dense(4, name="output")(tok_BLD)
-
-
 @pytest.fixture(scope="module")
 def traced():
-    params = jax.jit(Encoder().init)(jax.random.key(0), jnp.ones((1, 2, 20)))["params"]
-    return trace_layers(Encoder(), (2, 20)), params
+    params = jax.jit(SmallEncoder().init)(jax.random.key(0), jnp.ones((1, 2, 20)))["params"]
+    return trace_layers(SmallEncoder(), (2, 20)), params
 
 
 def flat(tree):

@@ -6,30 +6,35 @@ import numpy as np
 import pytest
 from scipy.special import huber, log_softmax
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+from small_encoder import SmallEncoder
 
 from jaxbio.config import fields
-from jaxbio.config.resolve import resolve
-from jaxbio.data.batch import random_batch
-from jaxbio.objectives import answers, make_objective
+from jaxbio.objectives import answers
+from jaxbio.objectives.supervised import supervised
 from jaxbio.objectives.targets import class_loss, number_loss
 from jaxbio.training.optimizer import make_optimizer
+from jaxbio.transforms.prepare_input import Input
 
 RNG = np.random.default_rng(0)
 LOGIT_BK, CLASS_B = RNG.normal(size=(16, 3)).astype(np.float32), RNG.integers(0, 3, 16)
 PLAIN = {"weights": (), "focal": 0.0, "smoothing": 0.0}
-SMALL = {
-    "data.rate_hz": 100.0,
-    "data.segment_s": 5.0,
-    "data.labels": ("vt_alarm",),
-    "objective.classes": ("false", "true"),
-    "pairs.rule": "all_segments",
-    "model.width": 100,
-    "model.layers": 2,
-    "model.heads": 2,
-    "model.feedforward": 8,
-    "model.dropout": 0.0,
-    "train.batch": 4,
+INPUTS = Input(10.0, 40, ("ppg", "ecg"), "per_channel")
+SETTINGS = {
+    "adapters": "none",
+    "answer": "classes",
+    "classes": ("false", "true"),
+    "class_weights": (),
+    "focal": 0.0,
+    "label_smoothing": 0.0,
+    "offset": 0.0,
+    "scale": 1.0,
+    "huber": 1.0,
+    "trained": "auto",
+    "layer_decay": 1.0,
+    "head_hidden": 0,
+    "window_s": None,
 }
+AUGMENTATION = {**fields.defaults("resnet1d", "supervised").augment, "drop_channel": 0.5}
 KEYS = {name: jax.random.key(place) for place, name in enumerate(("augment", "dropout"))}
 
 
@@ -66,32 +71,36 @@ def test_metrics_are_scikit_learns():
 
 
 def make(**changes):
-    settings = SMALL | {name.replace("__", "."): value for name, value in changes.items()}
-    if settings.get("model.adapters", "none") != "none" or settings.get("objective.trained", "auto") != "auto":
-        settings["train.init_from"] = "EXPORT"
-    config = resolve(fields.change(fields.defaults("qualityfm", "supervised"), settings))
-    return config, make_objective(config)
+    return supervised(SmallEncoder(), inputs=INPUTS, augmentation=AUGMENTATION, **SETTINGS | changes)
+
+
+def make_batch(channels=2):
+    rng = np.random.default_rng(1)
+    return {
+        "segment_BMCT": rng.integers(-32767, 32767, (4, 1, channels, 40)).astype(np.int16),
+        "scale_BMC2": np.tile(np.float32([0.0, 1 / 32767]), (4, 1, channels, 1)),
+        "row_BM": np.arange(4, dtype=np.uint32)[:, None],
+        "label_BMK": np.float32([0, 1, 1, 1]).reshape(4, 1, 1),
+    }
 
 
 @pytest.fixture(scope="module")
 def batch():
-    return random_batch(make()[0], np.random.default_rng(1))
+    return make_batch()
 
 
 @pytest.fixture(scope="module")
-def exported(batch):
+def exported():
     """Weights as an export of the encoder has them, and what that encoder says."""
-    _, objective = make()
-    module, _ = objective.encoders["encoder"]
-    x_BCT = jnp.asarray(np.random.default_rng(2).normal(size=(2, 2, 500)), jnp.float32)
-    variables = jax.jit(module.init)(jax.random.key(9), x_BCT)
-    return variables, x_BCT, jax.jit(module.apply)(variables, x_BCT)
+    x_BCT = jnp.asarray(np.random.default_rng(2).normal(size=(2, 2, 40)), jnp.float32)
+    variables = jax.jit(SmallEncoder().init)(jax.random.key(9), x_BCT)
+    return variables, x_BCT, jax.jit(SmallEncoder().apply)(variables, x_BCT)
 
 
-@pytest.mark.parametrize("how", [{}, {"model__adapters": "lora:3"}, {"objective__trained": "last:1"}])
+@pytest.mark.parametrize("how", [{}, {"adapters": "lora:3"}, {"trained": "last:1"}])
 def test_step_0_is_the_export_and_what_stays_is_neither_a_parameter_nor_changed(batch, exported, how):
     variables, x_BCT, tok_BLD = exported
-    _, objective = make(**how)
+    objective = make(**how)
     params, state = jax.jit(objective.init)(jax.random.key(0), batch, {})
     params, state = objective.place("encoder", params, state, variables)
     module, take = objective.encoders["encoder"]
@@ -107,13 +116,13 @@ def test_step_0_is_the_export_and_what_stays_is_neither_a_parameter_nor_changed(
 
 
 def test_a_head_alone_leaves_the_encoder_as_it_is(batch):
-    _, objective = make(objective__trained="head")
+    objective = make(trained="head")
     params, _ = jax.jit(objective.init)(jax.random.key(0), batch, {})
     assert set(params) == {"head"}
 
 
 def test_rows_without_a_label_move_nothing(batch):
-    _, objective = make()
+    objective = make()
     params, state = jax.jit(objective.init)(jax.random.key(0), batch, {})
     unknown = {**batch, "label_BMK": np.full_like(batch["label_BMK"], np.nan)}
     total, grads = jax.jit(
@@ -123,8 +132,17 @@ def test_rows_without_a_label_move_nothing(batch):
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(grads))
 
 
+def test_the_loss_is_judged_by_the_best_constant(batch):
+    objective = make()
+    params, state = jax.jit(objective.init)(jax.random.key(0), batch, {})
+    loss = jax.jit(lambda batch: objective.loss(params, state, batch, KEYS, jnp.float32(0), False))
+    total, (_, metrics) = loss(batch)
+    assert metrics["loss_constant"] == pytest.approx(-0.25 * np.log(0.25) - 0.75 * np.log(0.75), abs=1e-5)
+    assert metrics["loss_floor"] == 0 < total
+
+
 def test_a_row_that_comes_twice_counts_once_and_channels_are_measured_alone(batch):
-    _, objective = make()
+    objective = make()
     params, state = jax.jit(objective.init)(jax.random.key(0), batch, {})
     told = jax.device_get(jax.jit(objective.outputs)(params, state, batch))
     assert set(told) == {"row", "label", "answer_all", "answer_ppg", "answer_ecg"}
@@ -133,14 +151,15 @@ def test_a_row_that_comes_twice_counts_once_and_channels_are_measured_alone(batc
 
 
 def test_deeper_layers_are_moved_by_their_pace(batch):
-    config, objective = make(objective__layer_decay=0.5, optimizer__name="sgd", optimizer__clip_norm=None)
+    objective = make(layer_decay=0.4)
     params, _ = jax.jit(objective.init)(jax.random.key(0), batch, {})
     ones = jax.tree.map(jnp.ones_like, params)
-    settings = {"weight_decay": 0.0, "weight_decay_end": 0.0, "momentum": 0.0, "nesterov": False, "warmup_frac": 0.0}
-    fields.change(config.unlock(), {f"optimizer.{name}": value for name, value in settings.items()})
-    optimizer = make_optimizer(config.optimizer, 10, objective.pace)
+    plain = {"name": "sgd", "clip_norm": None, "weight_decay": 0.0, "weight_decay_end": 0.0, "momentum": 0.0}
+    settings = fields.defaults().optimizer.unlock()
+    settings.update({**plain, "nesterov": False, "warmup_frac": 0.0})
+    optimizer = make_optimizer(settings, 10, objective.pace)
     moved, _, _ = optimizer.update(ones, optimizer.init(params), params, jnp.int32(0), jnp.bool(True), measured=False)
-    rate = config.optimizer.learning_rate
+    rate = settings.learning_rate
 
     def steps(*path):
         old, new = params, moved
@@ -149,16 +168,13 @@ def test_deeper_layers_are_moved_by_their_pace(batch):
         return np.unique(np.round(np.asarray(old - new) / rate, 2))
 
     np.testing.assert_allclose(steps("head", "output", "bias"), [1.0], atol=0.02)
-    np.testing.assert_allclose(steps("encoder", "output", "bias"), [0.5], atol=0.02)
-    np.testing.assert_allclose(
-        steps("encoder", "transformer", "blocks", "feedforward_in", "bias"), [0.13, 0.25], atol=0.02
-    )
+    np.testing.assert_allclose(steps("encoder", "output", "bias"), [0.4], atol=0.02)
+    np.testing.assert_allclose(steps("encoder", "blocks", "split", "bias"), [0.03, 0.06, 0.16], atol=0.01)
 
 
 def test_a_channel_is_learnt_that_the_encoder_does_not_see():
-    learnt = {"data__channels": ("ppg", "ecg", "abp"), "data__target": "abp", "data__labels": ()}
-    config, objective = make(**learnt, objective__answer="waveforms", objective__classes=(), objective__offset=90.0)
-    batch = random_batch(config, np.random.default_rng(3))
+    objective = make(answer="waveforms", classes=(), offset=90.0)
+    batch = make_batch(channels=3)
     batch["scale_BMC2"][:, :, 2] = (90.0, 20 / 32767)  # 70 to 110 mmHg
     params, state = jax.jit(objective.init)(jax.random.key(0), batch, {})
     told = jax.device_get(jax.jit(objective.outputs)(params, state, batch))
@@ -173,4 +189,4 @@ def test_a_channel_is_learnt_that_the_encoder_does_not_see():
     other["segment_BMCT"][:, :, 2] //= 2
     loss = jax.jit(lambda batch: objective.loss(params, state, batch, KEYS, jnp.float32(0), False)[0])
     assert loss(batch) != loss(other)
-    assert answer_BT.shape == (4, 500)
+    assert answer_BT.shape == (4, 40)

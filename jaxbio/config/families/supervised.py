@@ -69,6 +69,9 @@ _MAE = "mean absolute error on held-out segments, in the unit of the label; less
 _METRICS: dict[str, str] = {
     "loss": "how far answers are from labels: cross-entropy of classes, nats, where ln(classes) is guessing; Huber's "
     "loss of numbers in units of objective.scale. Less is better.",
+    "loss_constant": "what the best answer that is the same for every held-out segment would give: the classes' "
+    "shares, or the median.",
+    "loss_floor": "the least the loss can be.",
     "auroc": f"{_AUROC}.",
     "balanced_accuracy": "share of right answers on held-out segments, averaged over the classes; guessing has 1 / "
     "classes.",
@@ -79,14 +82,14 @@ _METRICS: dict[str, str] = {
     **{f"mae_{kind}_only": f"from {words}: {_MAE}." for kind, words in _OF_CHANNELS.items()},
 }
 
-# Labels are few: short runs of small batches, a head that learns faster than what is pretrained, and every checkpoint's
-# evaluation over the whole validation split.
+# Labels are few: short runs of small batches, a head that learns faster than what is pretrained, evaluations over the
+# whole validation split, and the checkpoint that did best there is kept.
 RECIPE: dict[str, Any] = {
     "pairs.rule": "all_segments",
     "prepare.split": (0.5, 0.25, 0.25),
     "data.streams": 4,
     "train.batch": 16,
-    "train.steps": 200,
+    "train.steps": 100,
     "optimizer.learning_rate": 1e-4,
     "optimizer.learning_rate_end": 0.0,
     "optimizer.warmup_frac": 0.1,
@@ -94,9 +97,10 @@ RECIPE: dict[str, Any] = {
     "optimizer.weight_decay_end": 0.05,
     "optimizer.groups": ((r"^(head|pool|adapters)/", {"learning_rate": 1e-3}),),
     "augment.drop_channel": 0.3,
-    "eval.every_steps": 50,
+    "eval.every_steps": 20,
     "eval.batches": 64,
-    "checkpoint.every_steps": 50,
+    "checkpoint.every_steps": 20,
+    "checkpoint.best_metric": "eval/loss",
     "log.every_steps": 5,
 }
 PRESETS: dict[str, dict[str, Any]] = {
