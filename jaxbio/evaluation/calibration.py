@@ -20,6 +20,8 @@ from ml_collections import ConfigDict
 from scipy.optimize import minimize_scalar
 
 from jaxbio.config import changes
+from jaxbio.config.faults import Fault, UserError
+from jaxbio.data.seen import SEEN, Seen, read_seen
 from jaxbio.data.several import open_indexes
 from jaxbio.data.store import subject_codes
 from jaxbio.evaluation import metrics
@@ -57,14 +59,17 @@ def calibrate_run(
     question.
 
     The store is where the run had it, or in the folder `store`. Raises UserError as `open_run_data`, and for another
-    store or other labels than the run's.
+    store or other labels than the run's. Whom the run's encoder has seen, in its pretraining too, is left out; where
+    nobody, or one class alone, remains of the validation split, UserError is raised.
     """
     if not hasattr(loaded.encoder, "answer"):
         return None
     meta, config = loaded.meta, changes.from_plain(loaded.meta.config)
     data = run_data.open_run_data(config, store or _store_of(config, Path(workdir)))
     check_same_data(meta, data.store_hash, data.index_hash, data.label_hashes)
-    held_out = {split: _answer(loaded, data, split) for split in ("validation", "test")}
+    seen = read_seen(Path(workdir) / SEEN)
+    held_out = {split: _answer(loaded, data, split, seen) for split in ("validation", "test")}
+    _check_validation(loaded.encoder, held_out["validation"])
     detector = _choose(loaded.encoder, config, held_out["validation"], sensitivity)
     rows = [
         {"split": split, "channels": channels, **row}
@@ -163,11 +168,32 @@ def _share(right_N: np.ndarray) -> float | None:
     return float(right_N.mean()) if right_N.size else None
 
 
-def _answer(loaded: from_run.Loaded, data: run_data.RunData, split: str) -> HeldOut:
-    """Return what the network says of every labelled segment of a split."""
+def _check_validation(module: Any, told: HeldOut) -> None:
+    """Raise UserError where the validation split gives nothing to choose by."""
+    needed = 2 if module.answer == "classes" else 1
+    if len(np.unique(told.label_N)) < needed:
+        what = f"{len(told.label_N)} labelled segments of subjects that the encoder has not seen"
+        remedy = (
+            "a detector is calibrated on others, of two classes at least: pretrain on the train split of this store, "
+        )
+        raise UserError(Fault("validation", what, remedy + "or label more recordings"))
+
+
+def _unseen(data: run_data.RunData, row_N: np.ndarray, split: str, seen: Seen) -> np.ndarray:
+    """Return those of the rows whose subjects no network before this one has learnt from either."""
+    code_R, names = subject_codes(data.store)
+    subject_N = np.array(["/".join(names[code]) for code in code_R[row_N]], str)
+    seen_N = seen.find(subject_N, data.store.column("fingerprint")[row_N])
+    if seen_N.any():
+        log.warning("%d of %d %s segments are left out: pretraining has seen them", seen_N.sum(), len(row_N), split)
+    return row_N[~seen_N]
+
+
+def _answer(loaded: from_run.Loaded, data: run_data.RunData, split: str, seen: Seen) -> HeldOut:
+    """Return what the network says of every labelled segment of a split, but those of subjects that were seen."""
     inputs = loaded.inputs
     index, _ = open_indexes(data.store, data.config, split, data.left_out_R)
-    row_N = np.asarray(index.rows_NM[:, 0], np.int64)
+    row_N = _unseen(data, np.asarray(index.rows_NM[:, 0], np.int64), split, seen)
     subsets = {answers.ALL: np.ones(len(inputs.channels), bool), **kinds_alone(inputs.channels)}
     encode = make_encode(portable(loaded.encoder))
 

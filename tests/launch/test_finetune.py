@@ -20,7 +20,9 @@ from jaxbio.data.pairs import make_pairs
 from jaxbio.data.prepare import prepare_store
 from jaxbio.data.quantise import dequantise
 from jaxbio.data.recordings import parse_source
+from jaxbio.data.seen import SEEN, seen_of
 from jaxbio.data.store import open_store
+from jaxbio.evaluation.calibration import calibrate_run
 from jaxbio.export import folder, from_run
 from jaxbio.export.detector import NO_SIGNAL
 from jaxbio.objectives import make_objective
@@ -179,6 +181,15 @@ def test_a_detector_says_what_it_is_worth_by_its_channels(lora):
     last = [record for record in read_metrics(lora / "run" / "metrics.jsonl") if "eval/auroc" in record][-1]
     assert validation["auroc"] == pytest.approx(last["eval/auroc"], abs=1e-6)
     assert "What each channel is worth" in (lora / "run" / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_whom_pretraining_has_seen_calibrates_nothing(lora):
+    shutil.copytree(lora / "run", lora / "leaking", ignore=shutil.ignore_patterns("report.html"))
+    store = open_store(lora / "store")
+    seen_of(store, np.arange(store.rows)).write(lora / "leaking" / SEEN)
+    with pytest.raises(UserError, match="0 labelled segments of subjects that the encoder has not seen"):
+        calibrate_run(lora / "leaking", from_run.load_encoder(lora / "leaking"))
 
 
 @pytest.fixture
