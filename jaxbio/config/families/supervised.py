@@ -242,5 +242,5 @@ FAMILY = Family(
             adopts=True,
         )
     },
-    encoders={"answering": "jaxbio.models.answering:Answering"},
+    encoders={"answering_encoder": "jaxbio.models.answering:Answering"},
 )
