@@ -4,7 +4,7 @@ The front door is three names, loaded when first used, so that preparation worke
 
     jaxbio.store_from_arrays(...)      a segment store from arrays
     jaxbio.signals.score(ppg=x, ecg=y, rate_hz=125)      what a waveform is worth
-    jaxbio.load_pretrained(folder)     an encoder
+    jaxbio.load_pretrained(folder)     an encoder, or a detector
 
 Arrays carry their axes as a suffix, in the order of the axes (`x_BCT`, `tok_BLD`):
 

@@ -142,6 +142,8 @@ def check_files(root: Path) -> None:
         "reference/reference.safetensors",
         "imported/card.json",
         "runs/mine/quality_score/metrics.json",
+        "runs/alarm/report.html",
+        "runs/alarm/detector/detector.json",
     ]
     assert [name for name in made if not (root / name).exists()] == []
 

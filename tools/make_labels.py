@@ -1,12 +1,13 @@
-"""Write what a 12-lead archive says of its recordings as a table for tools/add_labels.py.
+"""Write what an archive says of its recordings as a table for tools/add_labels.py.
 
 python tools/make_labels.py --ptbxl ptb-xl --source wfdb:ptb-xl --out labels.csv --subjects subjects.csv
 python tools/make_labels.py --headers cinc2021 --source wfdb:cinc2021 --out labels.csv
+python tools/make_labels.py --alarms challenge-2015/training --source wfdb:training --out alarms.csv
 
 --ptbxl names the folder of ptbxl_database.csv and scp_statements.csv: superclass (where a record has exactly one),
 fold, age, sex, and the patients for --subjects of tools/prepare_store.py. --headers names a folder of WFDB records
-whose
-comments hold Age:, Sex:, Dx: or Labels:, as the challenges of 2020 to 2024 write them.
+whose comments hold Age:, Sex:, Dx: or Labels:, as the challenges of 2020 to 2024 write them. --alarms names a folder of
+the challenge of 2015: vt_alarm and its like, true or false, of the half minute before the alarm.
 """
 
 import argparse
@@ -24,7 +25,7 @@ if __name__ == "__main__":
 
 from jaxbio.config.command_line import parse_command
 from jaxbio.config.faults import Fault, UserError, run_command
-from jaxbio.data.ecg_archives import read_headers, read_ptbxl, write_labels_csv, write_subjects_csv
+from jaxbio.data.ecg_archives import read_alarms, read_headers, read_ptbxl, write_labels_csv, write_subjects_csv
 
 
 def main(arguments: Sequence[str]) -> dict:
@@ -33,18 +34,24 @@ def main(arguments: Sequence[str]) -> dict:
     archive = parser.add_mutually_exclusive_group(required=True)
     archive.add_argument("--ptbxl", metavar="DIR", help="PTB-XL's folder")
     archive.add_argument("--headers", metavar="DIR", help="a folder of WFDB records")
+    archive.add_argument("--alarms", metavar="DIR", help="a folder of the challenge of 2015, with its file ALARMS")
+    parser.add_argument("--before_s", type=float, default=30.0, metavar="S", help="of alarms: the seconds before them")
     parser.add_argument("--records", choices=("hr", "lr"), default="hr", help="of PTB-XL: 500 Hz or 100 Hz")
     parser.add_argument("--source", required=True, metavar="FORMAT:FOLDER", help="what the store calls the source")
     parser.add_argument("--out", required=True, metavar="FILE.csv", help="the labels")
     parser.add_argument("--subjects", metavar="FILE.csv", help="the patients, of PTB-XL")
     flags, _ = parse_command(arguments, parser, needs_config=False)
+    if not 0 < flags.before_s <= 300:
+        raise UserError(Fault("--before_s", flags.before_s, "above 0 and at most 300: recordings begin 300 s before"))
+    if flags.subjects is not None and flags.ptbxl is None:
+        raise UserError(Fault("--subjects", flags.subjects, "only PTB-XL names its patients: leave it out"))
     if flags.ptbxl is not None:
         folder = Path(flags.ptbxl)
         rows = read_ptbxl(folder / "ptbxl_database.csv", folder / "scp_statements.csv", f"filename_{flags.records}")
-    else:
-        if flags.subjects is not None:
-            raise UserError(Fault("--subjects", flags.subjects, "headers name no patients: leave it out"))
+    elif flags.headers is not None:
         rows = read_headers(Path(flags.headers))
+    else:
+        rows = read_alarms(Path(flags.alarms), flags.before_s)
     write_labels_csv(Path(flags.out), flags.source, rows)
     if flags.subjects is not None:
         write_subjects_csv(Path(flags.subjects), flags.source, rows)

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from ml_collections import ConfigDict
 
-from jaxbio.config import fields
+from jaxbio.config import adopt, families, fields
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.config.field import Field
 from jaxbio.config.local_paths import address_faults, check_local
@@ -44,7 +44,7 @@ def parse_command(
     config = None
     if recipe is not None:
         try:
-            config = load_recipe(recipe)
+            config = _adopt(load_recipe(recipe), changes)
         except UserError as error:
             faults += error.faults
     elif needs_config:
@@ -140,6 +140,20 @@ def _split(arguments: Sequence[str]) -> tuple[str | None, list[tuple[str, str]],
         else:
             changes.append((flag.removeprefix(_PREFIX), value))
     return recipe, changes, rest
+
+
+def _adopt(config: ConfigDict, changes: Sequence[tuple[str, str]]) -> ConfigDict:
+    """Return `config` with the encoder of the export that the line starts from, where its objective trains any encoder;
+    the line's other changes come after it. Raises UserError for an export that cannot be read.
+    """
+    text = dict(changes).get(adopt.FIELD)
+    if text is None or not families.OBJECTIVES[config.objective.name].adopts:
+        return config
+    try:
+        named = parse_value(text, fields.table(config.model.name, config.objective.name)[adopt.FIELD])
+    except ValueError:
+        return config  # a fault of the line, which is found where its fields are changed
+    return config if named is None else adopt.from_export(config, named)
 
 
 def _parse_flags(

@@ -69,6 +69,12 @@ COMMON: dict[str, Field] = {
         "last step; z_score: mean 0, deviation 1 over all channels together (ST-MEM); unit: each to [0, 1] (SIGMA-PPG)",
         choices=("none", "z_score", "unit"),
     ),
+    "data.target": science(
+        None,
+        "role among data.channels, the last of them, that is learnt and not seen by the encoder; None: all are seen",
+        str,
+        optional=True,
+    ),
     "data.streams": science(
         256,
         "streams that the pairs are cut into: a step draws from all of them, a device reads only those of its rows",

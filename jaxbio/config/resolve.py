@@ -133,6 +133,11 @@ def _data_faults(values: dict[str, Any]) -> Iterator[Fault]:
     for role in channels:
         if role not in ROLES:
             yield Fault("data.channels", channels, f"{role!r} is no role; roles: {', '.join(ROLES)}")
+    target = values["data.target"]
+    if target is not None and (len(channels) < 2 or channels[-1] != target):
+        yield Fault("data.target", target, f"the last of data.channels = {channels}, behind those that are seen")
+    if target is not None and not families.OBJECTIVES[values["objective.name"]].labelled:
+        yield Fault("data.target", target, "None: this objective learns from no label and no channel")
     split = values["prepare.split"]
     if len(split) != 3 or min(split) < 0 or abs(sum(split) - 1) > 1e-6:
         yield Fault("prepare.split", split, "three shares (train, validation, test) that sum to 1")

@@ -1,7 +1,8 @@
-"""What 12-lead archives say of their recordings, for a label file: PTB-XL's tables, comments of WFDB headers.
+"""What archives say of their recordings, for a label file: PTB-XL's tables, comments of WFDB headers, alarms.
 
 rows = read_ptbxl(Path("ptbxl_database.csv"), Path("scp_statements.csv"), "filename_hr")
 rows = read_headers(Path("cinc2021"))
+rows = read_alarms(Path("challenge-2015/training"))
 
 Which codes are one class is a study's decision: diagnoses of headers come as a column of 0 and 1 for each code.
 """
@@ -20,6 +21,17 @@ _CENSORED_AGE = 300  # PTB-XL's age of whoever is over 89
 _SEX = {"0": "male", "1": "female"}  # as PTB-XL's table has it
 _SEXES = {"m": "male", "male": "male", "f": "female", "female": "female"}  # as headers have it
 _COMMENT = re.compile(r"#\s*(Age|Sex|Dx|Labels)\s*:\s*(.*?)\s*", re.IGNORECASE)
+
+
+_ALARM_S = 300.0  # from the start of a recording of the challenge of 2015
+# The kinds of alarm of the challenge of 2015, by the column that they become.
+_ALARMS = {
+    "Asystole": "asystole_alarm",
+    "Bradycardia": "bradycardia_alarm",
+    "Tachycardia": "tachycardia_alarm",
+    "Ventricular_Flutter_Fib": "vf_alarm",
+    "Ventricular_Tachycardia": "vt_alarm",
+}
 
 
 @dataclass(frozen=True)
@@ -84,6 +96,30 @@ def read_headers(folder: Path) -> list[Row]:
     return [
         Row(name, "", {**known, **{code: str(int(code in codes)) for code in columns}}) for name, known, codes in found
     ]
+
+
+def read_alarms(folder: Path, before_s: float = 30.0) -> list[Row]:
+    """Return the recordings of a folder of the PhysioNet/CinC Challenge 2015, whose file ALARMS says which alarms are
+    true: for the `before_s` seconds before the alarm, a column of true and false for each kind of alarm.
+
+    The alarm sounds five minutes from the start, and sets on within the ten seconds before (the challenge's page).
+    Raises UserError for a file that is none of the challenge's.
+    """
+    path = folder / "ALARMS"
+    span = {"start_s": f"{_ALARM_S - before_s:g}", "end_s": f"{_ALARM_S:g}"}
+    rows, columns = [], {**span, **dict.fromkeys(_ALARMS.values(), "")}
+    try:
+        for line in path.read_text(encoding="utf-8").split():
+            recording, kind, truth = line.split(",")
+            rows.append(Row(recording, "", {**columns, _ALARMS[kind]: {"0": "false", "1": "true"}[truth]}))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(Fault(str(path), str(error), "name a folder of the challenge of 2015")) from None
+    except (ValueError, KeyError) as error:
+        remedy = f"RECORD,KIND,0 or 1, as the challenge of 2015 has it ({error})"
+        raise UserError(Fault(str(path), f"line {len(rows) + 1}", remedy)) from None
+    if not rows:
+        raise UserError(Fault(str(path), "no alarm", "name a folder of the challenge of 2015"))
+    return rows
 
 
 def write_labels_csv(path: Path, source: str, rows: Sequence[Row]) -> None:

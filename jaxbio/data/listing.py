@@ -95,8 +95,8 @@ def find_recordings(
     """Return what the sources hold, from headers alone, in the order of the sources and of their names.
 
     `limit` takes the first recordings of every source only; `subjects` gives subjects by (source, recording). Those of
-    `excluded`, (source, subject) where source "" means any, are refused as `excluded`; `key` hides all names. `also` names roles that recordings
-    may have beside the configured ones; none is refused for lacking them.
+    `excluded`, (source, subject) where source "" means any, are refused as `excluded`; `key` hides all names.
+    `also` names roles that recordings may have beside the configured ones; none is refused for lacking them.
 
     Raises UserError where the sources hold nothing, two of them have one name, or `subjects` knows none of them.
     """

@@ -28,6 +28,7 @@ CARD = "card.json"
 WEIGHTS = "params.safetensors"
 PROGRAM = "encoder.stablehlo"
 EXAMPLE = "example.npz"
+DETECTOR = "detector.json"  # only where the network answers a question
 _MOST_BYTES = 2**20  # of a card; real ones have some 3 kB
 _LONGEST_NAME = 255  # bytes of a file's name, as file systems have it
 _SINCE_SCHEMA_2 = {

@@ -31,8 +31,10 @@ from jaxbio.data.given_arrays import read_arrays
 from jaxbio.data.seen import SEEN, UNKNOWN, Seen
 from jaxbio.data.seen import read_seen as read_seen_file
 from jaxbio.export import card as cards
+from jaxbio.export import detector as detectors
 from jaxbio.export import stablehlo, weights
 from jaxbio.export.card import Card
+from jaxbio.export.detector import Detector
 from jaxbio.export.encoder_fields import find_encoder_faults
 from jaxbio.transforms.prepare_input import Input
 
@@ -64,11 +66,13 @@ def write_export(
     inputs: Input,
     origin: Origin,
     seen: Seen = UNKNOWN,
+    detector: Detector | None = None,
 ) -> Card:
     """Write weights, program, example and card of an encoder into `folder`, the card last; return the card.
 
-    What it has `seen` goes along as seen.npz, where that is known. An earlier export there is replaced. Raises
-    UserError where the folder holds anything else, or where names or shapes of `variables` are not the module's.
+    What it has `seen` goes along as seen.npz, where that is known, and a `detector` as detector.json. An earlier export
+    there is replaced. Raises UserError where the folder holds anything else, or where names or shapes of `variables`
+    are not the module's.
     """
     folder = _clear_folder(folder)
     module = portable(module)
@@ -86,6 +90,9 @@ def write_export(
     if seen.segment_N.size:
         (folder / SEEN).write_bytes(seen.to_bytes())
         files.append(SEEN)
+    if detector is not None:
+        (folder / cards.DETECTOR).write_bytes(detectors.to_bytes(detector))
+        files.append(cards.DETECTOR)
     card = Card(
         encoder=name,
         encoder_fields=fields,
@@ -253,7 +260,7 @@ def _clear_folder(folder: epath.PathLike) -> epath.Path:
     """Make `folder`, or empty it of an earlier export; the card goes first, so that a killed export is none."""
     check_local("--out", folder)
     folder = epath.Path(folder)
-    files = {cards.CARD, cards.WEIGHTS, cards.PROGRAM, cards.EXAMPLE, SEEN}
+    files = {cards.CARD, cards.WEIGHTS, cards.PROGRAM, cards.EXAMPLE, cards.DETECTOR, SEEN}
     if folder.exists() and not folder.is_dir():
         raise UserError(Fault("--out", str(folder), "is a file; name a folder"))
     foreign = sorted({path.name for path in folder.iterdir()} - files) if folder.is_dir() else []

@@ -6,7 +6,7 @@ card = export_run("runs/quickstart", "runs/quickstart/export")
 import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from etils import epath
 from ml_collections import ConfigDict
@@ -16,6 +16,7 @@ from jaxbio.config.faults import Fault, UserError
 from jaxbio.data.seen import SEEN, read_seen
 from jaxbio.export import folder as folders
 from jaxbio.export.card import Card
+from jaxbio.export.detector import Detector
 from jaxbio.export.frozen import recall_networks
 from jaxbio.export.moved import moved_from_start, starting_variables
 from jaxbio.objectives import Objective, make_objective
@@ -25,6 +26,16 @@ from jaxbio.transforms.prepare_input import Input
 MOVED = "moved_from_start"  # among a card's metrics: see moved.py
 _METRIC_AREAS = ("eval/", "train/loss")
 log = logging.getLogger(__name__)
+
+
+class Loaded(NamedTuple):
+    """An encoder of a checkpoint with its variables, its input, where it comes from, and what the checkpoint says."""
+
+    encoder: Any
+    variables: dict[str, Any]
+    inputs: Input
+    origin: folders.Origin
+    meta: checkpoint.Meta
 
 
 def export_run(
@@ -42,14 +53,23 @@ def export_run(
 
     Raises UserError where the folder holds no run or no checkpoint, or where the objective has no such encoder.
     """
-    encoder, variables, inputs, origin = load_encoder(workdir, which=which, step=step, licence=licence)
+    return export_loaded(workdir, out, load_encoder(workdir, which=which, step=step, licence=licence))
+
+
+def export_loaded(
+    workdir: epath.PathLike, out: epath.PathLike, loaded: Loaded, detector: Detector | None = None
+) -> Card:
+    """Write what `load_encoder` returned of a run into `out`; a detector's temperature becomes part of the network."""
+    encoder = loaded.encoder if detector is None else loaded.encoder.clone(temperature=detector.temperature)
     seen = read_seen(Path(workdir) / SEEN)
-    return folders.write_export(out, encoder, variables, inputs=inputs, origin=origin, seen=seen)
+    return folders.write_export(
+        out, encoder, loaded.variables, inputs=loaded.inputs, origin=loaded.origin, seen=seen, detector=detector
+    )
 
 
 def load_encoder(
     workdir: epath.PathLike, *, which: str | None = None, step: int | None = None, licence: str = "not stated"
-) -> tuple[Any, dict[str, Any], Input, folders.Origin]:
+) -> Loaded:
     """Return encoder, variables, input and origin of a run's checkpoint; arguments and errors as `export_run`."""
     step, items, meta = checkpoint.restore_items(Path(workdir), ("params", "objective"), step)
     config = changes.from_plain(meta.config)
@@ -69,7 +89,7 @@ def load_encoder(
         metrics={**_last_metrics(Path(workdir), step), **_moved(config, objective, name, variables)},
         licence=licence,
     )
-    return encoder, variables, Input.of(config), origin
+    return Loaded(encoder, variables, Input.of(config), origin, meta)
 
 
 def load_start(workdir: epath.PathLike, *, which: str | None = None, step: int | None = None) -> dict[str, Any]:

@@ -16,12 +16,10 @@ from ml_collections import ConfigDict
 from jaxbio.config import families
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.export import folder as folders
-from jaxbio.export.card import WEIGHTS, Card, card_from_plain, read_card
+from jaxbio.export.card import WEIGHTS, card_from_plain, read_card
+from jaxbio.export.same_input import input_faults
 from jaxbio.export.weights import unflatten_tree
 from jaxbio.objectives import Network
-from jaxbio.transforms.prepare_input import Input
-
-_FREE = ("length", "crops")  # a network takes segments of any length, and one crop of them is like another
 
 
 def read_networks(config: ConfigDict) -> dict[str, Network]:
@@ -35,7 +33,7 @@ def read_networks(config: ConfigDict) -> dict[str, Network]:
         field = f"objective.{name}"
         try:
             card, module, variables = folders.read_export(config.objective[name])
-            faults += _input_faults(field, card, config)
+            faults += input_faults(field, card, config)
             networks[name] = Network(module, dataclasses.asdict(card), variables)
         except UserError as error:
             faults += [Fault(field, config.objective[name], str(fault)) for fault in error.faults]
@@ -72,13 +70,3 @@ def check_same_networks(cards: Mapping[str, Mapping[str, Any]], config: ConfigDi
 
 def _wanted(config: ConfigDict) -> tuple[str, ...]:
     return families.OBJECTIVES[config.objective.name].frozen
-
-
-def _input_faults(field: str, card: Card, config: ConfigDict) -> list[Fault]:
-    """Return where a network's input is not the run's, which it is going to get."""
-    wanted, found = dataclasses.asdict(Input.of(config)), dataclasses.asdict(card.inputs)
-    return [
-        Fault(field, f"an export with data.{name} = {found[name]}", f"the run has {wanted[name]}: make them the same")
-        for name in wanted
-        if wanted[name] != found[name] and name not in _FREE
-    ]

@@ -22,11 +22,14 @@ from jaxbio.data.quantise import quantise
 from jaxbio.export import folder as folders
 from jaxbio.export import segmenting, stablehlo
 from jaxbio.export.card import EXAMPLE, Card
+from jaxbio.export.detector import Detector, Prediction, read_detector
+from jaxbio.signals import score
 from jaxbio.transforms.prepare_input import join_crops, prepare_crops, prepare_physical
 
 _LARGEST_BATCH = 64
 # Largest difference from the example, as a share of its largest number: float32 products in full on any platform.
 _EXAMPLE_TOLERANCE = 1e-4
+_MOST_STILL = 0.5  # of a segment: what stands still for longer is no signal to decide upon
 
 
 def load_pretrained(folder: epath.PathLike, *, check: bool = True) -> "Pretrained":
@@ -35,7 +38,8 @@ def load_pretrained(folder: epath.PathLike, *, check: bool = True) -> "Pretraine
     Raises UserError for a folder that is no whole export, of a newer schema, of an unknown family, or whose encoder
     does not give the example's output here.
     """
-    model = Pretrained(*folders.read_export(folder))
+    card, module, variables = folders.read_export(folder)
+    model = Pretrained(card, module, variables, read_detector(folder, card))
     if check:
         model.check(folder)
     return model
@@ -51,10 +55,13 @@ class Embedded(NamedTuple):
 
 
 class Pretrained:
-    """An encoder with its weights: `embed` takes raw signals, `encode` what `prepare` makes of segments."""
+    """An encoder with its weights: `embed` takes raw signals, `encode` what `prepare` makes of segments.
 
-    def __init__(self, card: Card, module: nn.Module, variables: Mapping[str, Any]):
-        self.card = card
+    Where the export is a detector, `predict` takes raw signals too.
+    """
+
+    def __init__(self, card: Card, module: nn.Module, variables: Mapping[str, Any], detector: Detector | None = None):
+        self.card, self.detector = card, detector
         self.variables = jax.tree.map(jnp.asarray, dict(variables))
         self._encode = jax.jit(stablehlo.make_encode(module))
         self._prepare_stored = jax.jit(functools.partial(prepare_crops, inputs=card.inputs))
@@ -89,7 +96,48 @@ class Pretrained:
         """Return what `embed` does, and of each segment which of the card's channels it had; errors as `embed`."""
         card = self.card
         length = card.length if window_s is None else self._check_window(window_s)
-        segments, present = segmenting.cut_signals(signals, rate_hz, card.channels, card.rate_hz, length)
+        windows = segmenting.cut_signals(signals, rate_hz, card.channels, length / card.rate_hz)
+        return self._embed_windows(windows, length)
+
+    def predict(self, *, rate_hz: float | Mapping[str, float] | None = None, **signals: Any) -> Prediction:
+        """Return what a detector says of each segment: probabilities, a number or a course; decision; quality.
+
+        `signals` and `rate_hz` are as for `embed`, and so are the segments. A segment none of whose channels holds a
+        signal (each still for more than half of it) is answered "no signal"; so is one that lacks a channel, where the
+        detector was not trained on segments that lack channels.
+
+        Raises UserError as `embed` does, for an export that is no detector, and for a channel that is not given where
+        the detector needs it.
+        """
+        detector, card = self.detector, self.card
+        if detector is None:
+            remedy = "this export is an encoder; fine-tune it first (configs/finetune.py) and export that run"
+            raise UserError(Fault("predict", card.encoder, remedy))
+        windows = segmenting.cut_signals(signals, rate_hz, card.channels, card.length / card.rate_hz)
+        lacking = [role for role in card.channels if role not in windows.raw]
+        if lacking and not detector.may_lack_channels:
+            remedy = "this detector was trained with all its channels: give it, or train with augment.drop_channel"
+            raise UserError(*(Fault(role, "not given", remedy) for role in lacking))
+        answer_BK, moves_BC = self._embed_windows(windows, card.length)
+        scores = score(rate_hz=windows.rate_hz, **dict[str, Any](windows.raw))
+        still_BC = [scores.get(f"{role}_missing_frac", np.ones(len(answer_BK))) > _MOST_STILL for role in card.channels]
+        present_BC = moves_BC & ~np.stack(still_BC, axis=1)
+        answered_B = present_BC.any(axis=1) if detector.may_lack_channels else present_BC.all(axis=1)
+        decision_B = detector.decide(answer_BK, answered_B)
+        answer_BK = np.where(answered_B[:, None], answer_BK, np.float32(np.nan))
+        return Prediction(
+            probability_BK=answer_BK if detector.answer == "classes" else None,
+            value_B=answer_BK[:, 0] if detector.answer == "numbers" else None,
+            waveform_BT=answer_BK if detector.answer == "waveforms" else None,
+            decision_B=decision_B,
+            quality_B=np.nan_to_num(scores["quality_waveform"]),
+            present_BC=present_BC,
+        )
+
+    def _embed_windows(self, windows: segmenting.Windows, length: int) -> Embedded:
+        """Return the vectors of segments of `length` samples at the card's rate."""
+        card, segments = self.card, windows.resample(length)
+        present = [place for place, role in enumerate(card.channels) if role in windows.raw]
         vectors = []
         for start in range(0, len(segments), _LARGEST_BATCH):
             part_BCT = segments[start : start + _LARGEST_BATCH]

@@ -1,10 +1,12 @@
 """From raw signals to segments of the encoder's rate and length, refusing what has no meaning. NumPy only.
 
-segments_BCT, present = cut_signals({"ppg": x}, 125.0, ("ppg", "ecg"), rate_hz=300.0, length=9000)
+windows = cut_signals({"ppg": x}, 125.0, ("ppg", "ecg"), segment_s=30.0)
+x_BCT = windows.resample(9000)
 """
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,17 +23,29 @@ _MOST_ROUNDED = 2.0**-9
 _ARITHMETIC = 2e-15  # of the largest value, what float64 arithmetic leaves of a constant
 
 
+@dataclass(frozen=True)
+class Windows:
+    """The given channels of segments as they were recorded: by role `raw` (B, N) float32, at `rate_hz`, Hz."""
+
+    raw: Mapping[str, np.ndarray]
+    rate_hz: Mapping[str, float]
+
+    def resample(self, length: int) -> np.ndarray:
+        """Return x_BCT float32 of the given channels, `length` samples each, as a preparation makes them."""
+        cut = [resample_segments(raw_BN, self.rate_hz[role], length) for role, raw_BN in self.raw.items()]
+        return np.stack(cut, axis=1)
+
+
 def cut_signals(
     signals: Mapping[str, Any],
     signal_rate_hz: float | Mapping[str, float] | None,
     channels: Sequence[str],
-    rate_hz: float,
-    length: int,
-) -> tuple[np.ndarray, list[int]]:
-    """Return segments x_BCT float32 of the given channels only, and the places of these among `channels`.
+    segment_s: float,
+) -> Windows:
+    """Return the segments of the given channels, in the order of `channels`.
 
-    `signals` are (samples,) or (recordings, samples) by role, each at its rate in Hz. Segments of `length` samples at
-    `rate_hz` follow each other without overlap, recording by recording.
+    `signals` are (samples,) or (recordings, samples) by role, each at its rate in Hz. Segments of `segment_s` seconds
+    follow each other without overlap, recording by recording.
 
     Raises UserError with every fault of the signals and rates.
     """
@@ -40,14 +54,13 @@ def cut_signals(
     arrays = {role: _as_recordings(role, signal, faults) for role, signal in given.items() if role in channels}
     rates = {role: _rate_of(role, signal_rate_hz, faults) for role in arrays}
     if not faults:
-        faults += _duration_faults(arrays, rates, length / rate_hz)
+        faults += _duration_faults(arrays, rates, segment_s)
     if faults:
         raise UserError(*faults)
-    present = [place for place, role in enumerate(channels) if role in arrays]
-    roles = [channels[place] for place in present]
-    segments = min(_segments_in(arrays[role].shape[1], rates[role] * length / rate_hz) for role in roles)
-    cut = [_cut(arrays[role], rates[role], rates[role] * length / rate_hz, segments, length) for role in roles]
-    return np.stack(cut, axis=1), present
+    roles = [role for role in channels if role in arrays]
+    segments = min(_segments_in(arrays[role].shape[1], rates[role] * segment_s) for role in roles)
+    raw = {role: _cut(arrays[role], rates[role] * segment_s, segments) for role in roles}
+    return Windows(raw, {role: rates[role] for role in roles})
 
 
 def _role_faults(given: Mapping[str, Any], channels: Sequence[str]) -> list[Fault]:
@@ -142,9 +155,8 @@ def _segments_in(samples: int, samples_a_segment: float) -> int:
     return math.floor((samples + 0.5) / samples_a_segment)
 
 
-def _cut(array: np.ndarray, rate_hz: float, samples_a_segment: float, segments: int, length: int) -> np.ndarray:
-    """Return (recordings x segments, length) of (recordings, samples), each window resampled as preparation does."""
+def _cut(array: np.ndarray, samples_a_segment: float, segments: int) -> np.ndarray:
+    """Return (recordings x segments, samples) of (recordings, samples)."""
     width = round(samples_a_segment)
     starts = [min(round(k * samples_a_segment), array.shape[1] - width) for k in range(segments)]
-    windows = np.stack([array[:, start : start + width] for start in starts], axis=1).reshape(-1, width)
-    return resample_segments(windows, rate_hz, length)
+    return np.stack([array[:, start : start + width] for start in starts], axis=1).reshape(-1, width)

@@ -31,8 +31,10 @@ def make_objective(config: ConfigDict, networks: Mapping[str, Network] = {}) -> 
     be built and for a network that does not suit the objective.
     """
     model, settings = dict(config.model), dict(config.objective)
-    encoder = ENCODERS[model.pop("name")](**model, dtype=config.precision.compute)
     name = settings.pop("name")
+    for field in families.OBJECTIVES[name].model_fields:  # such as adapters: of the model, and the objective's to apply
+        settings[field] = model.pop(field)
+    encoder = ENCODERS[model.pop("name")](**model, dtype=config.precision.compute)
     settings |= {wanted: networks[wanted].without_weights() for wanted in families.OBJECTIVES[name].frozen}
     objective = OBJECTIVES[name](encoder, inputs=Input.of(config), augmentation=dict(config.augment), **settings)
     return dataclasses.replace(objective, frozen={name: _shapes(network) for name, network in networks.items()})

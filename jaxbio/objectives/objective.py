@@ -70,6 +70,10 @@ class Objective:
     outputs(params, state, batch) -> arrays by name that lead with the rows of the batch, or None; an evaluation gathers
         them over all its batches and calls
     measure(outputs) -> metrics by name, in NumPy: what is no mean over batches, such as perplexity or an AUROC.
+    place(name, params, state, variables) -> params, state: with the variables of encoder `name` in their places; None
+        where `encoders` hand them out as they lie there, so that the places are found from that.
+    pace(params) -> by how much the learning rate of each parameter is multiplied, in their shape, floats or arrays that
+        broadcast; None: 1 for all.
     """
 
     init: Callable[[jax.Array, Batch, Mapping[str, Tree]], tuple[Tree, Tree]]
@@ -82,3 +86,5 @@ class Objective:
     show: Callable[[Tree, Tree, Batch], dict[str, Any]] | None = None
     outputs: Callable[[Tree, Tree, Batch], Mapping[str, jax.Array]] | None = None
     measure: Callable[[Mapping[str, np.ndarray]], Mapping[str, float]] | None = None
+    place: Callable[[str, Tree, Tree, Tree], tuple[Tree, Tree]] | None = None
+    pace: Callable[[Tree], Tree] | None = None

@@ -8,6 +8,7 @@ what an objective wants shown comes as `Examples`. What a key means, `terms.py` 
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,9 @@ def write_run_report(workdir: os.PathLike | str) -> Path:
             "Does it collapse?", _monitors(series), series, objective, _COLLAPSE, words_of(judge_encoders(series))
         ),
         _loss_section(series, objective),
+        _curves_section(
+            "What each channel is worth", _by_channels(series), series, objective, _CHANNELS, from_zero=False
+        ),
         _curves_section("What linear probes read", _probes(series), series, objective, _PROBES, judge_probes(series)),
         _curves_section("Schedules", _each(_schedules(series)), series, objective, "As the run used them."),
         _curves_section("Norms", _each(_norms(series)), series, objective, _NORMS_SAY),
@@ -114,6 +118,10 @@ _COLLAPSE = (
 _PROBES = (
     "A linear model on the frozen features, fitted on segments of the train split and tested on validation, by the "
     "store's own labels; the constant is the mean, or the commonest class, of the former and sees no segment."
+)
+_CHANNELS = (
+    "Held-out segments answered from all their channels, and from those of one kind alone, as for somebody who has no "
+    "others. Training drops channels with the probability augment.drop_channel."
 )
 _NORMS_SAY = (
     "Lengths (roots of sums of squares) over all parameters together. A gradient that grows without end, or an update "
@@ -188,6 +196,16 @@ def _norms(series: Series) -> dict[str, str]:
 def _each(labels: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """Return a panel of one line for each key with its label."""
     return {label: {"": key} for key, label in labels.items()}
+
+
+def _by_channels(series: Series) -> dict[str, dict[str, str]]:
+    """Return a panel for each metric that was measured from one kind of channel alone, a line for each."""
+    panels: dict[str, dict[str, str]] = {}
+    for key in series:
+        if found := re.fullmatch(r"(eval/(\w+))_([a-z]+)_only", key):
+            lines = panels.setdefault(found[2], {"all channels": found[1]})
+            lines[f"{found[3].upper()} only"] = key
+    return panels
 
 
 def _judged(series: Series) -> dict[str, dict[str, str]]:

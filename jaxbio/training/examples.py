@@ -46,8 +46,9 @@ def make_examples_probe(program: Program, data: Any, workdir: Path) -> Callable[
         shown = jax.device_get(compiled_draw(state, pairs))
         if jax.process_index() == 0:
             row_BM = np.asarray(pairs["row_BM"])[:_PAIRS]
-            scores = _scores(data.store, row_BM, config.quality.variant, config.data.channels)
-            write_examples(workdir, _examples(shown, config.data.rate_hz, config.data.channels, *scores))
+            channels = Input.of(config).channels
+            scores = _scores(data.store, row_BM, config.quality.variant, channels)
+            write_examples(workdir, _examples(shown, config.data.rate_hz, channels, *scores))
         return {}
 
     return probe

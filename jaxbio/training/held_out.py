@@ -32,14 +32,18 @@ class HeldOutOrder:
         return (place_B * np.uint64(self.pairs) // np.uint64(self.batches * self.batch)).astype(np.uint32)
 
 
-def make_held_out_order(pairs: int, batch: int, batches: int) -> HeldOutOrder:
+def make_held_out_order(pairs: int, batch: int, batches: int, *, whole: bool = False) -> HeldOutOrder:
     """Return the order over a validation split of `pairs` pairs; at most `batches` batches, whole ones only.
+
+    The last pairs that fill no batch are passed over; where the `whole` split is wanted, a few come twice instead.
 
     Raises UserError for an empty split and for one smaller than a batch.
     """
     if pairs == 0:
         remedy = "the validation split has no pairs: prepare with a larger second share, or add subjects"
         raise UserError(Fault("prepare.split", "validation: 0 pairs", remedy))
+    if whole:
+        return HeldOutOrder(pairs, batch, min(batches, -(-pairs // batch)))
     if pairs < batch:
         remedy = (
             f"the validation split has {pairs} pairs, fewer than a batch: at most {pairs}, or a larger split; "

@@ -115,7 +115,7 @@ def lay_out(config: ConfigDict, objective: Objective, devices: Sequence[jax.Devi
     mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor, devices)
     log.info("devices: %d x %s, mesh %s", mesh.devices.size, mesh.devices.flat[0].device_kind, dict(mesh.shape))
     sharding.check_batch(mesh, config.train.batch, config.train.microbatches)
-    optimizer = make_optimizer(config.optimizer, config.train.steps)
+    optimizer = make_optimizer(config.optimizer, config.train.steps, objective.pace)
     abstract = abstract_state(config, objective, optimizer, batch_spec(config))
     placement = place_state(abstract, mesh, config.mesh.rules, config.mesh.moments)
     abstract = jax.tree.map(

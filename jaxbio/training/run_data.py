@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from jaxbio.config import families, fields
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.data.batch import arrays_by_row
 from jaxbio.data.exclusion import Exclusion, find_left_out, read_exclusion
@@ -36,8 +37,8 @@ class RunData:
     """What a run reads: the stores, the pairs of two splits, their orders, and the arrays that batches take by row.
 
     `label_hashes` say by name which labels are among them; `train_of` says how many pairs to train on are each store's;
-    `left_out_R` marks rows that are in no pair (None: none), of excluded subjects or of held-out ones from whom another
-    store trains. See `loop.Data` for its methods.
+    `left_out_R` marks rows that are in no pair (None: none), of excluded subjects, of held-out ones from whom another
+    store trains, or without the label that is learnt. See `loop.Data` for its methods.
     """
 
     config: ConfigDict
@@ -131,27 +132,36 @@ def open_run_data(config: ConfigDict, named: str | Path | Sequence[tuple[str, fl
 
     Raises UserError with every fault: not a store, another rate, length or channels than the recipe's, no such index,
     an excluded subject that is in none, fewer pairs than a batch, a batch that does not fit the streams, an empty
-    validation split, no such label.
+    validation split, no such label, one that the objective cannot learn. Of an objective that learns from labels
+    only segments that have them are drawn.
     """
     stores = open_stores(named)
     stores.check(config)
     exclusion = read_exclusion(config.data.exclude_subjects) if config.data.exclude_subjects is not None else None
-    left_out_R = find_left_out(stores, exclusion)
-    train, train_of = open_indexes(stores, config, "train", left_out_R)
-    validation, _ = open_indexes(stores, config, "validation", left_out_R)
+    training = families.OBJECTIVES[config.objective.name]
     faults: list[Fault] = []
     order = held_out_order = None
     labels: list[Label] = []
+    try:
+        labels = open_joined_labels(stores, config.data.labels)
+    except UserError as error:
+        faults += error.faults
+    left_out_R = find_left_out(stores, exclusion)
+    if training.labelled and labels:
+        left_out_R = _without_label(labels, left_out_R)
+    train, train_of = open_indexes(stores, config, "train", left_out_R)
+    validation, _ = open_indexes(stores, config, "validation", left_out_R)
+    known = [_known_label(label, train, validation) for label in labels]
+    if found := list(training.label_faults(fields.flatten(config), known)):
+        raise UserError(*faults, *found)  # what follows from labels that are not there would only hide it
     try:
         order = _make_train_order(config, stores, train, train_of)
     except UserError as error:
         faults += error.faults
     try:
-        held_out_order = make_held_out_order(len(validation.rows_NM), config.train.batch, config.eval.batches)
-    except UserError as error:
-        faults += error.faults
-    try:
-        labels = open_joined_labels(stores, config.data.labels)
+        held_out_order = make_held_out_order(
+            len(validation.rows_NM), config.train.batch, config.eval.batches, whole=training.labelled
+        )
     except UserError as error:
         faults += error.faults
     if faults:
@@ -162,6 +172,19 @@ def open_run_data(config: ConfigDict, named: str | Path | Sequence[tuple[str, fl
     return RunData(
         config, stores, train, validation, train_of, order, held_out_order, by_row, hashes, exclusion, left_out_R
     )
+
+
+def _without_label(labels: Sequence[Label], left_out_R: np.ndarray | None) -> np.ndarray:
+    """Return which rows are in no pair, bool (rows,): those that are left out, and those that lack a label."""
+    unknown_R = np.any([np.isnan(label.value_R) for label in labels], axis=0)
+    return unknown_R if left_out_R is None else unknown_R | left_out_R
+
+
+def _known_label(label: Label, train: Index, validation: Index) -> families.KnownLabel:
+    """Return a label by its values in the pairs of two splits."""
+    values = [label.value_R[index.rows_NM.ravel()] for index in (train, validation)]
+    train_N, validation_N = (value_N[np.isfinite(value_N)] for value_N in values)
+    return families.KnownLabel(label.name, label.classes, train_N, validation_N)
 
 
 def _make_train_order(config: ConfigDict, stores: Stores, train: Index, train_of: tuple[int, ...]) -> Order:

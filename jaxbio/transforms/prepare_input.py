@@ -53,7 +53,7 @@ class Input:
         return cls(
             rate_hz=data.rate_hz,
             length=round(data.rate_hz * data.segment_s),
-            channels=tuple(data.channels),
+            channels=tuple(role for role in data.channels if role != data.target),
             scaling=data.scaling,
             crop_s=data.crop_s,
             crops=data.crops,
@@ -75,8 +75,7 @@ class Input:
 
     def shape_of(self, segment_CT: Any) -> tuple[int, int]:
         """Return channels and samples that the encoder sees of `segment_CT` (..., C, T), whatever its length."""
-        channels, length = segment_CT.shape[-2:]
-        return channels, length if self.crop_s is None else self.samples
+        return len(self.channels), segment_CT.shape[-1] if self.crop_s is None else self.samples
 
 
 def prepare_input(
@@ -86,9 +85,12 @@ def prepare_input(
 
     `segment_CT` (B, ..., C, T) int16 and `scale_C2` (B, ..., C, 2) float32 as in `scaling.scale`, B the batch.
     `start` is the first sample of the crop, one for all or one for each segment (...); None: the crop in the middle. A
-    channel of gain 0, which does not move or is not there, gives zeros and counts in no statistic. Raises UserError for
-    unknown names of scaling, band_design and standardise, and for segments too short to filter.
+    channel of gain 0, which does not move or is not there, gives zeros and counts in no statistic. Channels behind
+    those of `inputs` are stored to be learnt, and not seen. Raises UserError for unknown names of scaling, band_design
+    and standardise, and for segments too short to filter.
     """
+    if segment_CT.shape[-2] > len(inputs.channels):
+        segment_CT, scale_C2 = (array[..., : len(inputs.channels), :] for array in (segment_CT, scale_C2))
     x_CT = scale(segment_CT, scale_C2, inputs.scaling)
     if inputs.crop_s is not None:
         start = fixed_starts(x_CT.shape[-1], inputs.samples, 1)[0] if start is None else start

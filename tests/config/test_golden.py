@@ -28,7 +28,22 @@ SIGMA_PPG = [
     *(f"sigma_ppg_pro{preset}" for preset in ("", ":author", ":smoke", ":patch50", ":prior", ":random")),
     *(f"sigma_ppg_{size}" for size in ("base", "large", "huge")),
 ]
-RECIPES = [*QUALITYFM, *SIAMQUALITY, *BASELINES, *ST_MEM, *ECG_JEPA, *ECG_CODES, *ECG_TRIPLET, *SIGMA_PPG, "quickstart"]
+FINETUNE = [
+    f"finetune:{preset}"
+    for preset in ("vt_alarm", "smoke", "superclass,layerwise,st_mem_base", "heart_rate,sigma_ppg_base")
+]
+RECIPES = [
+    *QUALITYFM,
+    *SIAMQUALITY,
+    *BASELINES,
+    *ST_MEM,
+    *ECG_JEPA,
+    *ECG_CODES,
+    *ECG_TRIPLET,
+    *SIGMA_PPG,
+    *FINETUNE,
+    "quickstart",
+]
 
 
 def resolved_text(recipe: str) -> str:

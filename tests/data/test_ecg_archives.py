@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from jaxbio.config.faults import UserError
-from jaxbio.data.ecg_archives import read_headers, read_ptbxl
+from jaxbio.data.ecg_archives import read_alarms, read_headers, read_ptbxl
 from tools import make_labels
 
 STATEMENTS = [
@@ -86,3 +86,27 @@ def test_comments_of_headers_become_columns(data_dir, tmp_path):
     assert rows["00841_hr"] | {"STTC": "1", "HYP": "1", "PVC": "1", "sex": "female"} == rows["00841_hr"]
     with pytest.raises(UserError, match="no such comment"):
         read_headers(tmp_path)
+
+
+def test_alarms_are_labels_of_the_time_before_them(tmp_path):
+    lines = ["v100s,Ventricular_Tachycardia,0", "a102s,Asystole,1", "v104s,Ventricular_Tachycardia,1"]
+    (tmp_path / "ALARMS").write_text("\n".join(lines) + "\n")
+    flags = ["--alarms", str(tmp_path), "--source", "wfdb:x", "--out", str(tmp_path / "labels.csv")]
+    assert make_labels.main(flags)["recordings"] == 3
+    assert (tmp_path / "labels.csv").read_text().split() == [
+        "source,recording,start_s,end_s,asystole_alarm,vt_alarm",
+        "wfdb:x,v100s,270,300,,false",
+        "wfdb:x,a102s,270,300,true,",
+        "wfdb:x,v104s,270,300,,true",
+    ]
+    make_labels.main([*flags, "--before_s", "300"])
+    assert ",v100s,0,300," in (tmp_path / "labels.csv").read_text()
+    with pytest.raises(UserError, match="--before_s"):
+        make_labels.main([*flags, "--before_s", "301"])
+
+
+@pytest.mark.parametrize("line", ["v100s,Flutter,0", "v100s,Asystole", "v100s,Asystole,yes", ""])
+def test_what_is_no_file_of_alarms_is_refused(tmp_path, line):
+    (tmp_path / "ALARMS").write_text(line)
+    with pytest.raises(UserError, match="2015"):
+        read_alarms(tmp_path)

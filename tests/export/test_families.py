@@ -30,6 +30,7 @@ SMALLEST = {
         "code_width": 4,
     },
     "headed": {"encoder": ENCODERS["ecg_jepa"](8, 1, 2, 8)},
+    "answering_encoder": {"encoder": ENCODERS["ecg_jepa"](8, 1, 2, 8), "outputs": 3, "temperature": 1.5, "window": 400},
 }
 NAME_NOW = {"resnet1d_projected": "projected"}  # read from old cards, written under the new name
 

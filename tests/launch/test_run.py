@@ -176,6 +176,15 @@ def test_held_out_pairs_are_whole_batches_spread_over_the_split():
     assert make_held_out_order(17, 8, 3).batches == 2
 
 
+@pytest.mark.parametrize(("pairs", "batch"), [(17, 8), (5, 8), (16, 8)])
+def test_a_whole_split_is_evaluated_where_that_is_wanted(pairs, batch):
+    order = make_held_out_order(pairs, batch, 100, whole=True)
+    pair_N = np.concatenate([order.draw(step) for step in range(order.batches)])
+    assert set(pair_N.tolist()) == set(range(pairs))
+    assert pair_N.size < pairs + batch
+    assert make_held_out_order(1000, 8, 3, whole=True).batches == 3
+
+
 def test_workdir_that_cannot_be_written_is_named(launch, untrained, tmp_path):
     (tmp_path / "run").write_text("a file in the way")
     assert "--workdir" in faults_of(launch)

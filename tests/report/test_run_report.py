@@ -211,3 +211,13 @@ def test_settings_list_what_differs_and_no_list_that_equals_its_tuple(tmp_path):
     html = run.write_run_report(tmp_path).read_text()
     settings = html[html.index("<h2>Settings") :]
     assert re.findall(r'data-name="field">([^<]+)<', settings) == ["train.steps"]
+
+
+def test_what_each_channel_is_worth_is_drawn_in_one_panel(tmp_path):
+    keys = ("eval/auroc", "eval/auroc_ppg_only", "eval/auroc_ecg_only")
+    steps = [{"step": step, **{key: 0.5 + step / 100 for key in keys}} for step in (0, 10)]
+    html = run.write_run_report(write_run(tmp_path, [*records(3), *steps])).read_text()
+    assert "What each channel is worth" in html
+    assert run._by_channels(dict.fromkeys(keys)) == {
+        "auroc": {"all channels": keys[0], "PPG only": keys[1], "ECG only": keys[2]}
+    }

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from prepared import prepare, small_config, write_archive
 
+from jaxbio.config import fields
 from jaxbio.config.faults import UserError
+from jaxbio.data.labels import Label, write_labels
+from jaxbio.data.pairs import make_pairs
 from jaxbio.evaluation.in_run import choose_questions
 from jaxbio.training.run_data import open_run_data
 
@@ -82,3 +85,23 @@ def test_nobody_left_to_hold_out_is_refused(parts, tmp_path):
     file.write_text("subject\n" + "\n".join(held_out))
     with pytest.raises(UserError, match="validation split has no pairs"):
         open_run_data(small_config(train__batch=4, data__exclude_subjects=str(file)), parts[0].path)
+
+
+def test_an_objective_of_labels_draws_only_segments_that_have_them(parts):
+    store = parts[0]
+    make_pairs(store, small_config(pairs__rule="all_segments"))
+    index = open_run_data(small_config(train__batch=4, pairs__rule="all_segments"), store.path)
+    some_R = np.where(np.arange(store.rows) % 3 == 0, np.arange(store.rows) % 2, np.nan).astype(np.float32)
+    write_labels(store, [Label("some", some_R, ("even", "odd"))])
+    learnt = {"objective.classes": ("even", "odd"), "data.labels": ("some",), "data.streams": 4}
+    same = {
+        name: value
+        for name, value in fields.flatten(index.config).items()
+        if name.split(".")[0] in ("data", "prepare", "pairs", "quality")
+    }
+    config = fields.change(fields.defaults("resnet1d", "supervised"), {**same, **learnt, "train.batch": 4})
+    data = open_run_data(config, store.path)
+    drawn_N = np.unique(np.concatenate([data.rows(step) for step in range(200)]))
+    known_N = index.train.rows_NM[np.isfinite(some_R[index.train.rows_NM[:, 0]]), 0]
+    np.testing.assert_array_equal(drawn_N, np.sort(known_N))
+    assert data.held_out_order.batches * 4 >= len(data.validation.rows_NM) == data.held_out_order.pairs

@@ -6,9 +6,9 @@ export may hold; `REFERENCES` names the tables of reference implementations' wei
 
 import importlib
 
-from jaxbio.config.families.family import Family, Model, Training, load
+from jaxbio.config.families.family import Family, KnownLabel, Model, Training, load
 
-__all__ = ["ENCODERS", "MODELS", "OBJECTIVES", "REFERENCES", "Family", "Model", "Training", "load"]
+__all__ = ["ENCODERS", "MODELS", "OBJECTIVES", "REFERENCES", "Family", "KnownLabel", "Model", "Training", "load"]
 
 _NAMES = (
     "qualityfm",
@@ -17,6 +17,7 @@ _NAMES = (
     "ecg_jepa",
     "ecg_vqvae_triplet",
     "sigma_ppg",
+    "supervised",
 )
 _FAMILIES: dict[str, Family] = {
     name: importlib.import_module(f"jaxbio.config.families.{name}").FAMILY for name in _NAMES

@@ -4,7 +4,7 @@ Modules are named by text, `package.module:name`, so that the configuration of a
 """
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,27 @@ Faults = Callable[[Mapping[str, Any]], Iterable[Fault]]
 
 def no_faults(values: Mapping[str, Any]) -> Iterable[Fault]:
     """Return no fault: the bounds of the single fields say everything."""
+    return ()
+
+
+@dataclass(frozen=True)
+class KnownLabel:
+    """A label as a run is going to learn it: its classes (none: numbers), and the values of the segments that are drawn
+    and of those held out, NumPy arrays (N,) without NaN.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train_N: Any
+    validation_N: Any
+
+
+LabelFaults = Callable[[Mapping[str, Any], Sequence[KnownLabel]], Iterable[Fault]]
+"""From the values of all fields and the labels that `data.labels` names to what is wrong with these."""
+
+
+def no_label_faults(values: Mapping[str, Any], labels: Sequence[KnownLabel]) -> Iterable[Fault]:
+    """Return no fault: any label will do."""
     return ()
 
 
@@ -44,6 +65,12 @@ class Training:
     `objective.*`. `frozen` are those of the fields that hold the folder of an export whose network the objective uses
     and does not train. `metrics` says of each metric of the objective what it is, for the report of a run: a sentence
     that begins in small letters, with the unit and which way is better.
+
+    Of an objective that learns from labels, `labelled` says that only segments with a label are drawn, and
+    `label_faults` what is wrong with the labels that there are. `adopts`: it trains any encoder, so the family, the
+    fields and the input of a run are those of the export that `train.init_from` names, where the line does not say
+    otherwise. Among `fields` may be some of other sections: `model.adapters` is of the model, and applied by the
+    objective.
     """
 
     make: str
@@ -51,6 +78,14 @@ class Training:
     faults: Faults = no_faults
     frozen: tuple[str, ...] = ()
     metrics: Mapping[str, str] = field(default_factory=dict)
+    labelled: bool = False
+    label_faults: LabelFaults = no_label_faults
+    adopts: bool = False
+
+    @property
+    def model_fields(self) -> tuple[str, ...]:
+        """The fields of the section `model` that are the objective's, without the section's name."""
+        return tuple(name.removeprefix("model.") for name in self.fields if name.startswith("model."))
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,8 @@ AUTHOR: dict[str, Any] = {"optimizer.clip_norm": None, "optimizer.decay_mask": "
 
 def lead_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
     """Yield what is wrong with the input of an encoder of ECG leads in patches."""
-    others = [role for role in values["data.channels"] if kind_of(role) != "ecg"]
+    seen = [role for role in values["data.channels"] if role != values["data.target"]]
+    others = [role for role in seen if kind_of(role) != "ecg"]
     if others:
         yield Fault("data.channels", others, f"ECG leads, of {', '.join(LEADS)}: patches of all are embedded alike")
     yield from patch_faults(values)
