@@ -139,6 +139,7 @@ def _manifest(
         "rate_hz": settings.rate_hz,
         "length": settings.length,
         "channels": list(settings.channels),
+        **({"features": list(settings.features)} if settings.features else {}),
         "units": plan.units,
         "config": plan.config,
         "shards": shards,

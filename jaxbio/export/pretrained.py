@@ -8,7 +8,7 @@ It knows no model family: what the encoder wants stands in the export's card.
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -22,6 +22,7 @@ from jaxbio.data.quantise import quantise
 from jaxbio.export import folder as folders
 from jaxbio.export import segmenting, stablehlo
 from jaxbio.export.card import EXAMPLE, Card
+from jaxbio.signals.features import append_features
 from jaxbio.transforms.prepare_input import join_crops, prepare_crops, prepare_physical
 
 _LARGEST_BATCH = 64
@@ -105,11 +106,13 @@ class Pretrained:
         """Return what the encoder sees of segments x_BCT in physical units at the model's rate, float32.
 
         The fixed crops of each segment, one after the other, (segments x crops, channels, samples), as training would
-        have seen them: through the store's int16. Raises UserError as `encode` does.
+        have seen them: through the store's int16, with the features that the card names. Raises UserError as `encode`
+        does.
         """
         inputs = self.card.inputs
         shortest = 1 if inputs.crop_s is None else inputs.samples
-        x_BCT = self._check_segments(x_BCT, shortest)
+        x_BCT = self._check_segments(x_BCT, shortest, inputs.channels)
+        x_BCT = append_features(x_BCT, inputs.channels, inputs.rate_hz, inputs.features)
         if not len(x_BCT):
             return jnp.zeros((0, *inputs.shape_of(x_BCT)), jnp.float32)
         return self._prepare_stored(*quantise(x_BCT))
@@ -120,7 +123,7 @@ class Pretrained:
         Raises UserError for another number of axes or channels, for a T that is too short, and for what is no finite
         number in float32.
         """
-        x_BCT = self._check_segments(x_BCT, 1)
+        x_BCT = self._check_segments(x_BCT, 1, (*self.card.channels, *self.card.features))
         if len(x_BCT) and x_BCT.shape[2] >= stablehlo.SHORTEST:
             return self._encode(self.variables, jnp.asarray(x_BCT))
         try:
@@ -164,13 +167,13 @@ class Pretrained:
             raise UserError(Fault("window_s", window_s, f"whole samples at {card.rate_hz:g} Hz: {near}"))
         return round(samples)
 
-    def _check_segments(self, x_BCT: Any, shortest: int) -> np.ndarray:
-        """Return x_BCT as float32, or raise UserError for what are no segments of this encoder's channels."""
+    def _check_segments(self, x_BCT: Any, shortest: int, channels: Sequence[str]) -> np.ndarray:
+        """Return x_BCT as float32, or raise UserError for what are no segments of `channels`."""
         x_BCT = np.asarray(x_BCT)
         if x_BCT.dtype.kind not in "fiub":
             raise UserError(Fault("x_BCT", f"type {x_BCT.dtype}", "expected real numbers"))
-        if x_BCT.ndim != 3 or x_BCT.shape[1] != len(self.card.channels):
-            wanted = f"(segments, {len(self.card.channels)}, samples), channels {', '.join(self.card.channels)}"
+        if x_BCT.ndim != 3 or x_BCT.shape[1] != len(channels):
+            wanted = f"(segments, {len(channels)}, samples), channels {', '.join(channels)}"
             raise UserError(Fault("x_BCT", f"shape {x_BCT.shape}", f"expected {wanted}"))
         if x_BCT.shape[2] < shortest:
             raise UserError(Fault("x_BCT", f"shape {x_BCT.shape}", f"expected at least {shortest} samples"))

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
+from jaxbio.config.features import FEATURES, LEAD
 from jaxbio.config.roles import printed
 from jaxbio.data.labels import count_unknown, count_values, list_labels, open_labels
 from jaxbio.data.pairs import CLASSES, Rows, class_edges, class_of, read_rows, select, split_codes
@@ -57,6 +58,7 @@ def write_store_report(store: Store, config: ConfigDict, path: Path | None = Non
         _example_section(store, rows, variant),
     ]
     intro = f"{store.path.name}: {store.length / store.rate_hz:g}-s segments of {', '.join(store.channels)}"
+    intro += f" and {len(store.features)} features of lead {printed(LEAD)}" if store.features else ""
     return write_page(path, page("Segment store", f"{intro} at {store.rate_hz:g} Hz.", *sections))
 
 
@@ -269,6 +271,7 @@ def _example(store: Store, row: int, what: str, variant: str) -> str:
     about = store.take(row)
     present = dict(zip(store.channels, store.present_NC[row].tolist(), strict=True))
     labels = [(role, about[f"{role}_unit"] if present[role] else "masked") for role in store.channels]
+    labels += [(name.replace("_", " "), FEATURES[name].unit) for name in store.features]
     fig = draw_segment(x_CT, store.rate_hz, labels)
     scores = [f"{printed(role)} {about[f'{role}_{variant}']:.2f}" for role in store.channels if present[role]]
     where = f"{about['source']} {about['recording']} at {about['start_s']:g} s"
