@@ -21,6 +21,7 @@ ECG_JEPA = [
     for size in ("small", "base")
     for preset in ("", ":author", ":smoke", ":blocks", ":twelve")
 ]
+HYBRID = [f"{recipe}:hybrid" for recipe in ("st_mem_small", "ecg_jepa_base")]
 ECG_CODES = [f"ecg_vqvae{preset}" for preset in ("", ":author", ":smoke")]
 ECG_TRIPLET = [f"ecg_triplet{preset}" for preset in (":smoke", ":smoke,semi_hard", ":smoke,author")]
 SIGMA_PPG = [
@@ -28,7 +29,18 @@ SIGMA_PPG = [
     *(f"sigma_ppg_pro{preset}" for preset in ("", ":author", ":smoke", ":patch50", ":prior", ":random")),
     *(f"sigma_ppg_{size}" for size in ("base", "large", "huge")),
 ]
-RECIPES = [*QUALITYFM, *SIAMQUALITY, *BASELINES, *ST_MEM, *ECG_JEPA, *ECG_CODES, *ECG_TRIPLET, *SIGMA_PPG, "quickstart"]
+RECIPES = [
+    *QUALITYFM,
+    *SIAMQUALITY,
+    *BASELINES,
+    *ST_MEM,
+    *ECG_JEPA,
+    *HYBRID,
+    *ECG_CODES,
+    *ECG_TRIPLET,
+    *SIGMA_PPG,
+    "quickstart",
+]
 
 
 def resolved_text(recipe: str) -> str:

@@ -90,11 +90,8 @@ def test_a_store_of_leads_alone_has_the_bytes_that_it_had(store, signals, tmp_pa
     assert "features" not in plain.manifest
     assert "data.features" not in plain.manifest["config"]
     np.testing.assert_array_equal(plain.column("fingerprint"), store.column("fingerprint"))  # what is known as seen
-    for one, other, words in (
-        (plain, hybrid(), "prepared with"),
-        (store, hybrid(**{"data.features": ()}), "prepared with"),
-    ):
-        with pytest.raises(UserError, match=words) as caught:
+    for one, other in ((plain, hybrid()), (store, leads_alone)):
+        with pytest.raises(UserError, match="prepared with") as caught:
             one.check(other)
         assert [fault.field for fault in caught.value.faults] == ["data.features"]
 
