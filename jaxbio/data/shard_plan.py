@@ -134,9 +134,17 @@ def settings_of(config: ConfigDict) -> Settings:
 
 def preparation_config(config: ConfigDict) -> dict[str, object]:
     """Return the fields that decide what a store holds, by dotted name."""
-    decisive = ("data.rate_hz", "data.segment_s", "data.channels", "quality.author_", "quality.cross_", "prepare.")
-    decisive += ("data.features",) if config.data.features else ()
-    return {name: value for name, value in fields.flatten(config).items() if name.startswith(decisive)}
+    decisive: tuple[str, ...] = (
+        "data.rate_hz",
+        "data.segment_s",
+        "data.channels",
+        "quality.author_",
+        "quality.cross_",
+        "prepare.",
+    )
+    if config.data.features:
+        decisive += ("data.features",)
+    return {name: value for name, value in fields.flatten(config).items() if name.startswith(tuple(decisive))}
 
 
 def _check_unique(recordings: Iterable[Recording]) -> None:

@@ -20,8 +20,8 @@ from jaxbio.config.roles import ROLES
 from jaxbio.transforms.band_pass import check_band
 
 _DATA = fields.COMMON
-_INPUT = ("rate_hz", "scaling", "crop_s", "crops", "band_hz", "band_order", "band_design", "standardise")
-_INPUT += ("features", "feature_scales")
+_PLAIN = ("rate_hz", "scaling", "crop_s", "crops", "band_hz", "band_order", "band_design", "standardise")
+_INPUT = (*_PLAIN, "features", "feature_scales")
 _MOST_SAMPLES = round(_DATA["data.rate_hz"].high * _DATA["data.segment_s"].high)  # type: ignore[operator]
 _LARGEST_COUNT = 10**12
 _SHOWN = 60  # signs of a value in a message

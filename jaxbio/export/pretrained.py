@@ -7,6 +7,7 @@ It knows no model family: what the encoder wants stands in the export's card.
 """
 
 import functools
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -23,7 +24,10 @@ from jaxbio.export import folder as folders
 from jaxbio.export import segmenting, stablehlo
 from jaxbio.export.card import EXAMPLE, Card
 from jaxbio.signals.features import append_features
+from jaxbio.signals.limb_leads import doubt_leads, tell_doubts
 from jaxbio.transforms.prepare_input import join_crops, prepare_crops, prepare_physical
+
+log = logging.getLogger(__name__)
 
 _LARGEST_BATCH = 64
 # Largest difference from the example, as a share of its largest number: float32 products in full on any platform.
@@ -43,12 +47,13 @@ def load_pretrained(folder: epath.PathLike, *, check: bool = True) -> "Pretraine
 
 
 class Embedded(NamedTuple):
-    """One vector a segment, (B, width) float32, and which of the card's channels it had, bool (B, C): those that were
-    given and move within the segment.
+    """One vector a segment, (B, width) float32, which of the card's channels it had, bool (B, C): those that were given
+    and move within the segment, and what is doubtful, in words: leads that seem to be swapped.
     """
 
     vector_BD: np.ndarray
     present_BC: np.ndarray
+    doubts: tuple[str, ...] = ()
 
 
 class Pretrained:
@@ -78,6 +83,8 @@ class Pretrained:
         Segments come recording by recording, in time order. A channel that is not given, or does not
         move in a segment, gets what the card says (zeros in the prepared input).
 
+        Leads that seem to be swapped are warned of, and embedded as they are.
+
         Raises UserError for an unknown channel, no channel, no rate, a rate that is no signal's, a wrong shape, NaN,
         infinite or masked samples, numbers that float32 cannot carry, recordings of unequal duration, less than a
         segment, and a `window_s` that is no length of this encoder's.
@@ -100,7 +107,10 @@ class Pretrained:
             vectors.append(np.asarray(tok_BLD[: len(part_BCT)]).mean(axis=1))
         present_BC = np.zeros((len(segments), len(card.channels)), bool)
         present_BC[:, present] = np.ptp(segments, axis=-1) > 0
-        return Embedded(np.concatenate(vectors), present_BC)
+        doubts = tell_doubts(doubt_leads(segments, [card.channels[place] for place in present], card.rate_hz))
+        for doubt in doubts:
+            log.warning("doubtful: %s?", doubt)
+        return Embedded(np.concatenate(vectors), present_BC, tuple(doubts))
 
     def prepare(self, x_BCT: Any) -> jax.Array:
         """Return what the encoder sees of segments x_BCT in physical units at the model's rate, float32.

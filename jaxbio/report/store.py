@@ -16,6 +16,7 @@ from jaxbio.config.features import FEATURES, LEAD
 from jaxbio.config.roles import printed
 from jaxbio.data.labels import count_unknown, count_values, list_labels, open_labels
 from jaxbio.data.pairs import CLASSES, Rows, class_edges, class_of, read_rows, select, split_codes
+from jaxbio.data.plausibility import judge_sources
 from jaxbio.data.quantise import dequantise
 from jaxbio.data.splits import SPLITS
 from jaxbio.data.store import RECORDINGS, Store
@@ -49,7 +50,7 @@ def write_store_report(store: Store, config: ConfigDict, path: Path | None = Non
     rows = read_rows(store, np.flatnonzero(used_R), quality_R, edges)
     sections = [
         section("In short", below=[facts(_summary(store, used_R), _SUMMARY_MEANS)]),
-        _account_section(store),
+        _account_section(store, variant),
         _split_section(store, used_R),
         _class_section(store, used_R, config),
         *_label_sections(store),
@@ -76,7 +77,7 @@ def _summary(store: Store, used_R: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _account_section(store: Store) -> str:
+def _account_section(store: Store, variant: str) -> str:
     account = store.manifest["account"]
     rows = []
     for name, part in (("all", account), *account["sources"].items()):
@@ -87,6 +88,9 @@ def _account_section(store: Store) -> str:
             said = outcome.replace("_", " "), f"{seconds / 3600:.3f}", f"{share:.2%}", tell_outcome(outcome)
             rows.append((name, *said))
     blocks = [table(rows, ("source", "outcome", "hours", "share", "what it means"))]
+    doubts = [(line.partition(":")[0], doubt) for line, doubt in judge_sources(store, variant) if doubt]
+    if doubts:
+        blocks += [paragraph("Doubtful, and kept:"), table(doubts, ("source", "what is doubtful"))]
     failed = _failures(store)
     if failed:
         blocks += [paragraph("Recordings that could not be used, or not to their end:")]
