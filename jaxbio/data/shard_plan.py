@@ -134,17 +134,11 @@ def settings_of(config: ConfigDict) -> Settings:
 
 def preparation_config(config: ConfigDict) -> dict[str, object]:
     """Return the fields that decide what a store holds, by dotted name."""
-    decisive: tuple[str, ...] = (
-        "data.rate_hz",
-        "data.segment_s",
-        "data.channels",
-        "quality.author_",
-        "quality.cross_",
-        "prepare.",
-    )
-    if config.data.features:
+    decisive: tuple[str, ...] = ("data.rate_hz", "data.segment_s", "data.channels", "prepare.")
+    decisive += ("quality.author_", "quality.cross_")
+    if config.data.features:  # a store without any keeps its hash
         decisive += ("data.features",)
-    return {name: value for name, value in fields.flatten(config).items() if name.startswith(tuple(decisive))}
+    return {name: value for name, value in fields.flatten(config).items() if name.startswith(decisive)}
 
 
 def _check_unique(recordings: Iterable[Recording]) -> None:
