@@ -5,6 +5,7 @@ python launch/run.py --config configs/ecg_jepa_small.py --config.data.store=STOR
 python launch/run.py --config configs/ecg_jepa_small.py:smoke     # two steps on a laptop, synthetic recordings
 python launch/run.py --config configs/ecg_jepa_small.py:author    # the published code: one mask a batch, and its quirks
 python launch/run.py --config configs/ecg_jepa_small.py:blocks    # masks of blocks; :twelve takes all twelve leads
+python launch/run.py --config configs/ecg_jepa_small.py:hybrid    # hand-made features as further channels
 """
 
 from ml_collections import ConfigDict

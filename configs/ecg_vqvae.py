@@ -4,12 +4,14 @@ python tools/prepare_store.py --config configs/ecg_vqvae.py --source wfdb:RECORD
 python launch/run.py --config configs/ecg_vqvae.py --config.data.store=STORE
 python launch/run.py --config configs/ecg_vqvae.py:smoke     # two steps on a laptop, synthetic recordings
 python launch/run.py --config configs/ecg_vqvae.py:author    # codes are learnt by gradient, nothing is clipped
+python launch/run.py --config configs/ecg_vqvae.py:hybrid    # hand-made features as further channels
 """
 
 from ml_collections import ConfigDict
 
 from jaxbio.config import fields, presets
 from jaxbio.config.families import ecg_vqvae_triplet
+from jaxbio.config.families.st_mem import HYBRID
 
 # Of the published two ways to move a codebook, the one that works alone; it decays every parameter.
 AUTHOR = {"objective.codebook": "gradient", "optimizer.clip_norm": None, "optimizer.decay_mask": "all"}
@@ -18,4 +20,4 @@ AUTHOR = {"objective.codebook": "gradient", "optimizer.clip_norm": None, "optimi
 def get_config(argument: str = "") -> ConfigDict:
     """Return the recipe's configuration; `argument` names presets."""
     config = fields.change(fields.defaults("vq_vae", "code_reconstruction"), ecg_vqvae_triplet.CODES)
-    return presets.apply(config, argument, {"smoke": presets.SMOKE, "author": AUTHOR})
+    return presets.apply(config, argument, {"smoke": presets.SMOKE, "author": AUTHOR, "hybrid": HYBRID})

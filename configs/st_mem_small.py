@@ -4,6 +4,7 @@ python tools/prepare_store.py --config configs/st_mem_small.py --source wfdb:REC
 python launch/run.py --config configs/st_mem_small.py --config.data.store=STORE
 python launch/run.py --config configs/st_mem_small.py:smoke     # two steps on a laptop, synthetic recordings
 python launch/run.py --config configs/st_mem_small.py:author    # clips nothing and decays every parameter, as published
+python launch/run.py --config configs/st_mem_small.py:hybrid    # hand-made features as further channels
 """
 
 from ml_collections import ConfigDict
@@ -17,4 +18,4 @@ CHANGES = {**st_mem.RECIPE, "model.width": 384, "model.heads": 6, "model.feedfor
 def get_config(argument: str = "") -> ConfigDict:
     """Return the recipe's configuration; `argument` names presets."""
     config = fields.change(fields.defaults("st_mem", "patch_reconstruction"), CHANGES)
-    return presets.apply(config, argument, {"smoke": presets.SMOKE, "author": st_mem.AUTHOR})
+    return presets.apply(config, argument, {"smoke": presets.SMOKE, "author": st_mem.AUTHOR, "hybrid": st_mem.HYBRID})

@@ -150,6 +150,7 @@ def run(config: ConfigDict, flags: argparse.Namespace, workdir: Path, peers: Any
         synthetic = is_synthetic(config.data.store)
         store = make_synthetic_store(config, workdir, peers) if synthetic else config.data.store
         data = run_data.open_run_data(config, store)
+        fill_scales(config, data)
         if resume is not None:
             check_same_data(resume, data.store_hash, data.index_hash, data.label_hashes, flags.allow_change)
         if not peers.alone:
@@ -168,6 +169,21 @@ def run(config: ConfigDict, flags: argparse.Namespace, workdir: Path, peers: Any
             )
             return {"workdir": str(workdir), "step": resume.step, "resumed_from": resume.step}
         return start(config, data, workdir, resume, peers, questions, networks, checks=[lock.check] if lock else [])
+
+
+def fill_scales(config: ConfigDict, data: Any) -> None:
+    """State how features are scaled where the recipe leaves it open: as those of the export that the run starts from,
+    else as the subjects say that it trains on.
+    """
+    from jaxbio.data.feature_scales import fit_scales
+    from jaxbio.export.initial import scales_before
+
+    names = tuple(config.data.features)
+    if names and not config.data.feature_scales:
+        scales = scales_before(config) or fit_scales(data.store, names, data.train.rows_NM)
+        fields.change(config, {"data.feature_scales": scales})
+        said = ", ".join(f"{name} ({a:.4g}, {b:.4g})" for name, (a, b) in zip(names, scales, strict=True))
+        log.info("features are scaled by (centre, spread): %s", said)
 
 
 def start(

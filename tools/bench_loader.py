@@ -11,6 +11,7 @@ a median over repeats that take turns; the steps are the same in each, and read 
 import argparse
 import contextlib
 import logging
+import math
 import statistics
 import sys
 import time
@@ -123,9 +124,9 @@ def bench(
         "batch": order.batch,
         "pairs": order.pairs,
         "segments": store.rows,
-        "segment_bytes": len(store.channels) * store.length * 2,
+        "segment_bytes": math.prod(store.record_CT) * 2,
         "shards": len(store.shards),
-        "cache_bytes": store.rows * len(store.channels) * store.length * 2 if config.data.cache == "host" else 0,
+        "cache_bytes": store.rows * math.prod(store.record_CT) * 2 if config.data.cache == "host" else 0,
         "soak_s": soak_s,
         **memory,
     }

@@ -4,7 +4,7 @@ python tools/judge.py --export runs/st_mem/export --store STORE --label supercla
 python tools/judge.py --export A --export B --store STORE --label rhythm --leads all --leads i --out judged
 
 The store holds the segments at the encoders' rate and length, with a label of classes (tools/add_labels.py). Each
-encoder stands beside the first one's network at random initialisation. Whom the first encoder has learnt from, by its
+encoder stands beside the first one's network at random initialisation. Whom any of the encoders has learnt from, by its
 seen.npz or by the store's train split, is never tested.
 """
 
@@ -28,6 +28,7 @@ import numpy as np
 from jaxbio.config.command_line import parse_command
 from jaxbio.config.faults import Fault, UserError, run_command
 from jaxbio.data.store import open_store
+from jaxbio.data.whole_files import whole_file
 from jaxbio.evaluation import probes, protocol
 
 log = logging.getLogger(__name__)
@@ -35,12 +36,13 @@ RANDOM = "random_initialisation"
 
 
 def main(arguments: Sequence[str]) -> dict:
-    """Judge; write metrics.json into --out and return it."""
+    """Judge; write metrics.json and report.html into --out and return what the former holds."""
     flags = parse_flags(arguments)
     probes.check_installed()
     # JAX only after the flags are read: a wrong flag answers at once.
     from jaxbio.evaluation import judging
     from jaxbio.evaluation.comparison import initialise_again
+    from jaxbio.evaluation.judging_report import Judged, write_judging_page
     from jaxbio.export.folder import read_seen
     from jaxbio.export.pretrained import load_pretrained
 
@@ -54,7 +56,8 @@ def main(arguments: Sequence[str]) -> dict:
     for name in labelled.left_out:
         log.warning("class %s has a single subject, who cannot be on both sides: left out", name)
     seen_N = np.isin(labelled.subject_N, labelled.subject_N[store.column("split")[labelled.row_N] == "train"])
-    seen_N |= find_seen(read_seen(flags.export[0]), store, labelled.row_N)
+    for folder in flags.export:
+        seen_N |= find_seen(read_seen(folder), store, labelled.row_N)
     splits = protocol.make_splits(flags.protocol, labelled.subject_N, seen_N, folds=flags.folds, seed=flags.seed)
     tested = probes.tested_rows(splits)
     result = {
@@ -68,6 +71,7 @@ def main(arguments: Sequence[str]) -> dict:
         "subjects_tested": len(np.unique(labelled.subject_N[tested])),
         "leads": {},
     }
+    by_leads: dict[str, Judged] = {}
     for name in flags.leads:
         chosen = judging.LEAD_SETS[name]
         features = {
@@ -78,9 +82,17 @@ def main(arguments: Sequence[str]) -> dict:
         )
         channels = {encoder: [r for r in model.card.channels if r in chosen] for encoder, model in models.items()}
         result["leads"][name] = {"channels": channels, "measures": plain(judged)}
+        by_leads[name] = Judged(judged, features)
     out = Path(flags.out)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "metrics.json").write_text(json.dumps(result) + "\n")
+    facts = {
+        **{name.replace("_", " "): result[name] for name in ("store", "label", "protocol", "subjects_tested")},
+        "segments tested by class": ", ".join(f"{name} {count}" for name, count in result["tested_by_class"].items()),
+        "classes of a single subject, left out": ", ".join(labelled.left_out) or "none",
+    }
+    result["report"] = str(write_judging_page(out / "report.html", facts, by_leads, labelled, tested))
+    with whole_file(out / "metrics.json") as unfinished:
+        unfinished.write_text(json.dumps(result) + "\n")
     return result
 
 
@@ -99,7 +111,7 @@ def parse_flags(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--protocol", choices=protocol.PROTOCOLS, default="transfer", help="as in tools/evaluate.py")
     parser.add_argument("--folds", type=int, default=5, metavar="N", help="of cross_validate")
     parser.add_argument("--seed", type=int, default=0, help="of folds, shares, clusters and the random initialisation")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder for metrics.json")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for metrics.json and report.html")
     flags, _ = parse_command(arguments, parser, needs_config=False)
     flags.leads = flags.leads or ["all"]
     faults = [Fault("--shares", share, "above 0 and at most 1") for share in flags.shares if not 0 < share <= 1]

@@ -37,6 +37,14 @@ COMMON: dict[str, Field] = {
     "data.rate_hz": science(300.0, "sampling rate of a segment, Hz (QualityFM: 300)", low=1.0, high=5000.0),
     "data.segment_s": science(30.0, "length of a segment, s (all families use 30)", low=5.0, high=300.0),
     "data.channels": science(("ppg", "ecg"), "channel roles in the order of the model's input channels"),
+    "data.features": science(
+        (),
+        "hand-made feature channels behind the recorded ones, made of lead II where the store is prepared "
+        "(config/features.py; hybrid input: all eleven)",
+    ),
+    "data.feature_scales": science(
+        (), "(centre, spread) of each feature; (): fitted on the subjects that the run trains on, when it starts"
+    ),
     "data.scaling": science(
         "per_channel",
         "per_channel: each to [-1, 1], because units differ; joint: the author's, over both; unit: [0, 1]; physical",

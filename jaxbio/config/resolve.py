@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from jaxbio.config import families, fields
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.features import FEATURES, LEAD
 from jaxbio.config.field import Field
 from jaxbio.config.local_paths import address_faults
 from jaxbio.config.nearest import nearest
@@ -138,6 +139,7 @@ def _data_faults(values: dict[str, Any]) -> Iterator[Fault]:
         yield Fault("data.target", target, f"the last of data.channels = {channels}, behind those that are seen")
     if target is not None and not families.OBJECTIVES[values["objective.name"]].labelled:
         yield Fault("data.target", target, "None: this objective learns from no label and no channel")
+    yield from _feature_faults(values)
     split = values["prepare.split"]
     if len(split) != 3 or min(split) < 0 or abs(sum(split) - 1) > 1e-6:
         yield Fault("prepare.split", split, "three shares (train, validation, test) that sum to 1")
@@ -153,6 +155,34 @@ def _data_faults(values: dict[str, Any]) -> Iterator[Fault]:
     if values["data.curriculum"]:
         yield from _curriculum_faults(values["data.curriculum"])
     yield from _store_faults(values["data.store"])
+
+
+def _feature_faults(values: dict[str, Any]) -> Iterator[Fault]:
+    features, scales = values["data.features"], values["data.feature_scales"]
+    yield from scale_faults(values)
+    if features and LEAD not in values["data.channels"]:
+        yield Fault("data.features", features, f"they are made of lead {LEAD}: name it in data.channels")
+    shaken = [name for name in values if name.startswith("augment.") and name.endswith("_prob") and values[name]]
+    for name in shaken if features else ():
+        yield Fault(name, values[name], "0 with data.features: what disturbs a signal makes no sense of a heart rate")
+    if scales and not features:
+        yield Fault("data.feature_scales", scales, "() where there are no data.features")
+
+
+def scale_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+    """Yield what is wrong with `data.features` and `data.feature_scales` themselves."""
+    features, scales = values["data.features"], values["data.feature_scales"]
+    if len(set(map(str, features))) != len(features) or not all(name in FEATURES for name in map(str, features)):
+        yield Fault("data.features", features, f"each once, of {', '.join(FEATURES)}")
+    pairs = [scale for scale in scales if isinstance(scale, (tuple, list)) and len(scale) == 2]
+    numbers = [number for pair in pairs for number in pair]
+    right = len(pairs) == len(scales) in (0, len(features)) and all(
+        type(number) in (int, float) and math.isfinite(number) for number in numbers
+    )
+    if not right or not all(pair[1] > 0 for pair in pairs):
+        yield Fault(
+            "data.feature_scales", scales, "(centre, spread) of each feature, spread above 0; or () to fit them"
+        )
 
 
 def _store_faults(store: Any) -> Iterator[Fault]:

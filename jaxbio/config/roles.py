@@ -28,6 +28,16 @@ class Role:
 # Sources may write them in any case, and behind a vendor's prefix: see `lead_of`.
 LIMB_LEADS = ("i", "ii", "iii", "avr", "avl", "avf")
 LEADS = (*LIMB_LEADS, "v1", "v2", "v3", "v4", "v5", "v6")  # the order of the standard 12-lead ECG
+# The limb leads in terms of I and II. III = II - I: Einthoven, Pfluegers Archiv 60, 1895. The augmented leads, each an
+# electrode against the mean of the other two: Goldberger, American Heart Journal 23, 1942.
+IN_I_AND_II: Mapping[str, tuple[float, float]] = {
+    "i": (1.0, 0.0),
+    "ii": (0.0, 1.0),
+    "iii": (-1.0, 1.0),
+    "avr": (-0.5, -0.5),
+    "avl": (1.0, -0.5),
+    "avf": (-0.5, 1.0),
+}
 _PRINTED = {"avr": "aVR", "avl": "aVL", "avf": "aVF"}
 
 _PPG_NAMES = ("PLETH", "PPG", "Pleth", "PLETHL", "PLETHR", "SNUADC/PLETH")

@@ -186,6 +186,7 @@ def _manifest(
         "rate_hz": settings.rate_hz,
         "length": settings.length,
         "channels": list(settings.channels),
+        **({"features": list(settings.features)} if settings.features else {}),
         "units": _unite(before["units"], plan.units) if base else plan.units,
         "config": before["config"] if base else plan.config,
         "shards": [*before["shards"], *shards] if base else shards,

@@ -44,13 +44,14 @@ def batch_spec(config: ConfigDict) -> dict[str, ArraySpec]:
 
     Always `segment_BMCT` int16, `scale_BMC2` float32 and `row_BM` uint32, M = 1 where the index is of single segments;
     `label_BMK` float32 where `data.labels` names K labels, in that order; `present_BMC` bool where
-    `prepare.missing_channel` is "mask".
+    `prepare.missing_channel` is "mask". Feature channels lie behind the recorded ones, and are not in `present_BMC`.
     """
     members = 1 if config.pairs.rule == "all_segments" else 2
     pair, channels = (config.train.batch, members), len(config.data.channels)
+    stored = channels + len(config.data.features)
     shapes = {
-        "segment_BMCT": (*pair, channels, round(config.data.rate_hz * config.data.segment_s)),
-        "scale_BMC2": (*pair, channels, 2),
+        "segment_BMCT": (*pair, stored, round(config.data.rate_hz * config.data.segment_s)),
+        "scale_BMC2": (*pair, stored, 2),
         "row_BM": pair,
     }
     if config.data.labels:

@@ -84,7 +84,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _shape(store: Store) -> tuple[int, int, int]:
-    return store.rows, len(store.channels), store.length
+    return store.rows, *store.record_CT
 
 
 def _map(path: Path, store: Store) -> np.ndarray | None:

@@ -96,7 +96,7 @@ def make_loader(
     }
     read = stores.route(readers[cache]())
     by_row = {"scale_BMC2": stores.scale_NC2} if by_row is None else by_row
-    segment_CT = (len(stores.channels), stores.length)
+    segment_CT = stores.record_CT
     store_crc32 = zlib.crc32(stores.hash.encode())
     buffers = Buffers(DTYPES["segment_BMCT"])
 

@@ -8,12 +8,17 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from jaxbio.config.roles import LEADS
+from jaxbio.data.quantise import FULL_RANGE
+from jaxbio.data.recordings.channels import ARBITRARY
 from jaxbio.data.store import Store
+from jaxbio.signals.limb_leads import COLUMNS, find_doubtful, tell_doubts
 from jaxbio.signals.segments import RATE_COLUMNS
 
 _LEAST_SCORE = 0.5  # of a source's median: below it most segments are Poor or Bad
 _BPM = (40.0, 180.0)  # of a source's median: no ward of patients lies outside, a rate wrong by two often does
 _AGREE = 0.8  # of the channels' medians, the smallest to the largest: they see one heart
+_RANGE_MV = (0.2, 30.0)  # of the leads' median: smallest to largest value of a segment, with wander
 _REMEDY = "are the sampling rate and the channels right? Draw a recording with tools/look.py"
 
 
@@ -21,6 +26,7 @@ def judge_sources(store: Store, variant: str) -> Iterator[tuple[str, str | None]
     """Yield for each source its medians as a line of text, and what makes them doubtful, or None.
 
     The medians are of the score `variant` and of each channel's beats a minute, over the segments that have them.
+    Swapped leads are a doubt of single segments, of which the first is named.
     """
     quality_R = store.column(f"quality_{variant}")
     code_R, sources = store.codes("source")
@@ -35,7 +41,31 @@ def judge_sources(store: Store, variant: str) -> Iterator[tuple[str, str | None]
         if not odd and bpm and min(bpm.values()) < _AGREE * max(bpm.values()):
             odd = said
         odd += [f"score {score:.2f}"] * (score < _LEAST_SCORE)
+        odd += _sizes(store, mine_R) + _swapped(store, mine_R)
         yield line, f"{' and '.join(odd)}; {_REMEDY}" if odd else None
+
+
+def _sizes(store: Store, mine_R: np.ndarray) -> list[str]:
+    """Return in words whether the leads of a source are in no stated unit, or of a size that none in mV has."""
+    leads = [place for place, role in enumerate(store.channels) if role in LEADS]
+    if not leads:
+        return []
+    range_NC = 2 * FULL_RANGE * store.scale_NC2[mine_R][:, leads, 1]
+    median = _median(np.where(store.present_NC[mine_R][:, leads], range_NC, np.nan))
+    unstated = any((store.column(f"{store.channels[place]}_unit")[mine_R] == ARBITRARY).any() for place in leads)
+    said = [f"a median range of the leads of {median:.3g} mV"] * (not _RANGE_MV[0] <= median <= _RANGE_MV[1])
+    return said + ["leads whose unit is not stated: what it is, --assume_unit=ecg:UNIT says"] * unstated
+
+
+def _swapped(store: Store, mine_R: np.ndarray) -> list[str]:
+    """Return in words which of a source's segments seem to have swapped leads, with the first of them."""
+    columns = {name: store.column(name)[mine_R] for name in COLUMNS if store.has_column(name)}
+    doubtful = [doubtful_N for doubtful_N in find_doubtful(columns).values() if doubtful_N.any()]
+    if not doubtful:
+        return []
+    first = int(np.flatnonzero(mine_R)[np.any(doubtful, axis=0).argmax()])
+    about = store.take(first)
+    return [*tell_doubts(columns), f"the first is {about['recording']} at {about['start_s']:g} s"]
 
 
 def _say(bpm: float) -> str:

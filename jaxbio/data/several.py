@@ -61,8 +61,13 @@ class Stores:
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """Roles of the channels, in the order of a record."""
+        """Roles of the recorded channels, in the order of a record."""
         return self.stores[0].channels
+
+    @property
+    def record_CT(self) -> tuple[int, int]:
+        """Shape of a record: recorded and feature channels, samples."""
+        return self.stores[0].record_CT
 
     @cached_property
     def start_S(self) -> np.ndarray:
@@ -117,7 +122,7 @@ class Stores:
         Raises IndexError and StoreError as a store does.
         """
         row_N = np.asarray(rows, np.int64)
-        out = np.empty((row_N.size, len(self.channels), self.length), "<i2") if out is None else out
+        out = np.empty((row_N.size, *self.record_CT), "<i2") if out is None else out
         return self.route([store.read for store in self.stores])(row_N, out)
 
     def route(self, readers: Sequence[Reader]) -> Reader:

@@ -32,6 +32,7 @@ class Settings:
     segment_s: float
     length: int
     channels: tuple[str, ...]
+    features: tuple[str, ...]
     max_missing_frac: float
     missing_channel: str
     cross_channel: str
@@ -40,7 +41,7 @@ class Settings:
     @property
     def segment_bytes(self) -> int:
         """Bytes of one segment's record."""
-        return len(self.channels) * self.length * _BYTES_A_SAMPLE
+        return (len(self.channels) + len(self.features)) * self.length * _BYTES_A_SAMPLE
 
 
 class Outcome(NamedTuple):
@@ -127,6 +128,7 @@ def settings_of(config: ConfigDict) -> Settings:
         segment_s=data.segment_s,
         length=round(data.rate_hz * data.segment_s),
         channels=tuple(data.channels),
+        features=tuple(data.features),
         max_missing_frac=config.prepare.max_missing_frac,
         missing_channel=config.prepare.missing_channel,
         cross_channel=config.quality.cross_channel,
@@ -136,7 +138,10 @@ def settings_of(config: ConfigDict) -> Settings:
 
 def preparation_config(config: ConfigDict) -> dict[str, object]:
     """Return the fields that decide what a store holds, by dotted name."""
-    decisive = ("data.rate_hz", "data.segment_s", "data.channels", "quality.author_", "quality.cross_", "prepare.")
+    decisive: tuple[str, ...] = ("data.rate_hz", "data.segment_s", "data.channels", "prepare.")
+    decisive += ("quality.author_", "quality.cross_")
+    if config.data.features:  # a store without any keeps its hash
+        decisive += ("data.features",)
     return {name: value for name, value in fields.flatten(config).items() if name.startswith(decisive)}
 
 

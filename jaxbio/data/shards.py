@@ -23,6 +23,7 @@ from jaxbio.data.recordings.missing import MASKED
 from jaxbio.data.shard_plan import KEPT, Block, Outcome, Settings
 from jaxbio.data.store import PARTS, sha256_of
 from jaxbio.data.whole_files import whole_file
+from jaxbio.signals.features import append_features
 from jaxbio.signals.segments import REASONS, Measured, measure
 
 WRITER_OPTIONS = "group_size:1,uncompressed"
@@ -104,14 +105,16 @@ def _write_records(
         for block, reason in zip(windows.block_B.tolist(), measured.reason_B.tolist(), strict=True):
             seconds[block, REASONS[reason] if reason else KEPT, ""] += settings.segment_s
         kept_B = np.flatnonzero(measured.reason_B == 0)
-        segment_BCT, scale_BC2 = quantise(measured.x_BCT[kept_B])
+        segment_BCT, scale_BC2 = quantise(
+            append_features(measured.x_BCT[kept_B], settings.channels, settings.rate_hz, settings.features)
+        )
         writer.write(segment_BCT)
         columns.append(
             {
                 "block": windows.block_B[kept_B],
                 "window": windows.window_B[kept_B],
-                "fingerprint": fingerprint(segment_BCT, scale_BC2),
-                **_scale_columns(scale_BC2, settings.channels),
+                "fingerprint": fingerprint(*(part[:, : len(settings.channels)] for part in (segment_BCT, scale_BC2))),
+                **_scale_columns(scale_BC2, (*settings.channels, *settings.features)),
                 **{f"{role}_present": measured.present_BC[kept_B, c] for c, role in enumerate(settings.channels)},
                 **{name: column[kept_B] for name, column in measured.columns.items()},
             }

@@ -9,6 +9,7 @@ It knows the files of a store, not how they are made nor what is learnt from the
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -106,8 +107,18 @@ class Store:
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """Roles of the channels, in the order of a record."""
+        """Roles of the recorded channels, in the order of a record."""
         return tuple(self.manifest["channels"])
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the feature channels that lie behind the recorded ones in a record."""
+        return tuple(self.manifest.get("features", ()))
+
+    @property
+    def record_CT(self) -> tuple[int, int]:
+        """Shape of a record: recorded and feature channels, samples."""
+        return len(self.channels) + len(self.features), self.length
 
     @property
     def rows(self) -> int:
@@ -159,9 +170,10 @@ class Store:
 
     @cached_property
     def scale_NC2(self) -> np.ndarray:
-        """Offset and gain of every segment and channel, float32: physical = offset + gain * q."""
-        columns = [self.column(f"{role}_{part}") for role in self.channels for part in ("offset", "gain")]
-        return np.stack(columns, axis=-1).reshape(self.rows, len(self.channels), 2)
+        """Offset and gain of every segment and channel, features too, float32: physical = offset + gain * q."""
+        names = (*self.channels, *self.features)
+        columns = [self.column(f"{name}_{part}") for name in names for part in ("offset", "gain")]
+        return np.stack(columns, axis=-1).reshape(self.rows, len(names), 2)
 
     @cached_property
     def present_NC(self) -> np.ndarray:
@@ -178,8 +190,8 @@ class Store:
     def read(self, rows: Sequence[int] | np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Return segments (n, C, T) int16 of `rows` (n,), in that order; safe to call from several threads.
 
-        They are written into `out` (n, C, T) where it is given: a loader uses its memory again, because fresh pages
-        cost as much as the reading.
+        C counts feature channels too. They are written into `out` (n, C, T) where it is given: a loader uses its memory
+        again, because fresh pages cost as much as the reading.
 
         Raises IndexError for a row outside the store and StoreError, with shard and rows, where its bytes are not
         those that were written.
@@ -187,7 +199,7 @@ class Store:
         row_N = np.asarray(rows, np.int64)
         if row_N.size and (row_N.min() < 0 or row_N.max() >= self.rows):
             raise IndexError(f"rows {row_N.min()}..{row_N.max()} of {self.path}, which has {self.rows}")
-        shape = (row_N.size, len(self.channels), self.length)
+        shape = (row_N.size, *self.record_CT)
         segment_NCT = np.empty(shape, "<i2") if out is None else out
         shard_N = np.searchsorted(self.first_rows, row_N, side="right") - 1
         order_N = np.argsort(shard_N, kind="stable")
@@ -213,6 +225,7 @@ class Store:
             "data.rate_hz": (config.data.rate_hz, self.rate_hz),
             "data.segment_s": (config.data.segment_s, self.segment_s),
             "data.channels": (tuple(config.data.channels), self.channels),
+            "data.features": (tuple(config.data.features), self.features),
         }
         remedy = "the store {path} was prepared with {found}; name another store, or prepare one with this recipe"
         faults = [
@@ -255,7 +268,7 @@ class Store:
                 records = reader.read(places)
         except RuntimeError as error:
             raise self._damage(shard, self._first_unreadable(shard, places), str(error)) from error
-        size = 2 * len(self.channels) * self.length
+        size = 2 * math.prod(self.record_CT)
         for place, record in zip(places, records, strict=True):
             if len(record) != size:  # array_record gives none of a record that was cut off after it opened the shard
                 raise self._damage(shard, place, f"{len(record)} bytes instead of {size}")

@@ -21,7 +21,7 @@ from jaxbio.evaluation.pictures import MOST_SHOWN
 from jaxbio.evaluation.probe_report import Part, Shown
 from jaxbio.evaluation.probes import Split
 from jaxbio.evaluation.tasks import Segments, Task, get_task
-from jaxbio.signals.features import describe_segments
+from jaxbio.signals.hand_made import describe_segments
 from jaxbio.signals.segments import MIN_S
 
 log = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from jaxbio.data.recordings.regular_files import size_of
 from jaxbio.export.card_fields import find_faults, shorten
 from jaxbio.transforms.prepare_input import Input
 
-SCHEMA = 2
+SCHEMA = 3
 CARD = "card.json"
 WEIGHTS = "params.safetensors"
 PROGRAM = "encoder.stablehlo"
@@ -31,10 +31,10 @@ EXAMPLE = "example.npz"
 DETECTOR = "detector.json"  # only where the network answers a question
 _MOST_BYTES = 2**20  # of a card; real ones have some 3 kB
 _LONGEST_NAME = 255  # bytes of a file's name, as file systems have it
-_SINCE_SCHEMA_2 = {
-    "seen": "not known",
-    **{field.name: field.default for field in dataclasses.fields(Input) if field.default is not dataclasses.MISSING},
-}
+_INPUT = {field.name: field.default for field in dataclasses.fields(Input) if field.default is not dataclasses.MISSING}
+_FEATURES = {name: _INPUT[name] for name in ("features", "feature_scales")}
+# What a card of each older schema lacks, and what it meant.
+_SINCE: dict[int, dict[str, Any]] = {1: {"seen": "not known", **_INPUT}, 2: _FEATURES}
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class Card:
     """Everything a stranger must know to use the weights; all of it plain JSON.
 
     `encoder` and `encoder_fields` are the registry name and constructor fields of the module; the fields from `rate_hz`
-    to `standardise` are its `Input`; `token_s` is the seconds one token stands for, `width` the numbers in a token.
+    to `feature_scales` are its `Input`; `token_s` is the seconds one token stands for, `width` the numbers in a token.
     `pooling` says how tokens become one vector a segment ("mean", over those of all crops), `missing_channel` what a
     channel that is not given gets ("zeros", in the prepared input). `seen` says in words how many subjects and segments
     it has learnt from, which seen.npz knows one by one. Schema 1 knew no input but the scaled one, and its program and
-    example take segments that are scaled already.
+    example take segments that are scaled already; schema 2 knew no features.
     """
 
     encoder: str
@@ -63,6 +63,8 @@ class Card:
     band_order: int
     band_design: str
     standardise: str
+    features: tuple[str, ...]
+    feature_scales: tuple[tuple[float, float], ...]
     token_s: float
     width: int
     pooling: str
@@ -126,12 +128,11 @@ def read_card(folder: epath.PathLike) -> Card:
 
 
 def card_from_plain(stored: Mapping[str, Any], where: str) -> Card:
-    """Return the card of plain JSON values, those of schema 1 completed by what they meant.
+    """Return the card of plain JSON values, those of older schemas completed by what they meant.
 
     Raises UserError that says `where` for missing and unknown fields, and for values that are none of their field.
     """
-    if stored["schema"] == 1:
-        stored = {**_SINCE_SCHEMA_2, **stored}
+    stored = {**_SINCE.get(stored["schema"], {}), **stored}
     names = {field.name for field in dataclasses.fields(Card)}
     wrong = sorted(names ^ stored.keys())
     if wrong:
@@ -141,8 +142,9 @@ def card_from_plain(stored: Mapping[str, Any], where: str) -> Card:
     faults = find_faults(stored, where, (WEIGHTS, PROGRAM, EXAMPLE))
     if faults:
         raise UserError(*faults)
-    tuples = {name: tuple(stored[name]) for name in ("channels", "band_hz") if stored[name] is not None}
-    return Card(**{**stored, **tuples})
+    tuples = {name: tuple(stored[name]) for name in ("channels", "band_hz", "features") if stored[name] is not None}
+    scales = tuple((centre, spread) for centre, spread in stored["feature_scales"])
+    return Card(**{**stored, **tuples, "feature_scales": scales})
 
 
 def check_files(folder: epath.PathLike, card: Card) -> None:

@@ -13,13 +13,15 @@ from typing import Any
 
 from jaxbio.config import fields
 from jaxbio.config.faults import Fault
+from jaxbio.config.features import LEAD
 from jaxbio.config.field import Field
-from jaxbio.config.resolve import input_faults, wrong_value
+from jaxbio.config.resolve import input_faults, scale_faults, wrong_value
 from jaxbio.config.roles import ROLES
 from jaxbio.transforms.band_pass import check_band
 
 _DATA = fields.COMMON
-_INPUT = ("rate_hz", "scaling", "crop_s", "crops", "band_hz", "band_order", "band_design", "standardise")
+_PLAIN = ("rate_hz", "scaling", "crop_s", "crops", "band_hz", "band_order", "band_design", "standardise")
+_INPUT = (*_PLAIN, "features", "feature_scales")
 _MOST_SAMPLES = round(_DATA["data.rate_hz"].high * _DATA["data.segment_s"].high)  # type: ignore[operator]
 _LARGEST_COUNT = 10**12
 _SHOWN = 60  # signs of a value in a message
@@ -82,12 +84,14 @@ def _between(stored: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     unknown = [role for role in channels if not isinstance(role, str) or role not in ROLES]
     if unknown or not channels or len(set(channels)) != len(channels):
         yield "channels", f"each channel role once, at least one, of {', '.join(ROLES)}"
+    if stored["features"] and (LEAD not in channels or len(stored["feature_scales"]) != len(stored["features"])):
+        yield "features", f"features are made of lead {LEAD}, and each has its scale"
     segment_s = stored["length"] / stored["rate_hz"]
     if remedy := wrong_value(segment_s, _DATA["data.segment_s"]):
         yield "length", f"{segment_s:g} s at {stored['rate_hz']:g} Hz; {remedy}"
         return
     values = {f"data.{name}": stored[name] for name in _INPUT}
-    faults = list(input_faults({**values, "data.segment_s": segment_s}))
+    faults = [*input_faults({**values, "data.segment_s": segment_s}), *scale_faults(values)]
     if not faults and stored["band_hz"] is not None:
         samples = stored["length"] if stored["crop_s"] is None else round(stored["rate_hz"] * stored["crop_s"])
         try:

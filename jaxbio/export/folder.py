@@ -36,6 +36,7 @@ from jaxbio.export import stablehlo, weights
 from jaxbio.export.card import Card
 from jaxbio.export.detector import Detector
 from jaxbio.export.encoder_fields import find_encoder_faults
+from jaxbio.signals.features import append_features
 from jaxbio.transforms.prepare_input import Input
 
 _EXAMPLE_SEGMENTS = 2
@@ -140,7 +141,7 @@ def read_example(folder: epath.PathLike, card: Card) -> tuple[np.ndarray, np.nda
     arrays = read_arrays(path, missing="the card lists it; copy the whole export folder")
     x_BCT, tok_BLD = (arrays.get(name, np.zeros(0)) for name in ("x_BCT", "tok_BLD"))
     segments = x_BCT.shape[0] if x_BCT.ndim else 0
-    shape = (segments, len(card.channels), card.length)
+    shape = (segments, card.inputs.shape[0], card.length)
     if not 0 < segments <= _MOST_EXAMPLES or x_BCT.shape != shape or tok_BLD.shape[::2] != (segments, card.width):
         found = f"x_BCT {x_BCT.shape}, tok_BLD {tok_BLD.shape}"
         remedy = f"this encoder's are (B, {shape[1]}, {shape[2]}) and (B, L, {card.width}); copy the export again"
@@ -274,10 +275,13 @@ def _clear_folder(folder: epath.PathLike) -> epath.Path:
 
 
 def _example_input(inputs: Input) -> np.ndarray:
-    """Return two seeded segments of slow waves, x_BCT float32, which stand for signals in physical units."""
+    """Return two seeded segments of slow waves, x_BCT float32, which stand for signals in physical units, and their
+    features.
+    """
     rng = np.random.default_rng(0)
     shape = (_EXAMPLE_SEGMENTS, len(inputs.channels), 1, 5)
     wave_hz = rng.uniform(0.8, 1.5, shape) * np.arange(1, 6)
     phase = rng.uniform(0, 2 * np.pi, shape)
     t_T1 = np.arange(inputs.length)[:, None] / inputs.rate_hz
-    return np.sin(2 * np.pi * wave_hz * t_T1 + phase).mean(axis=-1).astype(np.float32)
+    x_BCT = np.sin(2 * np.pi * wave_hz * t_T1 + phase).mean(axis=-1).astype(np.float32)
+    return append_features(x_BCT, inputs.channels, inputs.rate_hz, inputs.features)

@@ -98,6 +98,12 @@ def weights_before(config: ConfigDict) -> list[str]:
     return [read_card(folder).files[WEIGHTS]["sha256"] for folder in _exports(config)]
 
 
+def scales_before(config: ConfigDict) -> tuple[tuple[float, float], ...]:
+    """Return how the first export that the run starts from scales its features; () where none has those of the run."""
+    cards = [read_card(folder) for folder in _folders(config.train.init_from)]
+    return next((card.feature_scales for card in cards if card.features == tuple(config.data.features)), ())
+
+
 def _exports(config: ConfigDict) -> list[str]:
     frozen = families.OBJECTIVES[config.objective.name].frozen
     return _folders(config.train.init_from) + [config.objective[name] for name in frozen]

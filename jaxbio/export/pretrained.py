@@ -7,8 +7,9 @@ It knows no model family: what the encoder wants stands in the export's card.
 """
 
 import functools
+import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -24,7 +25,11 @@ from jaxbio.export import segmenting, stablehlo
 from jaxbio.export.card import EXAMPLE, Card
 from jaxbio.export.detector import Detector, Prediction, read_detector
 from jaxbio.signals import score
+from jaxbio.signals.features import append_features
+from jaxbio.signals.limb_leads import doubt_leads, tell_doubts
 from jaxbio.transforms.prepare_input import join_crops, prepare_crops, prepare_physical
+
+log = logging.getLogger(__name__)
 
 _LARGEST_BATCH = 64
 # Largest difference from the example, as a share of its largest number: float32 products in full on any platform.
@@ -46,12 +51,13 @@ def load_pretrained(folder: epath.PathLike, *, check: bool = True) -> "Pretraine
 
 
 class Embedded(NamedTuple):
-    """One vector a segment, (B, width) float32, and which of the card's channels it had, bool (B, C): those that were
-    given and move within the segment.
+    """One vector a segment, (B, width) float32, which of the card's channels it had, bool (B, C): those that were given
+    and move within the segment, and what is doubtful, in words: leads that seem to be swapped.
     """
 
     vector_BD: np.ndarray
     present_BC: np.ndarray
+    doubts: tuple[str, ...] = ()
 
 
 class Pretrained:
@@ -83,6 +89,8 @@ class Pretrained:
         the card's scaling is `physical` or `joint`, else any. `rate_hz` is theirs, in Hz, one for all or one by role.
         Segments come recording by recording, in time order. A channel that is not given, or does not
         move in a segment, gets what the card says (zeros in the prepared input).
+
+        Leads that seem to be swapped are warned of, and embedded as they are.
 
         Raises UserError for an unknown channel, no channel, no rate, a rate that is no signal's, a wrong shape, NaN,
         infinite or masked samples, numbers that float32 cannot carry, recordings of unequal duration, less than a
@@ -147,17 +155,22 @@ class Pretrained:
             vectors.append(np.asarray(tok_BLD[: len(part_BCT)]).mean(axis=1))
         present_BC = np.zeros((len(segments), len(card.channels)), bool)
         present_BC[:, present] = np.ptp(segments, axis=-1) > 0
-        return Embedded(np.concatenate(vectors), present_BC)
+        doubts = tell_doubts(doubt_leads(segments, [card.channels[place] for place in present], card.rate_hz))
+        for doubt in doubts:
+            log.warning("doubtful: %s?", doubt)
+        return Embedded(np.concatenate(vectors), present_BC, tuple(doubts))
 
     def prepare(self, x_BCT: Any) -> jax.Array:
         """Return what the encoder sees of segments x_BCT in physical units at the model's rate, float32.
 
         The fixed crops of each segment, one after the other, (segments x crops, channels, samples), as training would
-        have seen them: through the store's int16. Raises UserError as `encode` does.
+        have seen them: through the store's int16, with the features that the card names. Raises UserError as `encode`
+        does.
         """
         inputs = self.card.inputs
         shortest = 1 if inputs.crop_s is None else inputs.samples
-        x_BCT = self._check_segments(x_BCT, shortest)
+        x_BCT = self._check_segments(x_BCT, shortest, inputs.channels)
+        x_BCT = append_features(x_BCT, inputs.channels, inputs.rate_hz, inputs.features)
         if not len(x_BCT):
             return jnp.zeros((0, *inputs.shape_of(x_BCT)), jnp.float32)
         return self._prepare_stored(*quantise(x_BCT))
@@ -168,7 +181,7 @@ class Pretrained:
         Raises UserError for another number of axes or channels, for a T that is too short, and for what is no finite
         number in float32.
         """
-        x_BCT = self._check_segments(x_BCT, 1)
+        x_BCT = self._check_segments(x_BCT, 1, (*self.card.channels, *self.card.features))
         if len(x_BCT) and x_BCT.shape[2] >= stablehlo.SHORTEST:
             return self._encode(self.variables, jnp.asarray(x_BCT))
         try:
@@ -212,13 +225,13 @@ class Pretrained:
             raise UserError(Fault("window_s", window_s, f"whole samples at {card.rate_hz:g} Hz: {near}"))
         return round(samples)
 
-    def _check_segments(self, x_BCT: Any, shortest: int) -> np.ndarray:
-        """Return x_BCT as float32, or raise UserError for what are no segments of this encoder's channels."""
+    def _check_segments(self, x_BCT: Any, shortest: int, channels: Sequence[str]) -> np.ndarray:
+        """Return x_BCT as float32, or raise UserError for what are no segments of `channels`."""
         x_BCT = np.asarray(x_BCT)
         if x_BCT.dtype.kind not in "fiub":
             raise UserError(Fault("x_BCT", f"type {x_BCT.dtype}", "expected real numbers"))
-        if x_BCT.ndim != 3 or x_BCT.shape[1] != len(self.card.channels):
-            wanted = f"(segments, {len(self.card.channels)}, samples), channels {', '.join(self.card.channels)}"
+        if x_BCT.ndim != 3 or x_BCT.shape[1] != len(channels):
+            wanted = f"(segments, {len(channels)}, samples), channels {', '.join(channels)}"
             raise UserError(Fault("x_BCT", f"shape {x_BCT.shape}", f"expected {wanted}"))
         if x_BCT.shape[2] < shortest:
             raise UserError(Fault("x_BCT", f"shape {x_BCT.shape}", f"expected at least {shortest} samples"))

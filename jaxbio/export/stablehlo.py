@@ -3,6 +3,8 @@
 encode = jax.export.deserialize(path.read_bytes()).call
 tok_BLD = encode(weights, x_BCT)      # weights: the safetensors keys split at "/", nested; x_BCT: physical units
 
+Where the card names features, x_BCT has them behind the channels, unscaled, as `signals.features` makes them.
+
 The batch is free, and so is the length, from 128 samples or a crop on. Only where a segment is not cropped, and is
 filtered or read by an encoder whose `any_length` is false, its length is the encoder's: the length of a Fourier
 transform, and the number of patches, are part of a program. An export of card schema 1
@@ -50,7 +52,7 @@ def make_program(module: nn.Module, inputs: Input):
 
 def serialise_program(module: nn.Module, weights: Mapping[str, Any], inputs: Input) -> bytes:
     """Return `make_program(module, inputs)` serialised; `weights` give only shapes and types."""
-    channels, shortest = len(inputs.channels), SHORTEST if inputs.crop_s is None else inputs.samples
+    channels, shortest = inputs.shape[0], SHORTEST if inputs.crop_s is None else inputs.samples
     of_one_length = inputs.band_hz is not None or not getattr(module, "any_length", True)
     if of_one_length and inputs.crop_s is None:
         shape = export.symbolic_shape(f"b, {channels}, {inputs.length}")

@@ -29,7 +29,8 @@ def attend_cross(
 
     `seen` are (time_BN, lead_BC), bool: columns and leads that are there (time_BN None: all). A token always sees
     itself, so that one of an absent lead stays finite. Equal to dense attention under the mask "same lead or same time"
-    (ECG-JEPA fact sheet, section 3.1); the keys are gathered, not masked, and the token itself counts once.
+    (ECG-JEPA fact sheet, section 3.1): two small dense attentions, over times and over leads, with one softmax between
+    them. The token itself, which both hold, counts in the first.
     """
     time_BN, lead_BC = seen
     times, leads = q_BCNHK.shape[2], q_BCNHK.shape[1]
@@ -42,12 +43,16 @@ def attend_cross(
         own_lead_BCHNM = jnp.where(own_BNM[:, None, None], own_lead_BCHNM, -jnp.inf)
     others_BCE = lead_BC[:, None, :] & ~jnp.eye(leads, dtype=bool)[None]
     own_time_BNHCE = jnp.where(others_BCE[:, None, None], own_time_BNHCE, -jnp.inf)
-    logit_BCHNX = jnp.concatenate([own_lead_BCHNM, own_time_BNHCE.transpose(0, 3, 2, 1, 4)], axis=-1)
-    weight_BCHNX = jax.nn.softmax(logit_BCHNX).astype(v_BCNHK.dtype)
-    lead_BCHNK = jnp.einsum("bchnm,bchmk->bchnk", weight_BCHNX[..., :times], v_BCHNK)
-    weight_BNHCE = weight_BCHNX[..., times:].transpose(0, 3, 2, 1, 4)
-    time_BNHCK = jnp.einsum("bnhce,bnhek->bnhck", weight_BNHCE, v_BNHCK)
-    return lead_BCHNK.transpose(0, 1, 3, 2, 4) + time_BNHCK.transpose(0, 3, 1, 2, 4)
+    top_BCHN = jnp.maximum(own_lead_BCHNM.max(-1), own_time_BNHCE.max(-1).transpose(0, 3, 2, 1))
+    top_BCHN = jax.lax.stop_gradient(top_BCHN)
+    weight_BCHNM = jnp.exp(own_lead_BCHNM - top_BCHN[..., None])
+    weight_BNHCE = jnp.exp(own_time_BNHCE - top_BCHN.transpose(0, 3, 2, 1)[..., None])
+    total_BCHN = weight_BCHNM.sum(-1) + weight_BNHCE.sum(-1).transpose(0, 3, 2, 1)
+    lead_BCHNK = jnp.einsum("bchnm,bchmk->bchnk", weight_BCHNM.astype(v_BCNHK.dtype), v_BCHNK)
+    time_BNHCK = jnp.einsum("bnhce,bnhek->bnhck", weight_BNHCE.astype(v_BCNHK.dtype), v_BNHCK)
+    sum_BCNHK = lead_BCHNK.transpose(0, 1, 3, 2, 4) + time_BNHCK.transpose(0, 3, 1, 2, 4)
+    # divided last: of what is summed there is less than of weights
+    return (sum_BCNHK / total_BCHN.transpose(0, 1, 3, 2)[..., None]).astype(v_BCNHK.dtype)
 
 
 def cross_mask(leads: int, times: int) -> jax.Array:

@@ -60,7 +60,7 @@ def code_reconstruction(
         decoder_heads,
         4 * decoder_width,
         encoder.patch,
-        len(inputs.channels),
+        inputs.shape[0],
         encoder.head_width,
         encoder.unroll,
         encoder.dtype,

@@ -22,7 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from jaxbio.config.roles import UNITS, kind_of
+from jaxbio.config.roles import ROLES, UNITS, kind_of
 from jaxbio.data.whole_files import whole_file
 from jaxbio.report.colours import GRID, INK, SERIES, refer
 from jaxbio.report.text import printable, shorten
@@ -73,8 +73,8 @@ def stack_height_in(channels: int) -> float:
 
 
 def colour_of(role: str) -> str:
-    """Return the colour of a channel: one for each kind, so that twelve leads are one signal."""
-    return COLOURS[list(UNITS).index(kind_of(role))]
+    """Return the colour of a channel: one for each kind, so that twelve leads are one signal, and one for features."""
+    return COLOURS[list(UNITS).index(kind_of(role)) if role in ROLES else len(UNITS)]
 
 
 def add_legend(axes: Axes) -> None:

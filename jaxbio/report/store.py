@@ -12,9 +12,11 @@ import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
+from jaxbio.config.features import FEATURES, LEAD
 from jaxbio.config.roles import printed
 from jaxbio.data.labels import count_unknown, count_values, list_labels, open_labels
 from jaxbio.data.pairs import CLASSES, Rows, class_edges, class_of, read_rows, select, split_codes
+from jaxbio.data.plausibility import judge_sources
 from jaxbio.data.quantise import dequantise
 from jaxbio.data.splits import SPLITS
 from jaxbio.data.store import RECORDINGS, Store
@@ -48,7 +50,7 @@ def write_store_report(store: Store, config: ConfigDict, path: Path | None = Non
     rows = read_rows(store, np.flatnonzero(used_R), quality_R, edges)
     sections = [
         section("In short", below=[facts(_summary(store, used_R), _SUMMARY_MEANS)]),
-        _account_section(store),
+        _account_section(store, variant),
         _split_section(store, used_R),
         _class_section(store, used_R, config),
         *_label_sections(store),
@@ -57,6 +59,7 @@ def write_store_report(store: Store, config: ConfigDict, path: Path | None = Non
         _example_section(store, rows, variant),
     ]
     intro = f"{store.path.name}: {store.length / store.rate_hz:g}-s segments of {', '.join(store.channels)}"
+    intro += f" and {len(store.features)} features of lead {printed(LEAD)}" if store.features else ""
     return write_page(path, page("Segment store", f"{intro} at {store.rate_hz:g} Hz.", *sections))
 
 
@@ -74,7 +77,7 @@ def _summary(store: Store, used_R: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _account_section(store: Store) -> str:
+def _account_section(store: Store, variant: str) -> str:
     account = store.manifest["account"]
     rows = []
     for name, part in (("all", account), *account["sources"].items()):
@@ -85,6 +88,9 @@ def _account_section(store: Store) -> str:
             said = outcome.replace("_", " "), f"{seconds / 3600:.3f}", f"{share:.2%}", tell_outcome(outcome)
             rows.append((name, *said))
     blocks = [table(rows, ("source", "outcome", "hours", "share", "what it means"))]
+    doubts = [(line.partition(":")[0], doubt) for line, doubt in judge_sources(store, variant) if doubt]
+    if doubts:
+        blocks += [paragraph("Doubtful, and kept:"), table(doubts, ("source", "what is doubtful"))]
     failed = _failures(store)
     if failed:
         blocks += [paragraph("Recordings that could not be used, or not to their end:")]
@@ -269,6 +275,7 @@ def _example(store: Store, row: int, what: str, variant: str) -> str:
     about = store.take(row)
     present = dict(zip(store.channels, store.present_NC[row].tolist(), strict=True))
     labels = [(role, about[f"{role}_unit"] if present[role] else "masked") for role in store.channels]
+    labels += [(name.replace("_", " "), FEATURES[name].unit) for name in store.features]
     fig = draw_segment(x_CT, store.rate_hz, labels)
     scores = [f"{printed(role)} {about[f'{role}_{variant}']:.2f}" for role in store.channels if present[role]]
     where = f"{about['source']} {about['recording']} at {about['start_s']:g} s"

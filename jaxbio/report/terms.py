@@ -16,7 +16,7 @@ from jaxbio.data.recordings.recording import REASONS as REFUSALS
 # What became of a stretch of a recording, for every key that an account may have.
 OUTCOMES: Mapping[str, str] = {
     "kept": "in the store as segments",
-    "missing": "a channel lacks more samples of the window than prepare.max_missing_frac allows",
+    "missing": "a channel lacks more samples of the window than prepare.max_missing_frac allows, or all are padded",
     "constant": "a channel holds one value throughout the window",
     "infinite": "a channel holds an infinite value in the window",
     "remainder": "less than a segment at the end of a recording",

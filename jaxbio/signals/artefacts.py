@@ -80,6 +80,13 @@ def find_gaps(x_BN: np.ndarray, rate_hz: float) -> Gaps:
     )
 
 
+def padded_frac(missing_BN: np.ndarray) -> np.ndarray:
+    """Return the share (B,) of each row that is missing from its first sample on, and up to its last."""
+    there_BN = ~missing_BN
+    before_B, after_B = there_BN.argmax(axis=1), there_BN[:, ::-1].argmax(axis=1)
+    return np.where(there_BN.any(axis=1), (before_B + after_B) / missing_BN.shape[1], 1.0)
+
+
 def _filled(x_N: np.ndarray, finite_N: np.ndarray) -> np.ndarray:
     """Return x_N with everything not finite replaced by linear interpolation, all zeros where nothing is finite."""
     at = np.flatnonzero(finite_N)

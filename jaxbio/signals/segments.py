@@ -11,10 +11,11 @@ import numpy as np
 
 from jaxbio.config.roles import ROLES, kind_of
 from jaxbio.signals import disturbances, filters
-from jaxbio.signals.artefacts import find_gaps, from_unit, to_unit
+from jaxbio.signals.artefacts import find_gaps, from_unit, padded_frac, to_unit
 from jaxbio.signals.beats import finite_median
 from jaxbio.signals.channel import Scored, score_channel
 from jaxbio.signals.cross_channel import follow_frac
+from jaxbio.signals.limb_leads import doubt_leads
 
 REASONS: tuple[str, ...] = ("kept", "infinite", "missing", "constant")  # where several hold, the first counts
 MIN_S = 5.0
@@ -53,18 +54,19 @@ def measure(
     `raw` has (B, N) float32 by role, NaN where missing; all span length / rate_hz seconds, N may differ by role. A
     row's result does not depend on the rows beside it, to the last bit.
 
-    A channel that is missing (more than max_missing_frac NaN), constant or infinite rejects its segment; where
+    A channel that is missing (more than max_missing_frac NaN; or flat, as all others, up to the segment's edges: a
+    record that was padded to a length), constant or infinite rejects its segment; where
     `missing_channel` is "mask", that channel is masked instead, and a segment is rejected only if no channel is left.
     Where `cross_channel` is "on" and there is an ECG, pulses are also scored by whether they follow its R peaks.
 
     Columns, (B,) float32: missing_frac (largest of the channels; NaN or flat), artefact_frac (share of the segment
     where some channel is artefact, see `disturbances`), quality_waveform, quality_author (means over channels),
     heart_rate_bpm, pulse_rate_bpm, abp_rate_bpm (by kind: the median over its channels; NaN where unknown or in
-    doubt); and by channel, prefixed by its role: missing_frac, clipped_frac, artefact_frac, beats, rate_doubt (1 where
-    there is no rate to rely on), usable, band, snr, waveform, author, for pulses also inverted (1 where upside down),
-    follows (with `cross_channel`) and author_snr, author_perf, author_skew, author_rel, author_ent. A waveform score
-    never exceeds 1 - artefact_frac. Of a masked channel all but missing_frac are NaN, and what is formed over channels
-    leaves it out.
+    doubt), with enough leads those of `limb_leads.doubt_leads`; and by channel, prefixed by its role: missing_frac,
+    clipped_frac, artefact_frac, beats, rate_doubt (1 where there is no rate to rely on), usable, band, snr, waveform,
+    author, for pulses also inverted (1 where upside down), follows (with `cross_channel`) and author_snr, author_perf,
+    author_skew, author_rel, author_ent. A waveform score never exceeds 1 - artefact_frac. Of a masked channel all but
+    missing_frac are NaN, and what is formed over channels leaves it out.
 
     Raises ValueError for a role that has no score or no signal, for less than 5 s, and for unlike numbers of rows.
     """
@@ -115,7 +117,7 @@ def _measure_block(
     artefact_BCK = np.zeros((rows, len(raw), disturbances.count_cells(duration_s)), bool)
     rate_BC = np.empty((rows, len(raw)))
     fault_BC = {reason: np.zeros((rows, len(raw)), bool) for reason in REASONS[1:]}
-    scored_channels = {}
+    scored_channels, padded_BC = {}, np.zeros((rows, len(raw)))
     for number, (role, x_BN) in enumerate(raw.items()):
         gaps = find_gaps(x_BN, x_BN.shape[1] / duration_s)
         scored = score_channel(kind_of(role), gaps, duration_s, length, author_rate_bpm)
@@ -125,7 +127,10 @@ def _measure_block(
         scored_channels[role] = scored
         fault_BC["infinite"][:, number] = gaps.infinite_B
         fault_BC["missing"][:, number] = gaps.nan_frac_B > max_missing_frac
+        padded_BC[:, number] = padded_frac(gaps.missing_BN)
         fault_BC["constant"][:, number] = gaps.constant_B
+    if len(raw) > 1:  # one signal may be off; all of them at once, up to the edge, were never recorded
+        fault_BC["missing"] |= (padded_BC.min(axis=1) > max_missing_frac)[:, None]
     lost_BC = np.any(list(fault_BC.values()), axis=0)
     rejected_B = lost_BC.all(axis=1) if missing_channel == "mask" else lost_BC.any(axis=1)
     reasons = [rejected_B & fault_BC[reason].any(axis=1) for reason in REASONS[1:]]
@@ -138,6 +143,7 @@ def _measure_block(
         _compare_channels(scored_channels)
     columns = _columns({role: scored.terms for role, scored in scored_channels.items()}, rate_BC, ~masked_BC)
     columns["artefact_frac"] = artefact_BCK.any(axis=1).mean(axis=-1)
+    columns |= doubt_leads(x_BCT, tuple(raw), rate_hz)
     columns = {name: value_B.astype(np.float32) for name, value_B in columns.items()}
     return Measured(x_BCT, reason_B, ~masked_BC, columns)
 

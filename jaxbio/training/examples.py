@@ -31,7 +31,8 @@ def make_examples_probe(program: Program, data: Any, workdir: Path) -> Callable[
 
     def draw(state: State, pairs: dict[str, jax.Array]) -> Any:
         if objective.show is None:
-            return {"segment": prepare_batch(pairs, Input.of(config))}
+            x_BMCT = prepare_batch(pairs, Input.of(config))
+            return {"segment": x_BMCT[:, :, : len(config.data.channels)]}  # features are no signals to look at
         return objective.show(state.params, state.objective_state, pairs)
 
     compiled_draw = jax.jit(draw, out_shardings=replicated(program.mesh))

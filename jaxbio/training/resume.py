@@ -7,10 +7,11 @@ check_same_data(meta, data.store_hash, data.index_hash, data.label_hashes, allow
 import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxbio.config import changes
+from jaxbio.config import changes, fields
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.data.exclusion import FIELD as EXCLUDED
 from jaxbio.training.checkpoint import Meta, list_steps, read_meta
@@ -38,6 +39,7 @@ def find_resume(
     if not steps:
         return None
     meta = read_meta(folder, steps[-1] if from_step is None else from_step)
+    recall_scales(config, meta.config)
     changed = changes.check_resume(meta.config, config, allowed, on_the_line)
     if changed:
         now = changes.to_plain(config)
@@ -48,6 +50,13 @@ def find_resume(
         remedy = f"make it a divisor of {meta.step}, the step of the checkpoint"
         raise UserError(Fault("train.steps_per_dispatch", config.train.steps_per_dispatch, remedy))
     return meta
+
+
+def recall_scales(config: ConfigDict, saved: Mapping[str, Any]) -> None:
+    """Give `config` the scales of features that were fitted when the `saved` run began, where it states none."""
+    if config.data.features and not config.data.feature_scales:
+        scales = tuple((centre, spread) for centre, spread in saved.get("data.feature_scales", ()))
+        fields.change(config, {"data.feature_scales": scales})
 
 
 def check_same_data(

@@ -1,7 +1,8 @@
 """What an encoder sees of a segment: one description, and one function from stored numbers to the network's input.
 
 Training, evaluation, probes, reports, `embed` and the exported program all go through `prepare_input`, so that no two
-of them can differ. The order is scale, crop, band-pass, standardise.
+of them can differ. The order is scale, crop, band-pass, standardise. Feature channels, which lie behind the recorded
+ones, are cropped with them and scaled in a way of their own.
 
     inputs = Input.of(config)
     x_BMCT = prepare_batch(batch, inputs, keys["augment"])      # training: crops at random, keyed by row and member
@@ -19,6 +20,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.features import FEATURES
 from jaxbio.transforms.augment import row_keys
 from jaxbio.transforms.band_pass import band_pass
 from jaxbio.transforms.scaling import full_scale, scale
@@ -31,8 +33,9 @@ _CROP = np.uint32(zlib.crc32(b"crop"))
 class Input:
     """What an encoder sees; the fields from `scaling` on are those of the section `data` (jaxbio/config/fields.py).
 
-    `length` is that of a stored segment in samples at `rate_hz`, `channels` are roles in order. The defaults are those
-    of an input that is scaled and nothing else.
+    `length` is that of a stored segment in samples at `rate_hz`, `channels` are roles in order, `features` the names of
+    the feature channels behind them, `feature_scales` (centre, spread) of each. The defaults are those of an input that
+    is scaled and nothing else.
     """
 
     rate_hz: float
@@ -45,11 +48,17 @@ class Input:
     band_order: int = 2
     band_design: str = "band_pass"
     standardise: str = "none"
+    features: tuple[str, ...] = ()
+    feature_scales: tuple[tuple[float, float], ...] = ()
 
     @classmethod
     def of(cls, config: ConfigDict) -> "Input":
-        """Return the input of a resolved configuration."""
+        """Return the input of a resolved configuration.
+
+        Scales of features that are still to be fitted are 0 and 1: a plan and a bench have no store.
+        """
         data = config.data
+        scales = data.feature_scales or ((0.0, 1.0),) * len(data.features)
         return cls(
             rate_hz=data.rate_hz,
             length=round(data.rate_hz * data.segment_s),
@@ -61,6 +70,8 @@ class Input:
             band_order=data.band_order,
             band_design=data.band_design,
             standardise=data.standardise,
+            features=tuple(data.features),
+            feature_scales=tuple((float(centre), float(spread)) for centre, spread in scales),
         )
 
     @property
@@ -70,12 +81,12 @@ class Input:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Channels and samples that the encoder sees."""
-        return len(self.channels), self.samples
+        """Channels, features among them, and samples that the encoder sees."""
+        return len(self.channels) + len(self.features), self.samples
 
     def shape_of(self, segment_CT: Any) -> tuple[int, int]:
         """Return channels and samples that the encoder sees of `segment_CT` (..., C, T), whatever its length."""
-        return len(self.channels), segment_CT.shape[-1] if self.crop_s is None else self.samples
+        return self.shape[0], segment_CT.shape[-1] if self.crop_s is None else self.samples
 
 
 def prepare_input(
@@ -83,21 +94,27 @@ def prepare_input(
 ) -> jax.Array:
     """Return what the encoder sees of stored segments: scaled, cropped, band-passed, standardised, float32.
 
-    `segment_CT` (B, ..., C, T) int16 and `scale_C2` (B, ..., C, 2) float32 as in `scaling.scale`, B the batch.
-    `start` is the first sample of the crop, one for all or one for each segment (...); None: the crop in the middle. A
-    channel of gain 0, which does not move or is not there, gives zeros and counts in no statistic. Channels behind
-    those of `inputs` are stored to be learnt, and not seen. Raises UserError for unknown names of scaling, band_design
+    `segment_CT` (B, ..., C, T) int16 and `scale_C2` (B, ..., C, 2) float32 as in `scaling.scale`, B the batch; C counts
+    the recorded channels, then those that are stored to be learnt and not seen, then the features. `start` is the first sample of the crop, one for all or one for each segment (...); None: the crop in the middle. A
+    channel of gain 0, which does not move or is not there, gives zeros and counts in no statistic. Raises UserError for unknown names of scaling, band_design
     and standardise, and for segments too short to filter.
     """
-    if segment_CT.shape[-2] > len(inputs.channels):
-        segment_CT, scale_C2 = (array[..., : len(inputs.channels), :] for array in (segment_CT, scale_C2))
-    x_CT = scale(segment_CT, scale_C2, inputs.scaling)
+    if start is None and inputs.crop_s is not None:
+        start = fixed_starts(segment_CT.shape[-1], inputs.samples, 1)[0]
+    recorded = len(inputs.channels)
+    x_CT = scale(segment_CT[..., :recorded, :], scale_C2[..., :recorded, :], inputs.scaling)
     if inputs.crop_s is not None:
-        start = fixed_starts(x_CT.shape[-1], inputs.samples, 1)[0] if start is None else start
         x_CT = _cut(x_CT, start, inputs.samples)
     if inputs.band_hz is not None:
         x_CT = band_pass(x_CT, inputs.rate_hz, inputs.band_hz, inputs.band_order, inputs.band_design)
-    return _standardise(x_CT, scale_C2[..., 1:] > 0, inputs.standardise)
+    x_CT = _standardise(x_CT, scale_C2[..., :recorded, 1:] > 0, inputs.standardise)
+    if not inputs.features:
+        return x_CT
+    first = -len(inputs.features)
+    feature_FT = _scale_features(segment_CT[..., first:, :], scale_C2[..., first:, :], inputs)
+    if inputs.crop_s is not None:
+        feature_FT = _cut(feature_FT, start, inputs.samples)
+    return jnp.concatenate([x_CT, feature_FT], axis=-2)
 
 
 def prepare_batch(batch: Mapping[str, jax.Array], inputs: Input, key: jax.Array | None = None) -> jax.Array:
@@ -148,6 +165,22 @@ def _cut(x_CT: jax.Array, start: Any, samples: int) -> jax.Array:
         lambda x_CT, start: jax.lax.dynamic_slice_in_dim(x_CT, start, samples, axis=-1), signature="(c,t),()->(c,n)"
     )
     return cut(x_CT, start)
+
+
+def _scale_features(segment_FT: jax.Array, scale_F2: jax.Array, inputs: Input) -> jax.Array:
+    """Return feature channels less their centres, over their spreads; zeros, of a feature that is not there, stay."""
+    offset_F1, gain_F1 = scale_F2[..., :1], scale_F2[..., 1:]
+    log_F1 = np.array([[FEATURES[name].scaling == "log_z_score"] for name in inputs.features])
+    centre_F1, spread_F1 = np.array(inputs.feature_scales, np.float32).T[..., None]
+    value_FT = offset_F1 + gain_F1 * segment_FT.astype(jnp.float32)
+    value_FT = jnp.where(_lead(log_F1, value_FT), jnp.log1p(jnp.maximum(value_FT, 0.0)), value_FT)
+    scaled_FT = (value_FT - _lead(centre_F1, value_FT)) / _lead(spread_F1, value_FT)
+    return jnp.where((gain_F1 > 0) | (offset_F1 != 0), scaled_FT, 0.0)
+
+
+def _lead(x_F1: np.ndarray, like_FT: jax.Array) -> np.ndarray:
+    """Return `x_F1` with as many leading axes as `like_FT` has."""
+    return x_F1.reshape((1,) * (like_FT.ndim - 2) + x_F1.shape)
 
 
 def _standardise(x_CT: jax.Array, moves_C1: jax.Array, kind: str) -> jax.Array:

@@ -21,6 +21,7 @@ ECG_JEPA = [
     for size in ("small", "base")
     for preset in ("", ":author", ":smoke", ":blocks", ":twelve")
 ]
+HYBRID = [f"{recipe}:hybrid" for recipe in ("st_mem_small", "ecg_jepa_base")]
 ECG_CODES = [f"ecg_vqvae{preset}" for preset in ("", ":author", ":smoke")]
 ECG_TRIPLET = [f"ecg_triplet{preset}" for preset in (":smoke", ":smoke,semi_hard", ":smoke,author")]
 SIGMA_PPG = [
@@ -38,6 +39,7 @@ RECIPES = [
     *BASELINES,
     *ST_MEM,
     *ECG_JEPA,
+    *HYBRID,
     *ECG_CODES,
     *ECG_TRIPLET,
     *SIGMA_PPG,

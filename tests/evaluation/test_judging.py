@@ -12,7 +12,7 @@ from jaxbio.config import fields
 from jaxbio.config.faults import UserError
 from jaxbio.config.roles import LEADS
 from jaxbio.data.store import open_store
-from jaxbio.evaluation import judging
+from jaxbio.evaluation import judging, judging_report
 from jaxbio.export import folder
 from jaxbio.export.pretrained import load_pretrained
 from jaxbio.models import ENCODERS
@@ -74,6 +74,26 @@ def test_each_set_of_leads_is_judged_and_the_class_of_one_subject_named(judged, 
     assert wanted <= measures.keys()
     assert set(measures["ari"]) == {str(judged / "export"), judge.RANDOM}
     assert result["leads"]["i"]["measures"] != measures
+
+
+def test_the_page_stands_alone_with_tables_intervals_and_maps(judged, result):
+    text = (judged / "out" / "report.html").read_text()
+    assert result["report"] == str(judged / "out" / "report.html")
+    assert text.count("<svg") == 8  # two encoders, two choices of leads, by class and by subject
+    for said in ("knn5_f1_macro", "silhouette", "random_initialisation", "by subject", "slow", " to "):
+        assert said in text
+    assert "src=" not in text
+    assert "http" not in text.replace("http://www.w3.org", "")
+
+
+def test_a_map_is_the_principal_components_of_what_it_shows():
+    rng = np.random.default_rng(0)
+    feature_ND = rng.normal(size=(50, 3)) * (5.0, 1.0, 0.01) + 7.0
+    place_N2, shares = judging_report.project(feature_ND)
+    np.testing.assert_allclose(np.abs(np.corrcoef(place_N2[:, 0], feature_ND[:, 0])[0, 1]), 1, atol=1e-2)
+    np.testing.assert_allclose(place_N2.var(axis=0) / feature_ND.var(axis=0).sum(), shares)
+    assert sum(shares) == pytest.approx(1, abs=1e-3)
+    assert judging_report.project(np.ones((3, 1)))[1] == (0.0, 0.0)
 
 
 def test_nobody_whom_the_encoder_may_have_learnt_from_is_tested(judged, result):

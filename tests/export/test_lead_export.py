@@ -11,6 +11,8 @@ from jaxbio.config.command_line import load_recipe
 from jaxbio.config.roles import LEADS
 from jaxbio.export import folder, reference
 from jaxbio.models import ENCODERS
+from jaxbio.signals.synthetic import recording
+from jaxbio.signals.synthetic_leads import project
 from jaxbio.transforms.prepare_input import Input
 
 SMALL = {"model.width": 16, "model.layers": 1, "model.heads": 2, "model.feedforward": 32}
@@ -49,6 +51,19 @@ def test_a_lead_that_lies_still_counts_as_absent(exported):
     np.testing.assert_allclose(still.vector_BD, lacking.vector_BD, atol=1e-6)
     np.testing.assert_array_equal(still.present_BC, lacking.present_BC)
     assert still.present_BC.sum() == 11
+
+
+def test_swapped_leads_are_doubted_and_embedded_all_the_same(exported, caplog):
+    model = jaxbio.load_pretrained(exported[0], check=False)
+    leads = project(0, np.nan_to_num(recording(0, duration_s=10.0, rate_hz=250.0).ecg), 250.0)
+    assert model.embed_segments(**leads, rate_hz=250).doubts == ()
+    swapped = {**leads, "ii": leads["avr"], "avr": leads["ii"]}
+    found = model.embed_segments(**swapped, rate_hz=250)
+    assert np.isfinite(found.vector_BD).all()
+    (doubt,) = found.doubts
+    assert doubt.startswith("1 of 1 segments have limb leads that contradict each other")
+    assert doubt in caplog.text
+    assert model.embed_segments(i=leads["i"], ii=leads["avr"], rate_hz=250).doubts == ()  # which two leads cannot show
 
 
 def test_the_references_layout_and_back_is_the_identity(exported, tmp_path):

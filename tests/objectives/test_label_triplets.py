@@ -21,6 +21,13 @@ def arrays(parity_dir):
     return read_arrays(parity_dir, "ecg_vqvae_triplet.npz", "triplet/")
 
 
+def test_the_published_head_has_49_801_parameters():
+    shapes = jax.eval_shape(Head(64, 9).init, jax.random.key(0), jnp.zeros((1, 768)))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 49_801
+    config = load_recipe("configs/ecg_triplet.py")
+    assert (config.model.width, config.objective.head_hidden, config.objective.head_width) == (768, 64, 9)
+
+
 @pytest.mark.parametrize("margin", [1.0, 0.2])
 def test_head_loss_and_gradients_are_the_references(arrays, margin):
     head = Head(64, 9)

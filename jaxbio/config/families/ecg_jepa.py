@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jaxbio.config.families.family import Family, Model, Training
-from jaxbio.config.families.st_mem import OUTPUT, PLAIN, lead_faults, single_faults
+from jaxbio.config.families.st_mem import HYBRID, OUTPUT, PLAIN, lead_faults, single_faults
 from jaxbio.config.faults import Fault
 from jaxbio.config.field import Field, science
 from jaxbio.config.roles import LEADS
@@ -77,6 +77,7 @@ RECIPE: dict[str, Any] = {
 }
 PRESETS: dict[str, dict[str, Any]] = {
     "twelve": {"data.channels": LEADS},
+    "hybrid": HYBRID,
     # Masks of blocks, with the published learning rate and batch.
     "blocks": {
         "objective.mask": "blocks",

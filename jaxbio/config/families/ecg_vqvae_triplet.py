@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jaxbio.config.families.family import Family, Model, Training
-from jaxbio.config.families.st_mem import OUTPUT, RECIPE, lead_faults, single_faults
+from jaxbio.config.families.st_mem import HYBRID, OUTPUT, RECIPE, lead_faults, single_faults
 from jaxbio.config.faults import Fault
 from jaxbio.config.field import Field, science
 
@@ -100,6 +100,7 @@ TRIPLETS: dict[str, Any] = {
     "optimizer.groups": ((r"^encoder/", {"frozen": True}),),
 }
 PRESETS: dict[str, dict[str, Any]] = {
+    "hybrid": HYBRID,
     "semi_hard": {"objective.mining": "semi_hard", "objective.margin": 0.2},
     # The published inputs of the head are not filtered, though the encoder's were; one crop, from the middle.
     "author": {"data.band_hz": None, "data.crops": 1, "optimizer.clip_norm": None},

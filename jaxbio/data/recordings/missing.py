@@ -12,21 +12,10 @@ from itertools import combinations
 
 import numpy as np
 
-from jaxbio.config.roles import LIMB_LEADS, unit_of
+from jaxbio.config.roles import IN_I_AND_II, LIMB_LEADS, unit_of
 from jaxbio.data.recordings.recording import Channel, Reader, Recording, RecordingError, sample_span
 
 MASKED = "masked"  # the name in the source of a channel that has none
-
-# The limb leads in terms of I and II. III = II - I: Einthoven, Pfluegers Archiv 60, 1895. The augmented leads, each an
-# electrode against the mean of the other two: Goldberger, American Heart Journal 23, 1942.
-_IN_I_AND_II: Mapping[str, tuple[float, float]] = {
-    "i": (1.0, 0.0),
-    "ii": (0.0, 1.0),
-    "iii": (-1.0, 1.0),
-    "avr": (-0.5, -0.5),
-    "avl": (1.0, -0.5),
-    "avf": (-0.5, 1.0),
-}
 
 
 def roles_read(channels: Collection[str], policy: str) -> tuple[str, ...]:
@@ -66,8 +55,8 @@ def _weights(lead: str, channels: Mapping[str, Channel]) -> dict[str, float]:
     for pair in combinations([role for role in LIMB_LEADS if role in channels], 2):
         first, second = (channels[role] for role in pair)
         if (first.rate_hz, first.unit) == (second.rate_hz, second.unit):
-            basis = np.array([_IN_I_AND_II[role] for role in pair])  # any two of the six are independent
-            return dict(zip(pair, np.linalg.solve(basis.T, _IN_I_AND_II[lead]).tolist(), strict=True))
+            basis = np.array([IN_I_AND_II[role] for role in pair])  # any two of the six are independent
+            return dict(zip(pair, np.linalg.solve(basis.T, IN_I_AND_II[lead]).tolist(), strict=True))
     return {}
 
 
