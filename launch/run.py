@@ -202,7 +202,7 @@ def start(
         if resume is None and config.train.init_from is not None:
             check_start(config, objective)  # before minutes of compiling
         step_flops = flops.model_flops(config, config.train.batch, networks).total
-        program = build_program(config, objective, networks=networks, flops=step_flops)
+        program = build_program(config, objective, networks=networks, flops=step_flops, plan_data=data.resident)
         initial = None
         if resume is not None:
             log.info("resuming from %s", workdir / "checkpoints" / str(resume.step))

@@ -80,7 +80,10 @@ COMMON: dict[str, Field] = {
         (), "labels that a batch carries, in this order: those of tools/add_labels.py, or columns of the store's table"
     ),
     "data.cache": machine(
-        "none", "none: read through array_record; host: one int16 memory map a host", choices=("none", "host")
+        "none",
+        "none: read through array_record; host: one int16 memory map a host; device: the segments lie in the memory of "
+        "the devices, which draw the rows of a step themselves",
+        choices=("none", "host", "device"),
     ),
     "data.read_threads": machine(2, "reading threads; more do not help two-core hosts", low=1, high=64),
     "data.prefetch": machine(2, "batches read ahead; Grain's default of 500 would fill the memory", low=1, high=64),

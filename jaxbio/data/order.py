@@ -62,8 +62,10 @@ class Order:
     lane_V: np.ndarray
     ranked_N: np.ndarray | None
 
-    def draw(self, step: Any, xp: ModuleType = np, loop: Callable[..., Any] = while_loop) -> Any:
-        """Return the pair numbers (batch,) uint32 of `step` (0 <= step < 2**32).
+    def draw(
+        self, step: Any, xp: ModuleType = np, loop: Callable[..., Any] = while_loop, place_B: Any | None = None
+    ) -> Any:
+        """Return the pair numbers uint32 of `step` (0 <= step < 2**32): (batch,), or those at the places `place_B`.
 
         `xp` is numpy or jax.numpy; inside a jitted function `step` may be traced, and `loop` is jax.lax.while_loop.
         """
@@ -72,7 +74,7 @@ class Order:
         step = step - xp.asarray(self.first_step_E)[stage]
 
         per_stream, turns = max(self.batch // self.streams, 1), max(self.streams // self.batch, 1)
-        place_B = xp.arange(self.batch, dtype=xp.uint32)
+        place_B = xp.arange(self.batch, dtype=xp.uint32) if place_B is None else place_B.astype(xp.uint32)
         stream_B = place_B // per_stream * turns + step % turns
         lane_B = xp.asarray(self.lane_V)[stream_B] * per_stream + place_B % per_stream
         lanes_B = xp.asarray(self.lanes_V)[stream_B] * per_stream
@@ -97,6 +99,17 @@ class Order:
         )
         pair_B = xp.asarray(self.first_V)[stream_B] + draw_B
         return pair_B if self.ranked_N is None else xp.asarray(self.ranked_N)[pair_B]
+
+    def reach(self, first_place: int, stop_place: int) -> tuple[int, int]:
+        """Return the first pair, and the one behind the last, of the parts from which these places of a batch are drawn.
+
+        Under a curriculum, pairs that no stage draws are among them.
+        """
+        per_stream, turns = max(self.batch // self.streams, 1), max(self.streams // self.batch, 1)
+        first, last = first_place // per_stream * turns, (stop_place - 1) // per_stream * turns + turns - 1
+        start_P = np.unique(self.first_V)  # parts lie one behind another, and so do the streams that draw from them
+        after = int(np.searchsorted(start_P, self.first_V[last], side="right"))
+        return int(self.first_V[first]), int(start_P[after]) if after < start_P.size else self.pairs
 
 
 def make_order(

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from jaxbio.data.batch import batch_spec
 from jaxbio.objectives import Network, make_objective
-from jaxbio.planning import flops, topology
+from jaxbio.planning import flops
 from jaxbio.planning.collectives import Collectives, count_collectives
 from jaxbio.training import performance, sharding
 from jaxbio.training.program import lay_out, lower_train_step
@@ -144,7 +144,7 @@ def make_plan(config: ConfigDict, devices: Sequence[jax.Device], networks: Mappi
     Raises UserError when mesh, rules, groups or batch do not go with the model or the devices, ValueError for devices
     whose memory is unknown.
     """
-    memory_bytes = topology.memory_bytes(devices)
+    memory_bytes = performance.memory_of(devices)
     if memory_bytes is None:
         raise ValueError(f"the memory of {devices[0].device_kind} is unknown: add it to jaxbio/training/performance.py")
     objective = make_objective(config, networks)

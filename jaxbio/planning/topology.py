@@ -9,16 +9,14 @@ import importlib.metadata
 import importlib.util
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
-import psutil
 from jax.experimental import topologies
 
 from jaxbio.config.faults import Fault, UserError
-from jaxbio.training.performance import device_memory_bytes
 
 # Sides of a slice's network: cloud.google.com/tpu/docs, a page for each version. A v4 chip has two cores, which JAX
 # drives as one device on a v4 host and libtpu only when told so.
@@ -75,13 +73,6 @@ def open_topology(topology: Topology) -> list[jax.Device]:
         said = str(error).partition("\n")[0].removeprefix("INVALID_ARGUMENT: ")
         raise UserError(Fault("--topology", str(topology), f"libtpu says {said}; name {_REMEDY}")) from error
     return list(devices)
-
-
-def memory_bytes(devices: Sequence[jax.Device]) -> int | None:
-    """Return the bytes that a program may use of each of `devices`; simulated ones share what this machine has."""
-    if devices[0].platform == "cpu":
-        return psutil.virtual_memory().total // len(devices)
-    return device_memory_bytes(devices[0].device_kind)
 
 
 def libtpu_version(topology: Topology) -> str | None:

@@ -7,6 +7,7 @@ The FLOPs of a step are counted in the room `planning`.
 
 import resource
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,6 +58,16 @@ def device_memory_bytes(device_kind: str) -> int | None:
     """Return the bytes that a program may use of a device; None where that is unknown."""
     device = _find(device_kind)
     return None if device is None or device.memory_gib is None else round(device.memory_gib * 2**30)
+
+
+def memory_of(devices: Sequence[jax.Device]) -> int | None:
+    """Return the bytes that a program may use of each of `devices`, which may be described rather than there; None
+    where that is unknown. Simulated ones share what this machine has.
+    """
+    if devices[0].platform == "cpu":
+        return psutil.virtual_memory().total // len(devices)
+    known = device_memory_bytes(devices[0].device_kind)
+    return known if known is not None else (devices[0].memory_stats() or {}).get("bytes_limit")
 
 
 def _find(device_kind: str) -> DeviceFacts | None:

@@ -19,13 +19,14 @@ from jaxbio.config.faults import Fault, UserError
 from jaxbio.data.batch import arrays_by_row
 from jaxbio.data.exclusion import Exclusion, find_left_out, read_exclusion
 from jaxbio.data.labels import Label
-from jaxbio.data.loader import Draws, Loader, make_loader
+from jaxbio.data.loader import HostBatch, Loader, checksum, make_loader, rows_of
 from jaxbio.data.order import Order, make_order
 from jaxbio.data.pairs import Index
 from jaxbio.data.seen import Seen, seen_of
 from jaxbio.data.several import Stores, open_indexes, open_joined_labels, open_stores
 from jaxbio.training import feed
 from jaxbio.training.held_out import HeldOutOrder, make_held_out_order
+from jaxbio.training.resident import Resident, plan_resident
 from jaxbio.training.sharding import batch_sharding
 
 _DESCRIBED = ("source", "subject", "recording", "start_s")
@@ -84,14 +85,28 @@ class RunData:
             parts.append(f"labels {', '.join(self.label_hashes)}")
         return "; ".join(parts)
 
+    def resident(self, mesh: Mesh) -> Resident | None:
+        """Return how the devices of `mesh` hold what is trained on; None unless data.cache is device."""
+        if self.config.data.cache != "device":
+            return None
+        return plan_resident(self.store, self.train, self.order, self.by_row, mesh)
+
     def batches(self, mesh: Mesh, start_step: int) -> feed.Feed:
-        """Return the batches of the dispatches from `start_step`, placed on `mesh`, read ahead."""
-        loader = self._loader(mesh, self.train, self.order, start_step, self.config.train.steps)
-        return feed.make_feed(loader, mesh, self.config.train.steps_per_dispatch)
+        """Return the batches of the dispatches from `start_step`, placed on `mesh`, read ahead; or, where the devices
+        hold the data, what they draw them from.
+        """
+        steps, width = self.config.train.steps, self.config.train.steps_per_dispatch
+        resident = self.resident(mesh)
+        if resident is not None:
+            return feed.make_resident_feed(self._checksums(start_step), resident.load(self.store), width)
+        loader = self._loader(mesh, self.train, self.order, start_step, steps, self.config.data.cache)
+        return feed.make_feed(loader, mesh, width)
 
     def held_out(self, mesh: Mesh) -> Iterator[Mapping[str, jax.Array]]:
         """Return the batches of an evaluation, placed on `mesh`: each time the same."""
-        loader = self._loader(mesh, self.validation, self.held_out_order, 0, self.held_out_order.batches)
+        cache = "none" if self.config.data.cache == "device" else self.config.data.cache
+        order = self.held_out_order
+        loader = self._loader(mesh, self.validation, order, 0, order.batches, cache)
         only_step = jax.jit(_only_step, out_shardings=batch_sharding(mesh))
         with feed.make_feed(loader, mesh, 1) as batches:
             for batch in batches:
@@ -99,7 +114,7 @@ class RunData:
 
     def rows(self, step: int) -> np.ndarray:
         """Return the global row_BM uint32 of `step`, counted from 0."""
-        return np.asarray(self.train.rows_NM[self.order.draw(step)])
+        return rows_of(self.train, self.order.draw(step))
 
     def describe(self, rows: np.ndarray) -> list[dict[str, Any]]:
         """Return where the rows come from: store, source, subject, recording and start of each."""
@@ -110,15 +125,21 @@ class RunData:
             for row, number in zip(rows.ravel().tolist(), self.store.store_of(rows.ravel()).tolist(), strict=True)
         ]
 
-    def _loader(self, mesh: Mesh, index: Index, order: Draws, start_step: int, stop_step: int) -> Loader:
+    def _checksums(self, start_step: int) -> Iterator[HostBatch]:
+        for step in range(start_step, self.config.train.steps):
+            yield HostBatch(step, checksum(self.store, self.rows(step)), {})
+
+    def _loader(
+        self, mesh: Mesh, index: Index, order: Order | HeldOutOrder, start_step: int, stop_step: int, cache: str
+    ) -> Loader:
         data = self.config.data
         return make_loader(
             self.store,
             index,
             order,
             by_row=self.by_row,
-            positions=feed.local_positions(mesh, self.config.train.batch),
-            cache=data.cache,
+            positions=feed.local_positions(mesh, order.batch),
+            cache=cache,
             read_threads=data.read_threads,
             prefetch=data.prefetch,
             start_step=start_step,

@@ -75,6 +75,20 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def ways(mesh: Mesh) -> int:
+    """Return into how many parts the rows of a batch are split."""
+    return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+
+
+def local_parts(mesh: Mesh) -> dict[int, list[jax.Device]]:
+    """Return the parts that this process's devices hold, rising, and who holds each; on a TPU they are not one block."""
+    parts: dict[int, list[jax.Device]] = {}
+    for device, index in batch_sharding(mesh).addressable_devices_indices_map((ways(mesh),)).items():
+        assert index is not None  # JAX's type for devices that hold nothing
+        parts.setdefault(range(ways(mesh))[index[0]].start, []).append(device)
+    return dict(sorted(parts.items()))
+
+
 def without_axis(placed: NamedSharding, axis: str) -> NamedSharding:
     """Return `placed` with nothing split over `axis` any more."""
     kept = [tuple(name for name in _names(names) if name != axis) for names in placed.spec]
@@ -83,11 +97,11 @@ def without_axis(placed: NamedSharding, axis: str) -> NamedSharding:
 
 def check_batch(mesh: Mesh, batch: int, microbatches: int) -> None:
     """Raise UserError when a microbatch of the global `batch` does not divide over data and fsdp."""
-    ways = microbatches * math.prod(mesh.shape[axis] for axis in BATCH_AXES)
-    if batch % ways:
-        near = f"{max(batch // ways, 1) * ways} or {(batch // ways + 1) * ways}"
+    parts = microbatches * ways(mesh)
+    if batch % parts:
+        near = f"{max(batch // parts, 1) * parts} or {(batch // parts + 1) * parts}"
         raise UserError(
-            Fault("train.batch", batch, f"a multiple of train.microbatches x mesh.data x mesh.fsdp = {ways}: {near}")
+            Fault("train.batch", batch, f"a multiple of train.microbatches x mesh.data x mesh.fsdp = {parts}: {near}")
         )
 
 
@@ -236,13 +250,13 @@ def _action_spec(path: str, shape: tuple[int, ...], action: Any, mesh: Mesh) -> 
     if len(set(named)) < len(named):
         raise UserError(Fault("mesh.rules", action, f"for {path}: each axis at most once"))
     for size, names in zip(shape, action, strict=False):
-        ways = _ways(names, path, mesh)
-        if size % ways:
-            raise UserError(Fault("mesh.rules", action, f"{path} {shape}: {size} does not divide by {names} = {ways}"))
+        parts = _split_by(names, path, mesh)
+        if size % parts:
+            raise UserError(Fault("mesh.rules", action, f"{path} {shape}: {size} does not divide by {names} = {parts}"))
     return PartitionSpec(*(tuple(names) if isinstance(names, list) else names for names in action))
 
 
-def _ways(names: Any, path: str, mesh: Mesh) -> int:
+def _split_by(names: Any, path: str, mesh: Mesh) -> int:
     """Return over how many devices the axes `names` of one dimension split it."""
     unknown = [name for name in _names(names) if name not in mesh.shape]
     if unknown:
@@ -262,8 +276,8 @@ def _split_over_data(spec: PartitionSpec, shape: tuple[int, ...], mesh: Mesh) ->
     entries = [*spec, *(None,) * (len(shape) - len(spec))]
     for axis, (size, names) in enumerate(zip(shape, entries, strict=True)):
         held = _names(names)
-        ways = math.prod(mesh.shape[name] for name in held) * mesh.shape["data"]
-        if size % ways == 0:
+        parts = math.prod(mesh.shape[name] for name in held) * mesh.shape["data"]
+        if size % parts == 0:
             entries[axis] = (*held, "data") if held else "data"
             return PartitionSpec(*entries)
     return None

@@ -8,7 +8,8 @@ import pytest
 
 from jaxbio.config.faults import UserError
 from jaxbio.planning import topology
-from jaxbio.planning.topology import Topology, memory_bytes, open_topology, parse_topology
+from jaxbio.planning.topology import Topology, open_topology, parse_topology
+from jaxbio.training.performance import memory_of
 
 
 @pytest.mark.parametrize(
@@ -52,9 +53,9 @@ def test_what_libtpu_refuses_is_the_users_fault_in_its_words(monkeypatch):
 
 
 def test_simulated_devices_share_this_machines_memory():
-    assert memory_bytes(jax.devices()) == psutil.virtual_memory().total // 8
+    assert memory_of(jax.devices()) == psutil.virtual_memory().total // 8
 
 
 def test_a_described_device_has_its_kinds_memory():
     described = SimpleNamespace(platform="tpu", device_kind="TPU v5 lite")
-    assert memory_bytes([described] * 4) == 15.75 * 2**30
+    assert memory_of([described] * 4) == 15.75 * 2**30
