@@ -76,6 +76,17 @@ COMMON: dict[str, Field] = {
     "data.curriculum": science(
         (), "(end of the stage as a share of the steps, largest difficulty drawn) for each stage; (): all pairs always"
     ),
+    "data.batching": science(
+        "pairs",
+        "pairs: a step reads and encodes both segments of every pair; neighbourhoods: each distinct segment of "
+        "neighbouring pairs once, for all pairs that it is in",
+        choices=("pairs", "neighbourhoods"),
+    ),
+    "data.neighbourhood": science(
+        (24, 16),
+        "most distinct better and worse segments of a neighbourhood, which has room for four pairs a worse one; more "
+        "better ones, because only a teacher's forward pass meets these",
+    ),
     "data.labels": science(
         (), "labels that a batch carries, in this order: those of tools/add_labels.py, or columns of the store's table"
     ),
@@ -143,7 +154,11 @@ COMMON: dict[str, Field] = {
     ),
     # ---- train
     "train.steps": science(42_000, "optimiser steps; one epoch of the published corpus", low=1),
-    "train.batch": science(512, "pairs a step over all devices (QualityFM: 512)", low=1),
+    "train.batch": science(
+        512,
+        "pairs a step over all devices (QualityFM: 512); of neighbourhoods their worse segments, at most so many",
+        low=1,
+    ),
     "train.microbatches": machine(
         1, "parts of a batch that are computed one after another; the update is that of the whole batch", low=1
     ),

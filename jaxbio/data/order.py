@@ -121,8 +121,11 @@ def make_order(
     weights: Sequence[float] = (1.0,),
     difficulty: np.ndarray | None = None,
     stages: Sequence[tuple[int, float]] = (),
+    each: int = 1,
 ) -> Order:
     """Return the order over `pairs` pairs, of one store or of each of several with `weights` that sum to 1.
+
+    What it calls a pair is any element of an index; `each` is how much of train.batch one is, which faults name.
 
     They are cut into about `streams` streams, see `cut_streams`. A curriculum is `stages`, each (its end step,
     exclusive; the largest difficulty drawn), over `difficulty` (pairs,) float32; a stage without a step is passed over,
@@ -141,7 +144,7 @@ def make_order(
     levels = [level for _, level in stages]
     level_N = _check_curriculum(stages, difficulty, pairs_S) if stages else np.zeros(total, np.float32)
     drawn_E = [_count_easy(level_N, level) for level in levels]
-    cut = cut_streams(pairs_S, weights, batch=batch, streams=streams, drawn_E=drawn_E)
+    cut = cut_streams(pairs_S, weights, batch=batch, streams=streams, drawn_E=drawn_E, each=each)
     _warn_of_small_stages(drawn_E, batch)
 
     ranked_N, size_EP = _rank(level_N, cut.edge_P, levels) if stages else (None, np.diff(cut.edge_P)[None, :])

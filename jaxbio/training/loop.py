@@ -61,6 +61,9 @@ class DispatchBatch(Protocol):
 class Data(SameData, Protocol):
     """What a run is trained on. `step` counts from 0: the rows of a step are a function of it."""
 
+    @property
+    def pairs_per_step(self) -> float: ...
+
     def batches(self, mesh: Mesh, start_step: int) -> Iterator[DispatchBatch]: ...
     def held_out(self, mesh: Mesh) -> Iterator[Mapping[str, jax.Array]]: ...
     def rows(self, step: int) -> np.ndarray: ...
@@ -337,7 +340,7 @@ class _Run:
             **values,
             "data/wait_s": wait_s,
             "perf/step_s": step_s,
-            "perf/pairs_per_s": self.config.train.batch / step_s if step_s > 0 else None,
+            "perf/pairs_per_s": self.data.pairs_per_step / step_s if step_s > 0 else None,
             "perf/mfu": mfu,
             **{f"memory/{name}": value for name, value in performance.memory().items()},
             **{f"time/{name}": total for name, total in self.clock.totals.items()},
@@ -414,7 +417,7 @@ class _Run:
     def _open_writers(self) -> None:
         if not self.main:
             return
-        steps, batch = self.config.train.steps, self.config.train.batch
+        steps, batch = self.config.train.steps, self.data.pairs_per_step
         kept = -1 if self.resumed_from is None else self.done  # a fresh run writes step 0 anew
         self.writers.append(writers.MetricsFile(self.workdir / writers.METRICS, kept))
         self.evaluations = read_series(self.workdir)  # of the run before it was resumed

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxbio.data.batch import batch_spec
+from jaxbio.data.batch import ArraySpec, batch_spec, held_out_spec, per_element
 from jaxbio.objectives import Network, Objective
 from jaxbio.training import performance, sharding
 from jaxbio.training.compile_cache import CacheUse
@@ -56,15 +56,20 @@ class Program:
 
     def init(self, batches: Mapping[str, Any]) -> State:
         """Return the state at step 0; `batches` are the arrays of the first dispatch."""
-
-        def first_batch(arrays: Mapping[str, Any]) -> Batch:
-            if self.resident is not None:
-                return self.resident.fetch(arrays, jnp.zeros((), jnp.int32))
-            return {name: array[0] for name, array in arrays.items()}
-
-        first = jax.jit(first_batch, out_shardings=sharding.batch_sharding(self.mesh))(dict(batches))
+        first = first_batch(batches, self.mesh, self.resident)
         frozen = {name: network.variables for name, network in self.networks.items()}
         return init_state(self.config, self.objective, self.optimizer, self.placement.shardings, first, frozen)
+
+
+def first_batch(arrays: Mapping[str, Any], mesh: Mesh, resident: Resident | None) -> Batch:
+    """Return the global batch of step 0 from the arrays of the first dispatch."""
+
+    def first(arrays: Mapping[str, Any]) -> Batch:
+        if resident is not None:
+            return resident.fetch(arrays, jnp.zeros((), jnp.int32))
+        return {name: array[0] for name, array in arrays.items()}
+
+    return jax.jit(first, out_shardings=sharding.batch_sharding(mesh))(dict(arrays))
 
 
 @dataclass(frozen=True)
@@ -136,7 +141,7 @@ def lay_out(
     """
     mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor, devices)
     log.info("devices: %d x %s, mesh %s", mesh.devices.size, mesh.devices.flat[0].device_kind, dict(mesh.shape))
-    sharding.check_batch(mesh, config.train.batch, config.train.microbatches)
+    sharding.check_batch(mesh, config.train.batch, config.train.microbatches, per_element(config))
     optimizer = make_optimizer(config.optimizer, config.train.steps)
     abstract = abstract_state(config, objective, optimizer, batch_spec(config))
     placement = place_state(abstract, mesh, config.mesh.rules, config.mesh.moments)
@@ -165,7 +170,7 @@ def lower_train_step(config: ConfigDict, objective: Objective, layout: Layout, *
 
 def lower_eval_step(config: ConfigDict, objective: Objective, layout: Layout) -> Any:
     """Return the evaluation step lowered for the devices of `layout`, to be compiled."""
-    batch = abstract_batch(config, sharding.batch_sharding(layout.mesh))
+    batch = _abstract(held_out_spec(config), sharding.batch_sharding(layout.mesh))
     return make_eval_step(config, objective, layout.mesh, layout.placement.shardings).lower(layout.abstract, batch)
 
 
@@ -173,7 +178,13 @@ def abstract_batch(
     config: ConfigDict, placed: jax.sharding.Sharding | None = None, lead: tuple[int, ...] = ()
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """Return one global batch as shapes, `placed` where that is said; `lead` are axes before the batch's own."""
+    return _abstract(batch_spec(config), placed, lead)
+
+
+def _abstract(
+    spec: Mapping[str, ArraySpec], placed: jax.sharding.Sharding | None, lead: tuple[int, ...] = ()
+) -> dict[str, jax.ShapeDtypeStruct]:
     return {
         name: jax.ShapeDtypeStruct((*lead, *array.shape), array.dtype, sharding=placed)
-        for name, array in batch_spec(config).items()
+        for name, array in spec.items()
     }

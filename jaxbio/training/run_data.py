@@ -16,10 +16,11 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxbio.config.faults import Fault, UserError
-from jaxbio.data.batch import arrays_by_row
+from jaxbio.data.batch import PAIRS_PER_WORSE, arrays_by_row, elements, per_element
 from jaxbio.data.exclusion import Exclusion, find_left_out, read_exclusion
 from jaxbio.data.labels import Label
-from jaxbio.data.loader import HostBatch, Loader, checksum, make_loader, rows_of
+from jaxbio.data.loader import Elements, HostBatch, Loader, checksum, make_loader, rows_of
+from jaxbio.data.neighbourhoods import Neighbourhoods, make_neighbourhoods
 from jaxbio.data.order import Order, make_order
 from jaxbio.data.pairs import Index
 from jaxbio.data.seen import Seen, seen_of
@@ -36,7 +37,7 @@ _DESCRIBED = ("source", "subject", "recording", "start_s")
 class RunData:
     """What a run reads: the stores, the pairs of two splits, their orders, and the arrays that batches take by row.
 
-    `label_hashes` say by name which labels are among them; `train_of` says how many pairs to train on are each store's;
+    `drawn` is what the order draws: the pairs of `train`, or their neighbourhoods. `label_hashes` say by name which labels are among them; `train_of` says how many pairs to train on are each store's;
     `left_out_R` marks rows that are in no pair (None: none), of excluded subjects or of held-out ones from whom another
     store trains. See `loop.Data` for its methods.
     """
@@ -44,6 +45,7 @@ class RunData:
     config: ConfigDict
     store: Stores
     train: Index
+    drawn: Elements
     validation: Index
     train_of: tuple[int, ...]
     order: Order
@@ -63,6 +65,13 @@ class RunData:
         """Hash of the rule that made the pairs; behind a hyphen that of the excluded subjects, where there are any."""
         return self.train.hash if self.exclusion is None else f"{self.train.hash}-{self.exclusion.hash}"
 
+    @property
+    def pairs_per_step(self) -> float:
+        """How many pairs a step holds, of neighbourhoods in the mean."""
+        if isinstance(self.drawn, Neighbourhoods):
+            return self.drawn.pairs_per_step
+        return float(self.config.train.batch)
+
     def seen(self) -> Seen:
         """Return whom and what an encoder of this run learns from."""
         return seen_of(self.store, self.train.rows_NM)
@@ -73,7 +82,7 @@ class RunData:
         parts = []
         for part, streams, pairs in zip(store.stores, order.streams_of, self.train_of, strict=True):
             share = streams / order.streams
-            steps = pairs / (order.batch * share)
+            steps = pairs / (self.pairs_per_step * share)
             parts.append(
                 f"store {part.path} ({part.hash[:12]}): {part.rows:,} segments, {pairs:,} pairs to train on in "
                 f"{streams} streams, {100 * share:.4g} % of what is drawn ({steps:.1f} steps an epoch)"
@@ -81,6 +90,10 @@ class RunData:
         parts.append(f"segments of {store.segment_s:g} s, {', '.join(store.channels)} at {store.rate_hz:g} Hz")
         evaluated = held_out.batches * held_out.batch
         parts.append(f"{held_out.pairs:,} pairs held out, of which {evaluated:,} are evaluated")
+        if isinstance(self.drawn, Neighbourhoods):
+            parts.append(
+                f"{len(self.drawn.pairs_N):,} neighbourhoods, {self.pairs_per_step:.1f} pairs a step of {order.batch}"
+            )
         if self.label_hashes:
             parts.append(f"labels {', '.join(self.label_hashes)}")
         return "; ".join(parts)
@@ -89,7 +102,7 @@ class RunData:
         """Return how the devices of `mesh` hold what is trained on; None unless data.cache is device."""
         if self.config.data.cache != "device":
             return None
-        return plan_resident(self.store, self.train, self.order, self.by_row, mesh)
+        return plan_resident(self.store, self.drawn, self.order, self.by_row, mesh)
 
     def batches(self, mesh: Mesh, start_step: int) -> feed.Feed:
         """Return the batches of the dispatches from `start_step`, placed on `mesh`, read ahead; or, where the devices
@@ -99,7 +112,7 @@ class RunData:
         resident = self.resident(mesh)
         if resident is not None:
             return feed.make_resident_feed(self._checksums(start_step), resident.load(self.store), width)
-        loader = self._loader(mesh, self.train, self.order, start_step, steps, self.config.data.cache)
+        loader = self._loader(mesh, self.drawn, self.order, start_step, steps, self.config.data.cache)
         return feed.make_feed(loader, mesh, width)
 
     def held_out(self, mesh: Mesh) -> Iterator[Mapping[str, jax.Array]]:
@@ -114,7 +127,7 @@ class RunData:
 
     def rows(self, step: int) -> np.ndarray:
         """Return the global row_BM uint32 of `step`, counted from 0."""
-        return rows_of(self.train, self.order.draw(step))
+        return rows_of(self.drawn, self.order.draw(step))
 
     def describe(self, rows: np.ndarray) -> list[dict[str, Any]]:
         """Return where the rows come from: store, source, subject, recording and start of each."""
@@ -130,7 +143,7 @@ class RunData:
             yield HostBatch(step, checksum(self.store, self.rows(step)), {})
 
     def _loader(
-        self, mesh: Mesh, index: Index, order: Order | HeldOutOrder, start_step: int, stop_step: int, cache: str
+        self, mesh: Mesh, index: Elements, order: Order | HeldOutOrder, start_step: int, stop_step: int, cache: str
     ) -> Loader:
         data = self.config.data
         return make_loader(
@@ -162,9 +175,10 @@ def open_run_data(config: ConfigDict, named: str | Path | Sequence[tuple[str, fl
     validation, _ = open_indexes(stores, config, "validation", left_out_R)
     faults: list[Fault] = []
     order = held_out_order = None
+    drawn: Elements = train
     labels: list[Label] = []
     try:
-        order = _make_train_order(config, stores, train, train_of)
+        drawn, order = _make_train_order(config, stores, train, train_of)
     except UserError as error:
         faults += error.faults
     try:
@@ -181,12 +195,16 @@ def open_run_data(config: ConfigDict, named: str | Path | Sequence[tuple[str, fl
     assert held_out_order is not None
     by_row, hashes = arrays_by_row(stores, config, labels), {label.name: label.hash for label in labels}
     return RunData(
-        config, stores, train, validation, train_of, order, held_out_order, by_row, hashes, exclusion, left_out_R
+        config, stores, train, drawn, validation, train_of, order, held_out_order, by_row, hashes, exclusion, left_out_R
     )
 
 
-def _make_train_order(config: ConfigDict, stores: Stores, train: Index, train_of: tuple[int, ...]) -> Order:
-    """Return the order over the pairs to train on. Raises UserError, also where a store has too few of them."""
+def _make_train_order(
+    config: ConfigDict, stores: Stores, train: Index, train_of: tuple[int, ...]
+) -> tuple[Elements, Order]:
+    """Return what is drawn of the pairs to train on, and its order. Raises UserError, also where a store has too few
+    pairs.
+    """
     pairs, batch = len(train.rows_NM), config.train.batch
     if pairs < batch:
         remedy = (
@@ -203,15 +221,29 @@ def _make_train_order(config: ConfigDict, stores: Stores, train: Index, train_of
     if faults:
         raise UserError(*faults)
     stages = tuple((round(share * config.train.steps), level) for share, level in config.data.curriculum)
-    return make_order(
-        train_of,
-        batch,
+    drawn: Elements = train
+    if config.data.batching == "neighbourhoods":
+        better, worse = config.data.neighbourhood
+        drawn = make_neighbourhoods(
+            train,
+            train_of,
+            stores.weights,
+            better=better,
+            worse=worse,
+            most=PAIRS_PER_WORSE * worse,
+            drawn=elements(config),
+        )
+    order = make_order(
+        drawn.of if isinstance(drawn, Neighbourhoods) else train_of,
+        elements(config),
         streams=config.data.streams,
         seed=config.train.seed,
         weights=stores.weights,
         difficulty=train.difficulty_N if stages else None,
         stages=stages,
+        each=per_element(config),
     )
+    return drawn, order
 
 
 def _only_step(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:

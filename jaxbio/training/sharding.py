@@ -95,14 +95,13 @@ def without_axis(placed: NamedSharding, axis: str) -> NamedSharding:
     return NamedSharding(placed.mesh, PartitionSpec(*(names or None for names in kept)))
 
 
-def check_batch(mesh: Mesh, batch: int, microbatches: int) -> None:
-    """Raise UserError when a microbatch of the global `batch` does not divide over data and fsdp."""
-    parts = microbatches * ways(mesh)
+def check_batch(mesh: Mesh, batch: int, microbatches: int, each: int = 1) -> None:
+    """Raise UserError when a microbatch of the global `batch` does not divide over data and fsdp, in pieces of `each`."""
+    parts = microbatches * ways(mesh) * each
     if batch % parts:
         near = f"{max(batch // parts, 1) * parts} or {(batch // parts + 1) * parts}"
-        raise UserError(
-            Fault("train.batch", batch, f"a multiple of train.microbatches x mesh.data x mesh.fsdp = {parts}: {near}")
-        )
+        factors = "train.microbatches x mesh.data x mesh.fsdp" + (" x data.neighbourhood[1]" if each > 1 else "")
+        raise UserError(Fault("train.batch", batch, f"a multiple of {factors} = {parts}: {near}"))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.data.batch import per_element
 from jaxbio.objectives import Aux, Objective
 from jaxbio.training import sharding
 from jaxbio.training.optimizer import Optimizer, put_back
@@ -69,7 +70,7 @@ def make_train_step(
     when batch, microbatches and mesh do not go together.
     """
     microbatches, steps, seed = config.train.microbatches, config.train.steps, config.train.seed
-    sharding.check_batch(mesh, config.train.batch, microbatches)
+    sharding.check_batch(mesh, config.train.batch, microbatches, per_element(config))
     if objective.coupled and microbatches > 1:
         raise UserError(
             Fault("train.microbatches", microbatches, "1: this objective's loss couples the rows of a batch")

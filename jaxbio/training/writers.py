@@ -72,7 +72,7 @@ class MetricsFile:
 class Console:
     """A progress bar with rate and time left on a terminal; elsewhere a line every few seconds."""
 
-    def __init__(self, steps: int, start: int, batch: int, shown: tuple[str, ...] = ("train/loss", "eval/loss")):
+    def __init__(self, steps: int, start: int, batch: float, shown: tuple[str, ...] = ("train/loss", "eval/loss")):
         self._steps, self._batch, self._shown = steps, batch, shown
         self._bar = tqdm(total=steps, initial=start, unit="step", disable=None, dynamic_ncols=True, smoothing=0.1)
         self._first: tuple[int, float] | None = None  # the first step holds what starting up took

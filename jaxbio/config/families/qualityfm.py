@@ -216,6 +216,7 @@ FAMILY = Family(
             "jaxbio.objectives.quality_distillation:quality_distillation",
             _OBJECTIVE,
             _objective_faults,
+            neighbourhoods=True,
             metrics=_METRICS,
         )
     },
