@@ -7,8 +7,9 @@ python tools/bench_step.py --config configs/qualityfm_base.py --store STORE --co
 
 The step is the one that `launch/run.py` runs, under the same settings, without the norms that a logged step adds;
 nothing is read from storage but, with --store, the batches of the first dispatch, which serve all; nothing is taken
-from the cache of compiled programs, and the arrays lie on the device before the clock starts. Any field can be changed: train.batch, precision.compute, model.tokenizer,
-precision.dropout_bits, train.microbatches, train.steps_per_dispatch, mesh.*.
+from the cache of compiled programs, and the arrays lie on the device before the clock starts. Any field can be changed:
+train.batch, precision.compute, model.tokenizer, precision.dropout_bits, train.microbatches, train.steps_per_dispatch,
+mesh.*.
 """
 
 import argparse

@@ -95,9 +95,10 @@ def make_loader(
     """Return the batches of steps `start_step` .. `stop_step` - 1 over the pairs of `index`, in `order`.
 
     `by_row` are the arrays (R, ...) from which a segment takes its scale, labels and mask: `arrays_by_row` of a recipe;
-    None: the scale alone. `positions` are the elements of a step that this host holds, rising; None: all. `cache` is "none" (read through array_record) or "host" (one memory map a host, built now where there is none, in
-    `cache_dir`: by default the host's temporary folder). Of the next `prefetch` batches, `read_threads` are read at a
-    time. Iteration raises StoreError, naming shard and records, where the store's bytes are damaged.
+    None: the scale alone. `positions` are the elements of a step that this host holds, rising; None: all. `cache` is
+    "none" (read through array_record) or "host" (one memory map a host, built now where there is none, in `cache_dir`:
+    by default the host's temporary folder). Of the next `prefetch` batches, `read_threads` are read at a time.
+    Iteration raises StoreError, naming shard and records, where the store's bytes are damaged.
     """
     stores = as_stores(store)
     readers: dict[str, Callable[[], list[Reader]]] = {

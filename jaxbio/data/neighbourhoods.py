@@ -55,9 +55,7 @@ def make_neighbourhoods(
     """
     edges = np.cumsum([0, *pairs_of])
     before_KM = np.stack([_last_seen(row_K) for row_K in index.rows_NM.T], axis=-1)  # K: the pairs of the index
-    cuts = [
-        _cut(before_KM, start, stop, (better, worse), most) for start, stop in itertools.pairwise(edges.tolist())
-    ]
+    cuts = [_cut(before_KM, start, stop, (better, worse), most) for start, stop in itertools.pairwise(edges.tolist())]
     first_N, of = np.concatenate(cuts), tuple(map(len, cuts))
     pairs_N = np.diff(np.append(first_N, edges[-1]))
     mean_pairs_S = np.asarray(pairs_of) / of

@@ -101,7 +101,7 @@ class Order:
         return pair_B if self.ranked_N is None else xp.asarray(self.ranked_N)[pair_B]
 
     def reach(self, first_place: int, stop_place: int) -> tuple[int, int]:
-        """Return the first pair, and the one behind the last, of the parts from which these places of a batch are drawn.
+        """Return the first pair, and the one behind the last, of the parts that these places of a batch draw from.
 
         Under a curriculum, pairs that no stage draws are among them.
         """

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from jaxbio.objectives.pairing import Pairing
+from jaxbio.objectives.pairing import ROWS, Pairing
 from jaxbio.objectives.schedule import linear
 
 OVER = ("segment", "token")
@@ -47,7 +47,7 @@ class Distillation:
         centre_1LK: jax.Array,
         progress: jax.Array,
         train: bool,
-        pairing: Pairing = Pairing(),
+        pairing: Pairing = ROWS,
     ) -> tuple[dict[str, jax.Array], jax.Array]:
         """Return the terms, in nats a compared token, and the batch's mean of the teacher's features, for its centre.
 

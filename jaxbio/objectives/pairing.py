@@ -62,7 +62,7 @@ class Pairing:
         return None if self.worse_UH is None else self.worse_UH.reshape(-1)
 
     def mean(self, value_PX: jax.Array) -> jax.Array:
-        """Return the mean of values by pair (pairs, ...), as a term of the loss: in expectation that of sampled pairs."""
+        """Return the mean of values by pair (pairs, ...), a term of the loss: in expectation that of sampled pairs."""
         if self.weight_UP is None:
             return value_PX.mean()
         return (self.weight_UP.reshape(-1) * value_PX.reshape(self.weight_UP.size, -1).mean(-1)).sum()
@@ -80,3 +80,7 @@ class Pairing:
         x_USX = x_BX.reshape(len(self.pair_UP2), -1, *x_BX.shape[1:])
         take = per_row(jax.vmap(lambda x_SX, place_P: x_SX[place_P]))
         return take(x_USX, self.pair_UP2[..., member]).reshape(-1, *x_BX.shape[1:])
+
+
+ROWS = Pairing()
+"""Each row of a batch is a pair."""

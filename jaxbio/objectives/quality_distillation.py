@@ -59,8 +59,9 @@ def quality_distillation(
     """Return the objective for `encoder`; the arguments are the fields of the same names in jaxbio/config/families/.
 
     It reads `segment_BMCT`, `scale_BMC2` and `row_BM` of a batch of pairs (M = 2, the better member first), or of
-    neighbourhoods with what says which of their segments are pairs (`Pairing`), and gives the metrics of `Distillation.compare`, amplitude, phase and ema_momentum. `loss` raises UserError for segments that
-    come alone, a width whose decoder does not give a token a channel, and fewer samples than its spectral bins need.
+    neighbourhoods with what says which of their segments are pairs (`Pairing`), and gives the metrics of
+    `Distillation.compare`, amplitude, phase and ema_momentum. `loss` raises UserError for segments that come alone, a
+    width whose decoder does not give a token a channel, and fewer samples than its spectral bins need.
     """
     spectrum_head = SpectrumHead(encoder.width, encoder.dtype)
     distillation_head = DistillationHead(head, head_width, head_hidden, normalise, encoder.dtype)
@@ -190,4 +191,3 @@ def _check_decoded(tok_BCD: Any, x_BCT: jax.Array, width: int) -> None:
             f"{500 * channels - 499} to {500 * channels}: the decoder's {tokens} tokens stand for {channels} channels"
         )
         raise UserError(Fault("model.width", width, remedy))
-

@@ -52,7 +52,7 @@ def make_feed(host_batches: Iterator[HostBatch], mesh: Mesh, steps_per_dispatch:
 def make_resident_feed(
     checksums: Iterator[HostBatch], source: Mapping[str, Any], steps_per_dispatch: int, *, ahead: int = 1
 ) -> "Feed":
-    """Return the dispatches of a store that lies on the devices; of `checksums`, which hold no array, nothing is sent."""
+    """Return the dispatches of a store that lies on the devices; `checksums` hold no array, and nothing is sent."""
 
     def place(batches: list[HostBatch]) -> DeviceBatch:
         return DeviceBatch(batches[0].step, tuple(batch.rows_crc32 for batch in batches), source)
@@ -135,4 +135,3 @@ def _place(arrays: Sequence[np.ndarray], mesh: Mesh) -> jax.Array:
 
     shape = (len(arrays), rows * ways(mesh), *arrays[0].shape[1:])
     return jax.make_array_from_callback(shape, dispatch_sharding(mesh), of_device)
-

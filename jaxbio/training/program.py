@@ -34,10 +34,10 @@ PlanData = Callable[[Mesh], Resident | None]
 class Program:
     """What runs on the devices: `abstract` is the state as shapes with shardings, the steps are compiled.
 
-    `train_step`, which takes the arrays of a dispatch, is for dispatches that end in a logged step; `unlogged_step` is the same without the norms that only a
-    log line has, and the same program where every dispatch is logged. `networks` are those that the
-    objective uses and does not train, by name. `flops` are those of the model for one step (None: unknown), `compile_s`
-    the seconds that compilation took.
+    `train_step`, which takes the arrays of a dispatch, is for dispatches that end in a logged step; `unlogged_step` is
+    the same without the norms that only a log line has, and the same program where every dispatch is logged. `networks`
+    are those that the objective uses and does not train, by name. `flops` are those of the model for one step (None:
+    unknown), `compile_s` the seconds that compilation took.
     """
 
     config: ConfigDict
@@ -185,6 +185,5 @@ def _abstract(
     spec: Mapping[str, ArraySpec], placed: jax.sharding.Sharding | None, lead: tuple[int, ...] = ()
 ) -> dict[str, jax.ShapeDtypeStruct]:
     return {
-        name: jax.ShapeDtypeStruct((*lead, *array.shape), array.dtype, sharding=placed)
-        for name, array in spec.items()
+        name: jax.ShapeDtypeStruct((*lead, *array.shape), array.dtype, sharding=placed) for name, array in spec.items()
     }

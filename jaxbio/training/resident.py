@@ -141,7 +141,8 @@ class Resident:
         def take(share: Mapping[str, jax.Array], order: Mapping[str, jax.Array], step: jax.Array):
             share = {name: array[0] for name, array in share.items()}
             place_N = jax.lax.axis_index(BATCH_AXES) * own + jnp.arange(own)
-            drawing = dataclasses.replace(self.order, ranked_N=None, **order)
+            tables: dict[str, Any] = {**order, "ranked_N": None}  # elements lie in the order of their ranks
+            drawing = dataclasses.replace(self.order, **tables)
             element_N = (drawing.draw(step, jnp, jax.lax.while_loop, place_N) - share["first"]).astype(jnp.int32)
             place_NSM = share["place_NSM"][element_N]
             row_BM = place_NSM.reshape(-1, place_NSM.shape[-1])
@@ -151,9 +152,9 @@ class Resident:
             }
 
         split, whole = PartitionSpec(BATCH_AXES), PartitionSpec()
-        batch = jax.shard_map(
-            take, mesh=self.mesh, in_specs=(split, whole, whole), out_specs=split, check_vma=False
-        )(source["share"], source["order"], step)
+        batch = jax.shard_map(take, mesh=self.mesh, in_specs=(split, whole, whole), out_specs=split, check_vma=False)(
+            source["share"], source["order"], step
+        )
         # what computes with the batch is compiled as if it had come from outside: the same fusions, the same bits
         return jax.lax.optimization_barrier(batch)
 
@@ -173,7 +174,9 @@ class Resident:
         }
         return {name: _filled_up(array, self.abstract["share"][name]) for name, array in arrays.items()}
 
-    def _segments(self, stores: Stores, row_R: np.ndarray, devices: list[jax.Device], progress: tqdm) -> list[jax.Array]:
+    def _segments(
+        self, stores: Stores, row_R: np.ndarray, devices: list[jax.Device], progress: tqdm
+    ) -> list[jax.Array]:
         """Return the segments of `row_R` on each of `devices`; the host holds a chunk of them at a time."""
         wanted = self.abstract["share"]["segment_BMCT"]
         shape, nbytes = (1, *wanted.shape[1:]), _nbytes(wanted) // len(self.shares)

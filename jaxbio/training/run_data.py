@@ -37,9 +37,10 @@ _DESCRIBED = ("source", "subject", "recording", "start_s")
 class RunData:
     """What a run reads: the stores, the pairs of two splits, their orders, and the arrays that batches take by row.
 
-    `drawn` is what the order draws: the pairs of `train`, or their neighbourhoods. `label_hashes` say by name which labels are among them; `train_of` says how many pairs to train on are each store's;
-    `left_out_R` marks rows that are in no pair (None: none), of excluded subjects or of held-out ones from whom another
-    store trains. See `loop.Data` for its methods.
+    `drawn` is what the order draws: the pairs of `train`, or their neighbourhoods. `label_hashes` say by name which
+    labels are among them; `train_of` says how many pairs to train on are each store's; `left_out_R` marks rows that are
+    in no pair (None: none), of excluded subjects or of held-out ones from whom another store trains. See `loop.Data`
+    for its methods.
     """
 
     config: ConfigDict

@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxbio.config.faults import Fault, UserError
@@ -49,11 +50,19 @@ def mesh_sizes(data: int, fsdp: int, tensor: int, count: int) -> tuple[int, ...]
 
 
 def network_order(sizes: tuple[int, ...], devices: Sequence[jax.Device]) -> list[jax.Device]:
-    """Return `devices` in the order in which a mesh of `sizes` suits their network.
+    """Return `devices` in the order in which a mesh of `sizes` suits their network; slices lie along data.
 
-    Raises UserError for sizes that do not go with the network's shape.
+    Raises UserError for sizes that do not go with the network's shape or the number of slices.
     """
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if sizes[0] % slices:
+        raise UserError(
+            Fault("mesh.data", sizes[0], f"a multiple of the {slices} slices, whose network is data's alone")
+        )
     try:
+        if slices > 1:
+            within = (sizes[0] // slices, *sizes[1:])
+            return list(mesh_utils.create_hybrid_device_mesh(within, (slices, 1, 1), devices).flat)
         return list(jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices).devices.flat)
     except NotImplementedError as error:  # JAX's word for an axis that is no product of the torus's sides
         asked = " x ".join(map(str, sizes))
@@ -81,7 +90,7 @@ def ways(mesh: Mesh) -> int:
 
 
 def local_parts(mesh: Mesh) -> dict[int, list[jax.Device]]:
-    """Return the parts that this process's devices hold, rising, and who holds each; on a TPU they are not one block."""
+    """Return the parts that this process's devices hold, rising, and by whom; on a TPU they are not one block."""
     parts: dict[int, list[jax.Device]] = {}
     for device, index in batch_sharding(mesh).addressable_devices_indices_map((ways(mesh),)).items():
         assert index is not None  # JAX's type for devices that hold nothing
@@ -96,7 +105,7 @@ def without_axis(placed: NamedSharding, axis: str) -> NamedSharding:
 
 
 def check_batch(mesh: Mesh, batch: int, microbatches: int, each: int = 1) -> None:
-    """Raise UserError when a microbatch of the global `batch` does not divide over data and fsdp, in pieces of `each`."""
+    """Raise UserError when a microbatch of the global `batch`, in pieces of `each`, does not divide over the mesh."""
     parts = microbatches * ways(mesh) * each
     if batch % parts:
         near = f"{max(batch // parts, 1) * parts} or {(batch // parts + 1) * parts}"

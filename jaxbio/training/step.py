@@ -63,11 +63,12 @@ def make_train_step(
     """Return the jitted `step(state, batches) -> (state, metrics)`; `state` is donated.
 
     `batches` are arrays (steps_per_dispatch, B, ...) placed by `sharding.dispatch_sharding`; of a `resident` store they
-    are its source, from which the batch of each step is drawn. A refused update leaves everything but the step as it was. The metrics are float32 (steps_per_dispatch,): `nonfinite`, 1 where an update was
-    refused; train/loss, train/<term>, the optimiser's schedules; train/grad_norm, before clipping, of what is not
-    frozen. For dispatches whose last step is `logged` also train/param_norm, of the parameters that gave the loss, and
-    train/update_norm; whoever dispatches knows the step, so that no device asks the host which it is. Raises UserError
-    when batch, microbatches and mesh do not go together.
+    are its source, from which the batch of each step is drawn. A refused update leaves everything but the step as it
+    was. The metrics are float32 (steps_per_dispatch,): `nonfinite`, 1 where an update was refused; train/loss,
+    train/<term>, the optimiser's schedules; train/grad_norm, before clipping, of what is not frozen. For dispatches
+    whose last step is `logged` also train/param_norm, of the parameters that gave the loss, and train/update_norm;
+    whoever dispatches knows the step, so that no device asks the host which it is. Raises UserError when batch,
+    microbatches and mesh do not go together.
     """
     microbatches, steps, seed = config.train.microbatches, config.train.steps, config.train.seed
     sharding.check_batch(mesh, config.train.batch, microbatches, per_element(config))

@@ -1,4 +1,6 @@
-"""Neighbourhoods hold every pair of an index once, each segment once, and weigh pairs as drawing them one by one does."""
+"""Neighbourhoods hold each pair of an index once, each segment once, and weigh pairs as drawing them singly does."""
+
+import itertools
 
 import jax
 import numpy as np
@@ -56,7 +58,7 @@ def test_a_neighbourhood_takes_pairs_until_one_has_no_room():
     index = make_index(3_000)
     found = make_neighbourhoods(index, (len(index.rows_NM),), (1.0,), better=6, worse=4, most=16, drawn=2)
     edges = np.cumsum([0, *found.pairs_N])
-    for first, stop in zip(edges[:-2], edges[1:-1], strict=True):
+    for first, stop in itertools.pairwise(edges[:-1]):
         longer_KM = index.rows_NM[first : stop + 1]
         assert stop + 1 - first > 16 or len(set(longer_KM[:, 0])) > 6 or len(set(longer_KM[:, 1])) > 4
 
@@ -75,7 +77,9 @@ def test_weighted_sums_of_a_step_have_the_mean_over_all_pairs_as_expectation():
     expected = np.split(loss_K, [sizes[0]])
     for mine, own_K in zip(of_store, expected, strict=True):
         assert mine.mean() == pytest.approx(own_K.mean(), rel=1e-5)
-    drawn = 8 * sum(share * own.mean() for share, own in zip(weights, np.split(found.pairs_N, [found.of[0]]), strict=True))
+    drawn = 8 * sum(
+        share * own.mean() for share, own in zip(weights, np.split(found.pairs_N, [found.of[0]]), strict=True)
+    )
     assert found.pairs_per_step == pytest.approx(drawn)
 
 
@@ -107,7 +111,7 @@ def test_batches_hold_what_the_recipe_says_whatever_the_mesh_and_where_they_star
 
 
 def test_an_epoch_holds_every_pair_as_often_as_every_other(store):
-    data, whole = batches_of(store, make_mesh(1, 1, 1, devices=jax.devices()[:1]))
+    data = open_run_data(small_config(**NEIGHBOURHOODS, data__streams=2), store.path)
     steps = len(data.drawn.pairs_N) // 2  # a stream less one where their number is odd
     drawn = np.concatenate([data.order.draw(step) for step in range(steps)])
     assert len(set(drawn.tolist())) == drawn.size >= len(data.drawn.pairs_N) - 1
@@ -133,7 +137,9 @@ def test_what_does_not_go_with_neighbourhoods_is_named(field, changes):
 
 def test_an_objective_that_takes_rows_as_pairs_refuses_them():
     config = fields.change(load_recipe("configs/siamquality_resnet50.py"), {"data.batching": "neighbourhoods"})
-    assert "quality_distillation does not" in {fault.field: fault.remedy for fault in find_faults(config)}["data.batching"]
+    assert (
+        "quality_distillation does not" in {fault.field: fault.remedy for fault in find_faults(config)}["data.batching"]
+    )
 
 
 def test_a_batch_that_fits_no_streams_is_named_in_segments(store):

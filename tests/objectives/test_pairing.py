@@ -75,7 +75,9 @@ def test_gradients_are_those_of_the_pairs_written_out(changes):
 
     @jax.jit
     def gradient(params, batch):
-        return jax.value_and_grad(lambda moving: objective.loss(moving, state, batch, KEYS, 0.0, True), has_aux=True)(params)
+        return jax.value_and_grad(lambda moving: objective.loss(moving, state, batch, KEYS, 0.0, True), has_aux=True)(
+            params
+        )
 
     ((loss, (aux, terms)), grads), ((expected, (aux_of_pairs, expected_terms)), expected_grads) = (
         gradient(params, each) for each in (batch, pairs)
@@ -112,7 +114,9 @@ def test_terms_of_the_batch_see_each_segment_once_and_no_place_that_is_left_over
     there_B = np.array([True] * 5 + [False] * 2 + [True])
     kept_BD = jnp.asarray(feature_BD[there_B])
     assert koleo(jnp.asarray(feature_BD), there_B) == pytest.approx(float(koleo(kept_BD)), rel=1e-5)
-    assert variance_hinge(jnp.asarray(feature_BD), 3.0, there_B) == pytest.approx(float(variance_hinge(kept_BD, 3.0)), rel=1e-5)
+    assert variance_hinge(jnp.asarray(feature_BD), 3.0, there_B) == pytest.approx(
+        float(variance_hinge(kept_BD, 3.0)), rel=1e-5
+    )
 
 
 def test_a_step_costs_a_sixth_more_than_one_of_as_many_pairs():

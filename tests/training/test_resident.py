@@ -46,12 +46,14 @@ def losses(config, stores, devices, start_step=0):
 def test_rows_are_those_that_a_loader_reads(stores, mesh):
     """Of several stores, under a curriculum, with labels of rows; on a mesh whose parts are held twice."""
     devices = jax.devices()[: np.prod(mesh)]
-    config = config_of(data__curriculum=((0.5, 0.4), (1.0, 1.0)), data__cache="device", data__labels=("quality_waveform",))
+    config = config_of(
+        data__curriculum=((0.5, 0.4), (1.0, 1.0)), data__cache="device", data__labels=("quality_waveform",)
+    )
     data, mesh = open_run_data(config, stores), make_mesh(*mesh, devices=devices)
     resident = data.resident(mesh)
     source = resident.load(data.store)
     fetch = jax.jit(resident.fetch, out_shardings=batch_sharding(mesh))
-    read = open_run_data(config_of(**{"data__curriculum": config.data.curriculum, "data__labels": ("quality_waveform",)}), stores)
+    read = open_run_data(config_of(data__curriculum=config.data.curriculum, data__labels=("quality_waveform",)), stores)
     with read.batches(mesh, 0) as batches:
         for batch in batches:
             drawn = fetch(source, np.int32(batch.step))
