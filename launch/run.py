@@ -131,7 +131,9 @@ def run(config: ConfigDict, flags: argparse.Namespace, workdir: Path, peers: Any
     from jaxbio.training import workdir as folders
     from jaxbio.training.resume import check_same_data, find_resume, owes_evaluation
     from jaxbio.training.same_start import check_same_start
+    from jaxbio.training.trackers import check_installed
 
+    check_installed(config.log.trackers)
     folders.check_writable(workdir)
     peers.agree("every process has tried the workdir", {})  # process 0 clears it, and would clear what they try it with
     with contextlib.ExitStack() as stack:

@@ -159,6 +159,13 @@ COMMON: dict[str, Field] = {
         "pairs a step over all devices (QualityFM: 512); of neighbourhoods their worse segments, at most so many",
         low=1,
     ),
+    "train.reference_batch": science(
+        None,
+        "batch at which learning rate and momenta are stated, which are scaled to train.batch; None: train.batch",
+        int,
+        optional=True,
+        low=1,
+    ),
     "train.microbatches": machine(
         1, "parts of a batch that are computed one after another; the update is that of the whole batch", low=1
     ),
@@ -189,6 +196,11 @@ COMMON: dict[str, Field] = {
     ),
     "optimizer.learning_rate": science(2e-4, "peak learning rate (QualityFM: 1e-4 x batch / 256)", low=0.0),
     "optimizer.learning_rate_end": science(1e-6, "learning rate at the last step, after a cosine", low=0.0),
+    "optimizer.batch_rule": science(
+        "square_root",
+        "how the learning rate follows train.batch / train.reference_batch: square_root, for Adam; linear, for sgd",
+        choices=("square_root", "linear"),
+    ),
     "optimizer.schedule": science(
         "cosine",
         "after the warm-up: cosine to learning_rate_end; step: halved every step_every",
@@ -264,9 +276,14 @@ COMMON: dict[str, Field] = {
         "linear probes: heart_rate, pulse_rate, quality_score, quality_class, or labels added to the store",
     ),
     "log.every_steps": machine(10, "steps between lines of metrics.jsonl", low=1),
-    "log.tensorboard": machine(False, "also write tensorboard/ into the workdir"),
+    "log.trackers": machine(
+        (),
+        "where numbers go beside metrics.jsonl, any of tensorboard (into the workdir), wandb, mlflow, trackio",
+    ),
+    "log.project": machine("jaxbio", "project or experiment under which a tracker files the run"),
     "log.report_every_s": machine(60.0, "seconds between new versions of report.html", low=1.0),
     "profile.at": machine(None, "step at which a profile of a few steps is taken", int, optional=True, low=0),
+    "profile.dispatches": machine(3, "calls of the device that a profile holds", low=1),
     # ---- augment: what the device does to both members of a pair (QualityFM fact sheet, section 2.5)
     "augment.noise_prob": science(0.5, "probability of Gaussian noise", low=0.0, high=1.0),
     "augment.noise_sigma": science(0.01, "its deviation, in units of the scaled signal", low=0.0),

@@ -28,6 +28,7 @@ _KINDS: dict[type, tuple[type, ...]] = {
     bool: (bool,),
     tuple: (tuple, list),
 }
+TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 _EVERY_STEPS = ("checkpoint.every_steps", "checkpoint.keep_every_steps", "eval.every_steps", "log.every_steps")
 
 
@@ -109,6 +110,7 @@ def _between_fields(values: dict[str, Any]) -> Iterator[Fault]:
     yield from input_faults(values)
     yield from _train_faults(values)
     yield from _mesh_faults(values)
+    yield from _tracker_faults(values["log.trackers"])
     yield from _optimizer_faults(values)
     yield from families.MODELS[values["model.name"]].faults(values)
     yield from _frozen_faults(values)
@@ -225,6 +227,14 @@ def _neighbourhood_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
         yield Fault("data.curriculum", values["data.curriculum"], "(): a neighbourhood holds pairs of all difficulties")
     if values["train.microbatches"] != 1:
         yield Fault("train.microbatches", values["train.microbatches"], "1: neighbourhoods are not split")
+
+
+def _tracker_faults(trackers: Any) -> Iterator[Fault]:
+    for name in trackers:
+        if name not in TRACKERS:
+            yield Fault("log.trackers", name, f"of {', '.join(TRACKERS)}")
+    if len(set(map(str, trackers))) < len(trackers):
+        yield Fault("log.trackers", trackers, "name each once")
 
 
 def _rooms_fault(rooms: Any) -> bool:

@@ -24,6 +24,7 @@ from jaxbio.planning import flops
 from jaxbio.planning.collectives import Collectives, count_collectives
 from jaxbio.planning.demand import NOTHING_ASKED, Asked, Demand, make_demand
 from jaxbio.training import performance, sharding
+from jaxbio.training.memory import compile_or_refuse, remedies
 from jaxbio.training.program import lay_out, lower_train_step
 from jaxbio.training.run_data import RunData
 
@@ -233,16 +234,6 @@ def table(plans: Mapping[str, Plan]) -> str:
     return "\n".join(lines)
 
 
-def compile_or_refuse(lowered: Any) -> tuple[Any, str | None]:
-    """Return the compiled program, or None and the compiler's words where the device's memory does not hold it."""
-    try:
-        return lowered.compile(), None
-    except jax.errors.JaxRuntimeError as error:
-        if error.error_code_string != "RESOURCE_EXHAUSTED":
-            raise
-        return None, str(error).partition("\n")[0].removeprefix(f"{error.error_code_string}: ")
-
-
 def step_bytes(compiled: Any) -> StepBytes:
     """Return the compiler's account of a program's memory at one device."""
     stated = compiled.memory_analysis()
@@ -259,34 +250,6 @@ def batch_bytes_per_device(config: ConfigDict, mesh: jax.sharding.Mesh) -> int:
     """Return the bytes of one dispatch's batches at one device."""
     whole = sum(array.nbytes for array in batch_spec(config).values())
     return config.train.steps_per_dispatch * whole // math.prod(mesh.shape[axis] for axis in sharding.BATCH_AXES)
-
-
-def remedies(
-    config: ConfigDict, mesh: Mapping[str, int], coupled: bool, state_bytes: int, memory_bytes: int
-) -> tuple[str, ...]:
-    """Return what lowers the memory of a device, the likeliest to suffice first; `mesh` is its axes' sizes.
-
-    Where the state alone takes most of the memory that is to split it, else to hold fewer activations.
-    """
-    devices, parts = math.prod(mesh.values()), config.train.microbatches
-    rows = config.train.batch // (parts * math.prod(mesh[axis] for axis in sharding.BATCH_AXES))
-    of_state = []
-    if mesh["fsdp"] == 1 and math.gcd(devices, 8) > 1:
-        of_state.append(
-            f"--config RECIPE:fsdp --config.mesh.fsdp={math.gcd(devices, 8)}: each holds a part of the state"
-        )
-    if config.mesh.moments != "zero":
-        of_state.append("--config.mesh.moments=zero: moments split over data")
-    of_activations = []
-    if rows > 1 and not coupled:
-        least = next(factor for factor in range(2, rows + 1) if rows % factor == 0)
-        of_activations.append(f"--config.train.microbatches={parts * least}: fewer pairs at once")
-    if config.precision.compute == "float32":
-        of_activations.append("--config.precision.compute=bfloat16: activations of half the size")
-    if config.model.get("remat", "full") != "full":
-        of_activations.append("--config.model.remat=full: activations computed twice instead of held")
-    first, second = (of_state, of_activations) if 2 * state_bytes > memory_bytes else (of_activations, of_state)
-    return (*first, *second, "a larger topology, or a smaller train.batch")
 
 
 def _gib(size_bytes: int) -> str:

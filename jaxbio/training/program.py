@@ -7,6 +7,7 @@ state, metrics = program.train_step(state, batches)            # a dispatch that
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +16,10 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from jaxbio.config.batch_scaling import at_batch
 from jaxbio.data.batch import ArraySpec, batch_spec, held_out_spec, per_element
 from jaxbio.objectives import Network, Objective
-from jaxbio.training import performance, sharding
+from jaxbio.training import memory, performance, sharding
 from jaxbio.training.compile_cache import CacheUse
 from jaxbio.training.optimizer import Optimizer, make_optimizer
 from jaxbio.training.resident import Resident
@@ -54,6 +56,11 @@ class Program:
     compile_s: float
     resident: Resident | None = None
 
+    def explained(self) -> AbstractContextManager[None]:
+        """Return the context in which want of memory is the user's fault, with what to lower."""
+        layout = Layout(self.mesh, self.optimizer, self.placement, self.abstract, self.resident)
+        return layout.explained(self.config, self.objective)
+
     def init(self, batches: Mapping[str, Any]) -> State:
         """Return the state at step 0; `batches` are the arrays of the first dispatch."""
         first = first_batch(batches, self.mesh, self.resident)
@@ -84,6 +91,11 @@ class Layout:
     abstract: State
     resident: Resident | None = None
 
+    def explained(self, config: ConfigDict, objective: Objective) -> AbstractContextManager[None]:
+        """Return the context in which want of memory is the user's fault, with what to lower."""
+        state_bytes, memory_bytes = self.placement.bytes_per_device, performance.memory_of(self.mesh.local_devices)
+        return memory.explained(config, self.mesh.shape, objective.coupled, state_bytes, memory_bytes)
+
 
 def build_program(
     config: ConfigDict,
@@ -101,10 +113,9 @@ def build_program(
     """
     layout = lay_out(config, objective, devices, plan_data)
     if layout.resident is not None:
-        memory_bytes = performance.memory_of(layout.mesh.local_devices)
-        layout.resident.check_fits(layout.placement.bytes_per_device, memory_bytes)
+        layout.resident.check_fits(layout.placement.bytes_per_device, performance.memory_of(layout.mesh.local_devices))
     started = time.monotonic()
-    with CacheUse() as use:
+    with CacheUse() as use, layout.explained(config, objective):
         train_step = unlogged_step = lower_train_step(config, objective, layout).compile()
         if config.log.every_steps > config.train.steps_per_dispatch:
             unlogged_step = lower_train_step(config, objective, layout, logged=False).compile()
@@ -142,7 +153,7 @@ def lay_out(
     mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor, devices)
     log.info("devices: %d x %s, mesh %s", mesh.devices.size, mesh.devices.flat[0].device_kind, dict(mesh.shape))
     sharding.check_batch(mesh, config.train.batch, config.train.microbatches, per_element(config))
-    optimizer = make_optimizer(config.optimizer, config.train.steps)
+    optimizer = make_optimizer(at_batch(config).optimizer, config.train.steps)
     abstract = abstract_state(config, objective, optimizer, batch_spec(config))
     placement = place_state(abstract, mesh, config.mesh.rules, config.mesh.moments)
     abstract = jax.tree.map(

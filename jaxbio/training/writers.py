@@ -1,4 +1,4 @@
-"""Where the numbers of a run go: metrics.jsonl (the record), the console, and TensorBoard when asked.
+"""Where the numbers of a run go: metrics.jsonl (the record) and the console; trackers are beside it.
 
 A writer takes `write(step, values)`; keys are `area/name`, values numbers or None. It knows nothing of devices.
 
@@ -111,23 +111,6 @@ class Console:
 
     def close(self) -> None:
         self._bar.close()
-
-
-class TensorBoard:
-    """Event files for TensorBoard; tensorboardX is imported only here."""
-
-    def __init__(self, folder: Path, restored_step: int = 0):
-        from tensorboardX import SummaryWriter
-
-        self._writer = SummaryWriter(str(folder), purge_step=restored_step + 1, flush_secs=30)
-
-    def write(self, step: int, values: Values) -> None:
-        for key, value in values.items():
-            if value is not None:
-                self._writer.add_scalar(key, value, step)
-
-    def close(self) -> None:
-        self._writer.close()
 
 
 def repair_metrics(path: Path, restored_step: int) -> int:
