@@ -85,7 +85,7 @@ class WandB:
     def __init__(self, run: TrackedRun):
         import wandb
 
-        if os.environ.get("WANDB_MODE", "online") == "online" and not wandb.Api.api_key_exists():
+        if os.environ.get("WANDB_MODE", "online") == "online" and not wandb.api.api_key:
             raise PermissionError("no key: `wandb login`, or WANDB_MODE=offline")
         self._run = wandb.init(
             project=run.project,

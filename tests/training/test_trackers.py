@@ -26,8 +26,7 @@ class StandIn(ModuleType):
         super().__init__(name)
         self.__spec__ = importlib.machinery.ModuleSpec(name, None)
         self.written, self.closed, self.started, self.known = [], 0, [], []
-        self.Api = SimpleNamespace(api_key_exists=lambda: self.key)
-        self.key = True
+        self.api = SimpleNamespace(api_key="0123")
 
     def init(self, **settings):
         self.started.append(settings)
@@ -113,7 +112,7 @@ def test_tensorboard_writes_into_the_workdir_and_is_imported_only_when_asked(tmp
 
 
 def test_a_tracker_without_a_key_is_said_once_and_left_out(libraries, tmp_path, caplog):
-    libraries["wandb"].key = False
+    libraries["wandb"].api.api_key = None
     write_all("wandb", tracked(tmp_path))
     (record,) = caplog.records
     assert "wandb PermissionError: no key" in record.getMessage()
@@ -155,7 +154,7 @@ def test_a_tracker_that_hangs_holds_up_neither_a_step_nor_the_end(monkeypatch, c
 
 
 def test_a_run_trains_on_when_its_tracker_does_not(libraries, tmp_path, caplog):
-    libraries["wandb"].key = False
+    libraries["wandb"].api.api_key = None
     program = array_program(log__trackers=("wandb", "mlflow"), train__steps=10)
     with caplog.at_level(logging.WARNING):
         assert run(program, tmp_path / "mine")["step"] == 10
