@@ -85,14 +85,15 @@ def bench(config, repeats: int, warmup: int, store: str | None = None) -> dict:
     compile_s = time.perf_counter() - started
     log.info("compiled in %.1f s", compile_s)
 
-    seconds = []
+    seconds, cpu_seconds = [], []
     for index in range(warmup + repeats):
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         state, metrics = compiled(state, batches)
         loss = float(jax.device_get(metrics["train/loss"])[-1])
         jax.block_until_ready(state)
         if index >= warmup:
             seconds.append((time.perf_counter() - started) / config.train.steps_per_dispatch)
+            cpu_seconds.append((time.process_time() - cpu_started) / config.train.steps_per_dispatch)
         log.info("dispatch %d: %.3f s, loss %.4f", index, time.perf_counter() - started, loss)
 
     device, step_s = mesh.devices.flat[0], statistics.median(seconds)
@@ -103,6 +104,7 @@ def bench(config, repeats: int, warmup: int, store: str | None = None) -> dict:
         "step_s": step_s,
         "step_s_min": min(seconds),
         "step_s_max": max(seconds),
+        "cpu_s": statistics.median(cpu_seconds),  # of all threads: what to compare beside other work
         "repeats": repeats,
         "compile_s": compile_s,
         "gflop_per_pair": flops / pairs_per_step / 1e9,
