@@ -41,9 +41,9 @@ class Block(nn.Module):
         attention = WindowedAttention(
             self.width, self.heads, self.dropout, self.dropout_bits, self.dtype, name="attention"
         )
-        x_BLD = self._add_and_norm(
-            "attention_norm", x_BLD, attention(x_BLD, self.band if allowed_LL is None else allowed_LL, self.train)
-        )
+        allowed = self.band if allowed_LL is None else allowed_LL
+        assert allowed is not None, "a mask or a band"
+        x_BLD = self._add_and_norm("attention_norm", x_BLD, attention(x_BLD, allowed, self.train))
         hidden_BLF = nn.gelu(dense("feedforward_in", x_BLD, self.feedforward, self.dtype), approximate=False)
         y_BLD = dense("feedforward_out", self._drop(hidden_BLF), self.width, self.dtype)
         return self._add_and_norm("feedforward_norm", x_BLD, y_BLD), None
