@@ -131,7 +131,11 @@ class Resident:
             name: jax.make_array_from_single_device_arrays(array.shape, placed["share"], held[name])
             for name, array in self.abstract["share"].items()
         }
-        return {"share": share, "order": jax.device_put(self._order, placed["order"])}
+        order = {
+            name: jax.make_array_from_callback(array.shape, placed["order"], array.__getitem__)
+            for name, array in self._order.items()
+        }
+        return {"share": share, "order": order}
 
     def fetch(self, source: Source, step: jax.Array) -> dict[str, jax.Array]:
         """Return the global batch of `step`, each row taken by the device that holds it; traced."""

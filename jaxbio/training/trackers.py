@@ -111,12 +111,12 @@ class MLflow:
 
         self._mlflow = mlflow
         mlflow.set_experiment(run.project)
-        id = run.id()
-        known = mlflow.search_runs(filter_string=f"tags.jaxbio_id = '{id}'", output_format="list")
+        own = run.id()
+        known = mlflow.search_runs(filter_string=f"tags.jaxbio_id = '{own}'", output_format="list")
         if known:
             mlflow.start_run(run_id=known[0].info.run_id)
             return
-        mlflow.start_run(run_name=run.name, tags={"jaxbio_id": id})
+        mlflow.start_run(run_name=run.name, tags={"jaxbio_id": own})
         mlflow.log_params({name: str(value)[:500] for name, value in run.config.items()})  # MLflow's longest value
 
     def write(self, step: int, values: Mapping[str, float]) -> None:

@@ -1,6 +1,10 @@
 """A store on the devices: the rows and losses of a loader, to the last bit, whatever the mesh and the dispatch."""
 
 import itertools
+import os
+import socket
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -116,3 +120,46 @@ def test_a_store_larger_than_the_devices_memory_is_refused_with_its_bytes(stores
     assert (fault.field, fault.value) == ("data.cache", "device")
     assert f"{gigabytes:.2f} GB" in fault.remedy
     assert "data.cache=host" in fault.remedy
+
+
+@pytest.mark.slow
+def test_two_processes_hold_their_devices_shares_and_draw_the_global_batch(stores, repository):
+    code = """
+import sys; sys.path[:0] = ["tests/training", "tests/data"]
+import ast, jax, numpy as np
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.distributed.initialize(sys.argv[1], num_processes=2, process_id=int(sys.argv[2]))
+from test_resident import config_of
+from jaxbio.training.run_data import open_run_data
+from jaxbio.training.sharding import batch_sharding, make_mesh
+data = open_run_data(config_of(data__cache="device"), ast.literal_eval(sys.argv[3]))
+devices = sorted(jax.devices(), key=lambda device: (device.id % 2, device.process_index, device.id))
+mesh = make_mesh(4, 1, 1, devices=devices)
+resident = data.resident(mesh)
+source = resident.load(data.store)
+assert len(source["share"]["row_BM"].addressable_shards) == 2
+for step in range(3):
+    drawn = jax.jit(resident.fetch, out_shardings=batch_sharding(mesh))(source, np.int32(step))
+    for shard in drawn["row_BM"].addressable_shards:
+        np.testing.assert_array_equal(shard.data, data.rows(step)[shard.index])
+    for shard in drawn["segment_BMCT"].addressable_shards:
+        rows = data.rows(step)[shard.index[0]]
+        np.testing.assert_array_equal(np.asarray(shard.data)[:, 1], data.store.read(rows[:, 1]))
+"""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    environment = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, address, str(process), repr(stores)],
+            cwd=repository,
+            env=os.environ | environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for process in range(2)
+    ]
+    errors = [process.communicate(timeout=300)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], errors[0][-3000:] + errors[1][-3000:]
