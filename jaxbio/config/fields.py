@@ -301,6 +301,10 @@ COMMON: dict[str, Field] = {
 }
 
 
+# Machine fields that earlier versions had: runs of theirs are resumed and exported without them.
+RETIRED = ("log.tensorboard",)  # log.trackers
+
+
 def table(model: str, objective: str) -> dict[str, Field]:
     """Return the fields of a run of `model` and `objective`, by dotted name.
 
