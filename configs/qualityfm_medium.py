@@ -16,9 +16,10 @@ CHANGES = {
     "model.heads": 4,
     "model.feedforward": 512,
 }
+PRESETS = {"smoke": presets.SMOKE, "author": qualityfm.AUTHOR, "v5e_256": qualityfm.V5E_256}
 
 
 def get_config(argument: str = "") -> ConfigDict:
     """Return the recipe's configuration; `argument` names presets."""
     config = fields.change(fields.defaults("qualityfm", "quality_distillation"), CHANGES)
-    return presets.apply(config, argument, {"smoke": presets.SMOKE, "author": qualityfm.AUTHOR})
+    return presets.apply(config, argument, PRESETS)

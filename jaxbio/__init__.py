@@ -16,7 +16,7 @@ Arrays carry their axes as a suffix, in the order of the axes (`x_BCT`, `tok_BLD
     M  members of a pair (0 the better)  G  microbatches
     R  rows of a store                   J  beats (R peaks or pulses)
     W  samples of a beat window          A  patches of a segment
-    Z  width of a code
+    Z  width of a code                   U  neighbourhoods in a batch
 
 Quantities carry their unit (`rate_hz`, `gap_s`, `limit_bytes`).
 """

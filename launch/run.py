@@ -132,7 +132,9 @@ def run(config: ConfigDict, flags: argparse.Namespace, workdir: Path, peers: Any
     from jaxbio.training import workdir as folders
     from jaxbio.training.resume import check_same_data, find_resume, owes_evaluation
     from jaxbio.training.same_start import check_same_start
+    from jaxbio.training.trackers import check_installed
 
+    check_installed(config.log.trackers)
     folders.check_writable(workdir)
     peers.agree("every process has tried the workdir", {})  # process 0 clears it, and would clear what they try it with
     with contextlib.ExitStack() as stack:
@@ -219,7 +221,7 @@ def start(
         if resume is None and config.train.init_from is not None:
             check_start(config, objective)  # before minutes of compiling
         step_flops = flops.model_flops(config, config.train.batch, networks).total
-        program = build_program(config, objective, networks=networks, flops=step_flops)
+        program = build_program(config, objective, networks=networks, flops=step_flops, plan_data=data.resident)
         initial = None
         if resume is not None:
             log.info("resuming from %s", workdir / "checkpoints" / str(resume.step))

@@ -4,18 +4,20 @@ python tools/bench_loader.py --config configs/qualityfm_base.py --store store --
 python tools/bench_loader.py --config configs/quickstart.py --source synthetic:1600 --config.data.cache=host
 python tools/bench_loader.py --config configs/qualityfm_base.py --store store --soak_s 60      memory after a minute
 
+With data.cache=device the loader is the drawing of a step's rows from the memory of one device, a program of its own.
 Raw is `ArrayRecordReader.read(list of rows)`, shard by shard, with and without the join into one array. Every figure is
 a median over repeats that take turns; the steps are the same in each, and read once before: the page cache is warm.
 """
 
 import argparse
 import contextlib
+import itertools
 import logging
 import math
 import statistics
 import sys
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone runs without being installed
@@ -39,6 +41,7 @@ from jaxbio.data.order import Order, make_order
 from jaxbio.data.pairs import Index, make_pairs, open_index
 from jaxbio.data.prepare import prepare_store
 from jaxbio.data.recordings import parse_source
+from jaxbio.data.several import as_stores
 from jaxbio.data.store import Store, open_store
 from launch import environment
 
@@ -92,6 +95,9 @@ def bench(
         )
 
     def load() -> Batches:
+        if config.data.cache == "device":
+            yield from draw_on_device(store, index, order, by_row)
+            return
         with loader() as batches:
             yield from batches
 
@@ -107,7 +113,7 @@ def bench(
             if repeat:  # the first warms the page cache, and builds the host's cache
                 pairs_per_s[name].append(steps * order.batch / seconds)
         log.info("repeat %d: %s", repeat, {name: round(found[-1]) for name, found in pairs_per_s.items() if found})
-    memory = soak(loader(), soak_s)
+    memory = soak(contextlib.closing(load()), soak_s)
     median = {name: statistics.median(found) for name, found in pairs_per_s.items()}
     return {
         "pairs_per_s": median["loader"],
@@ -157,13 +163,28 @@ def time_steps(batches: Batches, steps: int) -> float:
         return time.perf_counter() - started
 
 
-def soak(loader: Loader, seconds: float) -> dict[str, int]:
+def draw_on_device(store: Store, index: Index, order: Order, by_row: Mapping[str, np.ndarray]) -> Batches:
+    """Yield the batches of steps 0, 1, ... as a device draws them from its memory; it is waited for."""
+    import jax
+
+    from jaxbio.training.resident import plan_resident
+    from jaxbio.training.sharding import batch_sharding, make_mesh
+
+    mesh = make_mesh(1, 1, 1, jax.devices()[:1])
+    resident = plan_resident(as_stores(store), index, order, by_row, mesh)
+    source = resident.load(as_stores(store))
+    fetch = jax.jit(resident.fetch, out_shardings=batch_sharding(mesh))
+    for step in itertools.count():
+        yield jax.block_until_ready(fetch(source, np.int32(step)))
+
+
+def soak(loading: contextlib.closing[Batches], seconds: float) -> dict[str, int]:
     """Load for `seconds`; return the process's resident memory after it, and what of it is no file's page, bytes."""
-    with loader:
+    with loading as batches:
         until = time.monotonic() + seconds
-        next(loader)
+        next(batches)
         while time.monotonic() < until:
-            next(loader)
+            next(batches)
         lines = Path("/proc/self/status").read_text().splitlines()
     kib = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines) if "kB" in rest}
     return {"resident_bytes": kib["VmRSS"] * 1024, "resident_anonymous_bytes": kib["RssAnon"] * 1024}

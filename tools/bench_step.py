@@ -3,10 +3,13 @@
 python tools/bench_step.py --config configs/qualityfm_base.py --config.train.batch=128
 python tools/bench_step.py --config configs/qualityfm_large.py:gpu --config.train.batch=256 --repeats 20
 
+python tools/bench_step.py --config configs/qualityfm_base.py --store STORE --config.data.batching=neighbourhoods
+
 The step is the one that `launch/run.py` runs, under the same settings, without the norms that a logged step adds;
-nothing is read from storage, nothing taken from the cache of compiled programs, and the arrays lie on the device before
-the clock starts. Any field can be changed: train.batch, precision.compute, model.tokenizer,
-precision.dropout_bits, train.microbatches, train.steps_per_dispatch, mesh.*.
+nothing is read from storage but, with --store, the batches of the first dispatch, which serve all; nothing is taken
+from the cache of compiled programs, and the arrays lie on the device before the clock starts. Any field can be changed:
+train.batch, precision.compute, model.tokenizer, precision.dropout_bits, train.microbatches, train.steps_per_dispatch,
+mesh.*.
 """
 
 import argparse
@@ -25,7 +28,7 @@ if __name__ == "__main__":
     begin()
 
 from jaxbio.config.command_line import parse_command
-from jaxbio.config.faults import run_command
+from jaxbio.config.faults import Fault, UserError, run_command
 from launch import environment
 
 log = logging.getLogger(__name__)
@@ -36,13 +39,20 @@ def main(arguments: Sequence[str]) -> dict:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=10, metavar="N", help="dispatches timed; the median counts")
     parser.add_argument("--warmup", type=int, default=2, metavar="N", help="dispatches before, not timed")
+    parser.add_argument("--store", metavar="DIR", help="a finished store: real batches, pairs of neighbourhoods")
     flags, config = parse_command(arguments, parser)
+    if flags.store is None and config.data.batching != "pairs":
+        remedy = "how many pairs a step holds is the store's affair: add --store DIR"
+        raise UserError(Fault("data.batching", config.data.batching, remedy))
     settings = environment.configure(deterministic=config.precision.deterministic)
-    return bench(config, flags.repeats, flags.warmup) | {"allocator": settings["allocator"]}
+    return bench(config, flags.repeats, flags.warmup, flags.store) | {"allocator": settings["allocator"]}
 
 
-def bench(config, repeats: int, warmup: int) -> dict:
-    """Return what `repeats` dispatches of the step of `config` cost, after `warmup` that are not timed."""
+def bench(config, repeats: int, warmup: int, store: str | None = None) -> dict:
+    """Return what `repeats` dispatches of the step of `config` cost, after `warmup` that are not timed.
+
+    They are of the first batches of `store`, or of noise.
+    """
     import jax
 
     from jaxbio.export.frozen import read_networks
@@ -50,46 +60,57 @@ def bench(config, repeats: int, warmup: int) -> dict:
     from jaxbio.planning.flops import model_flops
     from jaxbio.training import performance, sharding
     from jaxbio.training.devices import check_devices
-    from jaxbio.training.program import lay_out, lower_train_step
+    from jaxbio.training.program import first_batch, lay_out, lower_train_step
+    from jaxbio.training.run_data import open_run_data
     from jaxbio.training.step import init_state
 
     check_devices(config.mesh.platform)
     networks = read_networks(config)
     objective = make_objective(config, networks)
-    layout = lay_out(config, objective)
+    data = None if store is None else open_run_data(config, store)
+    layout = lay_out(config, objective, plan_data=None if data is None else data.resident)
     mesh, shardings = layout.mesh, layout.placement.shardings
-    batches = synthetic_batches(config)
-    first = jax.device_put({name: array[0] for name, array in batches.items()}, sharding.batch_sharding(mesh))
+    if data is None:
+        pairs_per_step = float(config.train.batch)
+        batches = jax.device_put(synthetic_batches(config), sharding.dispatch_sharding(mesh))
+    else:
+        pairs_per_step = data.pairs_per_step
+        with data.batches(mesh, 0) as dispatches:
+            batches = dict(next(dispatches).arrays)
+    first = first_batch(batches, mesh, layout.resident)
     frozen = {name: network.variables for name, network in networks.items()}
     state = jax.block_until_ready(init_state(config, objective, layout.optimizer, shardings, first, frozen))
-    batches = jax.device_put(batches, sharding.dispatch_sharding(mesh))
     started = time.perf_counter()
     compiled = lower_train_step(config, objective, layout, logged=False).compile()
     compile_s = time.perf_counter() - started
     log.info("compiled in %.1f s", compile_s)
 
-    seconds = []
+    seconds, cpu_seconds = [], []
     for index in range(warmup + repeats):
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         state, metrics = compiled(state, batches)
         loss = float(jax.device_get(metrics["train/loss"])[-1])
         jax.block_until_ready(state)
         if index >= warmup:
             seconds.append((time.perf_counter() - started) / config.train.steps_per_dispatch)
+            cpu_seconds.append((time.process_time() - cpu_started) / config.train.steps_per_dispatch)
         log.info("dispatch %d: %.3f s, loss %.4f", index, time.perf_counter() - started, loss)
 
     device, step_s = mesh.devices.flat[0], statistics.median(seconds)
     flops = model_flops(config, config.train.batch, networks).total
     return {
-        "pairs_per_s": config.train.batch / step_s,
+        "pairs_per_s": pairs_per_step / step_s,
         "mfu": performance.mfu(flops / step_s, mesh.devices.size, device.device_kind, config.precision.compute),
         "step_s": step_s,
         "step_s_min": min(seconds),
         "step_s_max": max(seconds),
+        "cpu_s": statistics.median(cpu_seconds),  # of all threads: what to compare beside other work
         "repeats": repeats,
         "compile_s": compile_s,
-        "gflop_per_pair": flops / config.train.batch / 1e9,
+        "gflop_per_pair": flops / pairs_per_step / 1e9,
         "batch": config.train.batch,
+        "batching": config.data.batching,
+        "pairs_per_step": pairs_per_step,
         "compute": config.precision.compute,
         "devices": mesh.devices.size,
         "device_kind": device.device_kind,

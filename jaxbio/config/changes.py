@@ -22,8 +22,10 @@ def to_plain(config: ConfigDict) -> dict[str, Any]:
 def from_plain(saved: Mapping[str, Any]) -> ConfigDict:
     """Return the configuration that `to_plain` wrote down.
 
-    A field that was added since has its default. Raises UserError for unknown fields and values out of bounds.
+    A field that was added since has its default; one that was retired since is dropped. Raises UserError for unknown
+    fields and values out of bounds.
     """
+    saved = _without_retired(saved)
     table = fields.table(saved["model.name"], saved["objective.name"])
     unknown = [Fault(name, saved[name], "this jaxbio has no such field") for name in saved if name not in table]
     if unknown:
@@ -47,6 +49,7 @@ def check_resume(
     Raises UserError naming every changed science field that is not in `allowed`. `on_the_line` are the fields that the
     user changed by name (None: all of them): several others that differ are another recipe's, and one fault.
     """
+    saved = _without_retired(saved)
     table = fields.table(config.model.name, config.objective.name)
     now = to_plain(config)
     changed = [name for name in sorted({*saved, *now}) if saved.get(name, ...) != now.get(name, ...)]
@@ -70,6 +73,10 @@ def check_resume(
     if faults:
         raise UserError(*faults)
     return changed
+
+
+def _without_retired(saved: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in saved.items() if name not in fields.RETIRED}
 
 
 def _another_recipe(saved: Mapping[str, Any], now: Mapping[str, Any], differing: Sequence[str]) -> Fault:

@@ -91,11 +91,25 @@ COMMON: dict[str, Field] = {
     "data.curriculum": science(
         (), "(end of the stage as a share of the steps, largest difficulty drawn) for each stage; (): all pairs always"
     ),
+    "data.batching": science(
+        "pairs",
+        "pairs: a step reads and encodes both segments of every pair; neighbourhoods: each distinct segment of "
+        "neighbouring pairs once, for all pairs that it is in",
+        choices=("pairs", "neighbourhoods"),
+    ),
+    "data.neighbourhood": science(
+        (24, 16),
+        "most distinct better and worse segments of a neighbourhood, which has room for four pairs a worse one; more "
+        "better ones, because only a teacher's forward pass meets these",
+    ),
     "data.labels": science(
         (), "labels that a batch carries, in this order: those of tools/add_labels.py, or columns of the store's table"
     ),
     "data.cache": machine(
-        "none", "none: read through array_record; host: one int16 memory map a host", choices=("none", "host")
+        "none",
+        "none: read through array_record; host: one int16 memory map a host; device: the segments lie in the memory of "
+        "the devices, which draw the rows of a step themselves",
+        choices=("none", "host", "device"),
     ),
     "data.read_threads": machine(2, "reading threads; more do not help two-core hosts", low=1, high=64),
     "data.prefetch": machine(2, "batches read ahead; Grain's default of 500 would fill the memory", low=1, high=64),
@@ -155,7 +169,18 @@ COMMON: dict[str, Field] = {
     ),
     # ---- train
     "train.steps": science(42_000, "optimiser steps; one epoch of the published corpus", low=1),
-    "train.batch": science(512, "pairs a step over all devices (QualityFM: 512)", low=1),
+    "train.batch": science(
+        512,
+        "pairs a step over all devices (QualityFM: 512); of neighbourhoods their worse segments, at most so many",
+        low=1,
+    ),
+    "train.reference_batch": science(
+        None,
+        "batch at which learning rate and momenta are stated, which are scaled to train.batch; None: train.batch",
+        int,
+        optional=True,
+        low=1,
+    ),
     "train.microbatches": machine(
         1, "parts of a batch that are computed one after another; the update is that of the whole batch", low=1
     ),
@@ -186,6 +211,11 @@ COMMON: dict[str, Field] = {
     ),
     "optimizer.learning_rate": science(2e-4, "peak learning rate (QualityFM: 1e-4 x batch / 256)", low=0.0),
     "optimizer.learning_rate_end": science(1e-6, "learning rate at the last step, after a cosine", low=0.0),
+    "optimizer.batch_rule": science(
+        "square_root",
+        "how the learning rate follows train.batch / train.reference_batch: square_root, for Adam; linear, for sgd",
+        choices=("square_root", "linear"),
+    ),
     "optimizer.schedule": science(
         "cosine",
         "after the warm-up: cosine to learning_rate_end; step: halved every step_every",
@@ -261,9 +291,14 @@ COMMON: dict[str, Field] = {
         "linear probes: heart_rate, pulse_rate, quality_score, quality_class, or labels added to the store",
     ),
     "log.every_steps": machine(10, "steps between lines of metrics.jsonl", low=1),
-    "log.tensorboard": machine(False, "also write tensorboard/ into the workdir"),
+    "log.trackers": machine(
+        (),
+        "where numbers go beside metrics.jsonl, any of tensorboard (into the workdir), wandb, mlflow, trackio",
+    ),
+    "log.project": machine("jaxbio", "project or experiment under which a tracker files the run"),
     "log.report_every_s": machine(60.0, "seconds between new versions of report.html", low=1.0),
     "profile.at": machine(None, "step at which a profile of a few steps is taken", int, optional=True, low=0),
+    "profile.dispatches": machine(3, "calls of the device that a profile holds", low=1),
     # ---- augment: what the device does to both members of a pair (QualityFM fact sheet, section 2.5)
     "augment.noise_prob": science(0.5, "probability of Gaussian noise", low=0.0, high=1.0),
     "augment.noise_sigma": science(0.01, "its deviation, in units of the scaled signal", low=0.0),
@@ -279,6 +314,10 @@ COMMON: dict[str, Field] = {
     "augment.block_prob": science(0.3, "probability that one block is zeroed in all channels", low=0.0, high=1.0),
     "augment.block_frac": science((0.05, 0.1), "range of the block's length as a share of the segment"),
 }
+
+
+# Machine fields that earlier versions had: runs of theirs are resumed and exported without them.
+RETIRED = ("log.tensorboard",)  # log.trackers
 
 
 def table(model: str, objective: str) -> dict[str, Field]:

@@ -29,6 +29,7 @@ _KINDS: dict[type, tuple[type, ...]] = {
     bool: (bool,),
     tuple: (tuple, list),
 }
+TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 _EVERY_STEPS = ("checkpoint.every_steps", "checkpoint.keep_every_steps", "eval.every_steps", "log.every_steps")
 
 
@@ -112,6 +113,7 @@ def _between_fields(values: dict[str, Any]) -> Iterator[Fault]:
     yield from input_faults(values)
     yield from _train_faults(values)
     yield from _mesh_faults(values)
+    yield from _tracker_faults(values["log.trackers"])
     yield from _optimizer_faults(values)
     yield from families.MODELS[values["model.name"]].faults(values)
     yield from _frozen_faults(values)
@@ -154,6 +156,8 @@ def _data_faults(values: dict[str, Any]) -> Iterator[Fault]:
         yield Fault("data.labels", labels, "name each label once, as texts")
     if values["data.curriculum"]:
         yield from _curriculum_faults(values["data.curriculum"])
+    if values["data.batching"] == "neighbourhoods":
+        yield from _neighbourhood_faults(values)
     yield from _store_faults(values["data.store"])
 
 
@@ -243,6 +247,37 @@ def _curriculum_faults(stages: Any) -> Iterator[Fault]:
         yield Fault(name, stages, "a stage draws at least what the one before it drew: difficulties rise")
 
 
+def _neighbourhood_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+    name, rooms, batch = "data.batching", values["data.neighbourhood"], values["train.batch"]
+    if _rooms_fault(rooms):
+        yield Fault("data.neighbourhood", rooms, "two whole numbers above 0: better segments, worse segments")
+    elif batch % rooms[1]:
+        near = f"{max(batch // rooms[1], 1) * rooms[1]} or {(batch // rooms[1] + 1) * rooms[1]}"
+        yield Fault("train.batch", batch, f"a multiple of the {rooms[1]} worse segments of a neighbourhood: {near}")
+    if values["pairs.rule"] == "all_segments":
+        yield Fault(name, "neighbourhoods", "pairs: an index of single segments (pairs.rule) has no neighbourhoods")
+    if not families.OBJECTIVES[values["objective.name"]].neighbourhoods:
+        able = ", ".join(name for name, training in families.OBJECTIVES.items() if training.neighbourhoods)
+        remedy = f"pairs: {values['objective.name']} takes every row of a batch as a pair; {able} does not"
+        yield Fault(name, "neighbourhoods", remedy)
+    if values["data.curriculum"]:
+        yield Fault("data.curriculum", values["data.curriculum"], "(): a neighbourhood holds pairs of all difficulties")
+    if values["train.microbatches"] != 1:
+        yield Fault("train.microbatches", values["train.microbatches"], "1: neighbourhoods are not split")
+
+
+def _tracker_faults(trackers: Any) -> Iterator[Fault]:
+    for name in trackers:
+        if name not in TRACKERS:
+            yield Fault("log.trackers", name, f"of {', '.join(TRACKERS)}")
+    if len(set(map(str, trackers))) < len(trackers):
+        yield Fault("log.trackers", trackers, "name each once")
+
+
+def _rooms_fault(rooms: Any) -> bool:
+    return len(rooms) != 2 or not all(type(room) is int and room > 0 for room in rooms)
+
+
 def _train_faults(values: dict[str, Any]) -> Iterator[Fault]:
     batch, parts = values["train.batch"], values["train.microbatches"]
     if batch % parts:
@@ -282,6 +317,8 @@ def _mesh_faults(values: dict[str, Any]) -> Iterator[Fault]:
             yield Fault(f"mesh.{axis}", 0, "1 where the axis is not used, -1 for the rest of the devices")
     ways = max(sizes["data"], 1) * max(sizes["fsdp"], 1)
     part = values["train.batch"] // values["train.microbatches"]
+    if values["data.batching"] == "neighbourhoods" and not _rooms_fault(values["data.neighbourhood"]):
+        ways *= values["data.neighbourhood"][1]
     if part % ways:
         yield Fault(
             "train.batch", values["train.batch"], f"a microbatch of {part} does not divide over data x fsdp = {ways}"

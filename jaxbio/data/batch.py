@@ -23,7 +23,13 @@ DTYPES: dict[str, np.dtype] = {
     "row_BM": np.dtype("<u4"),  # rows of the store
     "label_BMK": np.dtype("<f4"),  # NaN: unknown
     "present_BMC": np.dtype(bool),  # False: the channel was missing, and the segment holds zeros for it
+    # Of neighbourhoods (M = 1), by neighbourhood: its G better segments lead its rows, its H worse ones follow.
+    "pair_UP2": np.dtype("<i4"),  # places of a pair's segments among the better and among the worse
+    "weight_UP": np.dtype("<f4"),  # what a pair counts; 0: there is none
+    "better_UG": np.dtype(bool),  # False: the place is left over, and repeats another
+    "worse_UH": np.dtype(bool),
 }
+PAIRS_PER_WORSE = 4  # that a neighbourhood has room for: what the default cap of pairs a segment allows
 
 
 @dataclass(frozen=True)
@@ -45,9 +51,40 @@ def batch_spec(config: ConfigDict) -> dict[str, ArraySpec]:
     Always `segment_BMCT` int16, `scale_BMC2` float32 and `row_BM` uint32, M = 1 where the index is of single segments;
     `label_BMK` float32 where `data.labels` names K labels, in that order; `present_BMC` bool where
     `prepare.missing_channel` is "mask". Feature channels lie behind the recorded ones, and are not in `present_BMC`.
+
+    Under `data.batching = neighbourhoods` M = 1, and the arrays of neighbourhoods say which rows form pairs.
     """
-    members = 1 if config.pairs.rule == "all_segments" else 2
-    pair, channels = (config.train.batch, members), len(config.data.channels)
+    if config.data.batching == "pairs":
+        return held_out_spec(config)
+    (better, worse), drawn = config.data.neighbourhood, elements(config)
+    of_neighbourhoods = {
+        "pair_UP2": (drawn, PAIRS_PER_WORSE * worse, 2),
+        "weight_UP": (drawn, PAIRS_PER_WORSE * worse),
+        "better_UG": (drawn, better),
+        "worse_UH": (drawn, worse),
+    }
+    return _spec(config, (drawn * (better + worse), 1)) | {
+        name: ArraySpec(shape, DTYPES[name]) for name, shape in of_neighbourhoods.items()
+    }
+
+
+def held_out_spec(config: ConfigDict) -> dict[str, ArraySpec]:
+    """Return the arrays of a batch of an evaluation, which is of pairs whatever is trained on."""
+    return _spec(config, (config.train.batch, 1 if config.pairs.rule == "all_segments" else 2))
+
+
+def elements(config: ConfigDict) -> int:
+    """Return how many elements of its index a step draws: pairs, segments or neighbourhoods."""
+    return config.train.batch // per_element(config)
+
+
+def per_element(config: ConfigDict) -> int:
+    """Return how much of `train.batch` an element of the index is: 1, or a neighbourhood's worse segments."""
+    return 1 if config.data.batching == "pairs" else config.data.neighbourhood[1]
+
+
+def _spec(config: ConfigDict, pair: tuple[int, int]) -> dict[str, ArraySpec]:
+    channels = len(config.data.channels)
     stored = channels + len(config.data.features)
     shapes = {
         "segment_BMCT": (*pair, stored, round(config.data.rate_hz * config.data.segment_s)),
@@ -78,7 +115,7 @@ def arrays_by_row(store: Store | Stores, config: ConfigDict, labels: Sequence[La
 def random_batch(config: ConfigDict, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Return a batch of noise over the whole range of int16, scaled to [-1, 1], for benches and tests.
 
-    Labels are 0 or 1, and every channel is present.
+    Labels are 0 or 1, and every channel is present; of neighbourhoods every place is filled and all pairs count alike.
     """
     spec = batch_spec(config)
     batch = {name: np.zeros(array.shape, array.dtype) for name, array in spec.items()}
@@ -87,6 +124,11 @@ def random_batch(config: ConfigDict, rng: np.random.Generator) -> dict[str, np.n
     batch["row_BM"] = rng.integers(0, 2**31, spec["row_BM"].shape, np.uint32)
     if "label_BMK" in batch:
         batch["label_BMK"] = rng.integers(0, 2, spec["label_BMK"].shape).astype(np.float32)
-    if "present_BMC" in batch:
-        batch["present_BMC"][...] = True
+    for name in ("present_BMC", "better_UG", "worse_UH"):
+        if name in batch:
+            batch[name][...] = True
+    if "pair_UP2" in batch:
+        rooms = config.data.neighbourhood
+        batch["pair_UP2"] = rng.integers(0, rooms, spec["pair_UP2"].shape).astype(np.int32)
+        batch["weight_UP"][...] = 1 / batch["weight_UP"].size
     return batch

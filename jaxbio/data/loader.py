@@ -19,7 +19,6 @@ import numpy as np
 from jaxbio.data.batch import DTYPES
 from jaxbio.data.buffers import Buffers
 from jaxbio.data.cache import open_cache
-from jaxbio.data.pairs import Index
 from jaxbio.data.several import Reader, Stores, as_stores
 from jaxbio.data.store import Store
 
@@ -27,9 +26,21 @@ LAST_STEP = 2**32  # of an order
 
 
 class Draws(Protocol):
-    """An order: the pair numbers (batch,) uint32 of a step."""
+    """An order: the numbers (batch,) uint32 of the elements of an index that a step draws."""
 
     def draw(self, step: int) -> np.ndarray: ...
+
+
+class Elements(Protocol):
+    """An index as an order draws from it: N elements, each S pairs of rows, and what else a batch holds of an element.
+
+    Of an index of pairs S is 1, and a batch holds nothing else.
+    """
+
+    @property
+    def rows_NSM(self) -> np.ndarray: ...
+    @property
+    def by_element(self) -> Mapping[str, np.ndarray]: ...
 
 
 @dataclass(frozen=True)
@@ -69,7 +80,7 @@ class Loader(Iterator[HostBatch]):
 
 def make_loader(
     store: Store | Stores,
-    index: Index,
+    index: Elements,
     order: Draws,
     *,
     by_row: Mapping[str, np.ndarray] | None = None,
@@ -84,10 +95,10 @@ def make_loader(
     """Return the batches of steps `start_step` .. `stop_step` - 1 over the pairs of `index`, in `order`.
 
     `by_row` are the arrays (R, ...) from which a segment takes its scale, labels and mask: `arrays_by_row` of a recipe;
-    None: the scale alone. `positions` are the rows of the global batch that this host holds, rising; None: all. `cache`
-    is "none" (read through array_record) or "host" (one memory map a host, built now where there is none, in
-    `cache_dir`: by default the host's temporary folder). Of the next `prefetch` batches, `read_threads` are read at a
-    time. Iteration raises StoreError, naming shard and records, where the store's bytes are damaged.
+    None: the scale alone. `positions` are the elements of a step that this host holds, rising; None: all. `cache` is
+    "none" (read through array_record) or "host" (one memory map a host, built now where there is none, in `cache_dir`:
+    by default the host's temporary folder). Of the next `prefetch` batches, `read_threads` are read at a time.
+    Iteration raises StoreError, naming shard and records, where the store's bytes are damaged.
     """
     stores = as_stores(store)
     readers: dict[str, Callable[[], list[Reader]]] = {
@@ -97,23 +108,37 @@ def make_loader(
     read = stores.route(readers[cache]())
     by_row = {"scale_BMC2": stores.scale_NC2} if by_row is None else by_row
     segment_CT = stores.record_CT
-    store_crc32 = zlib.crc32(stores.hash.encode())
     buffers = Buffers(DTYPES["segment_BMCT"])
 
     def read_step(step: int) -> HostBatch:
-        row_BM = index.rows_NM[order.draw(step)].astype(DTYPES["row_BM"], copy=False)
-        crc32 = zlib.crc32(row_BM.tobytes(), store_crc32)
-        row_BM = row_BM if positions is None else row_BM[positions]
+        drawn_N = order.draw(step)
+        row_BM = rows_of(index, drawn_N)
+        crc32 = checksum(stores, row_BM)
+        if positions is not None:
+            drawn_N = drawn_N[positions]
+            row_BM = rows_of(index, drawn_N)
         segment_NCT = read(row_BM.reshape(-1), buffers.take((row_BM.size, *segment_CT)))
         arrays = {
             "segment_BMCT": segment_NCT.reshape(*row_BM.shape, *segment_CT),
             "row_BM": row_BM,
-            **{name: array_N[row_BM].astype(DTYPES[name], copy=False) for name, array_N in by_row.items()},
+            **{name: array_R[row_BM].astype(DTYPES[name], copy=False) for name, array_R in by_row.items()},
+            **{name: array_N[drawn_N].astype(DTYPES[name], copy=False) for name, array_N in index.by_element.items()},
         }
         return HostBatch(step, crc32, arrays)
 
     options = grain.ReadOptions(num_threads=read_threads, prefetch_buffer_size=prefetch)
     return Loader(grain.MapDataset.range(start_step, stop_step).map(read_step).to_iter_dataset(options))
+
+
+def rows_of(index: Elements, drawn_N: np.ndarray) -> np.ndarray:
+    """Return row_BM uint32 of the elements `drawn_N`, the pairs of an element one behind another."""
+    row_NSM = index.rows_NSM[drawn_N]
+    return row_NSM.reshape(-1, row_NSM.shape[-1]).astype(DTYPES["row_BM"], copy=False)
+
+
+def checksum(stores: Stores, row_BM: np.ndarray) -> int:
+    """Return the CRC-32 of the stores' hash and the rows of a step."""
+    return zlib.crc32(row_BM.tobytes(), zlib.crc32(stores.hash.encode()))
 
 
 def _gather_from(segment_RCT: np.ndarray) -> Reader:

@@ -62,8 +62,10 @@ class Order:
     lane_V: np.ndarray
     ranked_N: np.ndarray | None
 
-    def draw(self, step: Any, xp: ModuleType = np, loop: Callable[..., Any] = while_loop) -> Any:
-        """Return the pair numbers (batch,) uint32 of `step` (0 <= step < 2**32).
+    def draw(
+        self, step: Any, xp: ModuleType = np, loop: Callable[..., Any] = while_loop, place_B: Any | None = None
+    ) -> Any:
+        """Return the pair numbers uint32 of `step` (0 <= step < 2**32): (batch,), or those at the places `place_B`.
 
         `xp` is numpy or jax.numpy; inside a jitted function `step` may be traced, and `loop` is jax.lax.while_loop.
         """
@@ -72,7 +74,7 @@ class Order:
         step = step - xp.asarray(self.first_step_E)[stage]
 
         per_stream, turns = max(self.batch // self.streams, 1), max(self.streams // self.batch, 1)
-        place_B = xp.arange(self.batch, dtype=xp.uint32)
+        place_B = xp.arange(self.batch, dtype=xp.uint32) if place_B is None else place_B.astype(xp.uint32)
         stream_B = place_B // per_stream * turns + step % turns
         lane_B = xp.asarray(self.lane_V)[stream_B] * per_stream + place_B % per_stream
         lanes_B = xp.asarray(self.lanes_V)[stream_B] * per_stream
@@ -98,6 +100,17 @@ class Order:
         pair_B = xp.asarray(self.first_V)[stream_B] + draw_B
         return pair_B if self.ranked_N is None else xp.asarray(self.ranked_N)[pair_B]
 
+    def reach(self, first_place: int, stop_place: int) -> tuple[int, int]:
+        """Return the first pair, and the one behind the last, of the parts that these places of a batch draw from.
+
+        Under a curriculum, pairs that no stage draws are among them.
+        """
+        per_stream, turns = max(self.batch // self.streams, 1), max(self.streams // self.batch, 1)
+        first, last = first_place // per_stream * turns, (stop_place - 1) // per_stream * turns + turns - 1
+        start_P = np.unique(self.first_V)  # parts lie one behind another, and so do the streams that draw from them
+        after = int(np.searchsorted(start_P, self.first_V[last], side="right"))
+        return int(self.first_V[first]), int(start_P[after]) if after < start_P.size else self.pairs
+
 
 def make_order(
     pairs: int | Sequence[int],
@@ -108,8 +121,11 @@ def make_order(
     weights: Sequence[float] = (1.0,),
     difficulty: np.ndarray | None = None,
     stages: Sequence[tuple[int, float]] = (),
+    each: int = 1,
 ) -> Order:
     """Return the order over `pairs` pairs, of one store or of each of several with `weights` that sum to 1.
+
+    What it calls a pair is any element of an index; `each` is how much of train.batch one is, which faults name.
 
     They are cut into about `streams` streams, see `cut_streams`. A curriculum is `stages`, each (its end step,
     exclusive; the largest difficulty drawn), over `difficulty` (pairs,) float32; a stage without a step is passed over,
@@ -128,7 +144,7 @@ def make_order(
     levels = [level for _, level in stages]
     level_N = _check_curriculum(stages, difficulty, pairs_S) if stages else np.zeros(total, np.float32)
     drawn_E = [_count_easy(level_N, level) for level in levels]
-    cut = cut_streams(pairs_S, weights, batch=batch, streams=streams, drawn_E=drawn_E)
+    cut = cut_streams(pairs_S, weights, batch=batch, streams=streams, drawn_E=drawn_E, each=each)
     _warn_of_small_stages(drawn_E, batch)
 
     ranked_N, size_EP = _rank(level_N, cut.edge_P, levels) if stages else (None, np.diff(cut.edge_P)[None, :])

@@ -12,10 +12,10 @@ import hashlib
 import json
 import logging
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -38,6 +38,12 @@ class Index:
     rows_NM: np.ndarray
     difficulty_N: np.ndarray
     hash: str
+    by_element: ClassVar[Mapping[str, np.ndarray]] = {}
+
+    @property
+    def rows_NSM(self) -> np.ndarray:
+        """The rows of what an order draws, here of one pair each (S = 1)."""
+        return self.rows_NM[:, None]
 
 
 @dataclass(frozen=True)

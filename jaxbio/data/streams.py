@@ -43,7 +43,13 @@ class Streams:
 
 
 def cut_streams(
-    pairs_S: Sequence[int], weights: Sequence[float], *, batch: int, streams: int, drawn_E: Sequence[np.ndarray] = ()
+    pairs_S: Sequence[int],
+    weights: Sequence[float],
+    *,
+    batch: int,
+    streams: int,
+    drawn_E: Sequence[np.ndarray] = (),
+    each: int = 1,
 ) -> Streams:
     """Return the streams of stores that have `pairs_S` pairs, one after another, and `weights` that sum to 1.
 
@@ -51,13 +57,13 @@ def cut_streams(
     `streams`, doubled until the shares are the weights within a hundredth (and the batch still fits), and each store
     gets its share in whole streams, the rest by largest remainder. `drawn_E` has for each stage of a curriculum how
     many pairs before each pair it draws (pairs + 1,): a stream must hold what a step takes of it, so V is halved for
-    one store, and a store among several becomes one part.
+    one store, and a store among several becomes one part. A pair may stand for something of `each` in train.batch.
 
     Raises UserError for a batch that is neither a multiple nor a divisor of V (with the two nearest that are) and for a
     weight that rounds to no stream.
     """
     count = _count_streams(pairs_S, weights, batch, streams)
-    _check_batch(batch, count)
+    _check_batch(batch, count, each)
     if len(pairs_S) == 1:
         while count > 1 and not _all_hold(_cut(0, pairs_S[0], count), drawn_E, batch // count):
             count //= 2
@@ -89,14 +95,15 @@ def _fits(batch: int, count: int) -> bool:
     return batch % count == 0 or count % batch == 0
 
 
-def _check_batch(batch: int, count: int) -> None:
-    """Raise UserError unless `batch` is a multiple or a divisor of `count`, a power of two."""
+def _check_batch(batch: int, count: int, each: int) -> None:
+    """Raise UserError unless `batch` is a multiple or a divisor of `count`, a power of two; in numbers of `each`."""
     if _fits(batch, count):
         return
     unit = count if batch > count else 2 ** int(math.log2(batch))
-    below, above = batch // unit * unit, (batch // unit + 1) * unit
-    remedy = f"make it a multiple or a divisor of the {count} streams the pairs are cut into: {below} or {above}"
-    raise UserError(Fault("train.batch", batch, remedy))
+    below, above = batch // unit * unit * each, (batch // unit + 1) * unit * each
+    streams = f"{count} streams the pairs are cut into" + (f", times the {each} of a neighbourhood" if each > 1 else "")
+    remedy = f"make it a multiple or a divisor of the {streams}: {below} or {above}"
+    raise UserError(Fault("train.batch", batch * each, remedy))
 
 
 def _cut(start: int, pairs: int, count: int) -> np.ndarray:

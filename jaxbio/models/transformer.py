@@ -9,7 +9,7 @@ import numpy as np
 from flax import linen as nn
 
 from jaxbio.config.faults import Fault, UserError
-from jaxbio.models.attention import WindowedAttention, window_mask
+from jaxbio.models.attention import WindowedAttention, window_of
 from jaxbio.models.dense import dense
 from jaxbio.models.dropout import Dropout
 from jaxbio.models.layer_stack import stack
@@ -32,15 +32,18 @@ class Block(nn.Module):
     dropout: float
     dropout_bits: str
     dtype: jnp.dtype
+    band: int | None
     train: bool
 
     @nn.compact
-    def __call__(self, x_BLD: jax.Array, allowed_LL: jax.Array) -> tuple[jax.Array, None]:
-        """Return the block's output and nothing else, the form that scan wants."""
+    def __call__(self, x_BLD: jax.Array, allowed_LL: jax.Array | None) -> tuple[jax.Array, None]:
+        """Return the block's output and nothing else, as scan wants; without a mask it attends in a band."""
         attention = WindowedAttention(
             self.width, self.heads, self.dropout, self.dropout_bits, self.dtype, name="attention"
         )
-        x_BLD = self._add_and_norm("attention_norm", x_BLD, attention(x_BLD, allowed_LL, self.train))
+        allowed = self.band if allowed_LL is None else allowed_LL
+        assert allowed is not None, "a mask or a band"
+        x_BLD = self._add_and_norm("attention_norm", x_BLD, attention(x_BLD, allowed, self.train))
         hidden_BLF = nn.gelu(dense("feedforward_in", x_BLD, self.feedforward, self.dtype), approximate=False)
         y_BLD = dense("feedforward_out", self._drop(hidden_BLF), self.width, self.dtype)
         return self._add_and_norm("feedforward_norm", x_BLD, y_BLD), None
@@ -72,6 +75,7 @@ class Transformer(nn.Module):
         if self.width % self.heads:
             raise UserError(Fault("model.heads", self.heads, f"a divisor of the width {self.width}"))
         blocks = stack(Block, layers=self.layers, remat=self.remat, unroll=self.unroll, in_axes=nn.broadcast)
-        shape = (self.width, self.heads, self.feedforward, self.dropout, self.dropout_bits, self.dtype)
-        allowed_LL = window_mask(x_BLD.shape[1], self.window)
+        allowed = window_of(x_BLD.shape[1], self.window)
+        band, allowed_LL = (allowed, None) if isinstance(allowed, int) else (None, allowed)
+        shape = (self.width, self.heads, self.feedforward, self.dropout, self.dropout_bits, self.dtype, band)
         return blocks(*shape, train=train, name="blocks")(x_BLD, allowed_LL)[0]

@@ -11,6 +11,7 @@ import jax
 from ml_collections import ConfigDict
 
 from jaxbio.config import families
+from jaxbio.config.batch_scaling import at_batch
 from jaxbio.models import ENCODERS
 from jaxbio.objectives.objective import Aux, Batch, Network, Objective, Tree
 from jaxbio.transforms.prepare_input import Input
@@ -23,14 +24,14 @@ OBJECTIVES: dict[str, Callable[..., Objective]] = {
 
 
 def make_objective(config: ConfigDict, networks: Mapping[str, Network] = {}) -> Objective:
-    """Return the objective of `config`: its fields become plain arguments of the same names.
+    """Return the objective of `config`: its fields become plain arguments of the same names, momenta those in effect.
 
     Reads the sections model, objective, augment, what `Input.of` reads of data, and precision.compute. `networks` are
     those that the objective uses and does not train, by the name of the field that holds their export; the objective's
     function gets each without its weights, which `init` puts into the state. Raises UserError for a model that cannot
     be built and for a network that does not suit the objective.
     """
-    model, settings = dict(config.model), dict(config.objective)
+    model, settings = dict(config.model), dict(at_batch(config).objective)
     name = settings.pop("name")
     for field in families.OBJECTIVES[name].model_fields:  # such as adapters: of the model, and the objective's to apply
         settings[field] = model.pop(field)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from jaxbio.objectives.pairing import ROWS, Pairing
 from jaxbio.objectives.schedule import linear
 
 OVER = ("segment", "token")
@@ -46,9 +47,11 @@ class Distillation:
         centre_1LK: jax.Array,
         progress: jax.Array,
         train: bool,
+        pairing: Pairing = ROWS,
     ) -> tuple[dict[str, jax.Array], jax.Array]:
         """Return the terms, in nats a compared token, and the batch's mean of the teacher's features, for its centre.
 
+        Features are those of `pairing`'s pairs, B of them, which it averages over.
         distill: the cross-entropy. teacher_entropy: that of the best prediction. student_entropy: how sharp the
         predictions are. Outside training also what is no mean over rows, which microbatches would change:
         distill_constant, the cross-entropy of the best prediction that does not look at the segment, which is the mean
@@ -59,22 +62,20 @@ class Distillation:
         log_prediction_BLK = jax.nn.log_softmax(student_BLK / self.student_temperature)
         prediction_BLK = jnp.exp(log_prediction_BLK)
         terms = {
-            "distill": -(target_BLK * log_prediction_BLK).sum(-1).mean(),
-            "teacher_entropy": entropy(target_BLK),
-            "student_entropy": entropy(prediction_BLK),
+            "distill": -pairing.mean((target_BLK * log_prediction_BLK).sum(-1)),
+            "teacher_entropy": pairing.mean(jax.scipy.special.entr(target_BLK).sum(-1)),
+            "student_entropy": pairing.mean(jax.scipy.special.entr(prediction_BLK).sum(-1)),
         }
         if not train:
             terms["distill_constant"] = entropy(target_BLK.mean(0))
             terms["student_mean_entropy"] = entropy(prediction_BLK.mean(0))
-        return terms, teacher_BLK.mean(self._centre_axes, keepdims=True)
+        mean_1LK = pairing.centre(teacher_BLK)
+        return terms, mean_1LK if self.centre_over == "position" else mean_1LK.mean(1, keepdims=True)
 
     def start_centre(self, z_1LK: jax.Array) -> jax.Array:
         """Return the centre of step 0, zeros in the shape that features like `z_1LK` have it."""
-        return jnp.zeros_like(z_1LK.mean(self._centre_axes, keepdims=True))
-
-    @property
-    def _centre_axes(self) -> tuple[int, ...]:
-        return (0,) if self.centre_over == "position" else (0, 1)
+        axes = (0,) if self.centre_over == "position" else (0, 1)
+        return jnp.zeros_like(z_1LK.mean(axes, keepdims=True))
 
 
 def entropy(p_K: jax.Array) -> jax.Array:

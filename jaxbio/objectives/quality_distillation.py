@@ -21,6 +21,7 @@ from jaxbio.models.distillation_head import DistillationHead, DistillationPredic
 from jaxbio.models.qualityfm import QualityFMEncoder, SpectrumHead
 from jaxbio.objectives.distillation import Distillation
 from jaxbio.objectives.objective import Aux, Batch, Objective, Tree
+from jaxbio.objectives.pairing import Pairing
 from jaxbio.objectives.schedule import cosine, horizon_momentum
 from jaxbio.objectives.spread import koleo, variance_hinge
 from jaxbio.transforms.augment import augment, row_keys
@@ -59,9 +60,10 @@ def quality_distillation(
 ) -> Objective:
     """Return the objective for `encoder`; the arguments are the fields of the same names in jaxbio/config/families/.
 
-    It reads `segment_BMCT`, `scale_BMC2` and `row_BM` of a batch of pairs (M = 2, the better member first), and gives
-    the metrics of `Distillation.compare`, amplitude, phase and ema_momentum. `loss` raises UserError for segments that
-    come alone, a width whose decoder does not give a token a channel, and fewer samples than its spectral bins need.
+    It reads `segment_BMCT`, `scale_BMC2` and `row_BM` of a batch of pairs (M = 2, the better member first), or of
+    neighbourhoods with what says which of their segments are pairs (`Pairing`), and gives the metrics of
+    `Distillation.compare`, amplitude, phase and ema_momentum. `loss` raises UserError for segments that come alone, a
+    width whose decoder does not give a token a channel, and fewer samples than its spectral bins need.
     """
     spectrum_head = SpectrumHead(encoder.width, encoder.dtype)
     distillation_head = DistillationHead(head, head_width, head_hidden, normalise, encoder.dtype)
@@ -78,7 +80,7 @@ def quality_distillation(
 
     def prepare_pairs(batch: Batch, key: jax.Array | None = None) -> jax.Array:
         members = batch["segment_BMCT"].shape[1]
-        if members != 2:
+        if members != 2 and "pair_UP2" not in batch:
             raise UserError(Fault("pairs.rule", f"an index of {members} members", "an index of pairs, better first"))
         return prepare_batch(batch, inputs, key)
 
@@ -128,7 +130,8 @@ def quality_distillation(
         if train:
             augment_row = jax.vmap(jax.vmap(lambda key, x_CT: augment(key, x_CT, **augmentation)))
             x_BMCT = augment_row(row_keys(keys["augment"], batch["row_BM"]), x_BMCT)
-        better_BCT, worse_BCT = x_BMCT[:, 0], x_BMCT[:, 1]
+        pairing = Pairing.of(batch)
+        better_BCT, worse_BCT = pairing.members(x_BMCT)
         teacher_key, student_key = jax.random.split(keys["dropout"])
         teacher_BLD: Any = encoder.apply(
             {"params": state["teacher"]["encoder"]},
@@ -136,21 +139,23 @@ def quality_distillation(
             train=train and teacher_dropout,
             rngs={"dropout": teacher_key},
         )
-        teacher_BLK = jax.lax.stop_gradient(compared(state["teacher"], teacher_BLD))
+        teacher_BLK = pairing.better(jax.lax.stop_gradient(compared(state["teacher"], teacher_BLD)))
         student_BLD, amplitude_BCS, phase_BCS = student(params, worse_BCT, student_key, train)
         student_BLK = compared(params, student_BLD)
         if predictor is not None:
             student_BLK = predictor.apply({"params": params["predictor"]}, student_BLK)
-        terms, centre_1LK = distillation.compare(teacher_BLK, student_BLK, state["centre"], progress, train)
-        target_amplitude_BCS, target_phase_BCS = targets(better_BCT, spectrum_head.bins, spectrum)
-        terms["amplitude"] = _smooth_l1(amplitude_BCS, target_amplitude_BCS)
-        terms["phase"] = _smooth_l1(phase_BCS, target_phase_BCS)
+        student_BLK = pairing.worse(student_BLK)
+        terms, centre_1LK = distillation.compare(teacher_BLK, student_BLK, state["centre"], progress, train, pairing)
+        spectra_BCS = zip((amplitude_BCS, phase_BCS), targets(better_BCT, spectrum_head.bins, spectrum), strict=True)
+        for name, (estimate_BCS, target_BCS) in zip(("amplitude", "phase"), spectra_BCS, strict=True):
+            estimate_BCS, target_BCS = pairing.worse(estimate_BCS), pairing.better(target_BCS)
+            terms[name] = pairing.mean(optax.losses.huber_loss(estimate_BCS, target_BCS, delta=1.0))  # smooth L1
         total = terms["distill"] + amplitude_weight * terms["amplitude"] + phase_weight * terms["phase"]
         if koleo_weight:
-            terms["koleo"] = koleo(student_BLD.mean(1))
+            terms["koleo"] = koleo(student_BLD.mean(1), pairing.worse_B)
             total = total + koleo_weight * terms["koleo"]
         if variance_weight:
-            terms["variance"] = variance_hinge(student_BLD.mean(1), variance_least)
+            terms["variance"] = variance_hinge(student_BLD.mean(1), variance_least, pairing.worse_B)
             total = total + variance_weight * terms["variance"]
         return total, (Aux({"centre": centre_1LK}), terms)
 
@@ -193,7 +198,3 @@ def _check_decoded(tok_BCD: Any, x_BCT: jax.Array, width: int) -> None:
             f"{500 * channels - 499} to {500 * channels}: the decoder's {tokens} tokens stand for {channels} channels"
         )
         raise UserError(Fault("model.width", width, remedy))
-
-
-def _smooth_l1(estimate_BCS: jax.Array, target_BCS: jax.Array) -> jax.Array:
-    return optax.losses.huber_loss(estimate_BCS, target_BCS, delta=1.0).mean()

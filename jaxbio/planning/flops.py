@@ -10,7 +10,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -31,10 +31,11 @@ _TRANSFORMS = re.compile(r"\b(?:jvp|transpose|vmap|rematted_computation|checkpoi
 
 @dataclass(frozen=True)
 class FlopCount:
-    """FLOPs (a multiply and an add are two) in all and by module path."""
+    """FLOPs (a multiply and an add are two) in all and by module path, and the bytes of their operands and results."""
 
     total: float
     by_module: dict[str, float]
+    bytes_by_module: dict[str, float] = field(default_factory=dict)
 
 
 def model_flops(config: ConfigDict, pairs: int, networks: Mapping[str, Network] = {}) -> FlopCount:
@@ -67,29 +68,45 @@ def count_flops(function: Callable, *arguments: Any) -> FlopCount:
 
     Raises ValueError for a product inside a loop whose length is unknown.
     """
-    counts: dict[str, float] = defaultdict(float)
     whole = jax.make_jaxpr(function)(*arguments).jaxpr
     needed, _ = dce_jaxpr(whole, [True] * len(whole.outvars))
-    _walk(needed, 1.0, "", counts)
-    return FlopCount(sum(counts.values()), dict(counts))
+    counts = _subtotal(needed, 1.0, "")
+    return FlopCount(counts.total, dict(counts.flops), dict(counts.moved))
 
 
-def _walk(jaxpr: core.Jaxpr, times: float, path: str, counts: dict[str, float]) -> None:
-    """Add to `counts` the FLOPs of `jaxpr` run `times` times under the module path `path`."""
+class _Counts:
+    """FLOPs and moved bytes by module path, while they are counted."""
+
+    def __init__(self) -> None:
+        self.flops: dict[str, float] = defaultdict(float)
+        self.moved: dict[str, float] = defaultdict(float)
+
+    @property
+    def total(self) -> float:
+        return sum(self.flops.values())
+
+    def add(self, path: str, flops: float, moved: float) -> None:
+        self.flops[path] += flops
+        self.moved[path] += moved
+
+
+def _walk(jaxpr: core.Jaxpr, times: float, path: str, counts: _Counts) -> None:
+    """Add to `counts` what `jaxpr` costs, run `times` times under the module path `path`."""
     for equation in jaxpr.eqns:
         name = equation.primitive.name
         stack = _TRANSFORMS.sub("", str(equation.source_info.name_stack))
         here = "/".join(filter(None, (path, stack)))
         if name == "dot_general":
-            counts[here] += times * _dot_flops(equation)
+            counts.add(here, times * _dot_flops(equation), times * _moved_bytes(equation))
         elif name == "conv_general_dilated":
-            counts[here] += times * _convolution_flops(equation)
+            counts.add(here, times * _convolution_flops(equation), times * _moved_bytes(equation))
         elif name == "cond":
             counts_of = [_subtotal(branch.jaxpr, times, here) for branch in equation.params["branches"]]
-            for module, flops in max(counts_of, key=lambda count: sum(count.values())).items():
-                counts[module] += flops
+            dearest = max(counts_of, key=lambda count: count.total)
+            for module, flops in dearest.flops.items():
+                counts.add(module, flops, dearest.moved[module])
         elif name == "while":
-            if _subtotal(equation.params["body_jaxpr"].jaxpr, 1.0, here):
+            if _subtotal(equation.params["body_jaxpr"].jaxpr, 1.0, here).flops:
                 raise ValueError(f"{here}: a product inside a while loop, whose length is unknown; use scan")
         else:
             repeated = times * _repeats(equation)
@@ -114,10 +131,16 @@ def _inner_jaxprs(equation: Any) -> list[core.Jaxpr]:
     return [value.jaxpr if isinstance(value, core.ClosedJaxpr) else value for value in found]
 
 
-def _subtotal(jaxpr: core.Jaxpr, times: float, path: str) -> dict[str, float]:
-    counts: dict[str, float] = defaultdict(float)
+def _subtotal(jaxpr: core.Jaxpr, times: float, path: str) -> _Counts:
+    counts = _Counts()
     _walk(jaxpr, times, path, counts)
     return counts
+
+
+def _moved_bytes(equation: Any) -> float:
+    """Return the bytes of an equation's operands and results."""
+    arrays = [value.aval for value in (*equation.invars, *equation.outvars)]
+    return float(sum(math.prod(array.shape) * array.dtype.itemsize for array in arrays))
 
 
 def _dot_flops(equation: Any) -> float:

@@ -9,7 +9,7 @@ Evaluation is left out: it holds the same state, and no gradients.
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,12 +17,16 @@ import jax
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
-from jaxbio.data.batch import batch_spec
+from jaxbio.config import fields
+from jaxbio.data.batch import batch_spec, per_element
 from jaxbio.objectives import Network, make_objective
-from jaxbio.planning import flops, topology
+from jaxbio.planning import flops
 from jaxbio.planning.collectives import Collectives, count_collectives
+from jaxbio.planning.demand import NOTHING_ASKED, Asked, Demand, make_demand
 from jaxbio.training import performance, sharding
+from jaxbio.training.memory import compile_or_refuse, remedies
 from jaxbio.training.program import lay_out, lower_train_step
+from jaxbio.training.run_data import RunData
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +55,8 @@ class Plan:
 
     Bytes are those of one device; `state_bytes` by part of the state, `next_batch_bytes` what the feed places while a
     step runs. `step` is None where the compiler refused the program for want of memory, `refused` then its words.
-    `least_step_s` is FLOPs over peak, a bound that no run reaches; None where the peak is unknown.
+    `least_step_s` is FLOPs over peak, a bound that no run reaches; None where the peak is unknown. `demand` is what the
+    run asks of time and of its hosts; `largest_batch` the largest batch that fits, where that was looked for.
     """
 
     devices: int
@@ -69,6 +74,8 @@ class Plan:
     collectives: Collectives | None
     compile_s: float
     remedies: tuple[str, ...]
+    demand: Demand
+    largest_batch: int | None = None
 
     @property
     def needed_bytes(self) -> int | None:
@@ -83,7 +90,7 @@ class Plan:
     def record(self) -> dict[str, Any]:
         """Return the plan as one JSON object, the verdict first."""
         plain = asdict(self)
-        del plain["collectives"], plain["remedies"]
+        del plain["collectives"], plain["remedies"], plain["demand"]
         traffic = self.collectives
         return {
             "fits": self.fits,
@@ -92,6 +99,7 @@ class Plan:
             **plain,
             "collectives": traffic and {kind: moved._asdict() for kind, moved in traffic.by_kind.items()},
             "loops_of_unknown_length": traffic and traffic.unknown_loops,
+            **self.demand.record(),
             "try": [] if self.fits else list(self.remedies),
         }
 
@@ -106,6 +114,8 @@ class Plan:
             f"FLOPs a step: {self.flops:.4g}"
             + (f"; at the devices' peak {self.least_step_s:.3g} s, a bound" if self.least_step_s else ""),
             *self._collective_lines(),
+            *self.demand.lines(),
+            *([f"largest batch that fits: {self.largest_batch}"] if self.largest_batch else []),
             self._verdict(),
         ]
         return "\n".join(lines)
@@ -136,20 +146,27 @@ class Plan:
         return "\n  try ".join([f"does not fit: {asked} {_gib(self.memory_bytes)} GiB", *self.remedies])
 
 
-def make_plan(config: ConfigDict, devices: Sequence[jax.Device], networks: Mapping[str, Network] = {}) -> Plan:
+def make_plan(
+    config: ConfigDict,
+    devices: Sequence[jax.Device],
+    networks: Mapping[str, Network] = {},
+    data: RunData | None = None,
+    asked: Asked = NOTHING_ASKED,
+) -> Plan:
     """Compile the training step of `config` for `devices` and return what it needs; takes minutes for a TPU.
 
-    `networks` are those that the objective uses and does not train, by name; their shapes suffice.
+    `networks` are those that the objective uses and does not train, by name; their shapes suffice. `data` are those of
+    the run, where they are known.
 
     Raises UserError when mesh, rules, groups or batch do not go with the model or the devices, ValueError for devices
     whose memory is unknown.
     """
-    memory_bytes = topology.memory_bytes(devices)
+    memory_bytes = performance.memory_of(devices)
     if memory_bytes is None:
         raise ValueError(f"the memory of {devices[0].device_kind} is unknown: add it to jaxbio/training/performance.py")
     objective = make_objective(config, networks)
     sizes = sharding.mesh_sizes(config.mesh.data, config.mesh.fsdp, config.mesh.tensor, len(devices))
-    layout = lay_out(config, objective, sharding.network_order(sizes, devices))
+    layout = lay_out(config, objective, sharding.network_order(sizes, devices), data.resident if data else None)
     rows = layout.placement.rows
     state_bytes = {part: sum(row.bytes_per_device for row in rows if row.path.startswith(part)) for part in PARTS}
     lowered = lower_train_step(config, objective, layout)
@@ -157,7 +174,8 @@ def make_plan(config: ConfigDict, devices: Sequence[jax.Device], networks: Mappi
     started = time.monotonic()
     compiled, refused = compile_or_refuse(lowered)
     compile_s = time.monotonic() - started
-    step_flops = flops.model_flops(config, config.train.batch, networks).total
+    count = flops.model_flops(config, config.train.batch, networks)
+    traffic = None if compiled is None else count_collectives(compiled.as_text())
     peak = performance.peak_flops_per_s(devices[0].device_kind, "bfloat16")  # no type of product is faster
     return Plan(
         devices=len(devices),
@@ -167,25 +185,53 @@ def make_plan(config: ConfigDict, devices: Sequence[jax.Device], networks: Mappi
         parameters=int(parameter_overview.count_parameters(layout.abstract.params)),
         memory_bytes=memory_bytes,
         state_bytes=state_bytes,
-        next_batch_bytes=batch_bytes_per_device(config, layout.mesh),
+        next_batch_bytes=0 if layout.resident else batch_bytes_per_device(config, layout.mesh),
         step=None if compiled is None else step_bytes(compiled),
         refused=refused,
-        flops=step_flops,
-        least_step_s=None if peak is None else step_flops / (len(devices) * peak),
-        collectives=None if compiled is None else count_collectives(compiled.as_text()),
+        flops=count.total,
+        least_step_s=None if peak is None else count.total / (len(devices) * peak),
+        collectives=traffic,
         compile_s=compile_s,
         remedies=remedies(config, layout.mesh.shape, objective.coupled, sum(state_bytes.values()), memory_bytes),
+        demand=make_demand(config, devices, count, state_bytes, traffic, data, asked),
     )
 
 
-def compile_or_refuse(lowered: Any) -> tuple[Any, str | None]:
-    """Return the compiled program, or None and the compiler's words where the device's memory does not hold it."""
-    try:
-        return lowered.compile(), None
-    except jax.errors.JaxRuntimeError as error:
-        if error.error_code_string != "RESOURCE_EXHAUSTED":
-            raise
-        return None, str(error).partition("\n")[0].removeprefix(f"{error.error_code_string}: ")
+def find_largest_batch(config: ConfigDict, fits: Callable[[ConfigDict], bool], ways: int) -> int | None:
+    """Return the largest batch for which `fits` holds, of train.batch times powers of two; None where none does.
+
+    Each is a compilation. A batch is at least an element for each of the `ways` parts it is split into.
+    """
+
+    def holds(batch: int) -> bool:
+        return fits(fields.change(config.copy_and_resolve_references(), {"train.batch": batch}))
+
+    batch, least = config.train.batch, ways * per_element(config) * config.train.microbatches
+    if holds(batch):
+        while holds(2 * batch):
+            batch *= 2
+        return batch
+    while batch % (2 * least) == 0:
+        batch //= 2
+        if holds(batch):
+            return batch
+    return None
+
+
+def table(plans: Mapping[str, Plan]) -> str:
+    """Return a line for each plan, by the name of its topology."""
+    names = ("topology", "devices", "fits", "GiB", "of", "step, s", "bound", "chip-hours")
+    lines = ["{:14} {:>7} {:>5} {:>7} {:>6} {:>9} {:>8} {:>11}".format(*names)]
+    for name, plan in plans.items():
+        roofline, hours = plan.demand.roofline, plan.demand.hours.get("steps")
+        needed = "-" if plan.needed_bytes is None else _gib(plan.needed_bytes)
+        least = ("-", "-") if roofline is None else (f"{roofline.step_s:.4g}", roofline.bound)
+        chip_hours = "-" if hours is None else f"{hours['chip_hours']:,.1f}"
+        lines.append(
+            f"{name:14} {plan.devices:>7} {'yes' if plan.fits else 'no':>5} {needed:>7} {_gib(plan.memory_bytes):>6} "
+            f"{least[0]:>9} {least[1]:>8} {chip_hours:>11}"
+        )
+    return "\n".join(lines)
 
 
 def step_bytes(compiled: Any) -> StepBytes:
@@ -204,34 +250,6 @@ def batch_bytes_per_device(config: ConfigDict, mesh: jax.sharding.Mesh) -> int:
     """Return the bytes of one dispatch's batches at one device."""
     whole = sum(array.nbytes for array in batch_spec(config).values())
     return config.train.steps_per_dispatch * whole // math.prod(mesh.shape[axis] for axis in sharding.BATCH_AXES)
-
-
-def remedies(
-    config: ConfigDict, mesh: Mapping[str, int], coupled: bool, state_bytes: int, memory_bytes: int
-) -> tuple[str, ...]:
-    """Return what lowers the memory of a device, the likeliest to suffice first; `mesh` is its axes' sizes.
-
-    Where the state alone takes most of the memory that is to split it, else to hold fewer activations.
-    """
-    devices, parts = math.prod(mesh.values()), config.train.microbatches
-    rows = config.train.batch // (parts * math.prod(mesh[axis] for axis in sharding.BATCH_AXES))
-    of_state = []
-    if mesh["fsdp"] == 1 and math.gcd(devices, 8) > 1:
-        of_state.append(
-            f"--config RECIPE:fsdp --config.mesh.fsdp={math.gcd(devices, 8)}: each holds a part of the state"
-        )
-    if config.mesh.moments != "zero":
-        of_state.append("--config.mesh.moments=zero: moments split over data")
-    of_activations = []
-    if rows > 1 and not coupled:
-        least = next(factor for factor in range(2, rows + 1) if rows % factor == 0)
-        of_activations.append(f"--config.train.microbatches={parts * least}: fewer pairs at once")
-    if config.precision.compute == "float32":
-        of_activations.append("--config.precision.compute=bfloat16: activations of half the size")
-    if config.model.get("remat", "full") != "full":
-        of_activations.append("--config.model.remat=full: activations computed twice instead of held")
-    first, second = (of_state, of_activations) if 2 * state_bytes > memory_bytes else (of_activations, of_state)
-    return (*first, *second, "a larger topology, or a smaller train.batch")
 
 
 def _gib(size_bytes: int) -> str:

@@ -9,46 +9,53 @@ import importlib.metadata
 import importlib.util
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
-import psutil
 from jax.experimental import topologies
 
 from jaxbio.config.faults import Fault, UserError
-from jaxbio.training.performance import device_memory_bytes
 
 # Sides of a slice's network: cloud.google.com/tpu/docs, a page for each version. A v4 chip has two cores, which JAX
 # drives as one device on a v4 host and libtpu only when told so.
 _DIMENSIONS: Mapping[str, int] = {"v4": 3, "v5e": 2, "v5p": 3, "v6e": 2}
 _SETTINGS: Mapping[str, Mapping[str, Any]] = {"v4": {"chip_config_name": "megacore"}}
-_REMEDY = "a TPU slice such as v5e:16x16, v6e:4x4, v4:2x2x4 or v5p:4x4x8, or cpu:8 for devices simulated here"
+_REMEDY = (
+    "a TPU slice such as v5e:16x16, v6e:4x4, v4:2x2x4 or v5p:4x4x8, several of them such as 2xv5e:16x16, or cpu:8 for "
+    "devices simulated here"
+)
 
 
 @dataclass(frozen=True)
 class Topology:
-    """A version of TPU (or cpu) and the sides of its network, in chips."""
+    """A version of TPU (or cpu), the sides of a slice's network, in chips, and how many slices there are."""
 
     version: str
     sides: tuple[int, ...]
+    slices: int = 1
 
     def __str__(self) -> str:
+        return f"{self.slices}x{self.slice_name}" if self.slices > 1 else self.slice_name
+
+    @property
+    def slice_name(self) -> str:
+        """Name of one slice."""
         return f"{self.version}:{'x'.join(map(str, self.sides))}"
 
     @property
     def devices(self) -> int:
         """Number of devices."""
-        return math.prod(self.sides)
+        return self.slices * math.prod(self.sides)
 
 
 def parse_topology(text: str) -> Topology:
-    """Return the topology that `text` names, VERSION:AxB[xC] or cpu:N; raises UserError for any other text."""
-    match = re.fullmatch(r"(\w+):(\d+(?:x\d+)*)", text)
-    if match is None or match[1] not in (*_DIMENSIONS, "cpu"):
+    """Return the topology that `text` names, [SLICESx]VERSION:AxB[xC] or cpu:N; raises UserError for any other text."""
+    match = re.fullmatch(r"(?:(\d+)x)?([a-z]\w*):(\d+(?:x\d+)*)", text)
+    if match is None or match[2] not in (*_DIMENSIONS, "cpu") or (match[1] and match[2] == "cpu"):
         raise UserError(Fault("--topology", text, _REMEDY))
-    topology = Topology(match[1], tuple(map(int, match[2].split("x"))))
+    topology = Topology(match[2], tuple(map(int, match[3].split("x"))), int(match[1] or 1))
     wanted = _DIMENSIONS.get(topology.version, 1)
     if len(topology.sides) != wanted or not topology.devices:
         raise UserError(Fault("--topology", text, f"{topology.version} takes {wanted} positive numbers; {_REMEDY}"))
@@ -68,20 +75,15 @@ def open_topology(topology: Topology) -> list[jax.Device]:
         raise UserError(
             Fault("libtpu", None, "plans for TPUs need their compiler: pip install libtpu, the extra [tpu]")
         )
-    settings = _SETTINGS.get(topology.version, {})
+    settings = dict(_SETTINGS.get(topology.version, {}))
+    if topology.slices > 1:
+        settings["num_slices"] = topology.slices
     try:
-        devices = topologies.get_topology_desc(str(topology), "tpu", **settings).devices
+        devices = topologies.get_topology_desc(topology.slice_name, "tpu", **settings).devices
     except jax.errors.JaxRuntimeError as error:
         said = str(error).partition("\n")[0].removeprefix("INVALID_ARGUMENT: ")
         raise UserError(Fault("--topology", str(topology), f"libtpu says {said}; name {_REMEDY}")) from error
     return list(devices)
-
-
-def memory_bytes(devices: Sequence[jax.Device]) -> int | None:
-    """Return the bytes that a program may use of each of `devices`; simulated ones share what this machine has."""
-    if devices[0].platform == "cpu":
-        return psutil.virtual_memory().total // len(devices)
-    return device_memory_bytes(devices[0].device_kind)
 
 
 def libtpu_version(topology: Topology) -> str | None:

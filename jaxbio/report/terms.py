@@ -51,6 +51,8 @@ _MEANINGS: Mapping[str, str] = {
     "least that the term can be, 1.",
     "explainable": "length of that way, in the term's unit: how much there is to tell segments apart by.",
     "perf/pairs_per_s": "pairs of segments trained on in a second, over all devices.",
+    "perf/goodput": "share of the time since the run first began that went into steps which lasted: not into "
+    "compiling, waiting, evaluating, saving, being down, or steps done again; more is better.",
     "perf/mfu": "share of what the devices can compute at most that the model's own arithmetic uses (MFU).",
     "perf/step_s": "seconds from one step to the next.",
     "data/wait_s": "seconds of a step in which it waited for its batch.",
@@ -63,6 +65,7 @@ _MEANINGS: Mapping[str, str] = {
     "time/wait_s": "seconds so far in waiting for batches.",
     "time/eval_s": "seconds so far in evaluations on held-out segments.",
     "time/checkpoint_s": "seconds so far in which training stood still to save.",
+    "time/log_s": "seconds so far in writing numbers down.",
     "time/starts": "how often the run was started: once, and once for each resume.",
 }
 METRICS: Mapping[str, str] = {

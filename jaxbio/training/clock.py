@@ -9,7 +9,8 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-PARTS = ("compile", "step", "wait", "eval", "checkpoint")
+PARTS = ("compile", "step", "wait", "eval", "checkpoint", "log")
+BEGAN = "began_unix_s"
 
 
 @dataclass
@@ -20,11 +21,22 @@ class Span:
 
 
 class Clock:
-    """Seconds by part, summed over all starts of the run: `totals`, kept in checkpoints."""
+    """Seconds by part, summed over all starts of the run, and when the first began: `totals`, kept in checkpoints.
+
+    What was done after the checkpoint that a run goes on from was lost, and is in none of them.
+    """
 
     def __init__(self, totals: Mapping[str, float] | None = None):
-        self.totals: dict[str, float] = {f"{part}_s": 0.0 for part in PARTS} | {"starts": 0.0} | dict(totals or {})
+        fresh = {f"{part}_s": 0.0 for part in PARTS} | {"starts": 0.0, BEGAN: time.time()}
+        self.totals: dict[str, float] = fresh | dict(totals or {})
         self.totals["starts"] += 1
+
+    def goodput(self) -> float:
+        """Return the share of the time since the run first began that went into steps which have lasted.
+
+        The rest is compiling, waiting for data, evaluating, saving, being down, and doing lost steps again.
+        """
+        return self.totals["step_s"] / max(time.time() - self.totals[BEGAN], 1e-9)
 
     def add(self, part: str, seconds: float) -> None:
         """Count `seconds` as spent in `part`."""

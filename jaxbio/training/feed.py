@@ -8,28 +8,29 @@ Arrays stay as they are stored (int16 and float32); scaling is the compiled step
 """
 
 import functools
-import math
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from jaxbio.data.loader import HostBatch
-from jaxbio.training.sharding import BATCH_AXES, batch_sharding, dispatch_sharding
+from jaxbio.training.sharding import dispatch_sharding, local_parts, ways
 
 
 @dataclass(frozen=True)
 class DeviceBatch:
-    """The batches of one dispatch: the first step, the checksum of each step's rows, arrays (steps, B, ...)."""
+    """The batches of one dispatch: the first step, the checksum of each step's rows, and the arrays that the compiled
+    step takes: batches (steps, B, ...), or a resident store, from which it draws them itself.
+    """
 
     step: int
     rows_crc32: tuple[int, ...]
-    arrays: Mapping[str, jax.Array]
+    arrays: Mapping[str, Any]
 
 
 def local_positions(mesh: Mesh, batch: int) -> np.ndarray | None:
@@ -37,22 +38,39 @@ def local_positions(mesh: Mesh, batch: int) -> np.ndarray | None:
 
     The batch must divide over data and fsdp (`sharding.check_batch`).
     """
-    held, rows = _local_parts(mesh), batch // _ways(mesh)
-    if len(held) == _ways(mesh):
+    held, rows = list(local_parts(mesh)), batch // ways(mesh)
+    if len(held) == ways(mesh):
         return None
     return (np.asarray(held)[:, None] * rows + np.arange(rows)[None, :]).reshape(-1)
 
 
 def make_feed(host_batches: Iterator[HostBatch], mesh: Mesh, steps_per_dispatch: int, *, ahead: int = 1) -> "Feed":
     """Return the batches of consecutive dispatches on the devices of `mesh`, `ahead` of them placed in advance."""
-    return Feed(host_batches, mesh, steps_per_dispatch, ahead)
+    return Feed(host_batches, functools.partial(place_batches, mesh=mesh), steps_per_dispatch, ahead)
+
+
+def make_resident_feed(
+    checksums: Iterator[HostBatch], source: Mapping[str, Any], steps_per_dispatch: int, *, ahead: int = 1
+) -> "Feed":
+    """Return the dispatches of a store that lies on the devices; `checksums` hold no array, and nothing is sent."""
+
+    def place(batches: list[HostBatch]) -> DeviceBatch:
+        return DeviceBatch(batches[0].step, tuple(batch.rows_crc32 for batch in batches), source)
+
+    return Feed(checksums, place, steps_per_dispatch, ahead)
 
 
 class Feed(Iterator[DeviceBatch]):
-    """Device batches, placed by a thread of their own."""
+    """Device batches, made by `place` in a thread of their own from the host batches of a dispatch."""
 
-    def __init__(self, host_batches: Iterator[HostBatch], mesh: Mesh, steps_per_dispatch: int, ahead: int):
-        self._host_batches, self._mesh, self._steps = host_batches, mesh, steps_per_dispatch
+    def __init__(
+        self,
+        host_batches: Iterator[HostBatch],
+        place: Callable[[list[HostBatch]], DeviceBatch],
+        steps_per_dispatch: int,
+        ahead: int,
+    ):
+        self._host_batches, self._place, self._steps = host_batches, place, steps_per_dispatch
         # One worker, so that dispatches come in order; finite pieces of work, so that nothing hangs at exit.
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="feed")
         self._placed: deque[Future[DeviceBatch | None]] = deque(self._submit() for _ in range(ahead))
@@ -87,7 +105,7 @@ class Feed(Iterator[DeviceBatch]):
         for host_batch in self._host_batches:
             batches.append(host_batch)
             if len(batches) == self._steps:
-                return place_batches(batches, self._mesh)
+                return self._place(batches)
         return None
 
 
@@ -101,7 +119,7 @@ def place_batches(batches: list[HostBatch], mesh: Mesh) -> DeviceBatch:
 
 
 def _place(arrays: Sequence[np.ndarray], mesh: Mesh) -> jax.Array:
-    held = _local_parts(mesh)
+    held = list(local_parts(mesh))
     rows = len(arrays[0]) // len(held)
 
     @functools.cache  # devices along the tensor axis hold the same rows
@@ -115,16 +133,5 @@ def _place(arrays: Sequence[np.ndarray], mesh: Mesh) -> jax.Array:
         assert index is not None  # JAX's type for devices that hold nothing
         return stack((index[1].start or 0) // rows)
 
-    shape = (len(arrays), rows * _ways(mesh), *arrays[0].shape[1:])
+    shape = (len(arrays), rows * ways(mesh), *arrays[0].shape[1:])
     return jax.make_array_from_callback(shape, dispatch_sharding(mesh), of_device)
-
-
-def _ways(mesh: Mesh) -> int:
-    """Into how many parts the rows of a batch are split."""
-    return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
-
-
-def _local_parts(mesh: Mesh) -> list[int]:
-    """Return the parts that this process's devices hold, rising; on a TPU they are not one block."""
-    held = batch_sharding(mesh).addressable_devices_indices_map((_ways(mesh),)).values()
-    return sorted({range(_ways(mesh))[index[0]].start for index in held if index is not None})

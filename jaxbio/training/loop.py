@@ -30,7 +30,7 @@ from jaxbio.report.verdict import judge_encoders, judge_terms
 from jaxbio.training import performance, writers
 from jaxbio.training.agreement import Agreement
 from jaxbio.training.checkpoint import Checkpoints, Meta
-from jaxbio.training.clock import PARTS, Clock, Lap
+from jaxbio.training.clock import BEGAN, PARTS, Clock, Lap
 from jaxbio.training.held_out import evaluate
 from jaxbio.training.peers import ALONE, Peers
 from jaxbio.training.profiler import Profiler
@@ -39,6 +39,7 @@ from jaxbio.training.reporter import Reporter
 from jaxbio.training.resume import owes_evaluation
 from jaxbio.training.same_start import SameData, versions
 from jaxbio.training.state import State
+from jaxbio.training.trackers import TrackedRun, open_tracker
 from jaxbio.training.watch import StopRequest, Watchdog
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,9 @@ class DispatchBatch(Protocol):
 
 class Data(SameData, Protocol):
     """What a run is trained on. `step` counts from 0: the rows of a step are a function of it."""
+
+    @property
+    def pairs_per_step(self) -> float: ...
 
     def batches(self, mesh: Mesh, start_step: int) -> Iterator[DispatchBatch]: ...
     def held_out(self, mesh: Mesh) -> Iterator[Mapping[str, jax.Array]]: ...
@@ -118,7 +122,7 @@ def train(
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(listen()) if stop is None else stop
         run = _Run(stack, program, data, workdir, resume, probes, report, stop, peers, checks)
-        with peers.telling():
+        with peers.telling(), program.explained():
             run.start(resume, initial)
             run.loop()
             return run.finish()
@@ -173,7 +177,9 @@ class _Run:
         self.writers: list[writers.Writer] = []
         self.report = Reporter(report if self.main else None, workdir, config.log.report_every_s)
         stack.push(self._close_report)
-        self.profiler = Profiler(workdir / "profile", config.profile.at if self.main else None)
+        self.profiler = Profiler(
+            workdir / "profile", config.profile.at if self.main else None, config.profile.dispatches
+        )
         stack.callback(self.profiler.close)
         self.watchdog = stack.enter_context(Watchdog(config.train.stall_s, workdir / "stalls.txt"))
         self.stop, self.stack = stop, stack
@@ -337,18 +343,20 @@ class _Run:
             **values,
             "data/wait_s": wait_s,
             "perf/step_s": step_s,
-            "perf/pairs_per_s": self.config.train.batch / step_s if step_s > 0 else None,
+            "perf/pairs_per_s": self.data.pairs_per_step / step_s if step_s > 0 else None,
             "perf/mfu": mfu,
+            "perf/goodput": self.clock.goodput(),
             **{f"memory/{name}": value for name, value in performance.memory().items()},
-            **{f"time/{name}": total for name, total in self.clock.totals.items()},
+            **{f"time/{name}": total for name, total in self.clock.totals.items() if name != BEGAN},
         }
         self._write(step, line)
 
     def _write(self, step: int, values: Mapping[str, Any]) -> None:
         self.latest |= values
         self.latest_step |= dict.fromkeys(values, step)
-        for writer in self.writers:
-            writer.write(step, values)
+        with self.clock.part("log"):
+            for writer in self.writers:
+                writer.write(step, values)
 
     def _close_checkpoints(self, kind: type[BaseException] | None, *_: object) -> None:
         """Wait for the background; an error of it is logged, not raised, where another is on its way."""
@@ -414,13 +422,13 @@ class _Run:
     def _open_writers(self) -> None:
         if not self.main:
             return
-        steps, batch = self.config.train.steps, self.config.train.batch
+        steps, batch = self.config.train.steps, self.data.pairs_per_step
         kept = -1 if self.resumed_from is None else self.done  # a fresh run writes step 0 anew
         self.writers.append(writers.MetricsFile(self.workdir / writers.METRICS, kept))
         self.evaluations = read_series(self.workdir)  # of the run before it was resumed
         self.writers.append(writers.Console(steps, self.done, batch))
-        if self.config.log.tensorboard:
-            self.writers.append(writers.TensorBoard(self.workdir / "tensorboard", kept))
+        tracked = TrackedRun(self.workdir, self.config.log.project, changes.to_plain(self.config), self.resumed_from)
+        self.writers += [open_tracker(name, tracked) for name in self.config.log.trackers]
         for writer in self.writers:
             self.stack.callback(writer.close)
 

@@ -17,16 +17,18 @@ from ml_collections import ConfigDict
 
 from jaxbio.config import families, fields
 from jaxbio.config.faults import Fault, UserError
-from jaxbio.data.batch import arrays_by_row
+from jaxbio.data.batch import PAIRS_PER_WORSE, arrays_by_row, elements, per_element
 from jaxbio.data.exclusion import Exclusion, find_left_out, read_exclusion
 from jaxbio.data.labels import Label
-from jaxbio.data.loader import Draws, Loader, make_loader
+from jaxbio.data.loader import Elements, HostBatch, Loader, checksum, make_loader, rows_of
+from jaxbio.data.neighbourhoods import Neighbourhoods, make_neighbourhoods
 from jaxbio.data.order import Order, make_order
 from jaxbio.data.pairs import Index
 from jaxbio.data.seen import Seen, seen_of
 from jaxbio.data.several import Stores, open_indexes, open_joined_labels, open_stores
 from jaxbio.training import feed
 from jaxbio.training.held_out import HeldOutOrder, make_held_out_order
+from jaxbio.training.resident import Resident, plan_resident
 from jaxbio.training.sharding import batch_sharding
 
 _DESCRIBED = ("source", "subject", "recording", "start_s")
@@ -36,14 +38,16 @@ _DESCRIBED = ("source", "subject", "recording", "start_s")
 class RunData:
     """What a run reads: the stores, the pairs of two splits, their orders, and the arrays that batches take by row.
 
-    `label_hashes` say by name which labels are among them; `train_of` says how many pairs to train on are each store's;
-    `left_out_R` marks rows that are in no pair (None: none), of excluded subjects, of held-out ones from whom another
-    store trains, or without the label that is learnt. See `loop.Data` for its methods.
+    `drawn` is what the order draws: the pairs of `train`, or their neighbourhoods. `label_hashes` say by name which
+    labels are among them; `train_of` says how many pairs to train on are each store's; `left_out_R` marks rows that are
+    in no pair (None: none), of excluded subjects, of held-out ones from whom another store trains, or without the label
+    that is learnt. See `loop.Data` for its methods.
     """
 
     config: ConfigDict
     store: Stores
     train: Index
+    drawn: Elements
     validation: Index
     train_of: tuple[int, ...]
     order: Order
@@ -63,6 +67,13 @@ class RunData:
         """Hash of the rule that made the pairs; behind a hyphen that of the excluded subjects, where there are any."""
         return self.train.hash if self.exclusion is None else f"{self.train.hash}-{self.exclusion.hash}"
 
+    @property
+    def pairs_per_step(self) -> float:
+        """How many pairs a step holds, of neighbourhoods in the mean."""
+        if isinstance(self.drawn, Neighbourhoods):
+            return self.drawn.pairs_per_step
+        return float(self.config.train.batch)
+
     def seen(self) -> Seen:
         """Return whom and what an encoder of this run learns from."""
         return seen_of(self.store, self.train.rows_NM)
@@ -73,7 +84,7 @@ class RunData:
         parts = []
         for part, streams, pairs in zip(store.stores, order.streams_of, self.train_of, strict=True):
             share = streams / order.streams
-            steps = pairs / (order.batch * share)
+            steps = pairs / (self.pairs_per_step * share)
             parts.append(
                 f"store {part.path} ({part.hash[:12]}): {part.rows:,} segments, {pairs:,} pairs to train on in "
                 f"{streams} streams, {100 * share:.4g} % of what is drawn ({steps:.1f} steps an epoch)"
@@ -81,18 +92,36 @@ class RunData:
         parts.append(f"segments of {store.segment_s:g} s, {', '.join(store.channels)} at {store.rate_hz:g} Hz")
         evaluated = held_out.batches * held_out.batch
         parts.append(f"{held_out.pairs:,} pairs held out, of which {evaluated:,} are evaluated")
+        if isinstance(self.drawn, Neighbourhoods):
+            parts.append(
+                f"{len(self.drawn.pairs_N):,} neighbourhoods, {self.pairs_per_step:.1f} pairs a step of {order.batch}"
+            )
         if self.label_hashes:
             parts.append(f"labels {', '.join(self.label_hashes)}")
         return "; ".join(parts)
 
+    def resident(self, mesh: Mesh) -> Resident | None:
+        """Return how the devices of `mesh` hold what is trained on; None unless data.cache is device."""
+        if self.config.data.cache != "device":
+            return None
+        return plan_resident(self.store, self.drawn, self.order, self.by_row, mesh)
+
     def batches(self, mesh: Mesh, start_step: int) -> feed.Feed:
-        """Return the batches of the dispatches from `start_step`, placed on `mesh`, read ahead."""
-        loader = self._loader(mesh, self.train, self.order, start_step, self.config.train.steps)
-        return feed.make_feed(loader, mesh, self.config.train.steps_per_dispatch)
+        """Return the batches of the dispatches from `start_step`, placed on `mesh`, read ahead; or, where the devices
+        hold the data, what they draw them from.
+        """
+        steps, width = self.config.train.steps, self.config.train.steps_per_dispatch
+        resident = self.resident(mesh)
+        if resident is not None:
+            return feed.make_resident_feed(self._checksums(start_step), resident.load(self.store), width)
+        loader = self._loader(mesh, self.drawn, self.order, start_step, steps, self.config.data.cache)
+        return feed.make_feed(loader, mesh, width)
 
     def held_out(self, mesh: Mesh) -> Iterator[Mapping[str, jax.Array]]:
         """Return the batches of an evaluation, placed on `mesh`: each time the same."""
-        loader = self._loader(mesh, self.validation, self.held_out_order, 0, self.held_out_order.batches)
+        cache = "none" if self.config.data.cache == "device" else self.config.data.cache
+        order = self.held_out_order
+        loader = self._loader(mesh, self.validation, order, 0, order.batches, cache)
         only_step = jax.jit(_only_step, out_shardings=batch_sharding(mesh))
         with feed.make_feed(loader, mesh, 1) as batches:
             for batch in batches:
@@ -100,7 +129,7 @@ class RunData:
 
     def rows(self, step: int) -> np.ndarray:
         """Return the global row_BM uint32 of `step`, counted from 0."""
-        return np.asarray(self.train.rows_NM[self.order.draw(step)])
+        return rows_of(self.drawn, self.order.draw(step))
 
     def describe(self, rows: np.ndarray) -> list[dict[str, Any]]:
         """Return where the rows come from: store, source, subject, recording and start of each."""
@@ -111,15 +140,21 @@ class RunData:
             for row, number in zip(rows.ravel().tolist(), self.store.store_of(rows.ravel()).tolist(), strict=True)
         ]
 
-    def _loader(self, mesh: Mesh, index: Index, order: Draws, start_step: int, stop_step: int) -> Loader:
+    def _checksums(self, start_step: int) -> Iterator[HostBatch]:
+        for step in range(start_step, self.config.train.steps):
+            yield HostBatch(step, checksum(self.store, self.rows(step)), {})
+
+    def _loader(
+        self, mesh: Mesh, index: Elements, order: Order | HeldOutOrder, start_step: int, stop_step: int, cache: str
+    ) -> Loader:
         data = self.config.data
         return make_loader(
             self.store,
             index,
             order,
             by_row=self.by_row,
-            positions=feed.local_positions(mesh, self.config.train.batch),
-            cache=data.cache,
+            positions=feed.local_positions(mesh, order.batch),
+            cache=cache,
             read_threads=data.read_threads,
             prefetch=data.prefetch,
             start_step=start_step,
@@ -154,8 +189,9 @@ def open_run_data(config: ConfigDict, named: str | Path | Sequence[tuple[str, fl
     known = [_known_label(label, train, validation) for label in labels]
     if found := list(training.label_faults(fields.flatten(config), known)):
         raise UserError(*faults, *found)  # what follows from labels that are not there would only hide it
+    drawn: Elements = train
     try:
-        order = _make_train_order(config, stores, train, train_of)
+        drawn, order = _make_train_order(config, stores, train, train_of)
     except UserError as error:
         faults += error.faults
     try:
@@ -170,7 +206,7 @@ def open_run_data(config: ConfigDict, named: str | Path | Sequence[tuple[str, fl
     assert held_out_order is not None
     by_row, hashes = arrays_by_row(stores, config, labels), {label.name: label.hash for label in labels}
     return RunData(
-        config, stores, train, validation, train_of, order, held_out_order, by_row, hashes, exclusion, left_out_R
+        config, stores, train, drawn, validation, train_of, order, held_out_order, by_row, hashes, exclusion, left_out_R
     )
 
 
@@ -187,8 +223,12 @@ def _known_label(label: Label, train: Index, validation: Index) -> families.Know
     return families.KnownLabel(label.name, label.classes, train_N, validation_N)
 
 
-def _make_train_order(config: ConfigDict, stores: Stores, train: Index, train_of: tuple[int, ...]) -> Order:
-    """Return the order over the pairs to train on. Raises UserError, also where a store has too few of them."""
+def _make_train_order(
+    config: ConfigDict, stores: Stores, train: Index, train_of: tuple[int, ...]
+) -> tuple[Elements, Order]:
+    """Return what is drawn of the pairs to train on, and its order. Raises UserError, also where a store has too few
+    pairs.
+    """
     pairs, batch = len(train.rows_NM), config.train.batch
     if pairs < batch:
         remedy = (
@@ -205,15 +245,29 @@ def _make_train_order(config: ConfigDict, stores: Stores, train: Index, train_of
     if faults:
         raise UserError(*faults)
     stages = tuple((round(share * config.train.steps), level) for share, level in config.data.curriculum)
-    return make_order(
-        train_of,
-        batch,
+    drawn: Elements = train
+    if config.data.batching == "neighbourhoods":
+        better, worse = config.data.neighbourhood
+        drawn = make_neighbourhoods(
+            train,
+            train_of,
+            stores.weights,
+            better=better,
+            worse=worse,
+            most=PAIRS_PER_WORSE * worse,
+            drawn=elements(config),
+        )
+    order = make_order(
+        drawn.of if isinstance(drawn, Neighbourhoods) else train_of,
+        elements(config),
         streams=config.data.streams,
         seed=config.train.seed,
         weights=stores.weights,
         difficulty=train.difficulty_N if stages else None,
         stages=stages,
+        each=per_element(config),
     )
+    return drawn, order
 
 
 def _only_step(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:

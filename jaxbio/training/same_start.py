@@ -29,6 +29,7 @@ OF_ONE_HOST = (
 )
 
 _SAME_STORE = "the hosts read other data: name the same store, and the same index, on every host"
+_SAME_PROGRAM = "the hosts would run other programs: give data.cache=device to every host, or to none"
 _SAME_WEIGHTS = "the hosts start from other weights: name the same exports on every host"
 _SAME_CODE = "the hosts run other code: bring the same jaxbio and the same packages to every host"
 _SAME_WORKDIR = "the hosts see other checkpoints: --workdir must be one folder that all hosts share"
@@ -56,6 +57,7 @@ def check_same_start(
     others: dict[str, tuple[Any, str]] = {
         "data.store": (data.store_hash[:12], _SAME_STORE),
         "pairs": (data.index_hash, _SAME_STORE),
+        "whether data.cache is device": (config.data.cache == "device", _SAME_PROGRAM),
         "values of data.labels": (dict(data.label_hashes), _SAME_STORE),
         "weights to start from": ([sha256[:12] for sha256 in weights], _SAME_WEIGHTS),
         "code": (hash_code()[:12], _SAME_CODE),

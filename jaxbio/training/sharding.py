@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxbio.config.faults import Fault, UserError
@@ -49,11 +50,19 @@ def mesh_sizes(data: int, fsdp: int, tensor: int, count: int) -> tuple[int, ...]
 
 
 def network_order(sizes: tuple[int, ...], devices: Sequence[jax.Device]) -> list[jax.Device]:
-    """Return `devices` in the order in which a mesh of `sizes` suits their network.
+    """Return `devices` in the order in which a mesh of `sizes` suits their network; slices lie along data.
 
-    Raises UserError for sizes that do not go with the network's shape.
+    Raises UserError for sizes that do not go with the network's shape or the number of slices.
     """
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if sizes[0] % slices:
+        raise UserError(
+            Fault("mesh.data", sizes[0], f"a multiple of the {slices} slices, whose network is data's alone")
+        )
     try:
+        if slices > 1:
+            within = (sizes[0] // slices, *sizes[1:])
+            return list(mesh_utils.create_hybrid_device_mesh(within, (slices, 1, 1), devices).flat)
         return list(jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices).devices.flat)
     except NotImplementedError as error:  # JAX's word for an axis that is no product of the torus's sides
         asked = " x ".join(map(str, sizes))
@@ -75,20 +84,33 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def ways(mesh: Mesh) -> int:
+    """Return into how many parts the rows of a batch are split."""
+    return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+
+
+def local_parts(mesh: Mesh) -> dict[int, list[jax.Device]]:
+    """Return the parts that this process's devices hold, rising, and by whom; on a TPU they are not one block."""
+    parts: dict[int, list[jax.Device]] = {}
+    for device, index in batch_sharding(mesh).addressable_devices_indices_map((ways(mesh),)).items():
+        assert index is not None  # JAX's type for devices that hold nothing
+        parts.setdefault(range(ways(mesh))[index[0]].start, []).append(device)
+    return dict(sorted(parts.items()))
+
+
 def without_axis(placed: NamedSharding, axis: str) -> NamedSharding:
     """Return `placed` with nothing split over `axis` any more."""
     kept = [tuple(name for name in _names(names) if name != axis) for names in placed.spec]
     return NamedSharding(placed.mesh, PartitionSpec(*(names or None for names in kept)))
 
 
-def check_batch(mesh: Mesh, batch: int, microbatches: int) -> None:
-    """Raise UserError when a microbatch of the global `batch` does not divide over data and fsdp."""
-    ways = microbatches * math.prod(mesh.shape[axis] for axis in BATCH_AXES)
-    if batch % ways:
-        near = f"{max(batch // ways, 1) * ways} or {(batch // ways + 1) * ways}"
-        raise UserError(
-            Fault("train.batch", batch, f"a multiple of train.microbatches x mesh.data x mesh.fsdp = {ways}: {near}")
-        )
+def check_batch(mesh: Mesh, batch: int, microbatches: int, each: int = 1) -> None:
+    """Raise UserError when a microbatch of the global `batch`, in pieces of `each`, does not divide over the mesh."""
+    parts = microbatches * ways(mesh) * each
+    if batch % parts:
+        near = f"{max(batch // parts, 1) * parts} or {(batch // parts + 1) * parts}"
+        factors = "train.microbatches x mesh.data x mesh.fsdp" + (" x data.neighbourhood[1]" if each > 1 else "")
+        raise UserError(Fault("train.batch", batch, f"a multiple of {factors} = {parts}: {near}"))
 
 
 @dataclass(frozen=True)
@@ -236,13 +258,13 @@ def _action_spec(path: str, shape: tuple[int, ...], action: Any, mesh: Mesh) -> 
     if len(set(named)) < len(named):
         raise UserError(Fault("mesh.rules", action, f"for {path}: each axis at most once"))
     for size, names in zip(shape, action, strict=False):
-        ways = _ways(names, path, mesh)
-        if size % ways:
-            raise UserError(Fault("mesh.rules", action, f"{path} {shape}: {size} does not divide by {names} = {ways}"))
+        parts = _split_by(names, path, mesh)
+        if size % parts:
+            raise UserError(Fault("mesh.rules", action, f"{path} {shape}: {size} does not divide by {names} = {parts}"))
     return PartitionSpec(*(tuple(names) if isinstance(names, list) else names for names in action))
 
 
-def _ways(names: Any, path: str, mesh: Mesh) -> int:
+def _split_by(names: Any, path: str, mesh: Mesh) -> int:
     """Return over how many devices the axes `names` of one dimension split it."""
     unknown = [name for name in _names(names) if name not in mesh.shape]
     if unknown:
@@ -262,8 +284,8 @@ def _split_over_data(spec: PartitionSpec, shape: tuple[int, ...], mesh: Mesh) ->
     entries = [*spec, *(None,) * (len(shape) - len(spec))]
     for axis, (size, names) in enumerate(zip(shape, entries, strict=True)):
         held = _names(names)
-        ways = math.prod(mesh.shape[name] for name in held) * mesh.shape["data"]
-        if size % ways == 0:
+        parts = math.prod(mesh.shape[name] for name in held) * mesh.shape["data"]
+        if size % parts == 0:
             entries[axis] = (*held, "data") if held else "data"
             return PartitionSpec(*entries)
     return None

@@ -18,9 +18,11 @@ from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.data.batch import per_element
 from jaxbio.objectives import Aux, Objective
 from jaxbio.training import sharding
 from jaxbio.training.optimizer import Optimizer, put_back
+from jaxbio.training.resident import Resident
 from jaxbio.training.state import PyTree, State, new_state, stream_key
 from jaxbio.transforms.per_row import rows_on
 from jaxbio.transforms.prepare_input import Input, join_crops, prepare_crops
@@ -49,19 +51,27 @@ def init_state(
 
 
 def make_train_step(
-    config: ConfigDict, objective: Objective, optimizer: Optimizer, mesh: Mesh, shardings: State, *, logged: bool = True
+    config: ConfigDict,
+    objective: Objective,
+    optimizer: Optimizer,
+    mesh: Mesh,
+    shardings: State,
+    *,
+    logged: bool = True,
+    resident: Resident | None = None,
 ) -> Any:
     """Return the jitted `step(state, batches) -> (state, metrics)`; `state` is donated.
 
-    `batches` are arrays (steps_per_dispatch, B, ...) placed by `sharding.dispatch_sharding`. A refused update leaves
-    everything but the step as it was. The metrics are float32 (steps_per_dispatch,): `nonfinite`, 1 where an update was
-    refused; train/loss, train/<term>, the optimiser's schedules; train/grad_norm, before clipping, of what is not
-    frozen. For dispatches whose last step is `logged` also train/param_norm, of the parameters that gave the loss, and
-    train/update_norm; whoever dispatches knows the step, so that no device asks the host which it is. Raises UserError
-    when batch, microbatches and mesh do not go together.
+    `batches` are arrays (steps_per_dispatch, B, ...) placed by `sharding.dispatch_sharding`; of a `resident` store they
+    are its source, from which the batch of each step is drawn. A refused update leaves everything but the step as it
+    was. The metrics are float32 (steps_per_dispatch,): `nonfinite`, 1 where an update was refused; train/loss,
+    train/<term>, the optimiser's schedules; train/grad_norm, before clipping, of what is not frozen. For dispatches
+    whose last step is `logged` also train/param_norm, of the parameters that gave the loss, and train/update_norm;
+    whoever dispatches knows the step, so that no device asks the host which it is. Raises UserError when batch,
+    microbatches and mesh do not go together.
     """
     microbatches, steps, seed = config.train.microbatches, config.train.steps, config.train.seed
-    sharding.check_batch(mesh, config.train.batch, microbatches)
+    sharding.check_batch(mesh, config.train.batch, microbatches, per_element(config))
     if objective.coupled and microbatches > 1:
         raise UserError(
             Fault("train.microbatches", microbatches, "1: this objective's loss couples the rows of a batch")
@@ -106,14 +116,22 @@ def make_train_step(
         state = State(state.step + 1, params, opt_state, objective_state)
         return jax.lax.with_sharding_constraint(state, shardings), reported
 
-    def dispatch(state: State, batches: Batch) -> tuple[State, dict[str, jax.Array]]:
-        single = jax.tree.leaves(batches)[0].shape[0] == 1  # a loop of one iteration would only cost fusions
+    def dispatch(state: State, batches: Any) -> tuple[State, dict[str, jax.Array]]:
+        length = config.train.steps_per_dispatch if resident else jax.tree.leaves(batches)[0].shape[0]
+        single = length == 1  # a loop of one iteration would only cost fusions
         with rows_on(mesh):
-            return jax.lax.scan(one_step, state, dict(batches), unroll=single)
+            if resident is None:
+                return jax.lax.scan(one_step, state, dict(batches), unroll=single)
+            return jax.lax.scan(
+                lambda state, _: one_step(state, resident.fetch(batches, state.step)),
+                state,
+                length=length,
+                unroll=single,
+            )
 
     return jax.jit(
         dispatch,
-        in_shardings=(shardings, sharding.dispatch_sharding(mesh)),
+        in_shardings=(shardings, resident.shardings if resident else sharding.dispatch_sharding(mesh)),
         out_shardings=(shardings, sharding.replicated(mesh)),
         donate_argnums=0,
     )

@@ -1,4 +1,4 @@
-"""Where the numbers of a run go: metrics.jsonl (the record), the console, and TensorBoard when asked.
+"""Where the numbers of a run go: metrics.jsonl (the record) and the console; trackers are beside it.
 
 A writer takes `write(step, values)`; keys are `area/name`, values numbers or None. It knows nothing of devices.
 
@@ -72,7 +72,7 @@ class MetricsFile:
 class Console:
     """A progress bar with rate and time left on a terminal; elsewhere a line every few seconds."""
 
-    def __init__(self, steps: int, start: int, batch: int, shown: tuple[str, ...] = ("train/loss", "eval/loss")):
+    def __init__(self, steps: int, start: int, batch: float, shown: tuple[str, ...] = ("train/loss", "eval/loss")):
         self._steps, self._batch, self._shown = steps, batch, shown
         self._bar = tqdm(total=steps, initial=start, unit="step", disable=None, dynamic_ncols=True, smoothing=0.1)
         self._first: tuple[int, float] | None = None  # the first step holds what starting up took
@@ -111,23 +111,6 @@ class Console:
 
     def close(self) -> None:
         self._bar.close()
-
-
-class TensorBoard:
-    """Event files for TensorBoard; tensorboardX is imported only here."""
-
-    def __init__(self, folder: Path, restored_step: int = 0):
-        from tensorboardX import SummaryWriter
-
-        self._writer = SummaryWriter(str(folder), purge_step=restored_step + 1, flush_secs=30)
-
-    def write(self, step: int, values: Values) -> None:
-        for key, value in values.items():
-            if value is not None:
-                self._writer.add_scalar(key, value, step)
-
-    def close(self) -> None:
-        self._writer.close()
 
 
 def repair_metrics(path: Path, restored_step: int) -> int:

@@ -95,9 +95,10 @@ def prepare_input(
     """Return what the encoder sees of stored segments: scaled, cropped, band-passed, standardised, float32.
 
     `segment_CT` (B, ..., C, T) int16 and `scale_C2` (B, ..., C, 2) float32 as in `scaling.scale`, B the batch; C counts
-    the recorded channels, then those that are stored to be learnt and not seen, then the features. `start` is the first sample of the crop, one for all or one for each segment (...); None: the crop in the middle. A
-    channel of gain 0, which does not move or is not there, gives zeros and counts in no statistic. Raises UserError for unknown names of scaling, band_design
-    and standardise, and for segments too short to filter.
+    the recorded channels, then those that are stored to be learnt and not seen, then the features.
+    `start` is the first sample of the crop, one for all or one for each segment (...); None: the crop in the middle. A
+    channel of gain 0, which does not move or is not there, gives zeros and counts in no statistic. Raises UserError for
+    unknown names of scaling, band_design and standardise, and for segments too short to filter.
     """
     if start is None and inputs.crop_s is not None:
         start = fixed_starts(segment_CT.shape[-1], inputs.samples, 1)[0]

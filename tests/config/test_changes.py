@@ -79,3 +79,9 @@ def test_one_field_that_the_line_does_not_name_is_no_other_recipe():
     saved = saved_run() | {"train.steps": 300}
     (line,) = faults_of(saved, fields.defaults(), ())
     assert line.startswith("train.steps = 42000: the run was started with 300")
+
+
+def test_a_run_of_an_earlier_version_goes_on_without_a_field_that_was_retired():
+    saved = saved_run() | {"log.tensorboard": True}
+    assert changes.check_resume(saved, fields.defaults()) == []
+    assert changes.to_plain(changes.from_plain(saved)) == saved_run()

@@ -39,12 +39,12 @@ def test_changed_fields_take_the_kind_of_their_field():
         "--config.data.store",
         "here",
         "--config.data.channels=('ecg','abp')",
-        "--config.log.tensorboard=true",
+        "--config.precision.deterministic=false",
     )
     assert flags.workdir == "w"
     assert (config.train.batch, config.optimizer.clip_norm, config.data.store) == (64, None, "here")
     assert config.data.channels == ("ecg", "abp")
-    assert config.log.tensorboard is True
+    assert config.precision.deterministic is False
     assert isinstance(config.optimizer.learning_rate, float)
 
 

@@ -43,7 +43,7 @@ def test_values_are_those_of_the_recipe_beside_the_default(repository):
     [
         ("keep_every", ["checkpoint.keep_every_steps"]),
         ("CLIP_", ["optimizer.clip_norm", "optimizer.clip_value"]),
-        (r"^log\.t", ["log.tensorboard"]),
+        (r"^log\.t", ["log.trackers"]),
         ("*.clip_v*", ["optimizer.clip_value"]),  # a shell's pattern is no regular expression
         ("gradient norm", ["optimizer.clip_norm"]),  # of a reason
     ],

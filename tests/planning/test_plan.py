@@ -15,7 +15,8 @@ from jaxbio.config.faults import UserError
 from jaxbio.data.batch import batch_spec
 from jaxbio.objectives import make_objective
 from jaxbio.planning.flops import model_flops
-from jaxbio.planning.plan import compile_or_refuse, make_plan, remedies
+from jaxbio.planning.plan import make_plan
+from jaxbio.training.memory import compile_or_refuse, remedies
 from jaxbio.training.program import lay_out
 from jaxbio.training.sharding import batch_sharding
 from jaxbio.training.step import init_state

@@ -8,7 +8,8 @@ import pytest
 
 from jaxbio.config.faults import UserError
 from jaxbio.planning import topology
-from jaxbio.planning.topology import Topology, memory_bytes, open_topology, parse_topology
+from jaxbio.planning.topology import Topology, open_topology, parse_topology
+from jaxbio.training.performance import memory_of
 
 
 @pytest.mark.parametrize(
@@ -52,9 +53,31 @@ def test_what_libtpu_refuses_is_the_users_fault_in_its_words(monkeypatch):
 
 
 def test_simulated_devices_share_this_machines_memory():
-    assert memory_bytes(jax.devices()) == psutil.virtual_memory().total // 8
+    assert memory_of(jax.devices()) == psutil.virtual_memory().total // 8
 
 
 def test_a_described_device_has_its_kinds_memory():
     described = SimpleNamespace(platform="tpu", device_kind="TPU v5 lite")
-    assert memory_bytes([described] * 4) == 15.75 * 2**30
+    assert memory_of([described] * 4) == 15.75 * 2**30
+
+
+def test_several_slices_are_asked_of_the_compiler_by_their_number(monkeypatch):
+    asked = []
+
+    def describe(name, platform, **settings):
+        asked.append((name, settings))
+        return SimpleNamespace(devices=["chip"])
+
+    monkeypatch.setattr(topology.importlib.util, "find_spec", lambda name: SimpleNamespace(origin="libtpu/__init__.py"))
+    monkeypatch.setattr(topology.topologies, "get_topology_desc", describe)
+    parsed = parse_topology("2xv5e:16x16")
+    assert (str(parsed), parsed.devices) == ("2xv5e:16x16", 512)
+    open_topology(parsed)
+    open_topology(parse_topology("v5e:16x16"))
+    assert asked == [("v5e:16x16", {"num_slices": 2}), ("v5e:16x16", {})]
+
+
+@pytest.mark.parametrize("text", ["2xcpu:8", "0xv5e:2x2", "xv5e:2x2"])
+def test_slices_that_cannot_be_are_refused(text):
+    with pytest.raises(UserError, match="2xv5e:16x16"):
+        parse_topology(text)

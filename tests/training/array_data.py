@@ -41,6 +41,10 @@ class ArrayData:
     label_hashes: Mapping[str, str] = field(default_factory=dict)
     served: list[int] = field(default_factory=list)
 
+    @property
+    def pairs_per_step(self) -> float:
+        return float(self.config.train.batch)
+
     def step_arrays(self, step: int) -> dict[str, np.ndarray]:
         return {name: array[0] for name, array in make_batches(self.config, 1, seed=step).items()}
 

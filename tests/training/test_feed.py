@@ -100,14 +100,14 @@ class SomeDevices:
 @pytest.mark.parametrize("batch", [64, 512, 8192])
 @pytest.mark.parametrize("order", [range(8), [0, 4, 1, 5, 2, 6, 3, 7]])
 def test_positions_of_the_hosts_cover_the_batch_once(monkeypatch, hosts, batch, order):
-    from jaxbio.training import feed
+    from jaxbio.training import feed, sharding
 
-    devices, whole = jax.devices(), feed.batch_sharding
+    devices, whole = jax.devices(), sharding.batch_sharding
     mesh = make_mesh(4, 2, 1, devices=[devices[place] for place in order])
     found = []
     for host in range(hosts):
         local = devices[host * 8 // hosts : (host + 1) * 8 // hosts]
-        monkeypatch.setattr(feed, "batch_sharding", lambda mesh, local=local: SomeDevices(whole(mesh), local))
+        monkeypatch.setattr(sharding, "batch_sharding", lambda mesh, local=local: SomeDevices(whole(mesh), local))
         positions = feed.local_positions(mesh, batch)
         positions = np.arange(batch) if positions is None else positions
         assert (np.diff(positions) > 0).all()

@@ -2,12 +2,11 @@
 
 import json
 import resource
-import sys
 
 import pytest
 
 from jaxbio.config.faults import UserError
-from jaxbio.training.writers import Console, MetricsFile, TensorBoard, read_metrics
+from jaxbio.training.writers import Console, MetricsFile, read_metrics
 
 
 def write_lines(path, steps, tail=b""):
@@ -75,16 +74,6 @@ def test_console_names_the_step_of_a_value_that_is_not_of_this_one():
     console.write(20, {"train/loss": 1.25})
     assert console.describe(20, now=0.0) == "step 20/100  eval/loss 6 (step 0)  train/loss 1.25"
     console.close()
-
-
-def test_tensorboard_is_imported_only_when_asked(tmp_path):
-    sys.modules.pop("tensorboardX", None)
-    MetricsFile(tmp_path / "metrics.jsonl").close()
-    assert "tensorboardX" not in sys.modules
-    board = TensorBoard(tmp_path / "tensorboard")
-    board.write(1, {"train/loss": 0.5, "perf/mfu": None})
-    board.close()
-    assert list((tmp_path / "tensorboard").iterdir())
 
 
 def test_full_disk_is_the_users_fault_and_leaves_a_record_that_can_be_repaired(tmp_path):

@@ -126,7 +126,11 @@ FAMILY = Family(
     },
     objectives={
         "feature_prediction": Training(
-            "jaxbio.objectives.feature_prediction:feature_prediction", _OBJECTIVE, _objective_faults, metrics=_METRICS
+            "jaxbio.objectives.feature_prediction:feature_prediction",
+            _OBJECTIVE,
+            _objective_faults,
+            momenta=("ema_start", "ema_end"),
+            metrics=_METRICS,
         )
     },
     references=("jaxbio.export.torch_names_ecg:ECG_JEPA",),

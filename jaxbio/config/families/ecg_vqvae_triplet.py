@@ -141,7 +141,11 @@ FAMILY = Family(
     },
     objectives={
         "code_reconstruction": Training(
-            "jaxbio.objectives.code_reconstruction:code_reconstruction", _CODES, _code_faults, metrics=_CODE_METRICS
+            "jaxbio.objectives.code_reconstruction:code_reconstruction",
+            _CODES,
+            _code_faults,
+            momenta=("codebook_decay",),
+            metrics=_CODE_METRICS,
         ),
         "label_triplets": Training(
             "jaxbio.objectives.label_triplets:label_triplets", _TRIPLETS, _triplet_faults, metrics=_TRIPLET_METRICS

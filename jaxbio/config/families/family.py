@@ -63,8 +63,10 @@ class Training:
 
     `make` names the function that returns it, which takes the encoder, the common arguments and the fields
     `objective.*`. `frozen` are those of the fields that hold the folder of an export whose network the objective uses
-    and does not train. `metrics` says of each metric of the objective what it is, for the report of a run: a sentence
-    that begins in small letters, with the unit and which way is better.
+    and does not train; `momenta` are those that are applied once a step, and follow the batch
+    (`config/batch_scaling.py`). `neighbourhoods` says whether its loss goes by the pairs that a batch names
+    (`objectives/pairing.py`) instead of taking each row as a pair. `metrics` says of each metric of the objective what
+    it is, for the report of a run: a sentence that begins in small letters, with the unit and which way is better.
 
     Of an objective that learns from labels, `labelled` says that only segments with a label are drawn, and
     `label_faults` what is wrong with the labels that there are. `adopts`: it trains any encoder, so the family, the
@@ -77,6 +79,8 @@ class Training:
     fields: Mapping[str, Field]
     faults: Faults = no_faults
     frozen: tuple[str, ...] = ()
+    momenta: tuple[str, ...] = ()
+    neighbourhoods: bool = False
     metrics: Mapping[str, str] = field(default_factory=dict)
     labelled: bool = False
     label_faults: LabelFaults = no_label_faults

@@ -146,6 +146,19 @@ AUTHOR: dict[str, Any] = {
     "augment.noise_bits": "threefry",
 }
 
+# An epoch of the published corpus on a TPU v5e-256: 32 pairs a chip and step, drawn from the chips' own memory.
+V5E_256: dict[str, Any] = {
+    "mesh.platform": "tpu",
+    "precision.compute": "bfloat16",
+    "data.cache": "device",
+    "train.batch": 8192,
+    "train.reference_batch": 512,
+    "train.steps": 2630,
+    "train.steps_per_dispatch": 10,
+    "eval.every_steps": 130,
+    "checkpoint.every_steps": 130,
+}
+
 _MACHINES: dict[str, dict[str, Any]] = {
     # Heads and feed-forward width of the blocks over four devices; base and medium have four heads.
     "tensor": {
@@ -224,6 +237,8 @@ FAMILY = Family(
             "jaxbio.objectives.quality_distillation:quality_distillation",
             _OBJECTIVE,
             _objective_faults,
+            momenta=("ema_start", "ema_end", "centre_momentum"),
+            neighbourhoods=True,
             metrics=_METRICS,
         )
     },

@@ -99,7 +99,8 @@ _LOSSES: dict[str, str] = {
 
 def _training(file: str, fields: Mapping[str, Field]) -> Training:
     metrics = {"loss": _LOSSES[file], "output_spread": _SPREAD} | ({} if file == "contrastive" else _JUDGED)
-    return Training(f"jaxbio.objectives.{file}:{file}", fields, _objective_faults, metrics=metrics)
+    momenta = tuple(name for name in ("ema_start", "ema_end") if f"objective.{name}" in fields)
+    return Training(f"jaxbio.objectives.{file}:{file}", fields, _objective_faults, momenta=momenta, metrics=metrics)
 
 
 FAMILY = Family(

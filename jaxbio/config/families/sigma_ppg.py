@@ -306,6 +306,7 @@ FAMILY = Family(
             "jaxbio.objectives.spectral_tokenizer:spectral_tokenizer",
             _SPECTRAL,
             _spectral_faults,
+            momenta=("code_decay",),
             metrics=_SPECTRAL_METRICS,
         ),
         "adversarial_masking": Training(
