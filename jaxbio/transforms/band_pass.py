@@ -16,7 +16,6 @@ import numpy as np
 from scipy import fft, signal
 
 from jaxbio.config.faults import Fault, UserError
-from jaxbio.transforms.fourier import irfft, rfft
 from jaxbio.transforms.per_row import per_row
 
 DESIGNS = ("band_pass", "high_pass_low_pass")
@@ -85,8 +84,8 @@ def _filter_both_ways(x_CT: jax.Array, sections: np.ndarray) -> jax.Array:
     response_S = _response(sections, transformed).reshape((1,) * (x_CT.ndim - 1) + (-1,))
     for _ in range(2):
         held_CT = jnp.repeat(x_CT[..., :1], transformed - extended, axis=-1)
-        spectrum_CS = rfft(jnp.concatenate([held_CT, x_CT], axis=-1)) * response_S
-        x_CT = irfft(spectrum_CS, transformed)[..., transformed - extended :][..., ::-1]
+        spectrum_CS = jnp.fft.rfft(jnp.concatenate([held_CT, x_CT], axis=-1)) * response_S
+        x_CT = jnp.fft.irfft(spectrum_CS, transformed)[..., transformed - extended :][..., ::-1]
     return x_CT[..., edge:-edge]
 
 

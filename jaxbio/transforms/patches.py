@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbio.transforms.fourier import rfft
 from jaxbio.transforms.per_row import per_row
 
 _LEAST_DEVIATION, _LARGEST_DEVIATION = 0.05, 2.0  # of a patch of a signal scaled to [0, 1]
@@ -30,7 +29,7 @@ def patch_spectra(x_BT: jax.Array, patch: int, *, one_sided: bool = False, phase
 
     All `patch` bins, of which the upper half mirrors the lower, or the `patch` // 2 + 1 of one side.
     """
-    transform = per_row(lambda x_BT: rfft(cut_patches(x_BT, patch)))
+    transform = per_row(lambda x_BT: jnp.fft.rfft(cut_patches(x_BT, patch)))
     spectrum_BAS = transform(x_BT)
     bin_S = np.arange(patch // 2 + 1 if one_sided else patch)
     lower_S = np.minimum(bin_S, patch - bin_S)

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxbio.config.faults import Fault, UserError
-from jaxbio.transforms.fourier import rfft
 from jaxbio.transforms.per_row import per_row
 
 
@@ -21,7 +20,7 @@ def targets(x_BCT: jax.Array, bins: int, spectrum: str = "magnitude") -> tuple[j
     length = x_BCT.shape[-1]
     if bins > length // 2 + 1:
         raise UserError(Fault("spectral bins", bins, f"at most {length // 2 + 1} in segments of {length} samples"))
-    transform = per_row(lambda x_BCT: rfft(x_BCT)[..., :bins])
+    transform = per_row(lambda x_BCT: jnp.fft.rfft(x_BCT)[..., :bins])
     spectrum_BCS = transform(x_BCT.astype(jnp.float32))
     real_BCS, imaginary_BCS = spectrum_BCS.real, spectrum_BCS.imag
     power_BCS = real_BCS**2 + imaginary_BCS**2
