@@ -1,8 +1,9 @@
 """QualityFM's objective: a student of the worse segment learns from a teacher of the better one.
 
-Three terms (fact sheet, section 6): cross-entropy between teacher's and student's softened features, token by token;
-amplitude and phase spectra of the augmented better segment, decoded from the student's features alone. The teacher is a
-moving average of the student's encoder; a teacher's decoder would never be used, so there is none.
+Three terms (fact sheet, section 6): cross-entropy between teacher's and student's softened features, amplitude and
+phase spectra of the augmented better segment, decoded from the student's features alone; as published from each token,
+by our recipes from the segment's mean. The teacher is a moving average of the student's encoder; a teacher's decoder
+would never be used, so there is none.
 
     params: {"encoder", "decoder", "amplitude_head", "phase_head"}
     state:  {"teacher": {"encoder"}, "centre" (1, L, D)}
@@ -46,6 +47,7 @@ def quality_distillation(
     centre_momentum: float,
     amplitude_weight: float,
     phase_weight: float,
+    decode_from: str,
     koleo_weight: float,
     variance_weight: float,
     variance_least: float,
@@ -105,10 +107,15 @@ def quality_distillation(
     def compared(params: Tree, tok_BLD: Any) -> Any:
         return distillation_head.apply({"params": params.get("head", {})}, distillation.gather(tok_BLD))
 
+    def decoded(params: Tree, tok_BLD: Any, key: jax.Array, train: bool) -> Any:
+        if decode_from == "segment":
+            tok_BLD = jnp.broadcast_to(tok_BLD.mean(1, keepdims=True), tok_BLD.shape)
+        return encoder.apply({"params": params["decoder"]}, tok_BLD, train=train, rngs={"dropout": key})
+
     def student(params: Tree, x_BCT: jax.Array, key: jax.Array, train: bool) -> tuple[Any, Any, Any]:
         encoder_key, decoder_key = jax.random.split(key)
         tok_BLD = encoder.apply({"params": params["encoder"]}, x_BCT, train=train, rngs={"dropout": encoder_key})
-        tok_BCD = encoder.apply({"params": params["decoder"]}, tok_BLD, train=train, rngs={"dropout": decoder_key})
+        tok_BCD = decoded(params, tok_BLD, decoder_key, train)
         _check_decoded(tok_BCD, x_BCT, encoder.width)
         amplitude_BCS = spectrum_head.apply({"params": params["amplitude_head"]}, tok_BCD)
         phase_BCS = spectrum_head.apply({"params": params["phase_head"]}, tok_BCD)

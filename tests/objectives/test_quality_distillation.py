@@ -10,6 +10,7 @@ import pytest
 from jaxbio.config import fields
 from jaxbio.config.faults import UserError
 from jaxbio.export.torch_import import read_reference, to_reference, trees_from_reference
+from jaxbio.models import ENCODERS
 from jaxbio.models.qualityfm import QualityFMEncoder
 from jaxbio.objectives import Aux, make_objective
 from jaxbio.objectives.schedule import cosine
@@ -397,3 +398,20 @@ def test_the_mean_over_tokens_is_what_segments_are_compared_by(start):
     log_BD = np.asarray(jax.nn.log_softmax(worse_BD / 0.1))
     expected = -(np.asarray(jax.nn.softmax(better_BD / 0.04)) * log_BD).sum(-1).mean()
     np.testing.assert_allclose(terms["distill"], expected, rtol=1e-4)
+
+
+class Reversed(QualityFMEncoder):
+    """Gives its tokens in the other order; of the decoder's, one a channel, there is one."""
+
+    def __call__(self, x_BCT, train=False):
+        return super().__call__(x_BCT, train)[:, ::-1]
+
+
+@pytest.mark.parametrize("decode_from", ["segment", "token"])
+def test_spectra_decoded_from_the_segment_do_not_depend_on_the_order_of_tokens(start, monkeypatch, decode_from):
+    outputs = []
+    for encoder in (QualityFMEncoder, Reversed):
+        monkeypatch.setitem(ENCODERS, "qualityfm", encoder)
+        shown = small(**{"objective.decode_from": decode_from}).show(*start, BATCH)
+        outputs.append(np.asarray(shown["amplitude"][1]))
+    assert np.allclose(*outputs, atol=1e-6) == (decode_from == "segment")

@@ -73,6 +73,12 @@ _OBJECTIVE: dict[str, Field] = {
     "objective.centre_momentum": science(0.9, "momentum of the teacher's centre", low=0.0, high=1.0),
     "objective.amplitude_weight": science(0.1, "weight of the amplitude spectrum's loss", low=0.0),
     "objective.phase_weight": science(0.1, "weight of the phase spectrum's loss", low=0.0),
+    "objective.decode_from": science(
+        "token",
+        "token: the spectra are decoded from the student's tokens, as published; segment: from their mean, so that the "
+        "vector which an export gives of a segment holds them",
+        choices=("segment", "token"),
+    ),
     "objective.koleo_weight": science(
         0.0,
         "weight of a term that keeps the student's segments of a batch apart; it couples the batch",
@@ -114,6 +120,7 @@ LEARNS: dict[str, Any] = {
     "objective.koleo_weight": 0.05,
     "objective.variance_weight": 1.0,
     "objective.amplitude_weight": 1.0,
+    "objective.decode_from": "segment",
     "optimizer.warmup_frac": 0.1,
 }
 
@@ -128,6 +135,7 @@ AUTHOR: dict[str, Any] = {
     "objective.koleo_weight": 0.0,
     "objective.variance_weight": 0.0,
     "objective.amplitude_weight": 0.1,
+    "objective.decode_from": "token",
     "objective.ema_start": 0.7,
     "objective.teacher_dropout": True,
     "optimizer.name": "adam_l2",
