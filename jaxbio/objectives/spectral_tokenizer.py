@@ -3,7 +3,8 @@
 Terms (fact sheet, section 4): the amplitude spectrum of every patch, and its phase where that is asked for; commitment
 of the normalised points to their codes; consistency, which pulls the points of a perturbed view, before they are
 normalised, to those of the clean one. The perturbed view is the common augmentation. Codes move by averages once a
-step, after the optimiser, and start from k-means of the first batch.
+step, after the optimiser, and start from k-means of the first batch. The decoder starts from the first batch's typical
+spectrum: else its first gradients, the same for every patch, push all points to one code (docs/benchmarks.md).
 
     params: {"encoder", "decoder"}
     state:  {"code_KZ", "use_K"}
@@ -35,6 +36,7 @@ def spectral_tokenizer(
     inputs: Input,
     augmentation: Mapping[str, Any],
     decoder_layers: int,
+    decoder_start: str,
     spectrum_loss: str,
     one_sided: bool,
     phase_weight: float,
@@ -49,7 +51,8 @@ def spectral_tokenizer(
 
     It reads single segments of one channel. Metrics: amplitude, phase, commitment, consistency, identical_codes (share
     of patches whose code the perturbation leaves), and of the codebook code_perplexity and used_codes (share of them,
-    both of the batch) and revived_codes.
+    both of the batch) and revived_codes. Outside training amplitude_constant is what the typical spectrum gives for
+    every patch, amplitude_floor 0.
     """
     patch, codes = encoder.patch, encoder.codes
     decoder = SpectrumDecoder(
@@ -81,6 +84,9 @@ def spectral_tokenizer(
     def members(z_BAZ: jax.Array, code_BA: jax.Array) -> quantiser.Members:
         return quantiser.members(quantiser.unit(z_BAZ).reshape(-1, encoder.code_width), code_BA.ravel(), codes)
 
+    def targets_of(x_BCT: jax.Array) -> dict[str, jax.Array]:
+        return patch_spectra(x_BCT[:, 0], patch, one_sided=one_sided, phase=phase_weight > 0)
+
     def reconstruct(params: Tree, code_KZ: jax.Array, z_BAZ: jax.Array, code_BA: jax.Array) -> Any:
         through_BAZ = quantiser.straight_through(quantiser.unit(z_BAZ), code_KZ[code_BA])
         return decoder.apply({"params": params["decoder"]}, through_BAZ)
@@ -91,6 +97,9 @@ def spectral_tokenizer(
         own = encoder.init(encoder_key, x_BCT[:1])
         quantised_BAZ = jnp.zeros((1, x_BCT.shape[-1] // patch, encoder.code_width))
         params = {"encoder": own["params"], "decoder": decoder.init(decoder_key, quantised_BAZ)["params"]}
+        if decoder_start == "typical":
+            for name, target_BAS in targets_of(x_BCT).items():
+                params["decoder"][f"{name}_output"]["bias"] = _typical(target_BAS, spectrum_loss)
         book = Codebook(own[CODEBOOK]["code_KZ"], jnp.full(codes, 1 / codes))
         if kmeans_rounds:
             z_BAZ = quantiser.unit(points(params, book._asdict(), x_BCT))
@@ -107,7 +116,7 @@ def spectral_tokenizer(
         z_BAZ = points(params, state, x_BCT)
         code_BA = codes_of(code_KZ, z_BAZ)
         found = reconstruct(params, code_KZ, z_BAZ, code_BA)
-        target = patch_spectra(x_BCT[:, 0], patch, one_sided=one_sided, phase=phase_weight > 0)
+        target = targets_of(x_BCT)
         terms = {name: _distance(found[name], target[name], spectrum_loss) for name in target}
         terms["commitment"] = quantiser.attraction(quantiser.unit(z_BAZ), code_KZ[code_BA])
         weights = {"amplitude": 1.0, "phase": phase_weight, "commitment": commitment_weight}
@@ -121,6 +130,10 @@ def spectral_tokenizer(
         total = sum(weights[name] * term for name, term in terms.items())
         if train:
             terms["identical_codes"] = (codes_of(code_KZ, z_again_BAZ) == code_BA).mean()
+        else:
+            same_S = _typical(target["amplitude"], spectrum_loss)
+            terms["amplitude_constant"] = _distance(same_S[None, None], target["amplitude"], spectrum_loss)
+            terms["amplitude_floor"] = jnp.zeros(())
         # nothing can be learnt from a batch in which nothing moves: the run stops and says where
         return jnp.where((x_BCT != x_BCT[..., :1]).any(), total, jnp.nan), (aux, terms)
 
@@ -161,14 +174,15 @@ def spectral_tokenizer(
         z_BAZ = points(params, state, x_BCT)
         code_BA = codes_of(state["code_KZ"], z_BAZ)
         found = reconstruct(params, state["code_KZ"], z_BAZ, code_BA)
-        target = patch_spectra(x_BCT[:, 0], patch, one_sided=one_sided, phase=phase_weight > 0)
+        target = targets_of(x_BCT)
         middle, half = code_BA.shape[1] // 2, slice(patch // 2 + 1)
         curves = {name: (target[name][:, middle, None, half], found[name][:, middle, None, half]) for name in target}
         waveforms = _most_used(code_BA, cut_patches(x_BCT[:, 0], patch), codes)
         return {"segment": x_BCT[:, None], "curve_samples": patch, "waveforms": {"code": waveforms}, **curves}
 
     encoders = {"tokenizer": (encoder, _encoder_variables)}
-    return Objective(init, loss, update, encoders, show=show, outputs=outputs, measure=measure)
+    judged = {"amplitude": ("amplitude_constant", "amplitude_floor")}
+    return Objective(init, loss, update, encoders, judged=judged, show=show, outputs=outputs, measure=measure)
 
 
 def _encoder_variables(params: Tree, state: Tree) -> Tree:
@@ -183,6 +197,13 @@ def _distance(found_BAS: jax.Array, target_BAS: jax.Array, kind: str) -> jax.Arr
         case "mse":
             return jnp.square(difference_BAS).mean()
     return optax.losses.huber_loss(difference_BAS, delta=1.0).mean()
+
+
+def _typical(target_BAS: jax.Array, kind: str) -> jax.Array:
+    """Return the spectrum (S,) that is near all patches' by `kind`: their mean, or the segments' mean median, which
+    microbatches and devices can share.
+    """
+    return (target_BAS.mean(axis=1) if kind == "mse" else jnp.median(target_BAS, axis=1)).mean(axis=0)
 
 
 def _samples(z_BAZ: jax.Array) -> jax.Array:

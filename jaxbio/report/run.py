@@ -23,7 +23,7 @@ from jaxbio.report.examples import draw_examples, read_examples
 from jaxbio.report.series import Series, read_series
 from jaxbio.report.terms import describe, read_probe
 from jaxbio.report.text import capitalise
-from jaxbio.report.verdict import EXPLAINABLE, EXPLAINED, judge_encoders, judge_terms, words_of
+from jaxbio.report.verdict import EXPLAINABLE, EXPLAINED, judge_codes, judge_encoders, judge_terms, words_of
 
 _POINTS = 300  # of a curve; more are drawn as the mean and range of as many bins
 _SCHEDULES = {
@@ -49,6 +49,9 @@ _MONITORS = (
     "student_entropy",
     "student_mean_entropy",
     "output_spread",
+    "code_perplexity",
+    "unused_codes",
+    "identical_codes",
 )
 _NORMS = ("grad_norm", "param_norm", "update_norm")
 _NOW = {
@@ -78,7 +81,12 @@ def write_run_report(workdir: os.PathLike | str) -> Path:
         _now_section(config, series, step),
         _curves_section("Does it learn?", _judged(series), series, objective, _LEARNS, words_of(judge_terms(series))),
         _curves_section(
-            "Does it collapse?", _monitors(series), series, objective, _COLLAPSE, words_of(judge_encoders(series))
+            "Does it collapse?",
+            _monitors(series),
+            series,
+            objective,
+            _COLLAPSE,
+            words_of([*judge_encoders(series), *judge_codes(series)]),
         ),
         _loss_section(series, objective),
         _curves_section(
@@ -113,7 +121,8 @@ _COLLAPSE = (
     "A collapsed encoder gives every segment the same vector: spread and effective rank of the pooled features (the "
     "mean over an encoder's tokens) fall towards nothing. They are measured on held-out segments at every evaluation. "
     "Where there is a teacher, it is what is exported: a few tenths of its spread at step 0 are health, a hundredth is "
-    "not. The student dips first. Entropies say how sharp the compared distributions are, one by one and in the mean."
+    "not. The student dips first. Entropies say how sharp the compared distributions are, one by one and in the mean. "
+    "A collapsed codebook gives every patch one code, which is then identical in every view: its perplexity falls to 1."
 )
 _PROBES = (
     "A linear model on the frozen features, fitted on segments of the train split and tested on validation, by the "

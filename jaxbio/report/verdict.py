@@ -1,35 +1,45 @@
-"""Does a run learn by its main loss, and has an encoder collapsed? In words, from the evaluations of a run.
+"""Does a run learn by its main loss, and has an encoder or a codebook collapsed? In words, from a run's evaluations.
 
 A loss that falls answers neither: that of a teacher and a student falls as well when both say the same of every
 segment. So these questions are put to what each evaluation measures on held-out segments, `training/held_out.py`: the
 share of the way that a term has come from the best constant prediction to its floor, `eval/<term>_explained`, and
-spread and effective rank of each encoder's features beside those of the run's first evaluation.
+spread and effective rank of each encoder's features, and the perplexity of codes, beside those of the run's first
+evaluation.
 
-    for finding in [*judge_terms(series), *judge_encoders(series)]:      # series = read_series(workdir)
+    for finding in judge_run(series):      # series = read_series(workdir)
         print(finding.words)
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
 from jaxbio.report.series import Series
 
 # A student dips at first and comes back; docs/recipe.md has the runs from which these limits come.
 LEAST_SPREAD = 0.2  # of the start's
 LEAST_RANK = 0.15  # of the start's
+LEAST_CODES, FEWEST_CODES = 0.2, 2.0  # perplexity: of the start's, and of any codebook; docs/benchmarks.md has the runs
 LEARNS, LEARNS_LITTLE = 0.1, 0.02  # share explained
 LEAST_WAY = 0.05  # nats, or the term's unit, between constant and floor: with less there is nothing to learn
 SPREAD, RANK = "_batch_spread", "_effective_rank"
+PERPLEXITY = "perplexity"
 EXPLAINED, EXPLAINABLE = "_explained", "_explainable"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found: `subject`, an encoder or a term; whether it is `bad`; and why, in whole sentences."""
+    """What was found: `subject`, an encoder, a term or the codebook; whether it is `bad`; and why, in sentences."""
 
     subject: str
     bad: bool
     words: str
+
+
+def judge_run(series: Series) -> list[Finding]:
+    """Return all that the evaluations so far say."""
+    return [*judge_terms(series), *judge_encoders(series), *judge_codes(series)]
 
 
 def judge_terms(series: Series) -> list[Finding]:
@@ -43,6 +53,12 @@ def judge_encoders(series: Series) -> list[Finding]:
     encoders = [key.removeprefix("eval/").removesuffix(SPREAD) for key in series if key.endswith(SPREAD)]
     judged = [encoder for encoder in encoders if len(series.get(f"eval/{encoder}{RANK}", ((),))[0]) > 1]
     return [_judge_encoder(series, encoder) for encoder in judged]
+
+
+def judge_codes(series: Series) -> list[Finding]:
+    """Return what the evaluations so far say of a codebook; nothing before the second, which the first is beside."""
+    keys = [key for key in series if key.startswith("eval/") and key.endswith(PERPLEXITY)]
+    return [_judge_codes(*series[key]) for key in keys if len(series[key][0]) > 1]
 
 
 def words_of(findings: Iterable[Finding]) -> str:
@@ -86,3 +102,15 @@ def _judge_encoder(series: Series, encoder: str) -> Finding:
     if rank < LEAST_RANK:
         return Finding(encoder, True, f"The {encoder} has collapsed: {numbers}; all it says lies in a few directions.")
     return Finding(encoder, False, f"The {encoder} has not collapsed: {numbers}.")
+
+
+def _judge_codes(step_N: np.ndarray, perplexity_N: np.ndarray) -> Finding:
+    start, now = float(perplexity_N[0]), float(perplexity_N[-1])
+    numbers = (
+        f"at step {step_N[-1]:,} the codes of held-out segments are as various as {now:.3g} codes used alike, at the "
+        f"start as {start:.3g}"
+    )
+    if now < max(LEAST_CODES * start, FEWEST_CODES):
+        why = f"The codebook has collapsed: {numbers}; a second stage would learn next to nothing from them."
+        return Finding("codebook", True, why)
+    return Finding("codebook", False, f"The codebook has not collapsed: {numbers}.")

@@ -26,7 +26,7 @@ from jaxbio.config import changes
 from jaxbio.config.faults import Preempted
 from jaxbio.data.whole_files import whole_file
 from jaxbio.report.series import Series, extend, read_series
-from jaxbio.report.verdict import judge_encoders, judge_terms
+from jaxbio.report.verdict import judge_run
 from jaxbio.training import performance, writers
 from jaxbio.training.agreement import Agreement
 from jaxbio.training.checkpoint import Checkpoints, Meta
@@ -284,7 +284,7 @@ class _Run:
         self._write(self.done, values)
         if self.main:
             extend(self.evaluations, self.done, values)
-            for finding in [*judge_terms(self.evaluations), *judge_encoders(self.evaluations)]:
+            for finding in judge_run(self.evaluations):
                 if finding.bad:
                     log.warning("%s", finding.words)
 

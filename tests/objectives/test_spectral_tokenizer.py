@@ -59,6 +59,24 @@ def test_codes_start_from_the_first_batch_and_are_all_used(started):
     assert 8 < measured["code_perplexity"] <= 16
 
 
+def test_a_decoder_that_starts_at_the_typical_spectrum_does_not_push_all_points_one_way(started):
+    objective, params, state, batch = started
+
+    def loss(params):
+        return objective.loss(params, state, batch, KEYS, jnp.float32(0), False)
+
+    measure = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    (_, (_, terms)), typical = jax.device_get(measure(params))
+    assert terms["amplitude"] == pytest.approx(float(terms["amplitude_constant"]), rel=0.1)
+    decoder = params["decoder"]
+    layer = decoder["amplitude_output"]
+    author = {**params, "decoder": {**decoder, "amplitude_output": {**layer, "bias": jnp.zeros_like(layer["bias"])}}}
+    _, zeros = jax.device_get(measure(author))
+    # what moves this bias moves all points alike
+    common, common_of_zeros = (np.linalg.norm(tree["encoder"]["code_output"]["bias"]) for tree in (typical, zeros))
+    assert common < 0.5 * common_of_zeros
+
+
 def test_identical_codes_are_those_that_the_perturbation_leaves(started):
     objective, found = started[0], outputs_of(started)
     measured = objective.measure(found)

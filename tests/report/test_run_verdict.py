@@ -6,11 +6,7 @@ import numpy as np
 import pytest
 
 from jaxbio.report.series import extend, read_series
-from jaxbio.report.verdict import judge_encoders, judge_terms
-
-
-def judge(series):
-    return [*judge_terms(series), *judge_encoders(series)]
+from jaxbio.report.verdict import judge_codes, judge_run, judge_terms
 
 
 def series(*, explained=(-1.5, 0.5), explainable=(1.0, 1.0), spread=(0.1, 0.09), rank=(100.0, 70.0)):
@@ -25,7 +21,7 @@ def series(*, explained=(-1.5, 0.5), explainable=(1.0, 1.0), spread=(0.1, 0.09),
 
 
 def finding(subject, **values):
-    (found,) = [entry for entry in judge(series(**values)) if entry.subject == subject]
+    (found,) = [entry for entry in judge_run(series(**values)) if entry.subject == subject]
     return found
 
 
@@ -69,8 +65,8 @@ def test_a_dip_from_which_an_encoder_came_back_is_no_collapse():
 
 
 def test_nothing_is_said_at_step_0():
-    assert judge(series(explained=(-1.5,), explainable=(1.0,), spread=(0.1,), rank=(100.0,))) == []
-    assert judge({}) == []
+    assert judge_run(series(explained=(-1.5,), explainable=(1.0,), spread=(0.1,), rank=(100.0,))) == []
+    assert judge_run({}) == []
 
 
 def test_evaluations_added_one_by_one_are_judged_like_those_read_from_the_record(tmp_path):
@@ -88,3 +84,19 @@ def test_evaluations_added_one_by_one_are_judged_like_those_read_from_the_record
         np.testing.assert_array_equal(added[key][0], step_N)
         np.testing.assert_array_equal(added[key][1], value_N)
     assert judge_terms(added) == judge_terms(read)
+
+
+@pytest.mark.parametrize(
+    ("perplexity", "bad"),
+    [((309, 13), True), ((309, 1), True), ((1.5, 1.5), True), ((309, 70), False), ((327, 340), False)],
+)
+def test_a_codebook_whose_codes_have_died_is_called_so(perplexity, bad):
+    (found,) = judge_codes({"eval/code_perplexity": (np.array([0, 100]), np.array(perplexity, float))})
+    assert found.bad == bad
+    assert ("has collapsed" in found.words) == bad
+    assert f"{perplexity[1]:.3g} codes" in found.words
+
+
+def test_codes_are_judged_beside_the_start_of_the_run_and_only_held_out():
+    assert judge_codes({"eval/perplexity": (np.array([0]), np.array([30.0]))}) == []
+    assert judge_codes({"train/code_perplexity": (np.array([1, 2]), np.array([300.0, 1.0]))}) == []

@@ -78,6 +78,12 @@ _STUDENT: dict[str, Field] = {
 
 _SPECTRAL: dict[str, Field] = {
     "objective.decoder_layers": science(3, "blocks of the decoder, otherwise as wide as the encoder", low=1),
+    "objective.decoder_start": science(
+        "typical",
+        "typical: its last biases are the first batch's typical spectrum, so that first gradients tell patches apart; "
+        "zeros: the author's, where they push all points to one code",
+        choices=("typical", "zeros"),
+    ),
     "objective.spectrum_loss": science(
         "l1", "l1: the paper's word; mse: the author's code; smooth_l1: its option", choices=("l1", "mse", "smooth_l1")
     ),
@@ -89,7 +95,12 @@ _SPECTRAL: dict[str, Field] = {
     ),
     "objective.commitment_weight": science(1.0, "weight of what pulls points to their codes", low=0.0),
     "objective.consistency_weight": science(0.5, "weight of what pulls a perturbed view to the clean one", low=0.0),
-    "objective.code_decay": science(0.99, "decay of the codes' moving averages", low=0.0, high=1.0),
+    "objective.code_decay": science(
+        0.9,
+        "decay of the codes' moving averages; at the author's 0.99 points move on faster than their codes follow",
+        low=0.0,
+        high=1.0,
+    ),
     "objective.codebook_moves": science(
         "clean",
         "clean: once a step, by the clean view; both: then by the perturbed one too, as happens in the author's code",
@@ -99,8 +110,9 @@ _SPECTRAL: dict[str, Field] = {
         10, "rounds of the k-means on the first batch that the codes start from; 0: random directions", low=0
     ),
     "objective.revive_below": science(
-        0.0,
-        "codes used less than this share of uniform use start anew from points of the batch; 0: never",
+        0.1,
+        "codes used less than this share of uniform use start anew from points of the batch; 0: never, the author's: "
+        "a code that points have left does not come back",
         low=0.0,
         high=1.0,
     ),
@@ -138,6 +150,9 @@ _MASKING: dict[str, Field] = {
 _SPECTRAL_METRICS: dict[str, str] = {
     "amplitude": "distance of the decoded amplitude spectra from the patches' own, z-scored over a segment; less is "
     "better, and falls by the mean spectrum alone.",
+    "amplitude_constant": "the same distance of the typical spectrum, one for every patch: more than amplitude where "
+    "codes say something.",
+    "amplitude_floor": "the least that the distance can be.",
     "phase": "distance of the decoded phases, as shares of pi; less is better.",
     "commitment": "mean square between normalised points and their codes; less is better, 0 where all share one code.",
     "consistency": "mean square between the points of the clean and of the perturbed view; less is better.",
@@ -226,7 +241,14 @@ TOKENIZER_SMOKE: dict[str, Any] = {**SMOKE, "model.codes": 512}
 
 PATCH_50: dict[str, Any] = {"model.patch": 50, "model.tokens": 240}
 TOKENIZER_PRESETS: dict[str, dict[str, Any]] = {
-    "author": {"objective.spectrum_loss": "mse", "objective.codebook_moves": "both", "augment.noise_bits": "threefry"},
+    "author": {
+        "objective.decoder_start": "zeros",
+        "objective.spectrum_loss": "mse",
+        "objective.code_decay": 0.99,
+        "objective.codebook_moves": "both",
+        "objective.revive_below": 0.0,
+        "augment.noise_bits": "threefry",
+    },
     "patch50": PATCH_50,
     "phase": {"objective.phase_weight": 1.0},
 }
