@@ -126,7 +126,7 @@ class Pretrained:
         if lacking and not detector.may_lack_channels:
             remedy = "this detector was trained with all its channels: give it, or train with augment.drop_channel"
             raise UserError(*(Fault(role, "not given", remedy) for role in lacking))
-        answer_BK, moves_BC = self._embed_windows(windows, card.length)
+        answer_BK, moves_BC, _ = self._embed_windows(windows, card.length)
         scores = score(rate_hz=windows.rate_hz, **dict[str, Any](windows.raw))
         still_BC = [scores.get(f"{role}_missing_frac", np.ones(len(answer_BK))) > _MOST_STILL for role in card.channels]
         present_BC = moves_BC & ~np.stack(still_BC, axis=1)

@@ -211,7 +211,7 @@ def plan_resident(
         first, stop = order.reach(part * own, (part + 1) * own)
         element_E = np.arange(first, stop) if order.ranked_N is None else order.ranked_N[first:stop]
         shares.append(Share(first, element_E, np.unique(index.rows_NSM[first:stop])))
-    segment_CT = (len(stores.channels), stores.length)
+    segment_CT = stores.record_CT
     return Resident(mesh, index, order, by_row, segment_CT, tuple(shares))
 
 
