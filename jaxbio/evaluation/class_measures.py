@@ -2,7 +2,7 @@
 
 Of two classes the second is the positive one. NumPy only.
 
-    AUROC.compute(truth, answer, np.ones((1, len(truth.label_N))))
+    area_D = area_under_roc(positive_N, score_N, np.ones((1, len(positive_N))))
 """
 
 from collections.abc import Callable

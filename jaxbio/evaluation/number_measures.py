@@ -2,7 +2,6 @@
 
 An error is predicted minus true. NumPy only.
 
-    MAE.compute(truth, answer, np.ones((1, len(truth.label_N))))
     grade_pressure(error_N, subjects=120).bhs
 """
 
