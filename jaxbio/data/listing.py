@@ -22,6 +22,7 @@ from jaxbio.config.faults import Fault, UserError
 from jaxbio.data.own_pickles import load, save
 from jaxbio.data.pseudonyms import SubjectKey
 from jaxbio.data.recordings import (
+    FORMATS,
     ChannelNames,
     Recording,
     Refused,
@@ -56,7 +57,7 @@ class Groups:
         if source.address:
             make_folders(source.address, source.path)
         groups = group_folders(source, _FOLDERS_A_GROUP if source.address else FILES_A_GROUP)
-        if len(groups) <= 1:
+        if not FORMATS[source.format].on_disk or len(groups) <= 1:
             return list_found(source, names)
         self.folder.mkdir(parents=True, exist_ok=True)
         parts = [replace(source, folders=group) for group in groups]

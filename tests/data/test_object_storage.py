@@ -136,7 +136,7 @@ def test_a_store_in_a_bucket_is_prepared_trained_from_and_resumed(bucket, tmp_pa
 def run(words: list[str], repository: Path) -> dict:
     line = [sys.executable, str(repository / words[0]), *words[1:]]
     environment = {**os.environ, "PYTHONPATH": str(repository)}
-    done = subprocess.run(line, capture_output=True, text=True, env=environment, cwd=repository, timeout=300)
+    done = subprocess.run(line, capture_output=True, text=True, env=environment, cwd=repository, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1]) if done.stdout.strip() else {}
 
