@@ -39,7 +39,8 @@ def from_export(config: ConfigDict, named: Any) -> ConfigDict:
         values = {f"data.{field}": card[field] for field in _INPUT if field in card}
         if config.data.target is not None:
             values["data.channels"] = [*values["data.channels"], config.data.target]
-        values["data.segment_s"] = card["length"] / card["rate_hz"]
+        if config.objective.window_s is None:  # else segments are longer than what the encoder was pretrained on
+            values["data.segment_s"] = card["length"] / card["rate_hz"]
     except (KeyError, TypeError, ZeroDivisionError) as error:
         raise UserError(Fault(FIELD, str(folder), f"its card lacks {error}; export again")) from None
     if name not in families.MODELS or not isinstance(own, Mapping):

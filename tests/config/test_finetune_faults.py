@@ -76,6 +76,9 @@ def test_an_exports_card_says_family_fields_and_input_and_the_line_has_the_last_
     assert config.data.band_hz == (0.5, 40.0)
     assert config.data.standardise == "none"
     assert config.objective.classes == ("false", "true")
+    long = ["--config", f"{RECIPE},five_minutes", line[2], "--config.objective.window_s=10"]
+    _, config = parse_command(long, make_parser())
+    assert (config.data.segment_s, config.objective.window_s) == (300.0, 10.0)
     named = f"(('encoder','{export}'),)"
     assert parse_command([*line[:2], f"--config.train.init_from={named}"], make_parser())[1].model.width == 64
 
