@@ -62,7 +62,14 @@ def evaluate(
     facts = {"encoder": card.encoder, "steps": card.steps, **_readable(counts)}
     shown = Shown(segments, entrants[PRETRAINED].features[0], card.rate_hz, card.channels)
     report = probe_report.write_probe_report(
-        out / "report.html", task, parts, facts, said, shown, classes=segments.classes
+        out / "report.html",
+        task,
+        parts,
+        facts,
+        said,
+        shown,
+        classes=segments.classes,
+        grouped=settings.protocol not in protocol.UNGROUPED,
     )
     results.write_predictions(out, segments, {part.target: part.compared for part in parts})
     result = {"task": name, "export": ", ".join(loaded.named), "encoder": card.encoder, "protocol": settings.protocol}

@@ -80,22 +80,34 @@ def write_probe_report(
     protocol: str,
     shown: Shown | None = None,
     classes: Sequence[str] | None = None,
+    grouped: bool = True,
 ) -> Path:
     """Write the page to `path`; `protocol` says in words who was fitted on and who was tested.
 
-    `classes` are those of the task, or the subjects where these are asked for.
+    `classes` are those of the task, or the subjects where these are asked for; `grouped` is False where subjects are
+    on both sides of the splits.
     """
     classes = task.classes if classes is None else classes
-    sections = []
-    for part in parts:
-        sections += _sections(task, part, classes, shown)
+    verdicts = [
+        page.section(f"What it means{_of(part)}", verdict=part.verdict.result, note=part.verdict.trust)
+        for part in parts
+    ]
+    sections = [section for part in parts for section in _sections(task, part, classes, shown)]
+    whom = "subjects that it was not fitted on" if grouped else "other segments of the subjects that it was fitted on"
+    mean = _FACTS_MEAN if grouped else {**_FACTS_MEAN, "segments tested": "each predicted once."}
     html = page.page(
         f"Linear probe: {task.title}",
-        "What a linear model reads from the frozen features of an encoder, on subjects that it was not fitted on.",
-        page.section("Data", note=protocol, below=[page.facts(facts, _FACTS_MEAN), *_published(task)]),
+        f"What a linear model reads from the frozen features of an encoder, on {whom}.",
+        *verdicts,
+        page.section("Data", note=protocol, below=[page.facts(facts, mean), *_published(task)]),
         *sections,
     )
     return page.write_page(path, html)
+
+
+def _of(part: Part) -> str:
+    """Return what headings say of a part where there are several."""
+    return f": {part.target}" if part.target else ""
 
 
 def _published(task: Task) -> list[str]:
@@ -103,12 +115,11 @@ def _published(task: Task) -> list[str]:
 
 
 def _sections(task: Task, part: Part, classes: Sequence[str], shown: Shown | None) -> list[str]:
-    compared, of = part.compared, f": {part.target}" if part.target else ""
+    compared, of = part.compared, _of(part)
     meanings = " ".join(f"{capitalise(_spaced(metric))}: {METRICS[metric]}." for metric in task.metrics)
     lacking = " Draws that lack a class are left out." if classes else ""
     several = "Of several seeds the mean; their range stands apart, since intervals are over subjects alone. "
     found = [
-        page.section(f"What it means{of}", verdict=part.verdict.result, note=part.verdict.trust),
         page.section(
             f"Metrics{of}",
             note="Value and 95 % interval of a bootstrap (BCa) that draws whole subjects. "
