@@ -1,5 +1,6 @@
 """A store on the devices: the rows and losses of a loader, to the last bit, whatever the mesh and the dispatch."""
 
+import dataclasses
 import itertools
 import os
 import socket
@@ -13,6 +14,8 @@ from linear_run import linear_objective
 from prepared import prepare, small_config, write_archive
 
 from jaxbio.config.faults import UserError
+from jaxbio.planning.flops import FlopCount
+from jaxbio.planning.plan import make_plan
 from jaxbio.training.program import build_program
 from jaxbio.training.run_data import open_run_data
 from jaxbio.training.sharding import batch_sharding, make_mesh
@@ -120,6 +123,18 @@ def test_a_store_larger_than_the_devices_memory_is_refused_with_its_bytes(stores
     assert (fault.field, fault.value) == ("data.cache", "device")
     assert f"{gigabytes:.2f} GB" in fault.remedy
     assert "data.cache=host" in fault.remedy
+
+
+def test_a_plan_counts_the_segments_at_each_device(stores, monkeypatch):
+    monkeypatch.setattr("jaxbio.planning.plan.make_objective", lambda config, networks: linear_objective())
+    monkeypatch.setattr("jaxbio.planning.flops.model_flops", lambda *_: FlopCount(1.0, {}))
+    data = open_run_data(config_of(data__cache="device"), stores)
+    plan = make_plan(data.config, jax.devices()[:2], data=data)
+    held = data.resident(make_mesh(2, 1, 1, devices=jax.devices()[:2])).bytes_per_device
+    assert held > 10 * sum(plan.state_bytes.values())
+    assert plan.next_batch_bytes == 0
+    assert plan.step.arguments == pytest.approx(held + sum(plan.state_bytes.values()), rel=0.01)
+    assert not dataclasses.replace(plan, memory_bytes=held).fits
 
 
 @pytest.mark.slow
