@@ -130,7 +130,8 @@ def _measure_block(
         padded_BC[:, number] = padded_frac(gaps.missing_BN)
         fault_BC["constant"][:, number] = gaps.constant_B
     if len(raw) > 1:  # one signal may be off; all of them at once, up to the edge, were never recorded
-        fault_BC["missing"] |= (padded_BC.min(axis=1) > max_missing_frac)[:, None]
+        padded_B = padded_BC.min(axis=1)  # 1: nothing moves at all, which is constant
+        fault_BC["missing"] |= ((padded_B > max_missing_frac) & (padded_B < 1))[:, None]
     lost_BC = np.any(list(fault_BC.values()), axis=0)
     rejected_B = lost_BC.all(axis=1) if missing_channel == "mask" else lost_BC.any(axis=1)
     reasons = [rejected_B & fault_BC[reason].any(axis=1) for reason in REASONS[1:]]

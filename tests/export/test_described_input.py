@@ -82,7 +82,7 @@ def test_embed_gives_the_encoder_what_training_gives_it(model, signals, monkeypa
 
 def test_the_card_states_the_input_and_reads_it_back(twelve_leads):
     stored = json.loads((twelve_leads / cards.CARD).read_text())
-    assert stored["schema"] == 2
+    assert stored["schema"] == 3
     assert {name: stored[name] for name in ("crop_s", "crops", "band_hz", "standardise")} == {
         "crop_s": 9.0,
         "crops": 3,

@@ -98,12 +98,12 @@ def test_the_description_holds_every_field_that_says_what_an_encoder_sees():
         "data.band_order": 5,
         "data.band_design": "high_pass_low_pass",
         "data.standardise": "z_score",
-        "data.features": ["heart_rate"],
-        "data.feature_scales": [[4.3, 0.2]],
+        "data.features": ["sdnn"],
+        "data.feature_scales": [[3, 1]],
     }
     config = fields.change(fields.defaults(), changed)
-    features = {"features": ("heart_rate",), "feature_scales": ((4.3, 0.2),)}
-    assert Input.of(config) == dataclasses.replace(ST_MEM, channels=("ecg",), **features)
+    described = {"channels": ("ecg",), "features": ("sdnn",), "feature_scales": ((3.0, 1.0),)}
+    assert Input.of(config) == dataclasses.replace(ST_MEM, **described)
     names = {name.removeprefix("data.") for name in changed} - {"segment_s"} | {"length"}
     assert names == {field.name for field in dataclasses.fields(Input)}
 
