@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> dict:
     parser.add_argument("--source", type=free_text, default="", metavar="FORMAT:NAME", help="where a line names none")
     parser.add_argument("--out", required=True, metavar="FILE.csv", help="the same table under other names")
     flags, _ = parse_command(arguments, parser, needs_config=False)
-    key, hidden = read_key(flags.subject_key, Path(flags.out).with_suffix("")), 0
+    key, hidden = read_key(flags.subject_key), 0
     hide = {"subject": key.subject, "recording": key.recording}
     try:
         with open_text(flags.table) as read, open(flags.out, "x", newline="", encoding="utf-8") as written:

@@ -127,7 +127,7 @@ class Workers:
         """Start workers in the place of those that were ended."""
         self.processes = [process for process in self.processes if process.poll() is None]
         while len(self.processes) < 2:
-            words = ["worker", self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
+            words = ["worker", self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard", "--death-timeout", "60"]
             self.processes.append(start_dask(words, self._said))
         wait_for_workers(self.address, 2)
 

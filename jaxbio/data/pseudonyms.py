@@ -59,14 +59,14 @@ class SubjectKey:
         return hmac.digest(self.secret, text, hashlib.sha256).hex()[:_DIGITS]
 
 
-def read_key(path: Path | str, out: Path | str) -> SubjectKey:
+def read_key(path: Path | str, out: Path | str | None = None) -> SubjectKey:
     """Return the key in file `path`.
 
     Raises UserError for one that is too short, is not there, or lies inside the store `out`.
     """
     made = "make one with: head -c 32 /dev/urandom > FILE"
-    folder = os.path.realpath(out)
-    if os.path.commonpath([folder, os.path.realpath(path)]) == folder:
+    folder = None if out is None else os.path.realpath(out)
+    if folder is not None and os.path.commonpath([folder, os.path.realpath(path)]) == folder:
         raise UserError(Fault(FLAG, str(path), "lies inside the store, which it is to protect: keep it elsewhere"))
     try:
         secret = read_bytes(path)

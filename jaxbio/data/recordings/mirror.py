@@ -4,8 +4,8 @@ For listing, of files that are no headers only the start is copied, and their si
 read its folder is whole; then it is removed, so that an archive of any size passes through. Processes of one host
 share the copies.
 
-    bring_heads(source)
-    with whole_folders(recordings): ...
+    bring_heads("s3://bucket/archive", root, ["p00/p000020"], (".hea",))
+    with whole_folders([Elsewhere("s3://bucket/archive", root, "p00/p000020")]): ...
 """
 
 import contextlib

@@ -4,7 +4,7 @@ A piece of work is a call that leaves its result on a disk which all workers sha
 through a runner, and a piece that is done twice leaves the same bytes.
 
     runner = parse_runner("dask:tcp://scheduler:8786")
-    for number in runner.run({7: partial(write_planned, out, 7, plan.hash)}): ...
+    for number in runner.run(pieces): ...      # by number: functools.partial of write_planned, out, 7 and a hash
 """
 
 from collections.abc import Callable, Iterator, Mapping
