@@ -98,7 +98,9 @@ def first_stage(reference):
         TOKENIZER_FIELDS,
         objective__decoder_layers=1,
         objective__spectrum_loss="mse",
+        objective__code_decay=0.99,
         objective__codebook_moves="both",
+        objective__revive_below=0.0,
         augment__noise_prob=1.0,
     )
     first_BCT = reference.x_BCT[:1]
