@@ -19,11 +19,14 @@ def _of_vtac(recording: Recording, source: Source, start_B: np.ndarray, segment_
     return np.full(len(start_B), read_events(Path(source.folder)).get(name_of(recording.recording), ("", UNKNOWN))[1])
 
 
-def _at_alarm(recording: Recording, source: Source) -> float:
+def _cinc_alarm_s(recording: Recording, source: Source) -> float:
     """Return when the alarm sounds, s; NaN of a recording of another alarm."""
-    folder, name = Path(source.folder), name_of(recording.recording)
-    known = read_events(folder) if has(VTAC)(folder) else read_alarms(folder)
-    return ALARM_S if name in known else float("nan")
+    return ALARM_S if name_of(recording.recording) in read_alarms(Path(source.folder)) else UNKNOWN
+
+
+def _vtac_alarm_s(recording: Recording, source: Source) -> float:
+    """Return when the alarm sounds, s; NaN of one that was not decided."""
+    return ALARM_S if name_of(recording.recording) in read_events(Path(source.folder)) else UNKNOWN
 
 
 def _patients(folder: Path, source: str) -> Subjects:
@@ -42,7 +45,9 @@ VT_ALARM = Task(
     "",
     named(*TWO_CLASSES[:6], TWO_CLASSES[6], CHALLENGE_SCORE, *TWO_CLASSES[7:]),
     (
-        Layout("CinC 2015", "ALARMS and WFDB records", _of_cinc, has(CINC_2015), source="wfdb:{}", last_s=_at_alarm),
+        Layout(
+            "CinC 2015", "ALARMS and WFDB records", _of_cinc, has(CINC_2015), source="wfdb:{}", last_s=_cinc_alarm_s
+        ),
         Layout(
             "VTaC",
             "event_labels.csv and waveforms/<record>/<event>.hea",
@@ -50,7 +55,7 @@ VT_ALARM = Task(
             has(VTAC),
             source="wfdb:{}",
             subjects=_patients,
-            last_s=_at_alarm,
+            last_s=_vtac_alarm_s,
         ),
     ),
     classes=("false alarm", "true alarm"),
