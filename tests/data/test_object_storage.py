@@ -127,7 +127,7 @@ def test_a_store_in_a_bucket_is_prepared_trained_from_and_resumed(bucket, tmp_pa
     train = ["launch/run.py", *recipe, f"--config.data.store={store}", "--workdir", str(tmp_path / "run")]
     run([*train, "--config.train.steps=4"], repository)
     shutil.rmtree(host_folder())
-    run([*train, "--config.train.steps=8"], repository)
+    run([*train, "--config.train.steps=8", "--allow_change=train.steps"], repository)
     steps = [json.loads(line)["step"] for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert max(steps) == 8
     assert "SHA-256" in refusal(lambda: fetch_damaged(store))
