@@ -142,7 +142,7 @@ def test_mutated_cards_are_read_right_or_refused(export_folder, tmp_path, memory
         mutated = mutate_values(json.loads(whole), rng) if case % 4 else mutate_bytes(whole, rng)
         (tmp_path / cards.CARD).write_bytes(mutated)
         outcomes.append(within_limits(f"card-{case}", load))
-    assert 0.02 * cases < outcomes.count("read") < 0.5 * cases
+    assert 0 < outcomes.count("read") < 0.5 * cases
 
 
 def reference_files(folder):

@@ -41,7 +41,8 @@ def test_there_are_commands():
 def test_interrupt_during_imports_is_a_line(command, tmp_path):
     """The import is deaf as a library's own start is: it sits in C."""
     deaf = "import ctypes\nprint('importing', flush=True)\nwhile True:\n    ctypes.CDLL(None).sleep(60)\n"
-    surroundings = fake_package(tmp_path / "fake", "ml_collections", deaf)
+    for package in ("psutil", "ml_collections"):  # of which every command imports one
+        surroundings = fake_package(tmp_path / "fake", package, deaf)
     process = subprocess.Popen(
         [sys.executable, ROOT / command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=surroundings
     )
