@@ -4,8 +4,9 @@ An objective computes what it needs of each better and each worse segment, then 
 
     pairing = Pairing.of(batch)
     better_BCT, worse_BCT = pairing.members(x_BMCT)
-    z_better_BD, z_worse_BD = encode(better_BCT), encode(worse_BCT)
-    loss = pairing.mean(distance(pairing.better(z_better_BD), pairing.worse(z_worse_BD)))     # over pairs
+    z_better_BD, z_worse_BD = teacher.apply(variables, better_BCT), student.apply(variables, worse_BCT)
+    difference_PD = pairing.better(z_better_BD) - pairing.worse(z_worse_BD)
+    loss = pairing.mean((difference_PD**2).sum(-1))     # over pairs
 
 In a batch of neighbourhoods (`jaxbio/data/neighbourhoods.py`) a segment is in several pairs and encoded once. The
 weights of its pairs are such that the loss of pairs drawn one by one has the same expectation.

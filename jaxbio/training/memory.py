@@ -1,7 +1,7 @@
 """When a device's memory does not suffice: how that is told from other errors, and what to lower.
 
 with explained(config, mesh.shape, objective.coupled, state_bytes, memory_bytes):
-    state, metrics = step(state, batches)       # want of memory raises UserError, with what to try
+    state, metrics = program.step(state, batches)       # want of memory raises UserError, with what to try
 """
 
 import contextlib

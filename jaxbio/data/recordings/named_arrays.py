@@ -4,7 +4,7 @@
 A signal's rate is what `rates` says of its role (a number, or the path of one), else `rate_hz`, else the nearest number
 called fs, rate_hz or the like: beneath the signal's path, beside it, or above.
 
-    yield from find_recordings_in(source, path, leaves_of(path), Hdf5Reader, channel_names, (".h5",))
+    yield from find_recordings_in(source, path, leaves, Hdf5Reader, channel_names, (".h5",))
 """
 
 from collections.abc import Iterator, Mapping, Sequence
