@@ -320,10 +320,10 @@ def test_segments_that_come_alone_are_refused(start):
 
 
 def test_a_width_whose_decoder_gives_no_token_a_channel_is_refused():
-    batch = make_batch(channels=2)
-    params, state = jax.eval_shape(small().init, jax.random.key(0), batch, {})
+    batch, objective = make_batch(channels=2), small(**{"data.channels": ("ppg", "ecg")})
+    params, state = jax.eval_shape(objective.init, jax.random.key(0), batch, {})
     with pytest.raises(UserError, match=r"model\.width = 100: 501 to 1000"):
-        jax.eval_shape(partial(small().loss, train=False), params, state, batch, KEYS, 0.0)
+        jax.eval_shape(partial(objective.loss, train=False), params, state, batch, KEYS, 0.0)
 
 
 def test_odd_window_is_refused():
