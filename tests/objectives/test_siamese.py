@@ -27,7 +27,8 @@ PROGRESS = jnp.float32(0.25)
 def small(objective: str, **changes):
     """Return an objective on a network of one basic block a stage."""
     config = fields.defaults("resnet1d", objective)
-    fields.change(config, {"model.depth": 18, "model.blocks": (1, 1, 1, 1), "data.scaling": "unit", **changes})
+    own = {"model.depth": 18, "model.blocks": (1, 1, 1, 1), "data.scaling": "unit", "data.channels": ("ppg",)}
+    fields.change(config, own | changes)
     return make_objective(config)
 
 
