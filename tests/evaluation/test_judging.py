@@ -64,6 +64,7 @@ def result(judged):
     return judge.main([*flags, "--leads", "all", "--leads", "i", "--out", str(judged / "out")])
 
 
+@pytest.mark.slow
 def test_each_set_of_leads_is_judged_and_the_class_of_one_subject_named(judged, result):
     assert json.loads((judged / "out" / "metrics.json").read_text()) == result
     assert result["classes_left_out"] == ["odd"]

@@ -28,6 +28,7 @@ def walk(devices, **changes):
     return list(walk_with(step, state, batches))
 
 
+@pytest.mark.slow
 def test_eight_devices_equal_one_baseline_included():
     for (one, found), (eight, other) in zip(walk(1), walk(8)):
         for name, value in found.items():

@@ -59,10 +59,11 @@ def written_out(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: batch[name][row_PM, 0] for name in ("segment_BMCT", "scale_BMC2", "row_BM")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
-        pytest.param({"objective.distill_over": "token"}, marks=pytest.mark.slow),
+        {"objective.distill_over": "token"},
         {"objective.distill_over": "segment", "objective.head": "mlp", "objective.predictor_hidden": 8},
     ],
 )

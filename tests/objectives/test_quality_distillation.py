@@ -352,7 +352,9 @@ CHOICES = {
 }
 
 
-@pytest.mark.parametrize("name", CHOICES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "mlp" else pytest.mark.slow) for name in CHOICES]
+)
 def test_every_choice_trains_all_it_has_and_exports_the_encoder_alone(name):
     objective = small(**{"objective.distill_over": "segment", **CHOICES[name]})
     params, state = jax.eval_shape(objective.init, jax.random.key(0), BATCH, {})

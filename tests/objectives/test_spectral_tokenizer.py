@@ -25,6 +25,7 @@ def alone():
     return walk("one device")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["eight devices", "four microbatches"])
 def test_codebook_and_losses_are_those_of_one_device_and_one_batch(alone, way):
     (book, metrics), (found, found_metrics) = alone, walk(way)

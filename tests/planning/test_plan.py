@@ -33,6 +33,7 @@ def plan():
     return make_plan(small_config(), jax.devices())
 
 
+@pytest.mark.slow
 def test_a_plan_counts_the_bytes_that_a_run_holds(plan):
     config = small_config()
     objective = make_objective(config)

@@ -64,6 +64,7 @@ def distance(first, second):
     )
 
 
+@pytest.mark.slow
 def test_batch_eight_at_kappa_two_follows_batch_four():
     """Parameters, teacher and centre: much nearer than without scaling, and than the run has gone."""
     start = state_after(4, train__batch=4, optimizer__learning_rate=0.0)

@@ -40,6 +40,7 @@ def gathered_batches(lowered):
     return {sizes for sizes in shapes if any(int(size) % PAIRS == 0 for size in sizes.split(","))}
 
 
+@pytest.mark.slow
 def test_a_training_step_gathers_no_batch(run):
     assert gathered_batches(lower_train_step(*run)) == set()
 

@@ -37,6 +37,7 @@ def build(caplog):
     return program, said
 
 
+@pytest.mark.slow
 def test_a_second_start_takes_its_programs_from_the_cache_and_computes_the_same_bits(cached, tmp_path, caplog):
     found = {}
     for name, folder in (("uncached", None), ("first", tmp_path / "cache"), ("second", tmp_path / "cache")):

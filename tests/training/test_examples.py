@@ -47,6 +47,7 @@ def start(program, data):
     return State(jnp.int32(0), params, None, objective_state)
 
 
+@pytest.mark.slow
 def test_the_same_held_out_pairs_and_their_reconstruction_are_written(program, tmp_path):
     data = HeldOut()
     state = start(program, data)

@@ -37,6 +37,7 @@ def steps():
     return compiled_step(), compiled_step(**ALL_BUT_LAST)
 
 
+@pytest.mark.slow
 def test_a_step_with_all_but_one_bias_frozen_computes_at_most_half(steps):
     whole, frozen = (compiled.cost_analysis()["flops"] for _, compiled in steps)
     assert frozen < 0.5 * whole

@@ -89,6 +89,7 @@ def test_losses_are_those_of_the_loader_to_the_last_bit(stores, devices):
     assert drawn == read
 
 
+@pytest.mark.slow
 def test_several_steps_a_dispatch_draw_the_same_rows_and_resume_in_between(stores):
     config = config_of(train__steps_per_dispatch=4, log__every_steps=4, eval__every_steps=4)
     read, drawn = (losses(each, stores, jax.devices()[:2]) for each in (config, config_of(**DEVICE_4)))

@@ -57,10 +57,8 @@ def losses(objective, devices=1, **changes):
     return np.asarray(metrics["train/loss"])
 
 
-SLOW = [pytest.param(name, marks=[] if name == "patch_reconstruction" else pytest.mark.slow) for name in FAMILIES]
-
-
-@pytest.mark.parametrize("objective", SLOW)
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", FAMILIES)
 def test_eight_devices_give_the_losses_of_one(objective):
     alone = losses(objective)
     assert np.isfinite(alone).all()
