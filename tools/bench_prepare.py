@@ -38,7 +38,7 @@ from jaxbio.data.listing import find_recordings
 from jaxbio.data.recordings import Source, parse_source
 from jaxbio.data.shard_plan import plan_store
 from jaxbio.data.shards import write_shard
-from jaxbio.data.store import PARTS
+from jaxbio.data.store_files import PARTS
 from jaxbio.data.workers import open_pool
 
 

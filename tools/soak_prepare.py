@@ -34,7 +34,7 @@ if __name__ == "__main__":
 
 from jaxbio.config.command_line import parse_command, recipe_words
 from jaxbio.config.faults import Fault, UserError, run_command
-from jaxbio.data.store import MANIFEST
+from jaxbio.data.store_files import MANIFEST
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARES = 3

@@ -26,7 +26,8 @@ from jaxbio.data.pseudonyms import FLAG, SubjectKey
 from jaxbio.data.recordings import Recording, Refused
 from jaxbio.data.shard_plan import Plan, preparation_config
 from jaxbio.data.shards import Part
-from jaxbio.data.store import ADDITION, INDEX, MANIFEST, PARTS, RECORDINGS, TABLE, Store, open_store
+from jaxbio.data.store import Store, open_store
+from jaxbio.data.store_files import ADDITION, INDEX, MANIFEST, PARTS, RECORDINGS, TABLE
 
 
 @dataclass(frozen=True)

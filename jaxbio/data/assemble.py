@@ -23,7 +23,8 @@ from jaxbio.data.pairs import CLASSES, class_edges, class_of
 from jaxbio.data.shard_plan import Plan
 from jaxbio.data.shards import Part, part_path
 from jaxbio.data.splits import SPLITS, UNUSED, assign_splits
-from jaxbio.data.store import RECORDINGS, SCHEMA, TABLE, Store, sha256_of, subject_codes
+from jaxbio.data.store import Store, subject_codes
+from jaxbio.data.store_files import RECORDINGS, SCHEMA, TABLE, sha256_of
 from jaxbio.data.whole_files import to_disk, whole_file
 
 # Columns that decide duplicates and splits: all that is held for the whole store at once.

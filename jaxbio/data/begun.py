@@ -18,7 +18,7 @@ from jaxbio.data.folder_lock import hold, name_holder
 from jaxbio.data.plan_file import PLAN, read_plan, write_plan
 from jaxbio.data.regular_files import read_text
 from jaxbio.data.shard_plan import Plan
-from jaxbio.data.store import MANIFEST, PARTS
+from jaxbio.data.store_files import MANIFEST, PARTS
 
 LISTING = "listing"
 _BEGUN = "plan.json"

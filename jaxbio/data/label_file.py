@@ -21,7 +21,8 @@ from jaxbio.data.label_spans import Segments, Spans, spread
 from jaxbio.data.labels import NAME, Label, count_values
 from jaxbio.data.pairs import split_codes
 from jaxbio.data.regular_files import open_text
-from jaxbio.data.store import RECORDINGS, Store
+from jaxbio.data.store import Store
+from jaxbio.data.store_files import RECORDINGS
 
 UNKNOWN_RECORDINGS, UNSEEN_CLASSES = "unknown_recordings", "unseen_classes"
 ALLOWED = (UNKNOWN_RECORDINGS, UNSEEN_CLASSES)

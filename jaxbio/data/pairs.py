@@ -24,7 +24,8 @@ from jaxbio.config.faults import Fault, UserError
 from jaxbio.config.refusals import advise
 from jaxbio.data.regular_files import check_regular, read_text
 from jaxbio.data.splits import SPLITS
-from jaxbio.data.store import INDEX, Store, StoreView
+from jaxbio.data.store import Store, StoreView
+from jaxbio.data.store_files import INDEX
 from jaxbio.data.whole_files import whole_folder
 
 CLASSES = ("Bad", "Poor", "Acceptable", "Good", "Excellent")

@@ -20,7 +20,7 @@ from jaxbio.data.recordings.mirror import Elsewhere, whole_folders
 from jaxbio.data.regular_files import open_binary
 from jaxbio.data.shard_plan import Block, Outcome, Plan, Settings
 from jaxbio.data.shards import write_shard
-from jaxbio.data.store import PARTS
+from jaxbio.data.store_files import PARTS
 from jaxbio.data.whole_files import whole_file
 
 PLAN = "plan.zip"

@@ -43,7 +43,8 @@ from jaxbio.data.runners import LocalProcesses, Piece, Runner
 from jaxbio.data.shard_plan import KEPT, Plan, plan_store, preparation_config
 from jaxbio.data.shards import Part, read_part, write_shard
 from jaxbio.data.shares import Share, check_no_share, hold_share
-from jaxbio.data.store import INDEX, MANIFEST, PARTS, Store, open_store
+from jaxbio.data.store import Store, open_store
+from jaxbio.data.store_files import INDEX, MANIFEST, PARTS
 from jaxbio.data.whole_files import remove_unfinished
 
 

@@ -21,7 +21,7 @@ from jaxbio.data.quantise import fingerprint, quantise
 from jaxbio.data.recordings import Recording, RecordingError
 from jaxbio.data.recordings.missing import MASKED
 from jaxbio.data.shard_plan import KEPT, Block, Outcome, Settings
-from jaxbio.data.store import PARTS, sha256_of
+from jaxbio.data.store_files import PARTS, sha256_of
 from jaxbio.data.whole_files import whole_file
 from jaxbio.signals.features import append_features
 from jaxbio.signals.segments import REASONS, Measured, measure

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.data.folder_lock import hold, name_holder
-from jaxbio.data.store import PARTS
+from jaxbio.data.store_files import PARTS
 
 FLAG = "--share"
 _FOLDER = "shares"

@@ -7,7 +7,6 @@ It knows the files of a store, not how they are made nor what is learnt from the
     score_R = store.column("quality_waveform")
 """
 
-import hashlib
 import json
 import math
 import os
@@ -28,14 +27,8 @@ from jaxbio.config.faults import Fault, UserError
 from jaxbio.config.local_paths import check_local, is_address, without_file
 from jaxbio.data.regular_files import NOT_REGULAR, is_regular, read_text
 from jaxbio.data.shard_readers import ReaderPool
-
-SCHEMA = 1
-MANIFEST = "manifest.json"
-TABLE = "segments.parquet"
-RECORDINGS = "recordings.parquet"
-INDEX = "index"
-PARTS = "parts"  # what a preparation has begun
-ADDITION = f"{PARTS}/addition"  # new tables and manifest of a store that is extended, whole once its manifest is there
+from jaxbio.data.store_files import ADDITION, MANIFEST, SCHEMA, TABLE, sha256_of
+from jaxbio.data.stored_elsewhere import fetch_store
 
 
 class StoreView(Protocol):
@@ -65,8 +58,6 @@ def open_store(path: str | Path) -> "Store":
     """
     check_local("data.store", path, opened=True)
     if is_address(path):
-        from jaxbio.data.stored_elsewhere import fetch_store  # which reads manifests
-
         path = fetch_store(str(path))
     path = Path(without_file(os.fspath(path)))
     manifest = _read_manifest(path)
@@ -310,12 +301,6 @@ def subject_codes(store: StoreView) -> tuple[np.ndarray, list[tuple[str, str]]]:
     present[pair_R] = True
     names = [(sources[pair // len(subjects)], subjects[pair % len(subjects)]) for pair in np.flatnonzero(present)]
     return (np.cumsum(present, dtype=np.int32) - 1)[pair_R], names
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

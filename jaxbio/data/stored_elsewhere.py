@@ -22,7 +22,7 @@ from tqdm import tqdm
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.data.host_folder import host_folder, own_folder
 from jaxbio.data.object_storage import Storage
-from jaxbio.data.store import INDEX, MANIFEST, sha256_of
+from jaxbio.data.store_files import INDEX, MANIFEST, sha256_of
 
 _BESIDE = (INDEX, "labels")  # what may come to a store after its manifest
 _UPLOAD = "upload.json"  # is there while a store is being copied to its address

@@ -19,7 +19,8 @@ from jaxbio.data.pairs import CLASSES, Rows, class_edges, class_of, read_rows, s
 from jaxbio.data.plausibility import judge_sources
 from jaxbio.data.quantise import dequantise
 from jaxbio.data.splits import SPLITS
-from jaxbio.data.store import RECORDINGS, Store
+from jaxbio.data.store import Store
+from jaxbio.data.store_files import RECORDINGS
 from jaxbio.report.chosen import choose_examples
 from jaxbio.report.figures import COLOURS, add_legend, colour_of, label_of, new_figure, stack_height_in, to_svg
 from jaxbio.report.page import facts, figure, page, paragraph, section, table, write_page

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from jaxbio.data.pairs import Index
-from jaxbio.data.store import MANIFEST, SCHEMA, TABLE, Store, open_store, sha256_of
+from jaxbio.data.store import Store, open_store
+from jaxbio.data.store_files import MANIFEST, SCHEMA, TABLE, sha256_of
 
 
 def random_segments(rows: int, channels: int = 2, length: int = 50, seed: int = 0) -> np.ndarray:

@@ -21,7 +21,8 @@ from jaxbio.data.prepare import prepare_share, prepare_store
 from jaxbio.data.pseudonyms import SubjectKey, read_key
 from jaxbio.data.recordings import parse_source
 from jaxbio.data.shares import parse_share
-from jaxbio.data.store import PARTS, RECORDINGS, open_store
+from jaxbio.data.store import open_store
+from jaxbio.data.store_files import PARTS, RECORDINGS
 
 
 @pytest.fixture

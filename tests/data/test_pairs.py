@@ -22,7 +22,8 @@ from jaxbio.data.pairs import (
     quality_class_pairs,
     select,
 )
-from jaxbio.data.store import TABLE, Store
+from jaxbio.data.store import Store
+from jaxbio.data.store_files import TABLE
 
 EDGES = (0.3, 0.5, 0.7, 0.9)
 SLOTS = 10  # 300 s of 30-s segments

@@ -25,7 +25,8 @@ from jaxbio.data.listing import find_recordings
 from jaxbio.data.prepare import prepare_recordings, prepare_store
 from jaxbio.data.recordings import RecordingError, parse_source
 from jaxbio.data.shard_plan import plan_store
-from jaxbio.data.store import MANIFEST, PARTS, RECORDINGS, open_store
+from jaxbio.data.store import open_store
+from jaxbio.data.store_files import MANIFEST, PARTS, RECORDINGS
 
 RECORDINGS_MADE = 24
 

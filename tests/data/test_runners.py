@@ -21,7 +21,8 @@ from jaxbio.data.prepare import prepare_share, prepare_store
 from jaxbio.data.recordings import parse_source
 from jaxbio.data.runners import LocalProcesses, Runner, dask_cluster, parse_runner
 from jaxbio.data.shares import Share, parse_share
-from jaxbio.data.store import PARTS, open_store
+from jaxbio.data.store import open_store
+from jaxbio.data.store_files import PARTS
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ from jaxbio.config import fields
 from jaxbio.config.faults import UserError
 from jaxbio.data.labels import Label, list_labels, open_label, write_labels
 from jaxbio.data.pairs import index_hash, make_pairs, open_index
-from jaxbio.data.store import MANIFEST, SCHEMA, TABLE, Store, StoreError, open_store
+from jaxbio.data.store import Store, StoreError, open_store
+from jaxbio.data.store_files import MANIFEST, SCHEMA, TABLE
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,8 @@ from jaxbio.data.pairs import open_index
 from jaxbio.data.prepare import prepare_store
 from jaxbio.data.quantise import dequantise
 from jaxbio.data.recordings import parse_source
-from jaxbio.data.store import RECORDINGS, TABLE, Store, open_store
+from jaxbio.data.store import Store, open_store
+from jaxbio.data.store_files import RECORDINGS, TABLE
 from jaxbio.report.store import write_store_report
 from tools import look
 

@@ -12,7 +12,7 @@ from small_files import NAMES
 
 from jaxbio.data.prepare import prepare_store
 from jaxbio.data.recordings import FORMATS, Refused, list_recordings, numpy_files, parse_source
-from jaxbio.data.store import RECORDINGS
+from jaxbio.data.store_files import RECORDINGS
 
 SUFFIXES = {
     "wfdb": ".hea",
