@@ -141,7 +141,7 @@ def check_files(root: Path) -> None:
         "runs/base/config.json",
         "reference/reference.safetensors",
         "imported/card.json",
-        "runs/mine/quality_score/metrics.json",
+        "runs/mine/quality_score/results.json",
         "runs/alarm/report.html",
         "runs/alarm/detector/detector.json",
     ]

@@ -26,6 +26,7 @@ if __name__ == "__main__":
 from jaxbio.config.command_line import parse_command
 from jaxbio.config.faults import Fault, UserError, run_command
 from jaxbio.data.ecg_archives import read_alarms, read_headers, read_ptbxl, write_labels_csv, write_subjects_csv
+from jaxbio.data.recordings import parse_source
 
 
 def main(arguments: Sequence[str]) -> dict:
@@ -37,7 +38,12 @@ def main(arguments: Sequence[str]) -> dict:
     archive.add_argument("--alarms", metavar="DIR", help="a folder of the challenge of 2015, with its file ALARMS")
     parser.add_argument("--before_s", type=float, default=30.0, metavar="S", help="of alarms: the seconds before them")
     parser.add_argument("--records", choices=("hr", "lr"), default="hr", help="of PTB-XL: 500 Hz or 100 Hz")
-    parser.add_argument("--source", required=True, metavar="FORMAT:FOLDER", help="what the store calls the source")
+    parser.add_argument(
+        "--source",
+        required=True,
+        metavar="FORMAT:FOLDER",
+        help="the source as it was prepared, or its name in the store",
+    )
     parser.add_argument("--out", required=True, metavar="FILE.csv", help="the labels")
     parser.add_argument("--subjects", metavar="FILE.csv", help="the patients, of PTB-XL")
     flags, _ = parse_command(arguments, parser, needs_config=False)
@@ -52,10 +58,19 @@ def main(arguments: Sequence[str]) -> dict:
         rows = read_headers(Path(flags.headers))
     else:
         rows = read_alarms(Path(flags.alarms), flags.before_s)
-    write_labels_csv(Path(flags.out), flags.source, rows)
+    source = name_in_store(flags.source)
+    write_labels_csv(Path(flags.out), source, rows)
     if flags.subjects is not None:
-        write_subjects_csv(Path(flags.subjects), flags.source, rows)
+        write_subjects_csv(Path(flags.subjects), source, rows)
     return {"labels": flags.out, "recordings": len(rows), "subjects": flags.subjects, "columns": list(rows[0].cells)}
+
+
+def name_in_store(text: str) -> str:
+    """Return what a store calls the source of this line (a link by the folder it leads to), or a name as it is."""
+    try:
+        return parse_source(text).name
+    except UserError:  # no folder from here: the store was prepared elsewhere, and this is its name of the source
+        return text
 
 
 if __name__ == "__main__":

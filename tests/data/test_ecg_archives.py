@@ -99,6 +99,9 @@ def test_alarms_are_labels_of_the_time_before_them(tmp_path):
         "wfdb:x,a102s,270,300,true,",
         "wfdb:x,v104s,270,300,,true",
     ]
+    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
+    make_labels.main([*flags, "--source", f"wfdb:{tmp_path / 'link'}"])
+    assert f"wfdb:{tmp_path.name},v104s,270,300,,true" in (tmp_path / "labels.csv").read_text()
     make_labels.main([*flags, "--before_s", "300"])
     assert ",v100s,0,300," in (tmp_path / "labels.csv").read_text()
     with pytest.raises(UserError, match="--before_s"):
