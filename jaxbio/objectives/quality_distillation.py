@@ -2,10 +2,11 @@
 
 Three terms (fact sheet, section 6): cross-entropy between teacher's and student's softened features, amplitude and
 phase spectra of the augmented better segment, decoded from the student's features alone; as published from each token,
-by our recipes from the segment's mean. The teacher is a moving average of the student's encoder; a teacher's decoder
+by our recipes from the segment's mean. Ours have a fourth: where in the band of breathing the better segment's power
+lies, foretold from that mean. The teacher is a moving average of the student's encoder; a teacher's decoder
 would never be used, so there is none.
 
-    params: {"encoder", "decoder", "amplitude_head", "phase_head"}
+    params: {"encoder", "decoder", "amplitude_head", "phase_head"}; as fields ask, "head", "predictor", "breathing_head"
     state:  {"teacher": {"encoder"}, "centre" (1, L, D)}
 """
 
@@ -26,7 +27,7 @@ from jaxbio.objectives.schedule import cosine, horizon_momentum
 from jaxbio.objectives.spread import koleo, variance_hinge
 from jaxbio.transforms.augment import augment, row_keys
 from jaxbio.transforms.prepare_input import Input, prepare_batch
-from jaxbio.transforms.spectra import targets
+from jaxbio.transforms.spectra import band_bins, band_shape, targets
 
 
 def quality_distillation(
@@ -49,6 +50,8 @@ def quality_distillation(
     amplitude_weight: float,
     phase_weight: float,
     decode_from: str,
+    breathing_weight: float,
+    breathing_hz: tuple[float, float],
     koleo_weight: float,
     variance_weight: float,
     variance_least: float,
@@ -68,6 +71,14 @@ def quality_distillation(
     spectrum_head = SpectrumHead(encoder.width, encoder.dtype)
     distillation_head = DistillationHead(head, head_width, head_hidden, normalise, encoder.dtype)
     predictor = DistillationPredictor(predictor_hidden, encoder.dtype) if predictor_hidden else None
+    weights = {
+        "distill": 1.0,
+        "amplitude": amplitude_weight,
+        "phase": phase_weight,
+        "breathing": breathing_weight,
+        "koleo": koleo_weight,
+        "variance": variance_weight,
+    }
     distillation = Distillation(
         distill_over,
         teacher_temperature,
@@ -97,6 +108,9 @@ def quality_distillation(
             "amplitude_head": spectrum_head.init(amplitude_key, tok_BCD)["params"],
             "phase_head": spectrum_head.init(phase_key, tok_BCD)["params"],
         }
+        if breathing_weight:
+            breathing_head = breathing_head_of(*x_BCT.shape[1:])
+            params["breathing_head"] = breathing_head.init(jax.random.fold_in(key, 5), tok_BLD.mean(1))["params"]
         if head_variables:
             params["head"] = head_variables["params"]
         if predictor is not None:
@@ -105,6 +119,16 @@ def quality_distillation(
         teacher = jax.tree.map(jnp.copy, _taught(params))
         state = {"teacher": teacher, "centre": distillation.start_centre(z_BLK)}
         return params, state if ema_horizon_frac is None else state | {"progress": jnp.zeros(())}
+
+    def breathing_head_of(channels: int, length: int) -> SpectrumHead:
+        return SpectrumHead(channels * len(band_bins(length, inputs.rate_hz, breathing_hz)), encoder.dtype)
+
+    def breathing(params: Tree, student_BLD: Any, better_BCT: jax.Array, pairing: Pairing) -> jax.Array:
+        target_BCS = pairing.better(band_shape(better_BCT, inputs.rate_hz, breathing_hz))
+        head = breathing_head_of(*better_BCT.shape[1:])
+        estimate_BS: Any = head.apply({"params": params["breathing_head"]}, student_BLD.mean(1))
+        estimate_BCS = pairing.worse(estimate_BS).reshape(target_BCS.shape)
+        return pairing.mean(optax.losses.huber_loss(estimate_BCS, target_BCS, delta=1.0))
 
     def compared(params: Tree, tok_BLD: Any) -> Any:
         return distillation_head.apply({"params": params.get("head", {})}, distillation.gather(tok_BLD))
@@ -150,13 +174,13 @@ def quality_distillation(
         for name, (estimate_BCS, target_BCS) in zip(("amplitude", "phase"), spectra_BCS, strict=True):
             estimate_BCS, target_BCS = pairing.worse(estimate_BCS), pairing.better(target_BCS)
             terms[name] = pairing.mean(optax.losses.huber_loss(estimate_BCS, target_BCS, delta=1.0))  # smooth L1
-        total = terms["distill"] + amplitude_weight * terms["amplitude"] + phase_weight * terms["phase"]
+        if breathing_weight:
+            terms["breathing"] = breathing(params, student_BLD, better_BCT, pairing)
         if koleo_weight:
             terms["koleo"] = koleo(student_BLD.mean(1), pairing.worse_B)
-            total = total + koleo_weight * terms["koleo"]
         if variance_weight:
             terms["variance"] = variance_hinge(student_BLD.mean(1), variance_least, pairing.worse_B)
-            total = total + variance_weight * terms["variance"]
+        total = sum((weights[name] * terms[name] for name in weights if name in terms), start=jnp.zeros(()))
         return total, (Aux({"centre": centre_1LK}), terms)
 
     def update(

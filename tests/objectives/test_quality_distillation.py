@@ -14,6 +14,7 @@ from jaxbio.models import ENCODERS
 from jaxbio.models.qualityfm import QualityFMEncoder
 from jaxbio.objectives import Aux, make_objective
 from jaxbio.objectives.schedule import cosine
+from jaxbio.transforms.spectra import band_shape
 
 # One channel, so that the decoder of a narrow model still gives a token a channel.
 SMALL = {
@@ -349,6 +350,7 @@ CHOICES = {
     "layer, predictor": {"objective.normalise": "layer", "objective.predictor_hidden": 8},
     "kept apart": {"objective.koleo_weight": 0.1, "objective.variance_weight": 0.1},
     "horizon": {"objective.ema_horizon_frac": 0.25},
+    "breathing": {"objective.breathing_weight": 1.0, "objective.breathing_hz": (0.4, 2.0)},
 }
 
 
@@ -358,7 +360,12 @@ CHOICES = {
 def test_every_choice_trains_all_it_has_and_exports_the_encoder_alone(name):
     objective = small(**{"objective.distill_over": "segment", **CHOICES[name]})
     params, state = jax.eval_shape(objective.init, jax.random.key(0), BATCH, {})
-    assert set(params) - {"head", "predictor"} == {"encoder", "decoder", "amplitude_head", "phase_head"}
+    assert set(params) - {"head", "predictor", "breathing_head"} == {
+        "encoder",
+        "decoder",
+        "amplitude_head",
+        "phase_head",
+    }
     width = 24 if "head" in params else 100
     assert state["centre"].shape == (1, 1, width)
     assert objective.coupled == (name == "kept apart")
@@ -417,3 +424,23 @@ def test_spectra_decoded_from_the_segment_do_not_depend_on_the_order_of_tokens(s
         shown = small(**{"objective.decode_from": decode_from}).show(*start, BATCH)
         outputs.append(np.asarray(shown["amplitude"][1]))
     assert np.allclose(*outputs, atol=1e-6) == (decode_from == "segment")
+
+
+def test_breathing_is_foretold_from_the_mean_token_and_weighed_into_the_loss():
+    """The term is smooth L1 between the head's output for the worse segment and the better one's band."""
+    changes = {"objective.breathing_weight": 3.0, "objective.breathing_hz": (0.4, 2.0)}
+    objective = small(**changes)
+    params, state = objective.init(jax.random.key(0), BATCH, {})
+    total, (_, terms) = jax.jit(partial(objective.loss, train=False))(params, state, BATCH, KEYS, 0.0)
+    without, _ = jax.jit(partial(small().loss, train=False))(params, state, BATCH, KEYS, 0.0)
+    x_BMCT = BATCH["segment_BMCT"].astype(np.float32) / 32767
+    module, variables = objective.encoders["student"]
+    mean_BD = np.asarray(module.apply(variables(params, state), x_BMCT[:, 1])).mean(1)
+    head = jax.tree.map(np.asarray, params["breathing_head"])
+    hidden_BD = np.tanh(mean_BD @ head["hidden"]["kernel"] + head["hidden"]["bias"])
+    estimate_BS = hidden_BD @ head["output"]["kernel"] + head["output"]["bias"]
+    target_BS = np.asarray(band_shape(x_BMCT[:, 0], 300.0, (0.4, 2.0)))[:, 0]
+    error_BS = np.abs(estimate_BS - target_BS)
+    expected = np.where(error_BS < 1, error_BS**2 / 2, error_BS - 0.5).mean()
+    np.testing.assert_allclose(terms["breathing"], expected, rtol=1e-4)
+    np.testing.assert_allclose(total - without, 3 * expected, rtol=1e-4)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxbio.config.faults import UserError
-from jaxbio.transforms.spectra import targets
+from jaxbio.transforms.spectra import band_bins, band_shape, targets
 
 
 def reference(x_BCT, bins, power=1):
@@ -52,3 +52,28 @@ def test_too_many_bins_and_unknown_spectra_are_refused(x_BCT):
         targets(x_BCT[..., :100], 52)
     with pytest.raises(UserError, match=r"objective\.spectrum"):
         targets(x_BCT, 8, "cepstrum")
+
+
+@pytest.mark.parametrize("breaths_a_minute", [8, 14, 30])
+def test_a_band_says_where_breathing_lies_whatever_is_slower_faster_or_constant(breaths_a_minute):
+    t_T, bins = np.arange(3000) / 100, band_bins(3000, 100.0, (0.1, 0.6))
+    breath_T = 0.05 * np.sin(2 * np.pi * breaths_a_minute / 60 * t_T + 1)
+    other_T = 3.0 + np.sin(2 * np.pi * 1.3 * t_T) + 0.1 * t_T / 30
+    shape_BCS = band_shape((breath_T + other_T).astype(np.float32)[None, None], 100.0, (0.1, 0.6))
+    assert bins.tolist() == list(range(3, 19))
+    assert bins[int(np.argmax(shape_BCS))] == breaths_a_minute / 2
+    np.testing.assert_allclose(shape_BCS.mean(-1), 0, atol=1e-5)
+    np.testing.assert_allclose(np.asarray(shape_BCS).std(-1, ddof=1), 1, atol=1e-3)
+
+
+def test_a_band_equals_the_windowed_transform(x_BCT):
+    windowed = (x_BCT - x_BCT.mean(-1, keepdims=True)) * np.hanning(1501) * 2 / 1501
+    amplitude_BCS = np.abs(np.fft.rfft(windowed))[..., 4:21]
+    expected = (amplitude_BCS - amplitude_BCS.mean(-1, keepdims=True)) / amplitude_BCS.std(-1, ddof=1, keepdims=True)
+    np.testing.assert_allclose(band_shape(x_BCT, 1501.0, (4.0, 20.0)), expected, atol=2e-3)
+
+
+def test_a_band_of_a_constant_is_flat_and_one_of_a_single_bin_is_refused():
+    np.testing.assert_allclose(band_shape(np.full((1, 2, 300), 0.7, np.float32), 10.0, (0.1, 0.6)), 0, atol=1e-3)
+    with pytest.raises(UserError, match=r"objective\.breathing_hz"):
+        band_shape(np.zeros((1, 2, 300), np.float32), 10.0, (0.11, 0.14))

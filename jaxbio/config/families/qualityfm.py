@@ -79,6 +79,13 @@ _OBJECTIVE: dict[str, Field] = {
         "vector which an export gives of a segment holds them",
         choices=("segment", "token"),
     ),
+    "objective.breathing_weight": science(
+        0.0,
+        "weight of where within breathing_hz the better segment's spectrum lies, foretold from the mean of the "
+        "student's tokens; 0: none, as published",
+        low=0.0,
+    ),
+    "objective.breathing_hz": science((0.1, 0.6), "band of breathing, Hz: 6 to 36 breaths a minute", tuple),
     "objective.koleo_weight": science(
         0.0,
         "weight of a term that keeps the student's segments of a batch apart; it couples the batch",
@@ -117,9 +124,10 @@ LEARNS: dict[str, Any] = {
     "objective.distill_over": "segment",
     "objective.head": "mlp",
     "objective.ema_horizon_frac": 0.25,
-    "objective.koleo_weight": 0.05,
+    "objective.koleo_weight": 0.1,
     "objective.variance_weight": 1.0,
-    "objective.amplitude_weight": 1.0,
+    "objective.amplitude_weight": 3.0,
+    "objective.breathing_weight": 1.5,
     "objective.decode_from": "segment",
     "optimizer.warmup_frac": 0.1,
 }
@@ -136,6 +144,7 @@ AUTHOR: dict[str, Any] = {
     "objective.variance_weight": 0.0,
     "objective.amplitude_weight": 0.1,
     "objective.decode_from": "token",
+    "objective.breathing_weight": 0.0,
     "objective.ema_start": 0.7,
     "objective.teacher_dropout": True,
     "optimizer.name": "adam_l2",
@@ -193,6 +202,8 @@ _METRICS: dict[str, str] = {
     "it.",
     "amplitude": "error of the better segment's amplitude spectrum, as decoded from the worse one (smooth L1 of "
     "z-scores); less is better.",
+    "breathing": "error of where the better segment's spectrum lies within the band of breathing, as foretold from the "
+    "worse one (smooth L1 of z-scores over the band); less is better.",
     "phase": "error of the better segment's phase spectrum, as decoded from the worse one. A phase depends on when "
     "beats fall within its segment, which the other does not tell: an output that stays flat is to be expected.",
     "teacher_entropy": "entropy of what the teacher says of a segment or token, nats: 0 is one feature alone, the "
@@ -220,6 +231,16 @@ def _objective_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
     if -(-width // 500) != channels:  # the decoder reads the width as time: one token, one signal, in 500 samples
         near = f"{500 * (channels - 1) + 2} to {500 * channels}"
         yield Fault("model.width", width, f"the decoder must give {channels} signals, one in 500: {near}")
+    if values["objective.breathing_weight"]:
+        yield from _breathing_faults(values)
+
+
+def _breathing_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+    band_hz, rate_hz = values["objective.breathing_hz"], values["data.rate_hz"]
+    seconds = values["data.segment_s"] if values["data.crop_s"] is None else values["data.crop_s"]
+    remedy = f"two frequencies, the lower first, from 0 to {rate_hz / 2:g} Hz and {2 / seconds:.3g} Hz or more apart"
+    if len(band_hz) != 2 or not 0 <= band_hz[0] <= band_hz[1] - 2 / seconds or band_hz[1] > rate_hz / 2:
+        yield Fault("objective.breathing_hz", band_hz, remedy)
 
 
 FAMILY = Family(
