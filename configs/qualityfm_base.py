@@ -12,7 +12,7 @@ from jaxbio.config.families import qualityfm
 
 CHANGES = {
     **qualityfm.LEARNS,
-    "optimizer.learning_rate": 7e-4,  # at batch 64; docs/recipe.md
+    "optimizer.learning_rate": 1e-3,  # at batch 64; docs/recipe.md
     "model.layers": 2,
     "model.heads": 4,
     "model.feedforward": 256,

@@ -124,10 +124,10 @@ LEARNS: dict[str, Any] = {
     "objective.distill_over": "segment",
     "objective.head": "mlp",
     "objective.ema_horizon_frac": 0.25,
-    "objective.koleo_weight": 0.1,
+    "objective.koleo_weight": 0.15,
     "objective.variance_weight": 1.0,
     "objective.amplitude_weight": 3.0,
-    "objective.breathing_weight": 1.5,
+    "objective.breathing_weight": 1.25,
     "objective.decode_from": "segment",
     "optimizer.warmup_frac": 0.1,
 }
