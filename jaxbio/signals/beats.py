@@ -254,12 +254,10 @@ def _refined(
     rows, length = shape
     width = around_JW.shape[1]
     peak_J = around_JW.argmax(axis=1)
-    inner_J = np.clip(peak_J, 1, width - 2)[:, None]
-    left_J, mid_J, right_J = (
-        np.take_along_axis(around_JW, inner_J + d, 1)[:, 0].astype(np.float64) for d in (-1, 0, 1)
-    )
+    inner_J, beat_J = np.clip(peak_J, 1, width - 2), np.arange(len(peak_J))
+    left_J, mid_J, right_J = (around_JW[beat_J, inner_J + d].astype(np.float64) for d in (-1, 0, 1))
     bend_J = left_J - 2 * mid_J + right_J
-    inside_J = (peak_J == inner_J[:, 0]) & (bend_J < 0)
+    inside_J = (peak_J == inner_J) & (bend_J < 0)
     shift_J = np.where(inside_J, 0.5 * (left_J - right_J) / np.where(inside_J, bend_J, 1.0), 0.0)
     position_J = np.clip(index_J + peak_J - width // 2 + shift_J, 0, length - 1)
     return beats_of(row_J, position_J / rate_hz, rows)
