@@ -8,6 +8,7 @@ that is not stated, or says "arbitrary", is kept as NU, unless the user says wha
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from jaxbio.config.roles import ROLES, UNITS, lead_of
@@ -62,6 +63,7 @@ class Stated(NamedTuple):
     rate_hz: float
 
 
+@lru_cache(maxsize=4096)  # an archive has few names, and each is compared for every recording
 def same_name(name: str) -> str:
     """Return `name` as names are compared: without case, blanks, quotes around it, a unit in brackets behind it, and
     the comma that some archives (BIDMC) leave there.
