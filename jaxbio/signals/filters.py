@@ -85,7 +85,8 @@ def odd_reflection(x_BT: np.ndarray, pad: int) -> np.ndarray:
 def extended(x_BT: np.ndarray, before: int, after: int, value: float | bool) -> np.ndarray:
     """Return rows with `before` and `after` samples of `value` added; np.pad at a quarter of its overhead."""
     rows, length = x_BT.shape
-    wide_BT = np.full((rows, before + length + after), value, x_BT.dtype)
+    wide_BT = np.empty((rows, before + length + after), x_BT.dtype)
+    wide_BT[:, :before] = wide_BT[:, before + length :] = value
     wide_BT[:, before : before + length] = x_BT
     return wide_BT
 
