@@ -3,7 +3,6 @@
 import errno
 import logging
 import os
-import runpy
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -226,11 +225,6 @@ def test_an_ended_listing_goes_on_where_it_was(archive, config, tmp_path, in_sma
 
 
 # ---- clusters
-
-
-@pytest.fixture
-def soak(repository):
-    return runpy.run_path(str(repository / "tools/soak_prepare.py"))
 
 
 def environment() -> dict[str, str]:
