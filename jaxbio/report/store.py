@@ -255,7 +255,7 @@ def _gap_figure(gap_s: np.ndarray, segment_s: float) -> str:
 
 
 def _example_section(store: Store, rows: Rows, variant: str) -> str:
-    """Draw the best and the worst segment of each class, worst class first."""
+    """Draw the worst, the middle and the best segment of each class, worst class first."""
     figures = []
     for code, name in enumerate(CLASSES):
         place = np.flatnonzero(rows.class_R == code)
@@ -265,8 +265,8 @@ def _example_section(store: Store, rows: Rows, variant: str) -> str:
             what = f"{name}, {which if which.startswith('the') else f'its {which}'}"
             figures.append(_example(store, int(rows.row_R[place[chosen]]), what, variant))
     note = (
-        "The worst and the best segment of each class, worst class first, in physical units (NU: none). Under each its "
-        f"{VARIANTS[variant]} score and that of its channels."
+        "The worst, the middle and the best segment of each class, worst class first, in physical units (NU: none). Under "
+        f"each its {VARIANTS[variant]} score and that of its channels."
     )
     return section("Examples", *figures, note=note)
 

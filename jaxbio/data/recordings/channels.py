@@ -108,10 +108,14 @@ def make_channels(
         try:
             check_rate(rate_hz, file)
             read_unit, factor = unit_of(role, unit, file, assumed)
-            channels[role] = Channel(name, read_unit, rate_hz, index, factor)
+            channels[role] = _shared_channel(name, read_unit, rate_hz, index, factor)
         except RecordingError as error:
             faults[role] = error.reason, f"{error.file!r}: {error.detail}"
     return channels, faults
+
+
+# A million recordings of one archive have a few different channels.
+_shared_channel = lru_cache(maxsize=4096)(Channel)
 
 
 def unit_of(role: str, unit: str, file: str, assumed: Mapping[str, str]) -> tuple[str, float]:
