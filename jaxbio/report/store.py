@@ -265,8 +265,8 @@ def _example_section(store: Store, rows: Rows, variant: str) -> str:
             what = f"{name}, {which if which.startswith('the') else f'its {which}'}"
             figures.append(_example(store, int(rows.row_R[place[chosen]]), what, variant))
     note = (
-        "The worst, the middle and the best segment of each class, worst class first, in physical units (NU: none). Under "
-        f"each its {VARIANTS[variant]} score and that of its channels."
+        "The worst, the middle and the best segment of each class, worst class first, in physical units (NU: none). "
+        f"Under each its {VARIANTS[variant]} score and that of its channels."
     )
     return section("Examples", *figures, note=note)
 

@@ -134,9 +134,7 @@ def _surely_has_two_peaks(z_BT: np.ndarray, rate_hz: float) -> np.ndarray:
     if blocks < 9:
         return np.zeros(len(z_BT), bool)
     starts_K = np.arange(0, blocks * block, block)
-    high_BK, low_BK = (
-        of.reduceat(z_BT[:, : blocks * block], starts_K, axis=-1) for of in (np.maximum, np.minimum)
-    )
+    high_BK, low_BK = (of.reduceat(z_BT[:, : blocks * block], starts_K, axis=-1) for of in (np.maximum, np.minimum))
     own_BK = high_BK[:, 3:-3]
     sides = (slice(0, blocks - 6), slice(4, blocks - 2))
     is_peak_BK = np.ones(own_BK.shape, bool)

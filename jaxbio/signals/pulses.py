@@ -94,9 +94,7 @@ def _merge(found: _Upright, turned: _Upright, turned_R: np.ndarray, chosen_B: np
         return np.concatenate([of_found_J[from_found_J], of_turned_J[from_turned_J]])[order_J]
 
     beats = beats_of(row_J[order_J], merged(found.beats.time_J, turned.beats.time_J), len(chosen_B))
-    return _Upright(
-        beats, merged(found.steepness_J, turned.steepness_J), merged(found.worth_J, turned.worth_J)
-    )
+    return _Upright(beats, merged(found.steepness_J, turned.steepness_J), merged(found.worth_J, turned.worth_J))
 
 
 def _alternate(beats: Beats, steepness_J: np.ndarray) -> np.ndarray:

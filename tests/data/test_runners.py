@@ -300,8 +300,8 @@ def test_a_job_server_that_cannot_be_fetched_is_the_runners_fault(archive, confi
     def unreachable(**_):
         try:
             raise URLError("Name or service not known")
-        except URLError:
-            raise RuntimeError("Unable to fetch remote job server jar")
+        except URLError as error:
+            raise RuntimeError("Unable to fetch remote job server jar") from error
 
     monkeypatch.setattr(beam, "Pipeline", unreachable)
     runner = parse_runner("beam:--runner=FlinkRunner --flink_master=[local]")
