@@ -1,8 +1,10 @@
 """What every test shares: eight simulated devices, strict ranks, and where real recordings and reference arrays lie."""
 
 import os
+import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 # Before JAX is imported by any test. The timeout: eight devices on two cores make slow collectives.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -53,3 +55,9 @@ def parity_dir() -> Path:
 def repository() -> Path:
     """The root of the repository, for tests that run commands."""
     return ROOT
+
+
+@pytest.fixture
+def soak(repository) -> dict[str, Any]:
+    """The names of tools/soak_prepare.py: a cluster of dask and its like."""
+    return runpy.run_path(str(repository / "tools/soak_prepare.py"))

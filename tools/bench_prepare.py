@@ -18,6 +18,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone runs without being installed
 
@@ -55,21 +56,49 @@ def main(arguments: Sequence[str]) -> dict:
         _prepare(pool, sources, config, 1)
         runs = [_prepare(pool, sources, config, flags.limit) for _ in range(flags.repeats)]
         peaks = list(pool.map(_peak_bytes, range(flags.workers)))
-    segments, cpu_s, wall_s = (statistics.median(values) for values in zip(*runs, strict=True))
+    segments, cpu_s, wall_s = (statistics.median(values) for values in zip(*(run[:3] for run in runs), strict=True))
     return {
         "segments_per_s_per_core": round(segments / cpu_s, 1),
         "segments_per_s": round(segments / wall_s, 1),
         "segments": int(segments),
         "workers": flags.workers,
         "peak_bytes_a_worker": max(peaks),
-        "each": [round(segments / cpu_s, 1) for segments, cpu_s, _ in runs],
+        "each": [round(segments / cpu_s, 1) for segments, cpu_s, *_ in runs],
+        "along_the_last": _by_tenths(runs[-1].done),
     }
 
 
-def _prepare(
-    pool: ProcessPoolExecutor, sources: Sequence[Source], config: ConfigDict, limit: int | None
-) -> tuple[int, float, float]:
-    """Return segments kept, CPU seconds of all processes, and seconds."""
+class Written(NamedTuple):
+    """What writing one shard took: its segments, CPU seconds, and the most memory its worker has had until then."""
+
+    segments: int
+    cpu_s: float
+    peak_bytes: int
+
+
+class Run(NamedTuple):
+    """One preparation: segments kept, CPU seconds of all processes, seconds, and its shards in order."""
+
+    segments: int
+    cpu_s: float
+    wall_s: float
+    done: list[Written]
+
+
+def _by_tenths(done: Sequence[Written]) -> list[tuple[float, int]]:
+    """Return segments a CPU second, and the peak of memory, of each tenth of the shards: whether either drifts."""
+    step = max(1, -(-len(done) // 10))
+    tenths = [done[first : first + step] for first in range(0, len(done), step)]
+    return [
+        (
+            round(sum(one.segments for one in tenth) / max(1e-9, sum(one.cpu_s for one in tenth)), 1),
+            max(one.peak_bytes for one in tenth),
+        )
+        for tenth in tenths
+    ]
+
+
+def _prepare(pool: ProcessPoolExecutor, sources: Sequence[Source], config: ConfigDict, limit: int | None) -> Run:
     began_s, cpu_s = time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / PARTS).mkdir()
@@ -79,17 +108,17 @@ def _prepare(
             for number, blocks in enumerate(plan.shards)
         ]
         done = list(pool.map(_write_timed, jobs))
-        cpu_s = time.process_time() - cpu_s + sum(worker_s for _, worker_s in done)
-        return sum(records for records, _ in done), cpu_s, time.perf_counter() - began_s
+        cpu_s = time.process_time() - cpu_s + sum(one.cpu_s for one in done)
+        return Run(sum(one.segments for one in done), cpu_s, time.perf_counter() - began_s, done)
 
 
-def _write_timed(job: tuple) -> tuple[int, float]:
+def _write_timed(job: tuple) -> Written:
     began_s = time.process_time()
     part = write_shard(*job)
-    return part.records, time.process_time() - began_s
+    return Written(part.records, time.process_time() - began_s, _peak_bytes())
 
 
-def _peak_bytes(_: int) -> int:
+def _peak_bytes(_: int = 0) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

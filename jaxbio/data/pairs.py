@@ -66,7 +66,7 @@ def make_pairs(store: Store, config: ConfigDict) -> str:
     """
     name = index_hash(config)
     folder = store.path / INDEX / name
-    if folder.is_dir() and _read_rule(folder).get("store") == store.hash:
+    if has_index(store, config):
         return name
     quality_R, split_R = store.column(f"quality_{config.quality.variant}"), split_codes(store)
     edges = class_edges(quality_R[split_R >= 0], config)
@@ -91,6 +91,12 @@ def make_pairs(store: Store, config: ConfigDict) -> str:
             "--config.pairs.class_edges_as=quantiles forms the classes from the store's own scores"
         )
     return name
+
+
+def has_index(store: Store, config: ConfigDict) -> bool:
+    """Whether `make_pairs` has made the index of this store that `config` asks for."""
+    folder = store.path / INDEX / index_hash(config)
+    return folder.is_dir() and _read_rule(folder).get("store") == store.hash
 
 
 def open_index(store: Store, config: ConfigDict, split: str) -> Index:

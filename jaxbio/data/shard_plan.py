@@ -11,7 +11,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from ml_collections import ConfigDict
@@ -186,7 +186,7 @@ def _hash_plan(shards: Sequence[Sequence[Block]], outcomes: Sequence[Outcome], p
     digest = hashlib.sha256(json.dumps([prepared, [outcome[:4] for outcome in outcomes]]).encode())
     for number, shard in enumerate(shards):
         for recording, first, windows in shard:
-            channels = {role: asdict(channel) for role, channel in sorted(recording.channels.items())}
+            channels = {role: vars(channel) for role, channel in sorted(recording.channels.items())}
             identity = [recording.source, recording.subject, recording.subject_known, recording.recording]
             identity += [recording.reading] if recording.reading else []
             digest.update(json.dumps([number, *identity, recording.start_time, channels, first, windows]).encode())

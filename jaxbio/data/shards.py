@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from array_record.python.array_record_module import ArrayRecordWriter
 
+from jaxbio.data.freed_memory import keep_freed_memory
 from jaxbio.data.quantise import fingerprint, quantise
 from jaxbio.data.recordings import Recording, RecordingError
 from jaxbio.data.recordings.missing import MASKED
@@ -63,6 +64,7 @@ def write_shard(folder: Path, name: str, shard: int, blocks: Sequence[Block], se
 
     Raises WriteError where they cannot be written. A span that cannot be read is an outcome with its reason.
     """
+    keep_freed_memory()
     try:
         with whole_file(folder / name) as unfinished:
             part, table = _write_records(unfinished, name, shard, blocks, settings)

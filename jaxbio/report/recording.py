@@ -298,7 +298,7 @@ def _examples(recording: Recording, examined: Examined) -> list[str]:
     """Return the best, the middle and the worst kept segment, and the first of each rejection."""
     quality_N = examined.columns["quality_waveform"]
     kept = np.flatnonzero(examined.kept_N)
-    found = choose_examples(quality_N[kept], middle=True)
+    found = choose_examples(quality_N[kept])
     chosen = {int(kept[place]): f"{which} that is kept" for place, which in found.items()}
     for reason in sorted(set(examined.outcome_N) - {KEPT, "unread"}):
         chosen[examined.outcome_N.index(reason)] = f"rejected: {reason}"

@@ -15,11 +15,21 @@ from ml_collections import ConfigDict
 from jaxbio.config.features import FEATURES, LEAD
 from jaxbio.config.roles import printed
 from jaxbio.data.labels import count_unknown, count_values, list_labels, open_labels
-from jaxbio.data.pairs import CLASSES, Rows, class_edges, class_of, read_rows, select, split_codes
+from jaxbio.data.pairs import (
+    CLASSES,
+    Rows,
+    class_edges,
+    class_of,
+    has_index,
+    open_index,
+    read_rows,
+    select,
+    split_codes,
+)
 from jaxbio.data.plausibility import judge_sources
 from jaxbio.data.quantise import dequantise
 from jaxbio.data.splits import SPLITS
-from jaxbio.data.store import Store
+from jaxbio.data.store import Store, subject_codes
 from jaxbio.data.store_files import RECORDINGS
 from jaxbio.report.chosen import choose_examples
 from jaxbio.report.figures import COLOURS, add_legend, colour_of, label_of, new_figure, stack_height_in, to_svg
@@ -125,12 +135,13 @@ def _failures(store: Store) -> list[tuple[object, ...]]:
 
 def _split_section(store: Store, used_R: np.ndarray) -> str:
     code_R = split_codes(store)
-    subject_R = _pair_codes(store.codes("source")[0], store.codes("subject")[0])
+    subject_R, subjects = subject_codes(store)
     lines = []
     for code, split in enumerate(SPLITS):
         mine_R = code_R == code
         hours = mine_R.sum() * store.segment_s / 3600
-        lines.append((split, f"{np.unique(subject_R[mine_R]).size:,}", f"{int(mine_R.sum()):,}", f"{hours:,.2f}"))
+        there = np.bincount(subject_R[mine_R], minlength=len(subjects))
+        lines.append((split, f"{np.count_nonzero(there):,}", f"{int(mine_R.sum()):,}", f"{hours:,.2f}"))
     blocks = []
     unknown = ~store.column("subject_known")[used_R]
     if unknown.any():
@@ -221,13 +232,15 @@ def _histogram(columns: Mapping[str, np.ndarray], label: str) -> str:
 
 
 def _pair_section(rows: Rows, store: Store, config: ConfigDict) -> str:
-    pair_NM, _ = select(rows, config, store.segment_s)
+    pair_NM = _find_pairs(rows, store, config)
     if pair_NM.shape[1] == 1:
         return section("Pairs", note=f"{len(pair_NM):,} single segments: the rule makes no pairs.")
-    place_NM = np.searchsorted(rows.row_R, pair_NM)
-    gap_s = np.abs(np.diff(rows.slot_R[place_NM], axis=1)[:, 0]) * store.segment_s
-    count = np.zeros((len(CLASSES), len(CLASSES)), int)
-    np.add.at(count, tuple(rows.class_R[place_NM].T), 1)
+    place_R = np.zeros(store.rows, np.int32)  # of each of the store's rows among those in use
+    place_R[rows.row_R] = np.arange(rows.row_R.size)
+    place_NM = place_R[pair_NM]
+    gap_N = np.abs(np.diff(rows.slot_R[place_NM], axis=1)[:, 0])
+    better_N, worse_N = rows.class_R[place_NM].T.astype(np.intp)
+    count = np.bincount(better_N * len(CLASSES) + worse_N, minlength=len(CLASSES) ** 2).reshape(2 * [len(CLASSES)])
     lines = [
         (CLASSES[better], *(f"{count[better, worse]:,}" for worse in range(len(CLASSES))))
         for better in reversed(range(len(CLASSES)))
@@ -238,7 +251,7 @@ def _pair_section(rows: Rows, store: Store, config: ConfigDict) -> str:
     rule += "" if cap is None else f", at most {cap} a segment, nearest first"
     return section(
         "Pairs",
-        figure(_gap_figure(gap_s, store.segment_s), "Pairs by the time between the starts of their members."),
+        figure(_gap_figure(gap_N, store.segment_s), "Pairs by the time between the starts of their members."),
         table(lines, ("better \\ worse", *CLASSES)),
         note=f"{len(pair_NM):,} pairs by the rule {rule}. A pair is two segments of one recording: the network that "
         "sees the worse one must find what a network sees in the better one. The table counts pairs by both "
@@ -246,16 +259,25 @@ def _pair_section(rows: Rows, store: Store, config: ConfigDict) -> str:
     )
 
 
-def _gap_figure(gap_s: np.ndarray, segment_s: float) -> str:
+def _find_pairs(rows: Rows, store: Store, config: ConfigDict) -> np.ndarray:
+    """Return the pairs of all splits: those of the index that preparation has made, where it is there."""
+    if not has_index(store, config):
+        return select(rows, config, store.segment_s)[0]
+    return np.concatenate([open_index(store, config, split).rows_NM for split in SPLITS])
+
+
+def _gap_figure(gap_N: np.ndarray, segment_s: float) -> str:
+    """Draw how many pairs (N,) lie how many segments apart."""
     fig, (axes,) = new_figure()
-    gap, count = np.unique(gap_s, return_counts=True)
-    axes.bar(gap, count, 0.8 * segment_s, color=COLOURS[0])
+    count = np.bincount(gap_N)
+    gap = np.flatnonzero(count)
+    axes.bar(gap * segment_s, count[gap], 0.8 * segment_s, color=COLOURS[0])
     axes.set(xlabel="time gap, s", ylabel="pairs")
     return to_svg(fig)
 
 
 def _example_section(store: Store, rows: Rows, variant: str) -> str:
-    """Draw the best and the worst segment of each class, worst class first."""
+    """Draw the worst, the middle and the best segment of each class, worst class first."""
     figures = []
     for code, name in enumerate(CLASSES):
         place = np.flatnonzero(rows.class_R == code)
@@ -265,15 +287,16 @@ def _example_section(store: Store, rows: Rows, variant: str) -> str:
             what = f"{name}, {which if which.startswith('the') else f'its {which}'}"
             figures.append(_example(store, int(rows.row_R[place[chosen]]), what, variant))
     note = (
-        "The worst and the best segment of each class, worst class first, in physical units (NU: none). Under each its "
-        f"{VARIANTS[variant]} score and that of its channels."
+        "The worst, the middle and the best segment of each class, worst class first, in physical units (NU: none). "
+        f"Under each its {VARIANTS[variant]} score and that of its channels."
     )
     return section("Examples", *figures, note=note)
 
 
 def _example(store: Store, row: int, what: str, variant: str) -> str:
-    x_CT = dequantise(store.read([row]), store.scale_NC2[[row]])[0]
     about = store.take(row)
+    scale_C2 = [[about[f"{name}_{part}"] for part in ("offset", "gain")] for name in (*store.channels, *store.features)]
+    x_CT = dequantise(store.read([row]), np.array([scale_C2], np.float32))[0]
     present = dict(zip(store.channels, store.present_NC[row].tolist(), strict=True))
     labels = [(role, about[f"{role}_unit"] if present[role] else "masked") for role in store.channels]
     labels += [(name.replace("_", " "), FEATURES[name].unit) for name in store.features]
@@ -296,7 +319,3 @@ def draw_segment(x_CT: np.ndarray, rate_hz: float, labels: Sequence[tuple[str, s
         axis.set(ylabel=label_of(printed(role), unit), xlim=(0, x_CT.shape[1] / rate_hz))
     axes[-1].set(xlabel="time, s")
     return fig
-
-
-def _pair_codes(first_R: np.ndarray, second_R: np.ndarray) -> np.ndarray:
-    return first_R.astype(np.int64) * (int(second_R.max(initial=0)) + 1) + second_R

@@ -63,8 +63,8 @@ def find_gaps(x_BN: np.ndarray, rate_hz: float) -> Gaps:
     if len(resting_R := np.flatnonzero(pinned_BN.any(axis=-1))):
         flat_BN[resting_R] = _runs_of_equal(still_BN[resting_R], round(FLAT_S * rate_hz))
         pinned_BN[resting_R] &= finite_BN[resting_R] & _at_limits(filled_BN[resting_R], rate_hz)
-    extreme_BN = (filled_BN == low_B[:, None]) | (filled_BN == high_B[:, None])
-    clipped_BN = filters.in_runs(extreme_BN, max(3, round(CLIPPED_S * rate_hz))) & finite_BN
+    clipped_BN = _clipped(filled_BN, low_B, high_B, max(3, round(CLIPPED_S * rate_hz)))
+    clipped_BN &= finite_BN
     missing_BN = flat_BN | ~finite_BN
     return Gaps(
         missing_BN=missing_BN,
@@ -82,15 +82,30 @@ def find_gaps(x_BN: np.ndarray, rate_hz: float) -> Gaps:
 
 def padded_frac(missing_BN: np.ndarray) -> np.ndarray:
     """Return the share (B,) of each row that is missing from its first sample on, and up to its last."""
-    there_BN = ~missing_BN
-    before_B, after_B = there_BN.argmax(axis=1), there_BN[:, ::-1].argmax(axis=1)
-    return np.where(there_BN.any(axis=1), (before_B + after_B) / missing_BN.shape[1], 1.0)
+    padded_B = np.zeros(len(missing_BN))
+    if len(edge_R := np.flatnonzero(missing_BN[:, 0] | missing_BN[:, -1])):
+        there_RN = ~missing_BN[edge_R]
+        before_R, after_R = there_RN.argmax(axis=1), there_RN[:, ::-1].argmax(axis=1)
+        padded_B[edge_R] = np.where(there_RN.any(axis=1), (before_R + after_R) / missing_BN.shape[1], 1.0)
+    return padded_B
 
 
 def _filled(x_N: np.ndarray, finite_N: np.ndarray) -> np.ndarray:
     """Return x_N with everything not finite replaced by linear interpolation, all zeros where nothing is finite."""
     at = np.flatnonzero(finite_N)
     return np.interp(np.arange(len(x_N)), at, x_N[at]).astype(x_N.dtype) if len(at) else np.zeros_like(x_N)
+
+
+def _clipped(x_BN: np.ndarray, low_B: np.ndarray, high_B: np.ndarray, least: int) -> np.ndarray:
+    """Return the samples (bool) of runs of at least `least` at their row's smallest or largest value."""
+    clipped_BN = np.zeros(x_BN.shape, bool)
+    some_BK = x_BN[:, ::least]  # a run holds one of them at least
+    some_R = np.flatnonzero(((some_BK == low_B[:, None]) | (some_BK == high_B[:, None])).any(axis=-1))
+    if len(some_R):
+        x_RN = x_BN[some_R]
+        extreme_RN = (x_RN == low_B[some_R, None]) | (x_RN == high_B[some_R, None])
+        clipped_BN[some_R] = filters.in_runs(extreme_RN, least)
+    return clipped_BN
 
 
 def _at_limits(x_RN: np.ndarray, rate_hz: float) -> np.ndarray:
@@ -110,12 +125,16 @@ def _runs_of_equal(still_BN: np.ndarray, least: int) -> np.ndarray:
 
 def to_unit(gaps: Gaps) -> np.ndarray:
     """Return each row, without its gaps, taken to [-1, 1], so that its offset costs no digits; a constant one zeros."""
-    return (gaps.filled_BN - gaps.offset_B[:, None]) / _half_range(gaps)
+    unit_BN = gaps.filled_BN - gaps.offset_B[:, None]
+    unit_BN /= _half_range(gaps)
+    return unit_BN
 
 
 def from_unit(unit_BT: np.ndarray, gaps: Gaps) -> np.ndarray:
     """Return what `to_unit` made, at any number of samples, in the rows' own units."""
-    return unit_BT * _half_range(gaps) + gaps.offset_B[:, None]
+    x_BT = unit_BT * _half_range(gaps)
+    x_BT += gaps.offset_B[:, None]
+    return x_BT
 
 
 def _half_range(gaps: Gaps) -> np.ndarray:

@@ -48,11 +48,12 @@ def ppg_score(x_BT: np.ndarray, rate_hz: float = 300.0) -> dict[str, np.ndarray]
     from a store or sampled at another rate. Here it is what the formula tends to as the mean vanishes from above: 1
     where anything moves.
     """
-    detrended_BT = _detrended(x_BT)
-    centred_BT = detrended_BT - detrended_BT.mean(axis=-1, keepdims=True)
-    spread_B = np.sqrt((centred_BT * centred_BT).mean(axis=-1))
-    z_BT = centred_BT / np.where(spread_B > 0, spread_B, 1)[:, None]
-    low_B, high_B = z_BT.min(axis=-1), z_BT.max(axis=-1)
+    z_BT = _detrended(x_BT)
+    z_BT -= z_BT.mean(axis=-1, keepdims=True)
+    spread_B = np.sqrt((z_BT * z_BT).mean(axis=-1))
+    z_BT /= np.where(spread_B > 0, spread_B, 1)[:, None]
+    cube_BT = z_BT * z_BT
+    cube_BT *= z_BT
     power_BS, frequency_hz = _welch(z_BT, rate_hz)
 
     def total(low_hz: float, high_hz: float) -> np.ndarray:
@@ -64,9 +65,9 @@ def ppg_score(x_BT: np.ndarray, rate_hz: float = 300.0) -> dict[str, np.ndarray]
     terms = {
         "author_snr": sigmoid(0.5 * (snr_B - 5)),
         "author_perf": (spread_B > 0).astype(np.float64),
-        "author_skew": sigmoid(5 * (np.abs((z_BT * z_BT * z_BT).mean(axis=-1)) - 1)),
+        "author_skew": sigmoid(5 * (np.abs(cube_BT.mean(axis=-1)) - 1)),
         "author_rel": np.clip(np.nan_to_num(relative_B), 0, 1),
-        "author_ent": 1 - _entropy(z_BT, low_B, high_B) / np.log(BINS),
+        "author_ent": 1 - _entropy(z_BT) / np.log(BINS),
     }
     raw_B = np.clip(0.2 * sum(terms.values()), 0, 1)
     gate_B = _has_two_peaks(z_BT, rate_hz) & (spread_B > 0)
@@ -79,7 +80,8 @@ def _detrended(x_BT: np.ndarray) -> np.ndarray:
     ramp_T = np.linspace(-1, 1, length, dtype=x_BT.dtype)
     level_BT = x_BT - x_BT.mean(axis=-1, keepdims=True)
     slope_B = (level_BT * ramp_T).sum(axis=-1) / (ramp_T * ramp_T).sum()
-    return level_BT - slope_B[:, None] * ramp_T
+    level_BT -= slope_B[:, None] * ramp_T
+    return level_BT
 
 
 def _welch(z_BT: np.ndarray, rate_hz: float) -> tuple[np.ndarray, np.ndarray]:
@@ -97,29 +99,19 @@ def _welch(z_BT: np.ndarray, rate_hz: float) -> tuple[np.ndarray, np.ndarray]:
     return power_BS, np.arange(1, stop) * rate_hz / width
 
 
-def _entropy(z_BT: np.ndarray, low_B: np.ndarray, high_B: np.ndarray) -> np.ndarray:
-    """Return the entropy (nats) of each row's histogram of 20 equal bins from its least to its largest value."""
-    rows, length = z_BT.shape
-    bin_BT = _bins(z_BT, low_B, high_B) + (BINS * np.arange(rows))[:, None]
-    share_BK = np.bincount(bin_BT.ravel(), minlength=rows * BINS).reshape(rows, BINS) / length
+def _entropy(z_BT: np.ndarray) -> np.ndarray:
+    """Return the entropy (nats) of each row's histogram of 20 equal bins from its least to its largest value.
+
+    Bins are those of `np.histogram`. Of sorted values nothing but the places of 19 edges has to be found.
+    """
+    sorted_BT = np.sort(z_BT, axis=-1)
+    edge_BK = np.linspace(sorted_BT[:, 0], sorted_BT[:, -1], BINS + 1, axis=-1)
+    below_BK = np.zeros((len(z_BT), BINS + 1))
+    below_BK[:, -1] = z_BT.shape[-1]
+    for row, edge_K in enumerate(edge_BK[:, 1:-1]):
+        below_BK[row, 1:-1] = np.searchsorted(sorted_BT[row], edge_K)
+    share_BK = np.diff(below_BK, axis=-1) / z_BT.shape[-1]
     return -np.sum(share_BK * np.log(np.where(share_BK > 0, share_BK, 1)), axis=1)
-
-
-def _bins(z_BT: np.ndarray, low_B: np.ndarray, high_B: np.ndarray) -> np.ndarray:
-    """Return the bin of each value, as `np.histogram` counts it."""
-    width_B = np.where(high_B > low_B, high_B - low_B, 1).astype(z_BT.dtype)
-    place_BT = (z_BT - low_B[:, None]) / width_B[:, None] * z_BT.dtype.type(BINS)
-    bin_BT = place_BT.astype(np.intp)
-    np.minimum(bin_BT, BINS - 1, out=bin_BT)
-    # division rounds: what lies next to an edge is compared with the edge itself
-    near = np.flatnonzero(np.abs(place_BT - np.rint(place_BT)) < 64 * np.finfo(z_BT.dtype).eps * BINS)
-    row_J = near // z_BT.shape[-1]
-    edge_BK = np.linspace(low_B, high_B, BINS + 1, axis=-1)
-    bin_J, value_J = bin_BT.ravel()[near], z_BT.ravel()[near]
-    bin_J -= value_J < edge_BK[row_J, bin_J]
-    bin_J += (value_J >= edge_BK[row_J, bin_J + 1]) & (bin_J != BINS - 1)
-    bin_BT.ravel()[near] = bin_J
-    return bin_BT
 
 
 def _has_two_peaks(z_BT: np.ndarray, rate_hz: float) -> np.ndarray:
@@ -141,8 +133,8 @@ def _surely_has_two_peaks(z_BT: np.ndarray, rate_hz: float) -> np.ndarray:
     blocks = z_BT.shape[-1] // block
     if blocks < 9:
         return np.zeros(len(z_BT), bool)
-    block_BKW = z_BT[:, : blocks * block].reshape(len(z_BT), blocks, block)
-    high_BK, low_BK = block_BKW.max(axis=-1), block_BKW.min(axis=-1)
+    starts_K = np.arange(0, blocks * block, block)
+    high_BK, low_BK = (of.reduceat(z_BT[:, : blocks * block], starts_K, axis=-1) for of in (np.maximum, np.minimum))
     own_BK = high_BK[:, 3:-3]
     sides = (slice(0, blocks - 6), slice(4, blocks - 2))
     is_peak_BK = np.ones(own_BK.shape, bool)

@@ -73,8 +73,10 @@ def find_r_peaks(x_BT: np.ndarray, rate_hz: float = DETECTION_HZ) -> Beats:
     """
     band_BT, pad = _band_pass(x_BT, rate_hz, 8.0, 20.0)
     energy_BT = filters.running_mean(np.abs(band_BT), _odd(0.1 * rate_hz))[:, pad:-pad]
-    row_J, index_J = _maxima(energy_BT, rate_hz, apart_s=0.12, level_s=1.5, level_blocks=7, threshold=0.3)
-    share_J = energy_BT[row_J, index_J] / _largest_within(energy_BT, 0.25, rate_hz)[row_J, index_J]
+    row_J, index_J, largest_J = _maxima(
+        energy_BT, rate_hz, apart_s=0.12, level_s=1.5, level_blocks=7, threshold=0.3, around_s=0.25
+    )
+    share_J = energy_BT[row_J, index_J] / largest_J
     alike_J = share_J >= 0.7
     fast_B = _are_fast(row_J[alike_J], index_J[alike_J] / rate_hz, len(x_BT))
     keep_J = (share_J == 1) | (alike_J & fast_B[row_J])
@@ -110,8 +112,10 @@ def find_waves(band_BT: np.ndarray, pad: int, rate_hz: float) -> tuple[Beats, np
     slope_BT = np.zeros_like(band_BT)
     slope_BT[:, 1:-1] = 0.5 * (band_BT[:, 2:] - band_BT[:, :-2])
     rise_BT = filters.running_mean(np.maximum(slope_BT, 0), _odd(0.15 * rate_hz))[:, pad:-pad]
-    row_J, index_J = _maxima(rise_BT, rate_hz, apart_s=0.1, level_s=2.0, level_blocks=5, threshold=0.35)
-    keep_J = rise_BT[row_J, index_J] >= 0.6 * _largest_within(rise_BT, 0.3, rate_hz)[row_J, index_J]
+    row_J, index_J, largest_J = _maxima(
+        rise_BT, rate_hz, apart_s=0.1, level_s=2.0, level_blocks=5, threshold=0.35, around_s=0.3
+    )
+    keep_J = rise_BT[row_J, index_J] >= 0.6 * largest_J
     row_J, index_J = row_J[keep_J], index_J[keep_J]
     reach = round(0.1 * rate_hz)
     around_JW = slope_BT[row_J[:, None], index_J[:, None] + np.arange(pad - reach, pad + reach + 1)]
@@ -196,11 +200,6 @@ def _response(length: int, rate_hz: float, low_hz: float, high_hz: float) -> np.
     return filters.band_response(fft.rfftfreq(length, 1.0 / rate_hz), low_hz, high_hz)
 
 
-def _largest_within(x_BT: np.ndarray, apart_s: float, rate_hz: float) -> np.ndarray:
-    """Return the largest value within +-apart_s of each sample."""
-    return filters.running_max(x_BT, 2 * round(apart_s * rate_hz) + 1)
-
-
 def _are_fast(row_J: np.ndarray, time_J: np.ndarray, rows: int) -> np.ndarray:
     """Return the rows (bool, B) whose maxima follow each other in less than 0.27 s, and regularly."""
     second_I, interval_I = beats_of(row_J, time_J, rows).intervals_s()
@@ -210,11 +209,21 @@ def _are_fast(row_J: np.ndarray, time_J: np.ndarray, rows: int) -> np.ndarray:
 
 
 def _maxima(
-    x_BT: np.ndarray, rate_hz: float, *, apart_s: float, level_s: float, level_blocks: int, threshold: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows and indices of the maxima within +-apart_s that exceed threshold x local level."""
-    reach = round(apart_s * rate_hz)
-    is_peak_BT = (x_BT == filters.running_max(x_BT, 2 * reach + 1)) & (x_BT > 0)
+    x_BT: np.ndarray,
+    rate_hz: float,
+    *,
+    apart_s: float,
+    level_s: float,
+    level_blocks: int,
+    threshold: float,
+    around_s: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return rows and indices of the maxima within +-apart_s that exceed threshold x local level, and the largest value
+    within +-around_s of each; around_s is at most three times apart_s.
+    """
+    reach, beyond = round(apart_s * rate_hz), round(around_s * rate_hz) - round(apart_s * rate_hz)
+    near_BT = filters.running_max(x_BT, 2 * reach + 1)
+    is_peak_BT = (x_BT == near_BT) & (x_BT > 0)
     row_J, index_J = np.divmod(np.flatnonzero(is_peak_BT), x_BT.shape[-1])
     block = round(level_s * rate_hz)
     starts = filters.block_starts(x_BT.shape[-1], block)
@@ -224,7 +233,10 @@ def _maxima(
     again_J = np.zeros(len(row_J), bool)
     again_J[1:] = (row_J[1:] == row_J[:-1]) & (np.diff(index_J) <= reach)
     keep_J = (x_BT[row_J, index_J] > threshold * level_J) & ~again_J
-    return row_J[keep_J], index_J[keep_J]
+    row_J, index_J = row_J[keep_J], index_J[keep_J]
+    # three windows of +-apart_s, side by side or overlapping; at an end one reaches less far beyond it
+    around_JN = np.clip(index_J[:, None] + (-beyond, 0, beyond), 0, x_BT.shape[-1] - 1)
+    return row_J, index_J, near_BT[row_J[:, None], around_JN].max(axis=1)
 
 
 def _without_t_waves(
@@ -254,12 +266,10 @@ def _refined(
     rows, length = shape
     width = around_JW.shape[1]
     peak_J = around_JW.argmax(axis=1)
-    inner_J = np.clip(peak_J, 1, width - 2)[:, None]
-    left_J, mid_J, right_J = (
-        np.take_along_axis(around_JW, inner_J + d, 1)[:, 0].astype(np.float64) for d in (-1, 0, 1)
-    )
+    inner_J, beat_J = np.clip(peak_J, 1, width - 2), np.arange(len(peak_J))
+    left_J, mid_J, right_J = (around_JW[beat_J, inner_J + d].astype(np.float64) for d in (-1, 0, 1))
     bend_J = left_J - 2 * mid_J + right_J
-    inside_J = (peak_J == inner_J[:, 0]) & (bend_J < 0)
+    inside_J = (peak_J == inner_J) & (bend_J < 0)
     shift_J = np.where(inside_J, 0.5 * (left_J - right_J) / np.where(inside_J, bend_J, 1.0), 0.0)
     position_J = np.clip(index_J + peak_J - width // 2 + shift_J, 0, length - 1)
     return beats_of(row_J, position_J / rate_hz, rows)

@@ -5,7 +5,6 @@ scored.terms["waveform"]
 """
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from jaxbio.signals import author, disturbances, filters, quality
 from jaxbio.signals.artefacts import Gaps, from_unit, to_unit
 from jaxbio.signals.beats import DETECTION_HZ, Beats, Read, find_r_peaks, neighbour_means, rate_bpm
 from jaxbio.signals.likeness import find_likeness
-from jaxbio.signals.pulses import read_pulses
+from jaxbio.signals.pulses import IsWhole, read_pulses
 
 ANALYSIS_HZ = 300.0  # scores are those of this rate, whatever rate a store has (QualityFM: 300)
 # Of an ECG: wider windows hold the next beat of fast fibrillation
@@ -56,7 +55,7 @@ def score_channel(
     analysed_BT = at(round(duration_s * ANALYSIS_HZ))
     target_BT = analysed_BT if analysed_BT.shape[-1] == length else at(length)
     detected_BT = at(round(duration_s * DETECTION_HZ))
-    is_whole = partial(_is_whole, gaps.lost_BN, samples / duration_s)
+    is_whole = _whole_spans(gaps.lost_BN, samples / duration_s)
     if kind == "ecg":
         found = _read_ecg(analysed_BT, find_r_peaks(detected_BT, DETECTION_HZ), is_whole)
     else:
@@ -92,7 +91,7 @@ def score_channel(
     return Scored(from_unit(target_BT, gaps), beats, artefact_BK, np.where(doubt_B, np.nan, rate_bpm_B), terms)
 
 
-def _read_ecg(analysed_BT: np.ndarray, beats: Beats, is_whole: partial) -> Read:
+def _read_ecg(analysed_BT: np.ndarray, beats: Beats, is_whole: IsWhole) -> Read:
     """Return the beats of an ECG and what each is worth (J,); one cut off is worth what its neighbours are."""
     whole_J = is_whole(beats.row_J, beats.time_J - _ECG_BEFORE_S, beats.time_J + _ECG_AFTER_S)
     best_J, _ = find_likeness(
@@ -110,13 +109,15 @@ def _read_ecg(analysed_BT: np.ndarray, beats: Beats, is_whole: partial) -> Read:
     return Read(beats, worth_J, doubt_B=np.zeros(len(analysed_BT), bool), inverted_B=np.zeros(len(analysed_BT), bool))
 
 
-def _is_whole(
-    missing_BN: np.ndarray, rate_hz: float, row_J: np.ndarray, start_J: np.ndarray, stop_J: np.ndarray
-) -> np.ndarray:
-    """Return which spans (bool, J), from start to stop in seconds of a row, have no missing sample."""
+def _whole_spans(missing_BN: np.ndarray, rate_hz: float) -> IsWhole:
+    """Return what says of spans (J), from start to stop in seconds of a row, which have no missing sample."""
     if not missing_BN.any():
-        return np.ones(len(row_J), bool)
+        return lambda row_J, start_J, stop_J: np.ones(len(row_J), bool)
     total_BN = filters.extended(np.cumsum(missing_BN, axis=-1, dtype=np.int32), 1, 0, 0)
-    first_J = np.floor(start_J * rate_hz).astype(np.intp).clip(0, missing_BN.shape[-1])
-    last_J = np.ceil(stop_J * rate_hz).astype(np.intp).clip(0, missing_BN.shape[-1])
-    return total_BN[row_J, last_J] == total_BN[row_J, first_J]
+
+    def is_whole(row_J: np.ndarray, start_J: np.ndarray, stop_J: np.ndarray) -> np.ndarray:
+        first_J = np.floor(start_J * rate_hz).astype(np.intp).clip(0, missing_BN.shape[-1])
+        last_J = np.ceil(stop_J * rate_hz).astype(np.intp).clip(0, missing_BN.shape[-1])
+        return total_BN[row_J, last_J] == total_BN[row_J, first_J]
+
+    return is_whole

@@ -12,6 +12,8 @@ uses. On 24 seeds that had no part in it 137 of its 138 synthetic checks hold; t
     artefact_BK = find_artefacts(x_BT, lost_BK, pinned_BK, worth_BK, sway_quiet=4.0)
 """
 
+from functools import lru_cache
+
 import numpy as np
 
 from jaxbio.signals import filters
@@ -133,8 +135,11 @@ def _moments(x_BT: np.ndarray, lost_BK: np.ndarray) -> tuple[np.ndarray, np.ndar
     width = round(x_BT.shape[-1] / cells)
     if (short := cells * width - x_BT.shape[-1]) > 0:
         x_BT = np.concatenate([x_BT, x_BT[:, -1:].repeat(short, axis=1)], axis=1)
-    cell_BKW = x_BT[:, : cells * width].reshape(rows, cells, width)
-    step_BKW = cell_BKW[..., 1:] - cell_BKW[..., :-1]
+    x_BT = x_BT[:, : cells * width]
+    step_BT = np.empty_like(x_BT)
+    np.subtract(x_BT[:, 1:], x_BT[:, :-1], out=step_BT[:, :-1])
+    cell_BKW, step_BKW = (of_BT.reshape(rows, cells, width) for of_BT in (x_BT, step_BT))
+    step_BKW = step_BKW[..., :-1]  # without those from cell to cell
     mean_BK = np.einsum("bkw->bk", cell_BKW) / width
     power_BK = np.einsum("bkw,bkw->bk", cell_BKW, cell_BKW) / width
     step_BK = np.einsum("bkw,bkw->bk", step_BKW, step_BKW) / (width - 1)
@@ -147,7 +152,13 @@ def _moments(x_BT: np.ndarray, lost_BK: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 def _mean(value_BK: np.ndarray, width: int) -> np.ndarray:
     """Return the mean over a centred window of `width` cells, of those that exist at the ends."""
-    return filters.running_mean(value_BK, width) / filters.running_mean(np.ones_like(value_BK[:1]), width)
+    return filters.running_mean(value_BK, width) / _there(value_BK.shape[-1], width, value_BK.dtype)
+
+
+@lru_cache(maxsize=64)
+def _there(cells: int, width: int, dtype: np.dtype) -> np.ndarray:
+    """Return the share (1, K) of each window that lies within the segment."""
+    return filters.running_mean(np.ones((1, cells), dtype), width)
 
 
 def _quiet(value_BK: np.ndarray, counts_BK: np.ndarray, quantile: float) -> np.ndarray:

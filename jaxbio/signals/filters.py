@@ -85,7 +85,8 @@ def odd_reflection(x_BT: np.ndarray, pad: int) -> np.ndarray:
 def extended(x_BT: np.ndarray, before: int, after: int, value: float | bool) -> np.ndarray:
     """Return rows with `before` and `after` samples of `value` added; np.pad at a quarter of its overhead."""
     rows, length = x_BT.shape
-    wide_BT = np.full((rows, before + length + after), value, x_BT.dtype)
+    wide_BT = np.empty((rows, before + length + after), x_BT.dtype)
+    wide_BT[:, :before] = wide_BT[:, before + length :] = value
     wide_BT[:, before : before + length] = x_BT
     return wide_BT
 
@@ -97,7 +98,10 @@ def ramp(x: np.ndarray, none: float, full: float) -> np.ndarray:
 
 def share(flag_BT: np.ndarray) -> np.ndarray:
     """Return the share (B,) of samples that are flagged."""
-    return flag_BT.mean(axis=-1) if flag_BT.any() else np.zeros(len(flag_BT))
+    share_B = np.zeros(len(flag_BT))
+    if len(some_R := np.flatnonzero(flag_BT.any(axis=-1))):  # few rows have any, and counting is dear
+        share_B[some_R] = flag_BT[some_R].mean(axis=-1)
+    return share_B
 
 
 def running_max(x_BT: np.ndarray, width: int) -> np.ndarray:
@@ -133,9 +137,10 @@ def in_runs(flag_BT: np.ndarray, least: int) -> np.ndarray:
     if flag_BT.shape[-1] < least:
         return np.zeros_like(flag_BT)
     starts_BT = _doubling(flag_BT, least, np.logical_and)
-    if not starts_BT.any():
-        return np.zeros_like(flag_BT)
-    return _doubling(extended(starts_BT, least - 1, least - 1, False), least, np.logical_or)
+    runs_BT = np.zeros_like(flag_BT)
+    if len(some_R := np.flatnonzero(starts_BT.any(axis=-1))):
+        runs_BT[some_R] = _doubling(extended(starts_BT[some_R], least - 1, least - 1, False), least, np.logical_or)
+    return runs_BT
 
 
 def grown(flag_BT: np.ndarray, reach: int) -> np.ndarray:

@@ -12,11 +12,12 @@ what they reach there, and what such a choice reaches on records that had no par
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
 from jaxbio.signals import filters
-from jaxbio.signals.beats import Beats, Read, find_waves, neighbour_means, pulse_band, row_means, row_medians
+from jaxbio.signals.beats import Beats, Read, beats_of, find_waves, neighbour_means, pulse_band, row_means, row_medians
 from jaxbio.signals.likeness import find_likeness
 
 # Window about the steepest upslope: wider ones hold the next pulse of tachycardia, narrower ones fit rubbish
@@ -45,33 +46,55 @@ IsWhole = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 def read_pulses(x_BT: np.ndarray, is_whole: IsWhole, rate_hz: float) -> Read:
-    """Return the pulses of segments (B, T) float32 at about 100 Hz, whether they stand upright or upside down."""
-    band_BT, pad = pulse_band(x_BT, rate_hz)
-    inverted_B = _find_inverted(band_BT, pad, is_whole, rate_hz)
-    band_BT[inverted_B] *= -1
-    beats, steepness_J = find_waves(band_BT, pad, rate_hz)
-    worth_J = _judge(band_BT[:, pad:-pad], beats, is_whole, rate_hz)
-    return Read(beats, worth_J, _alternate(beats, steepness_J), inverted_B)
+    """Return the pulses of segments (B, T) float32 at about 100 Hz, whether they stand upright or upside down.
 
-
-def _find_inverted(band_BT: np.ndarray, pad: int, is_whole: IsWhole, rate_hz: float) -> np.ndarray:
-    """Return which segments (bool, B) are upside down, as the raw light of reflective sensors is.
-
-    Those whose steepest slopes fall, and of which, turned over, more has the shape of pulses, and nearly all.
+    Upside down, as the raw light of reflective sensors is, are those whose steepest slopes fall, and of which, turned
+    over, more has the shape of pulses, and nearly all.
     """
+    rows = len(x_BT)
+    band_BT, pad = pulse_band(x_BT, rate_hz)
+    found = _read_upright(band_BT, pad, is_whole, rate_hz)
     slope_BT = np.diff(band_BT[:, pad:-pad], axis=-1)
-    falling_R = np.flatnonzero(np.einsum("bt,bt,bt->b", slope_BT, slope_BT, slope_BT) < 0)
-    inverted_B = np.zeros(len(band_BT), bool)
-    if not len(falling_R):
-        return inverted_B
-    worth_R = []
-    for sign in (1, -1):
-        turned_RT = sign * band_BT[falling_R]
-        beats, _ = find_waves(turned_RT, pad, rate_hz)
-        worth_J = _judge(turned_RT[:, pad:-pad], beats, lambda row_J, *span: is_whole(falling_R[row_J], *span), rate_hz)
-        worth_R.append(row_means(worth_J, beats.row_J, len(falling_R)))
-    inverted_B[falling_R] = (worth_R[1] >= INVERTED_FRAC) & (worth_R[1] > worth_R[0])
-    return inverted_B
+    worth_B = row_means(found.worth_J, found.beats.row_J, rows)
+    falling_B = np.einsum("bt,bt,bt->b", slope_BT, slope_BT, slope_BT) < 0
+    falling_R = np.flatnonzero(falling_B & (worth_B < 1))
+    inverted_B = np.zeros(rows, bool)
+    if len(falling_R):
+        turned = _read_upright(
+            -band_BT[falling_R], pad, lambda row_J, *span: is_whole(falling_R[row_J], *span), rate_hz
+        )
+        worth_R = row_means(turned.worth_J, turned.beats.row_J, len(falling_R))
+        inverted_B[falling_R] = (worth_R >= INVERTED_FRAC) & (worth_R > worth_B[falling_R])
+        if inverted_B.any():
+            found = _merge(found, turned, falling_R, inverted_B)
+    return Read(found.beats, found.worth_J, _alternate(found.beats, found.steepness_J), inverted_B)
+
+
+class _Upright(NamedTuple):
+    """Waves of segments that are taken to stand upright: how steep each is, and what it is worth, (J,)."""
+
+    beats: Beats
+    steepness_J: np.ndarray
+    worth_J: np.ndarray
+
+
+def _read_upright(band_BT: np.ndarray, pad: int, is_whole: IsWhole, rate_hz: float) -> _Upright:
+    beats, steepness_J = find_waves(band_BT, pad, rate_hz)
+    return _Upright(beats, steepness_J, _judge(band_BT[:, pad:-pad], beats, is_whole, rate_hz))
+
+
+def _merge(found: _Upright, turned: _Upright, turned_R: np.ndarray, chosen_B: np.ndarray) -> _Upright:
+    """Return the waves of all segments: of the chosen ones those of `turned`, whose rows are turned_R, else `found`."""
+    own_row_J = turned_R[turned.beats.row_J]
+    from_found_J, from_turned_J = ~chosen_B[found.beats.row_J], chosen_B[own_row_J]
+    row_J = np.concatenate([found.beats.row_J[from_found_J], own_row_J[from_turned_J]])
+    order_J = np.argsort(row_J, kind="stable")
+
+    def merged(of_found_J: np.ndarray, of_turned_J: np.ndarray) -> np.ndarray:
+        return np.concatenate([of_found_J[from_found_J], of_turned_J[from_turned_J]])[order_J]
+
+    beats = beats_of(row_J[order_J], merged(found.beats.time_J, turned.beats.time_J), len(chosen_B))
+    return _Upright(beats, merged(found.steepness_J, turned.steepness_J), merged(found.worth_J, turned.worth_J))
 
 
 def _alternate(beats: Beats, steepness_J: np.ndarray) -> np.ndarray:
@@ -110,8 +133,8 @@ def _judge(band_BT: np.ndarray, beats: Beats, is_whole: IsWhole, rate_hz: float)
 def _shape(band_BT: np.ndarray, beats: Beats, rate_hz: float) -> np.ndarray:
     """Return how far each pulse (J,) keeps the limits of its shape, from its upslope to the next; 1 for the last."""
     length = band_BT.shape[-1]
-    step_BT = np.zeros_like(band_BT)
-    step_BT[:, :-1] = np.diff(band_BT, axis=-1)
+    step_BT = np.zeros(band_BT.shape, band_BT.dtype)
+    np.subtract(band_BT[:, 1:], band_BT[:, :-1], out=step_BT[:, :-1])
     at_J = np.clip(np.rint(beats.time_J * rate_hz).astype(np.intp), 0, length - 1)
     first_J = beats.row_J * length + at_J
     if not len(first_J):

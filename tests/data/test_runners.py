@@ -3,11 +3,13 @@
 import errno
 import logging
 import os
-import runpy
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 from prepared import bytes_of, prepare, small_config, write_archive
@@ -228,11 +230,6 @@ def test_an_ended_listing_goes_on_where_it_was(archive, config, tmp_path, in_sma
 # ---- clusters
 
 
-@pytest.fixture
-def soak(repository):
-    return runpy.run_path(str(repository / "tools/soak_prepare.py"))
-
-
 def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent.parent)}
 
@@ -270,13 +267,46 @@ def test_a_cluster_that_is_not_there_is_named(archive, config, tmp_path, monkeyp
         )
 
 
+@pytest.fixture
+def job_server(tmp_path) -> Iterator[str]:
+    """Address of a Beam job server, as Flink's and Spark's are: pipelines come through its port."""
+    port = tmp_path / "port"
+    words = ["apache_beam.runners.portability.local_job_service_main", "--port", "0", "--port_file", str(port)]
+    said = (tmp_path / "job_server.log").open("w")
+    with said, subprocess.Popen([sys.executable, "-m", *words], stdout=said, stderr=said, env=environment()) as server:
+        until = time.monotonic() + 60
+        while not port.exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        yield f"localhost:{port.read_text()}"
+        server.terminate()
+
+
 @pytest.mark.slow
-def test_beam_makes_the_same_bytes_in_two_processes(archive, config, reference, tmp_path):
+@pytest.mark.parametrize("portable", [False, True])
+def test_beam_makes_the_same_bytes_in_two_processes(archive, config, reference, tmp_path, request, portable):
     pytest.importorskip("apache_beam")
     options = "--runner=DirectRunner --direct_running_mode=multi_processing --direct_num_workers=2"
+    if portable:
+        options = f"--runner=PortableRunner --job_endpoint={request.getfixturevalue('job_server')}"
+        options += " --environment_type=LOOPBACK"
     runner = parse_runner(f"beam:{options}")
     prepare_store(source_of(archive), config, tmp_path / "store", runner=runner, progress=False)
     assert bytes_of(tmp_path / "store") == bytes_of(reference)
+
+
+def test_a_job_server_that_cannot_be_fetched_is_the_runners_fault(archive, config, tmp_path, monkeypatch):
+    beam = pytest.importorskip("apache_beam")
+
+    def unreachable(**_):
+        try:
+            raise URLError("Name or service not known")
+        except URLError as error:
+            raise RuntimeError("Unable to fetch remote job server jar") from error
+
+    monkeypatch.setattr(beam, "Pipeline", unreachable)
+    runner = parse_runner("beam:--runner=FlinkRunner --flink_master=[local]")
+    with pytest.raises(UserError, match=r"--runner = 'beam:--runner=FlinkRunner .*Unable to fetch .*--job_endpoint"):
+        prepare_store(source_of(archive), config, tmp_path / "store", runner=runner, progress=False)
 
 
 def test_what_a_disk_refuses_a_beam_worker_is_the_users_fault(archive, config, tmp_path, monkeypatch):

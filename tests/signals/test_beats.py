@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxbio.signals import filters
+from jaxbio.signals import beats, filters
 from jaxbio.signals.beats import beats_of, find_pulses, find_r_peaks, rate_bpm
 from jaxbio.signals.synthetic import RHYTHMS, add_noise, recording
 
@@ -75,3 +75,16 @@ def test_intervals_that_do_not_count_leave_the_rate_alone():
     valid_J = np.diff(time_s, prepend=time_s[0]) < 2
     assert rate_bpm(beats, 30.0, valid_J)[0] == pytest.approx(75.0)
     assert rate_bpm(beats, 30.0)[0] < 74.0
+
+
+@pytest.mark.parametrize(("apart_s", "around_s"), [(0.12, 0.25), (0.1, 0.3), (0.1, 0.1)])
+def test_the_largest_around_a_maximum_is_that_of_a_running_maximum(apart_s, around_s):
+    x_BT = np.random.default_rng(0).random((40, 300)).astype(np.float32)
+    row_J, index_J, largest_J = beats._maxima(
+        x_BT, 100.0, apart_s=apart_s, level_s=1.5, level_blocks=5, threshold=0.0, around_s=around_s
+    )
+    assert len(row_J) > 300
+    assert index_J.min() < 5
+    assert index_J.max() > 294
+    expected_BT = filters.running_max(x_BT, 2 * round(around_s * 100) + 1)
+    np.testing.assert_array_equal(largest_J, expected_BT[row_J, index_J])

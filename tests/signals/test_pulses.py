@@ -99,3 +99,15 @@ def test_no_pulses_at_all():
     assert found.beats.count_B.tolist() == [0, 0]
     assert found.worth_J.shape == (0,)
     assert not found.inverted_B.any()
+
+
+def test_of_a_batch_each_segment_is_read_as_it_is_alone():
+    clean_BN = np.stack([recording(seed, duration_s=30.0).ppg for seed in range(3)])
+    x_BN = np.stack([clean_BN[0], -clean_BN[1], slow_rubbish(0), -clean_BN[2], clean_BN[1], -slow_rubbish(1)])
+    found = read(x_BN)
+    assert found.inverted_B.tolist() == [False, True, False, True, False, False]
+    for row, x_N in enumerate(x_BN):
+        alone, own_J = read(x_N), found.beats.row_J == row
+        np.testing.assert_array_equal(found.beats.time_J[own_J], alone.beats.time_J)
+        np.testing.assert_array_equal(found.worth_J[own_J], alone.worth_J)
+        assert (found.doubt_B[row], found.beats.count_B[row]) == (alone.doubt_B[0], alone.beats.count_B[0])

@@ -8,6 +8,7 @@ that is not stated, or says "arbitrary", is kept as NU, unless the user says wha
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from jaxbio.config.roles import ROLES, UNITS, lead_of
@@ -62,6 +63,7 @@ class Stated(NamedTuple):
     rate_hz: float
 
 
+@lru_cache(maxsize=4096)  # an archive has few names, and each is compared for every recording
 def same_name(name: str) -> str:
     """Return `name` as names are compared: without case, blanks, quotes around it, a unit in brackets behind it, and
     the comma that some archives (BIDMC) leave there.
@@ -106,10 +108,14 @@ def make_channels(
         try:
             check_rate(rate_hz, file)
             read_unit, factor = unit_of(role, unit, file, assumed)
-            channels[role] = Channel(name, read_unit, rate_hz, index, factor)
+            channels[role] = _shared_channel(name, read_unit, rate_hz, index, factor)
         except RecordingError as error:
             faults[role] = error.reason, f"{error.file!r}: {error.detail}"
     return channels, faults
+
+
+# A million recordings of one archive have a few different channels.
+_shared_channel = lru_cache(maxsize=4096)(Channel)
 
 
 def unit_of(role: str, unit: str, file: str, assumed: Mapping[str, str]) -> tuple[str, float]:

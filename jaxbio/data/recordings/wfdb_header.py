@@ -8,6 +8,7 @@ exact elsewhere.
 import codecs
 import os
 import re
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -150,8 +151,8 @@ def _signal(index: int, line: str, path: str) -> Signal:
         gain=_number(match["gain"] or "0", path) or DEFAULT_GAIN,
         baseline=zero if match["baseline"] is None else _integer(match["baseline"], path),
         initial=initial,
-        unit=printable(match["unit"] or "mV"),
-        name=printable(match["name"] or "").strip() or str(index + 1),
+        unit=sys.intern(printable(match["unit"] or "mV")),
+        name=sys.intern(printable(match["name"] or "").strip() or str(index + 1)),
     )
 
 

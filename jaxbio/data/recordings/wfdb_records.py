@@ -5,6 +5,7 @@ Each signal is read at its own rate (samples a frame times frames a second); whe
 segment that is not there costs its own span. A signal without a description is called by its number, from 1.
 """
 
+import math
 import os
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
@@ -116,7 +117,7 @@ class WfdbReader:
         signals = {role: _find_signal(header, channel, single) for role, channel in channels.items()}
         held = {role: signal for role, signal in signals.items() if signal is not None}
         for role, signal in held.items():
-            if signal.per_frame != per_frame[role] or not np.isclose(header.rate_hz, self.frames_hz, rtol=1e-3):
+            if signal.per_frame != per_frame[role] or not math.isclose(header.rate_hz, self.frames_hz, rel_tol=1e-3):
                 detail = f"{signal.name!r} has another sampling rate than in the record"
                 raise RecordingError("bad_rate", header.path, detail)
         values = read_frames(self.root, header, list(held.values()), first, last) if held else []

@@ -101,8 +101,9 @@ def _read_file(
     for signal in wanted:
         count = signal.per_frame * (last - first)
         values = _physical(digital[signal.index][signal.skew :][:count], signal)
-        # NaN where a skew, or a file that is a little short, leaves the end open.
-        samples[signal.index] = np.pad(values, (0, count - values.size), constant_values=np.nan)
+        if values.size < count:  # NaN where a skew, or a file that is a little short, leaves the end open
+            values = np.pad(values, (0, count - values.size), constant_values=np.nan)
+        samples[signal.index] = values
     return samples
 
 
@@ -194,6 +195,6 @@ def _physical(samples: np.ndarray, signal: Signal) -> np.ndarray:
     values: np.ndarray = samples.astype(np.float32 if exact else np.float64)
     np.subtract(values, signal.baseline, out=values)
     np.multiply(values, 1.0 / signal.gain, out=values)
-    if missing is not None:
-        values[samples == missing] = np.nan
+    if missing is not None and (missing_N := samples == missing).any():
+        values[missing_N] = np.nan
     return values.astype(np.float32, copy=False)

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from urllib.error import URLError
 
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.config.refusals import error_number
@@ -28,7 +29,12 @@ class BeamPipeline:
             with beam.Pipeline(options=options) as pipeline:
                 # Reshuffled, or a runner would fuse both steps and do every piece where the list was made.
                 _ = pipeline | beam.Create(list(pieces.values())) | beam.Reshuffle() | beam.Map(_do)
-        except RuntimeError as error:  # Beam tells of a worker's exception by its text alone
+        except RuntimeError as error:
+            if isinstance(error.__cause__ or error.__context__, URLError):
+                remedy = f"{str(error).splitlines()[0]}; start that runner's job server yourself, and name it with "
+                remedy += "--runner=PortableRunner --job_endpoint=HOST:8099"
+                raise UserError(Fault("--runner", f"beam:{self.options}", remedy)) from None
+            # Beam tells of a worker's exception by its text alone
             if error_number(error):
                 raise OSError(error_number(error), str(error).strip().splitlines()[-1]) from error
             raise
