@@ -24,8 +24,8 @@ _NORM = {"weight": "scale", "bias": "bias"}
 
 _ST_MEM_BLOCK = {
     "attn.norm": ("attention_norm", _NORM, "none"),
-    "attn.fn.to_qkv": ("qkv", _OURS, "qkv"),
-    "attn.fn.to_out.0": ("output", _OURS, "inputs"),
+    "attn.fn.to_qkv": ("attention/qkv", _OURS, "qkv"),
+    "attn.fn.to_out.0": ("attention/output", _OURS, "inputs"),
     "ff.norm": ("feedforward_norm", _NORM, "none"),
     "ff.fn.net.0": ("feedforward_in", _OURS, "none"),
     "ff.fn.net.3": ("feedforward_out", _OURS, "none"),
@@ -95,8 +95,8 @@ def _st_mem_table(tokens: int, width: int) -> np.ndarray:
 
 _JEPA_BLOCK = {
     "norm1": ("attention_norm", _NORM, "none"),
-    "attn.qkv": ("qkv", {"weight": "kernel"}, "qkv"),
-    "attn.proj": ("output", _OURS, "inputs"),
+    "attn.qkv": ("attention/qkv", {"weight": "kernel"}, "qkv"),
+    "attn.proj": ("attention/output", _OURS, "inputs"),
     "norm2": ("feedforward_norm", _NORM, "none"),
     "mlp.fc1": ("feedforward_in", _OURS, "none"),
     "mlp.fc2": ("feedforward_out", _OURS, "none"),

@@ -8,6 +8,8 @@ input) is seen by no other lead and counts in no mean.
     encoder.apply(variables, x_BCT, visible=(time_BV, used_BV))         # tokens of the visible times (B, 8, V, 384)
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -15,11 +17,12 @@ from flax import linen as nn
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.models.attention_patterns import attend_cross
 from jaxbio.models.dense import dense_product
-from jaxbio.models.grid_transformer import GridTransformer
 from jaxbio.models.lead_patches import cut_patches, grid_positions, present_channels, present_mean
+from jaxbio.models.prenorm_transformer import BlockSettings, PreNormTransformer
 
 OUTPUTS = ("pooled", "tokens")
 _small = nn.initializers.normal(0.02)
+_settings = partial(BlockSettings, qkv_bias="none", kernel_init=_small, by_depth=True)
 
 
 class ECGJEPA(nn.Module):
@@ -57,22 +60,9 @@ class ECGJEPA(nn.Module):
             patch_BCNP = jnp.take_along_axis(patch_BCNP, time_BV[:, None, :, None], axis=2)
             position_BCND = jnp.moveaxis(position_BCND[0][:, time_BV], 0, 1)
         tok_BCND = _dense("embed", patch_BCNP.astype(dtype), self.width, dtype)
-        tok_BCND = GridTransformer(
-            self.width,
-            self.layers,
-            self.heads,
-            self.width // self.heads,
-            self.feedforward,
-            qkv_bias=False,
-            drop_path=self.drop_path,
-            attend=attend_cross,
-            kernel_init=_small,
-            by_depth=True,
-            dtype=dtype,
-            remat=self.remat,
-            unroll=self.unroll,
-            name="transformer",
-        )(tok_BCND, (used_BV, present_BC), position_BCND.astype(dtype), train)
+        settings = _settings(self.width, self.heads, self.feedforward, dtype, attend_cross, drop_path=self.drop_path)
+        transformer = PreNormTransformer(settings, self.layers, self.remat, self.unroll, name="transformer")
+        tok_BCND = transformer(tok_BCND, train, (used_BV, present_BC), position_BCND.astype(dtype))
         tok_BCND = nn.LayerNorm(epsilon=1e-5, dtype=dtype, name="norm")(tok_BCND).astype(jnp.float32)
         if visible is not None:
             return tok_BCND
@@ -105,20 +95,10 @@ class TimePredictor(nn.Module):
         known_BCVE = jnp.concatenate([tok_BCVE, mask_BC1E], axis=2)
         tok_BCNE = jnp.take_along_axis(known_BCVE, place_BN[:, None, :, None], axis=2)
         tok_XNE = tok_BCNE.reshape(rows * leads, -1, self.width)  # a lead is a row of its own
-        tok_XNE = GridTransformer(
-            self.width,
-            self.layers,
-            self.heads,
-            self.width // self.heads,
-            self.feedforward,
-            qkv_bias=False,
-            drop_path=self.drop_path,
-            kernel_init=_small,
-            by_depth=True,
-            dtype=dtype,
-            unroll=self.unroll,
-            name="transformer",
-        )(tok_XNE, None, grid_positions(1, place_BN.shape[-1], self.width).astype(dtype), train)
+        settings = _settings(self.width, self.heads, self.feedforward, dtype, drop_path=self.drop_path)
+        transformer = PreNormTransformer(settings, self.layers, unroll=self.unroll, name="transformer")
+        position_1NE = grid_positions(1, place_BN.shape[-1], self.width).astype(dtype)
+        tok_XNE = transformer(tok_XNE, train, position_BLD=position_1NE)
         tok_XNE = nn.LayerNorm(epsilon=1e-5, dtype=dtype, name="norm")(tok_XNE)
         return _dense("output", tok_XNE, width, dtype).astype(jnp.float32).reshape(rows, leads, -1, width)
 

@@ -1,11 +1,16 @@
-"""A stack of pre-norm transformer blocks over all tokens, scanned over layers, with the options of vision transformers.
+"""A stack of pre-norm transformer blocks, scanned over layers, around whatever attends.
 
-settings = BlockSettings(width=360, heads=12, qk_norm=True, layer_scale=0.1, dropout=0.08, ...)
-tok_BLD = PreNormTransformer(settings, layers=18, name="transformer")(tok_BLD, train=True)
+settings = BlockSettings(width=384, heads=6, feedforward=1536, dtype=jnp.float32)
+tok_BLD = PreNormTransformer(settings, layers=12, name="transformer")(tok_BLD, train=True)
+
+Tokens lie in a row (B, L, D) or on a grid (B, C, N, D), as `attend` takes them (models/attention_patterns.py): L stands
+for all axes between rows and features.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,70 +18,67 @@ import numpy as np
 from flax import linen as nn
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.models.attention_patterns import attend_all
 from jaxbio.models.dense import dense_product
 from jaxbio.models.dropout import Dropout
 from jaxbio.models.layer_stack import stack
 from jaxbio.transforms.random_bits import GENERATORS
 
+_XAVIER = nn.initializers.xavier_uniform()
+
 
 @dataclass(frozen=True)
 class BlockSettings:
-    """What all blocks of a stack have in common.
+    """What all blocks of a stack have in common; by default the plain block of vision transformers.
 
-    `q_v_biases`: queries and values have a bias, keys none. `qk_norm`: queries and keys are normalised per head.
-    `layer_scale`: start of a factor for each feature of both branches; 0: none. `drop_path`: probability that a segment
-    skips a branch of the last block, linear from 0 at the first one. `kernel_init` starts kernels; those that end a
-    branch are divided by sqrt(2 x layer), the first layer 1 (BEiT, Bao et al. 2022). Biases start at zero.
+    `head_width`: None is the width over the heads. `qkv_bias`: queries, keys and values have a bias, or none has, or
+    all but keys. `qk_norm`: queries and keys are normalised per head. `layer_scale`: start of a factor for each feature
+    of both branches; 0: none. `drop_path`: probability that a row of the batch skips a branch of the last block, linear
+    from 0 at the first one. `kernel_init` starts kernels; `by_depth` divides those that end a branch by sqrt(2 x
+    layer), the first layer 1 (BEiT, Bao et al. 2022). Biases start at zero.
     """
 
     width: int
     heads: int
-    kernel_init: nn.initializers.Initializer
+    feedforward: int
     dtype: jnp.dtype
-    q_v_biases: bool = False
+    attend: Callable[..., jax.Array] = attend_all
+    head_width: int | None = None
+    qkv_bias: Literal["all", "q_v", "none"] = "all"
     qk_norm: bool = False
     layer_scale: float = 0.0
     dropout: float = 0.0
     attention_dropout: float = 0.0
     drop_path: float = 0.0
     dropout_bits: str = "threefry"
-    feedforward: int = 4  # times the width
-    epsilon: float = 1e-6
+    kernel_init: nn.initializers.Initializer = _XAVIER
+    by_depth: bool = False
+    epsilon: float = 1e-5
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention of every token to every token, softmax in float32."""
+    """Multi-head self-attention by the settings' `attend`."""
 
     settings: BlockSettings
+    train: bool
 
     @nn.compact
-    def __call__(self, x_BLD: jax.Array, layer: jax.Array, train: bool) -> jax.Array:
-        """Return the attended tokens (B, L, D); `layer` counts from 1."""
+    def __call__(self, x_BLD: jax.Array, seen: Any, end_scale: jax.Array) -> jax.Array:
+        """Return the attended tokens (B, L, D); `end_scale` is a factor of the output kernel's initial values."""
         own = self.settings
-        head_width = own.width // own.heads
-        qkv_BLH3K = nn.DenseGeneral(
-            (own.heads, 3, head_width),
-            use_bias=False,
-            dtype=own.dtype,
-            kernel_init=own.kernel_init,
-            dot_general=dense_product,
-            name="qkv",
-        )(x_BLD)
-        q_BLHK, k_BLHK, v_BLHK = (qkv_BLH3K[:, :, :, index] for index in range(3))
-        if own.q_v_biases:
+        head_width = own.head_width or own.width // own.heads
+        # heads before query, key and value, as in models/attention.py
+        qkv_BLH3K = _dense(own, "qkv", (own.heads, 3, head_width), use_bias=own.qkv_bias == "all")(x_BLD)
+        q_BLHK, k_BLHK, v_BLHK = (qkv_BLH3K[..., part, :] for part in range(3))
+        if own.qkv_bias == "q_v":
             shape = (own.heads, head_width)
-            q_bias_HK, v_bias_HK = (self.param(name, nn.initializers.zeros, shape) for name in ("q_bias", "v_bias"))
-            q_BLHK = q_BLHK + q_bias_HK[None, None].astype(own.dtype)
-            v_BLHK = v_BLHK + v_bias_HK[None, None].astype(own.dtype)
+            q_BLHK += _along(q_BLHK, self.param("q_bias", nn.initializers.zeros, shape))
+            v_BLHK += _along(v_BLHK, self.param("v_bias", nn.initializers.zeros, shape))
         if own.qk_norm:
             q_BLHK, k_BLHK = _norm(own, "q_norm")(q_BLHK), _norm(own, "k_norm")(k_BLHK)
-        logit_BHLL = jnp.einsum(
-            "blhk,bmhk->bhlm", q_BLHK * head_width**-0.5, k_BLHK, preferred_element_type=jnp.float32
-        )
-        weight_BHLL = nn.softmax(logit_BHLL).astype(own.dtype)
-        weight_BHLL = Dropout(own.attention_dropout, own.dropout_bits)(weight_BHLL, train)
-        y_BLHK = jnp.einsum("bhlm,bmhk->blhk", weight_BHLL, v_BLHK)
-        return _last_of_branch(own, "output", layer, axis=(-2, -1))(y_BLHK)
+        drop = partial(Dropout(own.attention_dropout, own.dropout_bits), train=self.train)
+        y_BLHK = own.attend(q_BLHK, k_BLHK, v_BLHK, seen, drop)
+        return _dense(own, "output", own.width, end_scale, axis=(-2, -1))(y_BLHK)
 
 
 class Block(nn.Module):
@@ -86,35 +88,33 @@ class Block(nn.Module):
     train: bool
 
     @nn.compact
-    def __call__(self, x_BLD: jax.Array, by_layer: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        """Return the block's output and nothing else, the form that scan wants; `by_layer` are (layer, drop rate)."""
-        own, (layer, drop_rate) = self.settings, by_layer
-        y_BLD = Attention(own, name="attention")(_norm(own, "attention_norm")(x_BLD), layer, self.train)
+    def __call__(
+        self, x_BLD: jax.Array, by_layer: tuple[jax.Array, jax.Array], seen: Any, position_BLD: jax.Array | None
+    ) -> tuple[jax.Array, None]:
+        """Return the block's output and nothing else, as scan wants; `by_layer` are (end_scale, drop rate)."""
+        own, (end_scale, drop_rate) = self.settings, by_layer
+        if position_BLD is not None:
+            x_BLD = x_BLD + position_BLD
+        attention = Attention(own, self.train, name="attention")
+        y_BLD = attention(_norm(own, "attention_norm")(x_BLD), seen, end_scale)
         x_BLD = x_BLD + self._branch("attention_scale", y_BLD, drop_rate)
-        hidden_BLF = nn.Dense(
-            own.feedforward * own.width,
-            dtype=own.dtype,
-            kernel_init=own.kernel_init,
-            dot_general=dense_product,
-            name="feedforward_in",
-        )(_norm(own, "feedforward_norm")(x_BLD))
+        hidden_BLF = _dense(own, "feedforward_in", own.feedforward)(_norm(own, "feedforward_norm")(x_BLD))
         hidden_BLF = nn.gelu(hidden_BLF, approximate=False)
-        y_BLD = _last_of_branch(own, "feedforward_out", layer)(hidden_BLF)
+        y_BLD = _dense(own, "feedforward_out", own.width, end_scale)(hidden_BLF)
         return x_BLD + self._branch("feedforward_scale", y_BLD, drop_rate), None
 
     def _branch(self, name: str, y_BLD: jax.Array, drop_rate: jax.Array) -> jax.Array:
-        """Return what a branch adds: dropped out, scaled, and skipped by some segments."""
+        """Return what a branch adds: dropped out, scaled, and skipped by some rows."""
         own = self.settings
         y_BLD = Dropout(own.dropout, own.dropout_bits)(y_BLD, self.train)
         if own.layer_scale:
-            scale_D = self.param(name, nn.initializers.constant(own.layer_scale), (own.width,))
-            y_BLD = y_BLD * scale_D[None, None].astype(own.dtype)
+            y_BLD *= _along(y_BLD, self.param(name, nn.initializers.constant(own.layer_scale), (own.width,)))
         if not self.train or not own.drop_path:
             return y_BLD
-        bits_B = GENERATORS[own.dropout_bits](self.make_rng("dropout"), (len(y_BLD),))
-        keep_B = bits_B.astype(jnp.float32) >= drop_rate * 2.0**32
-        factor_B = jnp.where(keep_B, 1 / (1 - drop_rate), 0.0).astype(own.dtype)
-        return y_BLD * factor_B[:, None, None]
+        shape_B11 = (len(y_BLD), *(1,) * (y_BLD.ndim - 1))
+        bits_B11 = GENERATORS[own.dropout_bits](self.make_rng("dropout"), shape_B11)
+        keep_B11 = bits_B11.astype(jnp.float32) >= drop_rate * 2.0**32
+        return y_BLD * jnp.where(keep_B11, 1 / (1 - drop_rate), 0.0).astype(own.dtype)
 
 
 class PreNormTransformer(nn.Module):
@@ -126,25 +126,38 @@ class PreNormTransformer(nn.Module):
     unroll: int = 1
 
     @nn.compact
-    def __call__(self, x_BLD: jax.Array, train: bool) -> jax.Array:
-        """Return (B, L, D) in the settings' dtype. Raises UserError for heads or remat that cannot be."""
+    def __call__(
+        self, x_BLD: jax.Array, train: bool = False, seen: Any = None, position_BLD: jax.Array | None = None
+    ) -> jax.Array:
+        """Return (B, L, D) in the settings' dtype; `seen` is for `attend`, the position is added before every block.
+
+        Raises UserError for heads or remat that cannot be.
+        """
         own = self.settings
-        if own.width % own.heads:
+        if own.head_width is None and own.width % own.heads:
             raise UserError(Fault("model.heads", own.heads, f"a divisor of the width {own.width}"))
-        blocks = stack(Block, layers=self.layers, remat=self.remat, unroll=self.unroll)
-        layer_N = jnp.arange(1, self.layers + 1, dtype=jnp.float32)
-        drop_rate_N = jnp.asarray(np.linspace(0, own.drop_path, self.layers), jnp.float32)
-        return blocks(own, train=train, name="blocks")(x_BLD, (layer_N, drop_rate_N))[0]
+        layer_N = np.arange(1, self.layers + 1)
+        end_scale_N = (2 * layer_N) ** -0.5 if own.by_depth else np.ones(self.layers)
+        drop_rate_N = np.linspace(0, own.drop_path, self.layers)
+        by_layer = (jnp.asarray(end_scale_N, jnp.float32), jnp.asarray(drop_rate_N, jnp.float32))
+        in_axes = (0, nn.broadcast, nn.broadcast)
+        blocks = stack(Block, layers=self.layers, remat=self.remat, unroll=self.unroll, in_axes=in_axes)
+        return blocks(own, train, name="blocks")(x_BLD, by_layer, seen, position_BLD)[0]
 
 
 def _norm(own: BlockSettings, name: str) -> nn.LayerNorm:
     return nn.LayerNorm(epsilon=own.epsilon, dtype=own.dtype, name=name)
 
 
-def _last_of_branch(own: BlockSettings, name: str, layer: jax.Array, axis: Any = -1) -> nn.DenseGeneral:
-    def init(key: jax.Array, shape: Any, dtype: Any = jnp.float32) -> jax.Array:
-        return own.kernel_init(key, shape, dtype) / jnp.sqrt(2 * layer)
+def _dense(own: BlockSettings, name: str, features: Any, scale: Any = 1.0, **how: Any) -> nn.DenseGeneral:
+    """Return a dense layer whose initial kernel is the settings' times `scale`."""
 
-    return nn.DenseGeneral(
-        own.width, axis=axis, dtype=own.dtype, kernel_init=init, dot_general=dense_product, name=name
-    )
+    def init(*arguments: Any) -> jax.Array:
+        return own.kernel_init(*arguments) * scale
+
+    return nn.DenseGeneral(features, dtype=own.dtype, kernel_init=init, dot_general=dense_product, name=name, **how)
+
+
+def _along(x: jax.Array, parameter: jax.Array) -> jax.Array:
+    """Return `parameter` of the last axes of `x`, in its dtype and with axes of one before them."""
+    return jnp.expand_dims(parameter.astype(x.dtype), tuple(range(x.ndim - parameter.ndim)))

@@ -6,6 +6,7 @@ tok_BAD = encoder.apply(variables, x_BCT, hidden_BA=hidden_BA, train=True, rngs=
 logit_BA = MaskGenerator(width=64, layers=2, heads=4, patch=100, tokens=120).apply(mask_variables, x_BCT)
 """
 
+from functools import partial
 from typing import ClassVar
 
 import jax
@@ -21,6 +22,7 @@ from jaxbio.models.time_table import TimeTable, in_parts
 # Normal of deviation 0.02 cut at one deviation: 0.0108 in truth, as the reference has it.
 CUT_NORMAL = nn.initializers.truncated_normal(0.02, lower=-1.0, upper=1.0)
 _NORMAL = nn.initializers.normal(0.02)
+_settings = partial(BlockSettings, by_depth=True, epsilon=1e-6)
 
 
 class SigmaEncoder(nn.Module):
@@ -57,18 +59,19 @@ class SigmaEncoder(nn.Module):
         self.position = self.param("position", CUT_NORMAL, (self.width,))
         self.time = TimeTable(self.tokens, self.width, CUT_NORMAL)
         self.drop = Dropout(self.dropout, self.dropout_bits)
-        settings = BlockSettings(
+        settings = _settings(
             self.width,
             self.heads,
-            CUT_NORMAL,
+            4 * self.width,
             dtype,
-            self.q_v_biases,
-            self.qk_norm,
-            self.layer_scale,
-            self.dropout,
-            self.attention_dropout,
-            self.drop_path,
-            self.dropout_bits,
+            qkv_bias="q_v" if self.q_v_biases else "none",
+            qk_norm=self.qk_norm,
+            layer_scale=self.layer_scale,
+            dropout=self.dropout,
+            attention_dropout=self.attention_dropout,
+            drop_path=self.drop_path,
+            dropout_bits=self.dropout_bits,
+            kernel_init=CUT_NORMAL,
         )
         self.transformer = PreNormTransformer(settings, self.layers, self.remat, self.unroll)
         self.norm = nn.LayerNorm(epsilon=1e-6, dtype=dtype)
@@ -123,8 +126,8 @@ class MaskGenerator(nn.Module):
         dtype = jnp.dtype(self.dtype)
         tok_BAD = PatchEmbedding(self.width, self.width, self.patch, _NORMAL, dtype, True, name="embedding")(x_BCT)
         tok_BAD = TimeTable(self.tokens, self.width, nn.initializers.zeros, name="time")(tok_BAD)
-        settings = BlockSettings(self.width, self.heads, _NORMAL, dtype, q_v_biases=True)
-        tok_BAD = PreNormTransformer(settings, self.layers, name="transformer")(tok_BAD, False)
+        settings = _settings(self.width, self.heads, 4 * self.width, dtype, qkv_bias="q_v", kernel_init=_NORMAL)
+        tok_BAD = PreNormTransformer(settings, self.layers, name="transformer")(tok_BAD)
         tok_BAD = nn.LayerNorm(epsilon=1e-5, dtype=dtype, name="norm")(tok_BAD)
         layer = nn.Dense(1, dtype=dtype, kernel_init=_NORMAL, dot_general=dense_product, name="head")
         return layer(tok_BAD)[..., 0].astype(jnp.float32)

@@ -6,6 +6,7 @@ code_BA = tokenizer.apply(variables, x_BCT, method="codes_of")       # int32
 spectrum_BAS = SpectrumDecoder(...).apply(decoder_variables, quantised_BAZ)["amplitude"]
 """
 
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -20,6 +21,7 @@ from jaxbio.models.time_table import TimeTable, in_parts
 
 CODEBOOK = "codebook"  # collection of the codes, which no gradient moves
 _NORMAL = nn.initializers.normal(0.02)
+_settings = partial(BlockSettings, qkv_bias="q_v", kernel_init=_NORMAL, by_depth=True, epsilon=1e-6)
 
 
 class SigmaTokenizer(nn.Module):
@@ -49,7 +51,7 @@ class SigmaTokenizer(nn.Module):
         self.class_token = self.param("class_token", _NORMAL, (self.width,))
         self.position_table = self.param("position_table", _NORMAL, (2, self.width))
         self.time = TimeTable(self.tokens, self.width, _NORMAL)
-        settings = BlockSettings(self.width, self.heads, _NORMAL, dtype, q_v_biases=True)
+        settings = _settings(self.width, self.heads, 4 * self.width, dtype)
         self.transformer = PreNormTransformer(settings, self.layers, self.remat, self.unroll)
         self.norm, self.patch_norm = (nn.LayerNorm(epsilon=1e-6, dtype=dtype) for _ in range(2))
         self.code_hidden = _dense(self.width)
@@ -82,7 +84,7 @@ class SigmaTokenizer(nn.Module):
         first_D, other_D = self.position_table.astype(tok_BAD.dtype)
         class_D = self.class_token.astype(tok_BAD.dtype) + first_D
         tok_BAD = self.time(tok_BAD) + other_D[None, None]
-        tok_BLD = self.transformer(_prepend(class_D, tok_BAD), False)
+        tok_BLD = self.transformer(_prepend(class_D, tok_BAD))
         return self.patch_norm(self.norm(tok_BLD)[:, 1:]).astype(jnp.float32)
 
 
@@ -106,9 +108,9 @@ class SpectrumDecoder(nn.Module):
         tok_BAD = _dense(self.width, "embedding", dtype)(quantised_BAZ.astype(dtype))
         tok_BAD = TimeTable(self.tokens, self.width, _NORMAL, name="time")(tok_BAD)
         class_D = self.param("class_token", _NORMAL, (self.width,)).astype(dtype)
-        settings = BlockSettings(self.width, self.heads, _NORMAL, dtype, q_v_biases=True)
+        settings = _settings(self.width, self.heads, 4 * self.width, dtype)
         transformer = PreNormTransformer(settings, self.layers, self.remat, self.unroll, name="transformer")
-        tok_BLD = transformer(_prepend(class_D, tok_BAD), False)
+        tok_BLD = transformer(_prepend(class_D, tok_BAD))
         tok_BAD = nn.LayerNorm(epsilon=1e-6, dtype=dtype, name="norm")(tok_BLD)[:, 1:].astype(jnp.float32)
         spectra = {}
         for name in ("amplitude", "phase") if self.phase else ("amplitude",):

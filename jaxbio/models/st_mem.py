@@ -14,8 +14,8 @@ from flax import linen as nn
 
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.models.dense import dense_product
-from jaxbio.models.grid_transformer import GridTransformer
 from jaxbio.models.lead_patches import cut_patches, present_channels, present_mean, time_positions
+from jaxbio.models.prenorm_transformer import BlockSettings, PreNormTransformer
 
 OUTPUTS = ("pooled", "tokens")
 _small = nn.initializers.normal(0.02)
@@ -58,7 +58,9 @@ class STMEM(nn.Module):
         tok_BCSD = jnp.concatenate([sep_BC1D, tok_BCND, sep_BC1D], axis=2) + lead_CD.astype(dtype)[None, :, None]
         tokens = tok_BCSD.shape[2]
         tok_BLD = tok_BCSD.reshape(rows, leads * tokens, self.width)
-        tok_BLD = self._transformer(dtype)(tok_BLD, jnp.repeat(present_BC, tokens, axis=1), train=train)
+        settings = BlockSettings(self.width, self.heads, self.feedforward, dtype, head_width=self.head_width)
+        transformer = PreNormTransformer(settings, self.layers, self.remat, self.unroll, name="transformer")
+        tok_BLD = transformer(tok_BLD, train, seen=jnp.repeat(present_BC, tokens, axis=1))
         norm = nn.LayerNorm(epsilon=1e-5, dtype=dtype, name="norm")
         tok_BCSD = tok_BLD.reshape(rows, leads, tokens, self.width)
         if kept_BCV is not None:
@@ -80,19 +82,6 @@ class STMEM(nn.Module):
             name="patch_embed",
         )
         return nn.LayerNorm(epsilon=1e-5, dtype=dtype, name="embed_norm")(embed(raw(patch_BCNP)))
-
-    def _transformer(self, dtype: jnp.dtype) -> GridTransformer:
-        return GridTransformer(
-            self.width,
-            self.layers,
-            self.heads,
-            self.head_width,
-            self.feedforward,
-            dtype=dtype,
-            remat=self.remat,
-            unroll=self.unroll,
-            name="transformer",
-        )
 
 
 class LeadDecoder(nn.Module):
@@ -124,16 +113,8 @@ class LeadDecoder(nn.Module):
         tok_BCNE = tok_BCNE + time_positions(rank_BCN.shape[-1], self.width).astype(dtype)[None, None]
         tok_BCSE = jnp.concatenate([tok_BCSE[:, :, :1], tok_BCNE, tok_BCSE[:, :, -1:]], axis=2)
         tok_XSE = tok_BCSE.reshape(rows * leads, -1, self.width)  # a lead is a row of its own
-        tok_XSE = GridTransformer(
-            self.width,
-            self.layers,
-            self.heads,
-            self.head_width,
-            self.feedforward,
-            dtype=dtype,
-            unroll=self.unroll,
-            name="transformer",
-        )(tok_XSE)
+        settings = BlockSettings(self.width, self.heads, self.feedforward, dtype, head_width=self.head_width)
+        tok_XSE = PreNormTransformer(settings, self.layers, unroll=self.unroll, name="transformer")(tok_XSE)
         tok_XNE = nn.LayerNorm(epsilon=1e-6, dtype=dtype, name="norm")(tok_XSE[:, 1:-1])
         patch_XNP = self._dense("output", tok_XNE, self.patch, dtype).astype(jnp.float32)
         return patch_XNP.reshape(rows, leads, -1, self.patch)

@@ -13,8 +13,8 @@ from flax import linen as nn
 
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.models.dense import dense_product
-from jaxbio.models.grid_transformer import GridTransformer
 from jaxbio.models.lead_patches import cut_patches
+from jaxbio.models.prenorm_transformer import BlockSettings, PreNormTransformer
 from jaxbio.models.quantiser import nearest
 
 OUTPUTS = ("latent", "quantised")
@@ -53,17 +53,9 @@ class VQVAE(nn.Module):
         tok_BND = _dense("patch_embed", patch_BNF, self.width, dtype)
         tok_BND = nn.LayerNorm(epsilon=1e-5, dtype=dtype, name="embed_norm")(tok_BND)
         position_ND = self.param("position", _position_init, tok_BND.shape[1:])
-        tok_BND = GridTransformer(
-            self.width,
-            self.layers,
-            self.heads,
-            self.head_width,
-            self.feedforward,
-            dtype=dtype,
-            remat=self.remat,
-            unroll=self.unroll,
-            name="transformer",
-        )(tok_BND + position_ND.astype(dtype)[None], train=train)
+        settings = BlockSettings(self.width, self.heads, self.feedforward, dtype, head_width=self.head_width)
+        transformer = PreNormTransformer(settings, self.layers, self.remat, self.unroll, name="transformer")
+        tok_BND = transformer(tok_BND + position_ND.astype(dtype)[None], train)
         tok_BND = nn.LayerNorm(epsilon=1e-5, dtype=dtype, name="norm")(tok_BND)
         z_BNZ = _dense("output", tok_BND, self.latent, dtype).astype(jnp.float32)
         if self.output == "latent":
@@ -91,16 +83,9 @@ class VQVAEDecoder(nn.Module):
         dtype = jnp.dtype(self.dtype)
         tok_BND = _dense("embed", z_BNZ.astype(dtype), self.width, dtype)
         position_ND = self.param("position", _position_init, tok_BND.shape[1:])
-        tok_BND = GridTransformer(
-            self.width,
-            self.layers,
-            self.heads,
-            self.head_width,
-            self.feedforward,
-            dtype=dtype,
-            unroll=self.unroll,
-            name="transformer",
-        )(tok_BND + position_ND.astype(dtype)[None])
+        settings = BlockSettings(self.width, self.heads, self.feedforward, dtype, head_width=self.head_width)
+        transformer = PreNormTransformer(settings, self.layers, unroll=self.unroll, name="transformer")
+        tok_BND = transformer(tok_BND + position_ND.astype(dtype)[None])
         tok_BND = nn.LayerNorm(epsilon=1e-5, dtype=dtype, name="norm")(tok_BND)
         patch_BNF = _dense("output", tok_BND, self.patch * self.leads, dtype).astype(jnp.float32)
         rows, patches, _ = patch_BNF.shape

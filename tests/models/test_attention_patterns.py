@@ -67,3 +67,13 @@ def test_a_row_without_any_token_stays_finite(qkv):
     nobody = np.zeros((ROWS, LEADS * TIMES), bool)
     assert np.isfinite(attend_all(*row, nobody)).all()
     assert np.isfinite(attend_cross(*qkv, (nobody[:, :TIMES], nobody[:, :LEADS]))).all()
+
+
+@pytest.mark.parametrize("attend", [attend_all, attend_cross])
+def test_what_is_dropped_is_a_weight_behind_the_softmax(qkv, attend):
+    if attend is attend_all:
+        tokens, seen = tuple(a.reshape(ROWS, -1, HEADS, WIDTH) for a in qkv), None
+    else:
+        tokens, seen = qkv, (None, np.ones((ROWS, LEADS), bool))
+    doubled = attend(*tokens, seen, lambda weight: 2 * weight)
+    np.testing.assert_allclose(doubled, 2 * attend(*tokens, seen), rtol=1e-6)

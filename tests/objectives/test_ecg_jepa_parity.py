@@ -32,12 +32,13 @@ CHANGES = {
 def with_heads(predictor, heads):
     """The predictor's attention with `heads` heads: of which number it has, the reference's arrays do not tell."""
     blocks = predictor["transformer"]["blocks"]
-    qkv, output = blocks["qkv"]["kernel"], blocks["output"]["kernel"]
+    attention = blocks["attention"]
+    qkv, output = attention["qkv"]["kernel"], attention["output"]["kernel"]
     layers, width = qkv.shape[0], qkv.shape[1]
     split = qkv.reshape(layers, width, 3, heads, -1).swapaxes(2, 3)
     joined = output.reshape(layers, heads, -1, width)
-    blocks = {**blocks, "qkv": {"kernel": split}, "output": {**blocks["output"], "kernel": joined}}
-    return {**predictor, "transformer": {"blocks": blocks}}
+    attention = {"qkv": {"kernel": split}, "output": {**attention["output"], "kernel": joined}}
+    return {**predictor, "transformer": {"blocks": {**blocks, "attention": attention}}}
 
 
 @pytest.fixture(scope="module")
