@@ -53,7 +53,9 @@ _SAID_OF_PICTURES = {
 
 @dataclass(frozen=True)
 class Shown:
-    """What the pages' pictures are of: the segments, the first entrant's features, rate (Hz) and channels."""
+    """What the pages' pictures are of: the segments, the first entrant's features (or its tokens, (B, L, D)), rate (Hz)
+    and channels.
+    """
 
     segments: Segments
     feature_BD: np.ndarray
@@ -169,6 +171,8 @@ def _pictures(task: Task, compared: Comparison, of: str, classes: Sequence[str])
     assert compared.truth is not None
     truth = compared.truth
     firsts = {name: own[0] for name, own in compared.answers.items() if name != CONSTANT}
+    if task.course_hz:
+        return _courses(task, compared, task.course_hz, of)
     if not classes:
         blocks = []
         for name, answer in firsts.items():
@@ -199,6 +203,22 @@ def _pictures(task: Task, compared: Comparison, of: str, classes: Sequence[str])
     return page.section(f"Predictions{of}", *blocks, note=_SAID_OF_PICTURES[True])
 
 
+def _courses(task: Task, compared: Comparison, rate_hz: float, of: str) -> str:
+    """Return courses of the first entrant: of the subject that it did best with, of the middle one, of the worst."""
+    truth, (name, answers) = compared.truth, next(iter(compared.answers.items()))
+    assert truth is not None
+    order = pictures.find_order(truth, answers[0], 0)
+    blocks = []
+    for place in dict.fromkeys((order[-1], order[len(order) // 2], order[0])):
+        true_T, said_T = truth.label_N[place], answers[0].score_NK[place]
+        off = float(np.abs(said_T - true_T).mean())
+        caption = f"Mean absolute error {off:.3g} {task.unit} over the segment; its last ten seconds."
+        blocks.append(page.figure(pictures.draw_courses(true_T, said_T, rate_hz, task.unit), caption))
+    note = f"{capitalise(_title(name, ()))}: {_scores(compared, name)}. Of each subject the segment that it did worst "
+    note += "with: the subject with the least error, the middle one, the one with the most."
+    return page.section(f"Predictions{of}", *blocks, note=note)
+
+
 _CALIBRATION = {
     True: "Calibration: share that came true over the probability that was stated, with segments a bin.",
     False: "Calibration of the likeliest class: share that came true over the probability stated, with segments a bin.",
@@ -222,7 +242,10 @@ def _maps(task: Task, part: Part, of: str, classes: Sequence[str], shown: Shown)
     truth, row_N = part.compared.truth, part.compared.row_N
     assert truth is not None
     feature_ND = shown.feature_BD[row_N]
-    if classes:
+    if task.course_hz:
+        feature_ND = feature_ND.mean(axis=1)
+        by_label = pictures.draw_numbers_map(feature_ND, truth.label_N.mean(axis=1))
+    elif classes:
         by_label = pictures.draw_map(feature_ND, truth.label_N, classes, legend=len(classes) <= 6)
     else:
         by_label = pictures.draw_numbers_map(feature_ND, truth.label_N)
@@ -252,7 +275,8 @@ def _worst(task: Task, part: Part, of: str, classes: Sequence[str], shown: Shown
             said = f"true {classes[truth.label_N[place]]}, said {classes[own.decision_N[place]]}"
             said += f" ({own.score_NK[place].max():.0%} for the likeliest)"
         else:
-            said = f"true {truth.label_N[place]:.4g}, said {own.score_NK[place, 0]:.4g} {task.unit}"
+            true, answered = truth.label_N[place].mean(), own.score_NK[place].mean()
+            said = f"{'means: ' if task.course_hz else ''}true {true:.4g}, said {answered:.4g} {task.unit}"
         svg = pictures.draw_segment(segments.x_BCT[row], shown.rate_hz, shown.channels)
         blocks.append(page.figure(svg, f"{where}: {said}"))
     note = "The answers that are farthest from the truth, one a subject, with the last ten seconds of what was seen."

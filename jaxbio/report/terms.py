@@ -72,6 +72,8 @@ METRICS: Mapping[str, str] = {
     "mae": "mean absolute error, in the unit of the label; less is better",
     "balanced_accuracy": "share of right answers, averaged over the classes; more is better, guessing has 1 / classes",
     "macro_f1": "harmonic mean of precision and recall, averaged over the classes; more is better, at most 1",
+    "shape_mae": "mean absolute error once true and predicted course have lost their own means; less is better",
+    "shape_r": "correlation of true and predicted course within a segment, averaged over segments; at most 1",
     "r2": "share of the labels' variance that is explained; more is better, 0 is what their mean has, 1 all",
     "me": "mean error, predicted minus true: the bias; 0 is best",
     "sd": "standard deviation of the errors; less is better",

@@ -4,10 +4,9 @@ import numpy as np
 
 from jaxbio.data.recordings import Recording, Source
 from jaxbio.evaluation.number_measures import NUMBERS
-from jaxbio.evaluation.tasks.alarm_files import CINC_2015
-from jaxbio.evaluation.tasks.bidmc import bidmc
+from jaxbio.evaluation.tasks.arterial import arterial_layouts, pulsedb_pressures
 from jaxbio.evaluation.tasks.reading import read_role
-from jaxbio.evaluation.tasks.task import Layout, Task, has, named
+from jaxbio.evaluation.tasks.task import Task, named
 from jaxbio.signals import beats, filters
 from jaxbio.signals.artefacts import find_gaps
 from jaxbio.signals.segments import Measured
@@ -52,14 +51,12 @@ BLOOD_PRESSURE = Task(
     "blood pressure",
     "mmHg",
     named(*NUMBERS),
-    (
-        bidmc(_label, reads=("abp",)),
-        Layout(
-            "CinC 2015", "ALARMS and WFDB records with ABP", _label, has(CINC_2015), source="wfdb:{}", reads=("abp",)
-        ),
-    ),
+    arterial_layouts(_label, of_pulsedb=pulsedb_pressures),
     targets=("systolic", "diastolic"),
-    labels_are="medians over the beats of an arterial line, whose own faults are left out by limits",
+    labels_are="medians over the beats of an arterial line, whose own faults are left out by limits; of PulseDB its "
+    "own, means over the beats of 10 s",
     published="QualityFM on the UCI set: largest and smallest value of 30 s, a split by file that may share patients, "
-    "all weights fine-tuned; here: medians over beats, a linear probe, whole patients left out",
+    "all weights fine-tuned; PulseDB: windows of 10 s, a test of subjects of whom nothing is learnt "
+    "(calibration-free), all weights; here: a linear probe, whole patients left out, or recordings where the UCI set "
+    "names no patient",
 )
