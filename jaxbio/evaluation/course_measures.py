@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jaxbio.evaluation.measure import Answer, Measure, Truth, divide
+from jaxbio.evaluation.measure import Answer, Measure, Truth
+from jaxbio.report.ranking import divide
 
 _Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
 

@@ -10,9 +10,10 @@ import numpy as np
 from matplotlib.patches import Rectangle
 
 from jaxbio.config.roles import printed, unit_of
-from jaxbio.evaluation.class_measures import BINS, bins_of, roc_points
+from jaxbio.evaluation.class_measures import BINS, bins_of
 from jaxbio.evaluation.measure import Answer, Truth
 from jaxbio.report import figures
+from jaxbio.report.ranking import roc_points
 from jaxbio.report.text import printable, shorten
 
 _MOST_CURVES = 6

@@ -298,7 +298,10 @@ def _spaced(metric: str) -> str:
 
 
 def _header(task: Task) -> tuple[str, ...]:
-    return ("", *(f"{name} ({task.unit})" if task.metrics[name].in_unit else _spaced(name) for name in task.metrics))
+    return (
+        "",
+        *(f"{_spaced(name)} ({task.unit})" if task.metrics[name].in_unit else _spaced(name) for name in task.metrics),
+    )
 
 
 def _rows(task: Task, found: Mapping[str, Mapping[str, Interval]], classes: Sequence[str]) -> list[list[str]]:

@@ -106,10 +106,11 @@ def test_a_file_of_pulsedb_without_pressures_is_named(tmp_path):
 def test_courses_are_the_line_at_25_hz_and_none_where_it_is_no_pressure_or_was_held():
     t_T = np.arange(round(10 * RATE_HZ)) / RATE_HZ
     beats_T = simulate(5, 10.0)["abp"].astype(np.float32)
-    held_T, flat_T = beats_T.copy(), np.full_like(beats_T, 90.0)
+    held_T, flushed_T, flat_T = beats_T.copy(), beats_T.copy(), np.full_like(beats_T, 90.0)
     held_T[400:500] = held_T[400]
-    found = courses(np.stack([beats_T, held_T, flat_T]), 10.0)
-    assert found.shape == (3, 250)
+    flushed_T[700:1150] = 185 + np.arange(450) % 2  # moves by the last bit of the converter
+    found = courses(np.stack([beats_T, held_T, flushed_T, flat_T]), 10.0)
+    assert found.shape == (4, 250)
     assert np.isnan(found[1:]).all()
     np.testing.assert_allclose(found[0], np.interp(np.arange(250) / 25.0, t_T, beats_T), atol=4.0)
     assert np.abs(found[0] - np.interp(np.arange(250) / 25.0, t_T, beats_T)).mean() < 1.0

@@ -13,7 +13,7 @@ from jaxbio.signals.segments import Measured
 
 _LEAST_BEATS_HZ = 0.5  # beats a second that an arterial line shows at least, else it is disconnected or flushed
 _SYSTOLIC, _DIASTOLIC = (50.0, 250.0), (20.0, 150.0)  # mmHg, beyond which a line is at fault
-_LEAST_PULSE_MMHG = 10.0
+LEAST_PULSE_MMHG = 10.0
 _MOST_VARYING_MMHG = 25.0  # between the quartiles of systolic pressures: an artefact, no circulation
 
 
@@ -42,7 +42,7 @@ def pressures(x_BN: np.ndarray, duration_s: float) -> np.ndarray:
         systolic, diastolic = np.median(high_J), np.median(low_J)
         varying = np.subtract(*np.quantile(high_J, [0.75, 0.25]))
         right = _SYSTOLIC[0] <= systolic <= _SYSTOLIC[1] and _DIASTOLIC[0] <= diastolic <= _DIASTOLIC[1]
-        if right and systolic - diastolic >= _LEAST_PULSE_MMHG and varying <= _MOST_VARYING_MMHG:
+        if right and systolic - diastolic >= LEAST_PULSE_MMHG and varying <= _MOST_VARYING_MMHG:
             label_B2[row] = systolic, diastolic
     return label_B2
 
