@@ -14,6 +14,7 @@ or "(('A', 0.7), ('B', 0.3))".
 
 import argparse
 import logging
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ from jaxbio.data.listing import read_subjects
 from jaxbio.data.seen import SEEN
 from jaxbio.data.several import Stores, open_stores
 from jaxbio.evaluation import probes, protocol, tasks
+from jaxbio.signals.segments import MIN_S
 
 _KEPT = "~/.cache/jaxbio/embeddings"
 
@@ -99,6 +101,8 @@ def parse_flags(arguments: Sequence[str]) -> argparse.Namespace:
         faults.append(Fault("--export", flags.export or None, "name one kind of --export and --workdir"))
     if flags.which is not None and not flags.workdir:
         faults.append(Fault("--which", flags.which, "an export holds one encoder: name the run by --workdir"))
+    if flags.window_s is not None and not MIN_S <= flags.window_s < math.inf:
+        faults.append(Fault("--window_s", flags.window_s, f"seconds, at least {MIN_S:g}: less cannot be scored"))
     if flags.folds < 2:
         faults.append(Fault("--folds", flags.folds, "at least 2"))
     if faults:

@@ -236,6 +236,8 @@ def test_store_of_the_pretraining_is_named_as_its_run_named_it(bidmc, store, eva
     [
         ({"--task": "sepsis"}, "quality_class, quality_score, heart_rate"),
         ({"--folds": "1"}, "at least 2"),
+        ({"--window_s": "nan"}, "seconds, at least 5"),
+        ({"--window_s": "-3"}, "seconds, at least 5"),
         ({"--data": "csv:nowhere?rate_hz=125"}, "no file or folder"),
         ({"--train_subjects": "nowhere"}, "no segment store"),
         ({"--protocol": "guess"}, "transfer, cross_validate"),

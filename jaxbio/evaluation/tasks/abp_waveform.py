@@ -52,8 +52,8 @@ ABP_WAVEFORM = Task(
     named(*COURSES),
     arterial_layouts(_label),
     course_hz=COURSE_HZ,
-    labels_are="an arterial line at 25 Hz; windows in which it is disconnected, flushed or held, or no pulse is seen for "
-    "3 s, are left out",
+    labels_are="an arterial line at 25 Hz; windows in which it is disconnected, flushed or held, or no pulse is seen "
+    "for 3 s, are left out",
     published="QualityFM: a dense layer from all tokens to 9,000 samples, all weights trained, random windows on both "
     "sides; here: ridge regression from each token to its own part of the course, frozen features, whole patients left "
     "out (all weights trained: configs/finetune.py:abp_waveform)",
