@@ -29,6 +29,7 @@ if __name__ == "__main__":
 from jaxbio.config import fields
 from jaxbio.config.command_line import parse_command, parse_value
 from jaxbio.config.faults import Fault, UserError, run_command
+from jaxbio.config.next_lines import python, say_next
 from jaxbio.data.listing import read_subjects
 from jaxbio.data.seen import SEEN
 from jaxbio.data.several import Stores, open_stores
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str]) -> dict:
     probes.check_installed()
     chosen = _protocol(flags, task)
     # JAX only after the flags are read: a wrong flag answers at once.
-    from jaxbio.evaluation import encoders, evaluation
+    from jaxbio.evaluation import comparison, encoders, evaluation
     from jaxbio.training.devices import check_devices
 
     check_devices()
@@ -65,7 +66,10 @@ def main(arguments: Sequence[str]) -> dict:
         shares=tuple(flags.shares),
         cache=None if flags.cache == "none" else Path(flags.cache).expanduser(),
     )
-    return evaluation.evaluate(flags.task, loaded, segments, settings, Path(flags.out), store)
+    result = evaluation.evaluate(flags.task, loaded, segments, settings, Path(flags.out), store)
+    entrants = [word for name in (comparison.PRETRAINED, comparison.HAND_MADE) for word in ("--entrant", name)]
+    say_next(python("tools/compare.py", flags.out, *entrants, "--out", Path(flags.out) / "compared"))
+    return result
 
 
 def parse_flags(arguments: Sequence[str]) -> argparse.Namespace:
