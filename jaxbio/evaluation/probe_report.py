@@ -22,7 +22,7 @@ from jaxbio.evaluation.number_measures import grade_pressure
 from jaxbio.evaluation.tasks import Segments, Task
 from jaxbio.evaluation.verdict import Verdict
 from jaxbio.report import page
-from jaxbio.report.terms import METRICS
+from jaxbio.report.terms import METRICS, spell
 from jaxbio.report.text import capitalise
 
 _TITLES = {
@@ -118,7 +118,7 @@ def _published(task: Task) -> list[str]:
 
 def _sections(task: Task, part: Part, classes: Sequence[str], shown: Shown | None) -> list[str]:
     compared, of = part.compared, _of(part)
-    meanings = " ".join(f"{capitalise(_spaced(metric))}: {METRICS[metric]}." for metric in task.metrics)
+    meanings = " ".join(f"{capitalise(spell(metric))}: {METRICS[metric]}." for metric in task.metrics)
     lacking = " Draws that lack a class are left out." if classes else ""
     several = "Of several seeds the mean; their range stands apart, since intervals are over subjects alone. "
     found = [
@@ -130,7 +130,7 @@ def _sections(task: Task, part: Part, classes: Sequence[str], shown: Shown | Non
         ),
         page.section(
             f"Pretrained minus the other{of}",
-            note="Both on the same draws of subjects: an interval without 0 is a difference. For an error (mae, sd, "
+            note="Both on the same draws of subjects: an interval without 0 is a difference. For an error (MAE, SD, "
             f"brier) less is better, so that a negative difference speaks for the pretrained encoder.{lacking}",
             below=[page.table(_rows(task, compared.gains, classes), _header(task))],
         ),
@@ -152,7 +152,7 @@ def _seeds(task: Task, compared: Comparison, of: str, classes: Sequence[str]) ->
         [_title(name, classes), len(values), f"{min(values):.3g}", f"{np.mean(values):.3g}", f"{max(values):.3g}"]
         for name, values in compared.seeds[metric].items()
     ]
-    note = f"{capitalise(_spaced(metric))} of networks that differ by their seed alone."
+    note = f"{capitalise(spell(metric))} of networks that differ by their seed alone."
     return page.section(f"Seeds{of}", note=note, below=[page.table(rows, ("", "seeds", "least", "mean", "most"))])
 
 
@@ -163,7 +163,7 @@ def _others(task: Task, part: Part, of: str, classes: Sequence[str]) -> str:
         [_title(name, classes), *(_text(by_name[name]) if name in by_name else "" for by_name in part.others.values())]
         for name in names
     ]
-    note = f"{capitalise(_spaced(metric))} where fewer subjects are fitted on, or neighbours answer."
+    note = f"{capitalise(spell(metric))} where fewer subjects are fitted on, or neighbours answer."
     return page.section(f"Fewer labels, other readouts{of}", note=note, below=[page.table(rows, ("", *part.others))])
 
 
@@ -290,17 +290,13 @@ def _title(name: str, classes: Sequence[str]) -> str:
 
 def _scores(compared: Comparison, name: str) -> str:
     metric = next(iter(compared.intervals))
-    return f"{_spaced(metric)} {_text(compared.intervals[metric][name])}"
-
-
-def _spaced(metric: str) -> str:
-    return metric.replace("_", " ")
+    return f"{spell(metric)} {_text(compared.intervals[metric][name])}"
 
 
 def _header(task: Task) -> tuple[str, ...]:
     return (
         "",
-        *(f"{_spaced(name)} ({task.unit})" if task.metrics[name].in_unit else _spaced(name) for name in task.metrics),
+        *(f"{spell(name)} ({task.unit})" if task.metrics[name].in_unit else spell(name) for name in task.metrics),
     )
 
 
