@@ -77,7 +77,7 @@ def test_evaluations_are_paired_on_what_all_have_answered(tmp_path, tool):
     assert abs(alike) < 0.6 < value
     assert json.loads((tmp_path / "out" / "compared.json").read_text())["metrics"] == result["metrics"]
     page = (tmp_path / "out" / "compared.html").read_text()
-    assert "mae" in page
+    assert "MAE (beats/min)" in page
     assert "<script" not in page
 
 
