@@ -2,7 +2,7 @@
 
 Of two classes the second is the positive one. NumPy only.
 
-    value_D = AUROC.compute(truth, answer, np.ones((1, len(truth.label_N))))
+    hit_D, false_D, quiet_D, missed_D = counts(truth, answer, np.ones((1, len(truth.label_N))))
 """
 
 from collections.abc import Callable

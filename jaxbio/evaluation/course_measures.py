@@ -3,7 +3,7 @@
 A measure is of each segment first, then a weighted mean over segments. An error is predicted minus true; a course that
 is one number stands still.
 
-    mae_D = COURSE_MAE.compute(truth, answer, weight_DN)
+    error_N = _mae(true_NT, said_NT)
 """
 
 from collections.abc import Callable
