@@ -24,6 +24,7 @@ import numpy as np
 
 from jaxbio.config.command_line import parse_command
 from jaxbio.config.faults import Fault, UserError, run_command
+from jaxbio.config.next_lines import python, say_next
 from jaxbio.data.label_file import ALLOWED, Account, read_label_file
 from jaxbio.data.labels import Label, count_unknown, count_values, list_labels, write_labels
 from jaxbio.data.pairs import split_codes
@@ -63,6 +64,7 @@ def main(arguments: Sequence[str]) -> dict:
     split_R = split_codes(store)
     report(labels, split_R, account)
     summary = {label.name: summarise(label, split_R, account) for label in labels}
+    say_next(python("tools/inspect_store.py", flags.store))
     return {"store": flags.store, "lines": account.lines, "labels": summary}
 
 

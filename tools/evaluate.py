@@ -14,6 +14,7 @@ or "(('A', 0.7), ('B', 0.3))".
 
 import argparse
 import logging
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,10 +29,12 @@ if __name__ == "__main__":
 from jaxbio.config import fields
 from jaxbio.config.command_line import parse_command, parse_value
 from jaxbio.config.faults import Fault, UserError, run_command
+from jaxbio.config.next_lines import python, say_next
 from jaxbio.data.listing import read_subjects
 from jaxbio.data.seen import SEEN
 from jaxbio.data.several import Stores, open_stores
 from jaxbio.evaluation import probes, protocol, tasks
+from jaxbio.signals.segments import MIN_S
 
 _KEPT = "~/.cache/jaxbio/embeddings"
 
@@ -45,7 +48,7 @@ def main(arguments: Sequence[str]) -> dict:
     probes.check_installed()
     chosen = _protocol(flags, task)
     # JAX only after the flags are read: a wrong flag answers at once.
-    from jaxbio.evaluation import encoders, evaluation
+    from jaxbio.evaluation import comparison, encoders, evaluation
     from jaxbio.training.devices import check_devices
 
     check_devices()
@@ -63,7 +66,10 @@ def main(arguments: Sequence[str]) -> dict:
         shares=tuple(flags.shares),
         cache=None if flags.cache == "none" else Path(flags.cache).expanduser(),
     )
-    return evaluation.evaluate(flags.task, loaded, segments, settings, Path(flags.out), store)
+    result = evaluation.evaluate(flags.task, loaded, segments, settings, Path(flags.out), store)
+    entrants = [word for name in (comparison.PRETRAINED, comparison.HAND_MADE) for word in ("--entrant", name)]
+    say_next(python("tools/compare.py", flags.out, *entrants, "--out", Path(flags.out) / "compared"))
+    return result
 
 
 def parse_flags(arguments: Sequence[str]) -> argparse.Namespace:
@@ -99,6 +105,8 @@ def parse_flags(arguments: Sequence[str]) -> argparse.Namespace:
         faults.append(Fault("--export", flags.export or None, "name one kind of --export and --workdir"))
     if flags.which is not None and not flags.workdir:
         faults.append(Fault("--which", flags.which, "an export holds one encoder: name the run by --workdir"))
+    if flags.window_s is not None and not MIN_S <= flags.window_s < math.inf:
+        faults.append(Fault("--window_s", flags.window_s, f"seconds, at least {MIN_S:g}: less cannot be scored"))
     if flags.folds < 2:
         faults.append(Fault("--folds", flags.folds, "at least 2"))
     if faults:

@@ -19,8 +19,9 @@ if __name__ == "__main__":
     begin()
 
 from jaxbio.config import fields
-from jaxbio.config.command_line import parse_command
+from jaxbio.config.command_line import config_words, parse_command
 from jaxbio.config.faults import run_command
+from jaxbio.config.next_lines import python, say_next
 from jaxbio.data.labels import count_values, list_labels, open_labels
 from jaxbio.data.overlap import find_overlap
 from jaxbio.data.pairs import split_codes
@@ -49,6 +50,9 @@ def main(arguments: Sequence[str]) -> dict:
     }
     counts = {**store.manifest["counts"], **account, "labels": labels}
     counts |= {"overlaps": overlaps} if overlaps else {}
+    if config is not None:  # else nobody knows what is to be trained on it
+        words = config_words(arguments, without=["data.store"])
+        say_next(python("launch/run.py", *words, f"--config.data.store={flags.store}"))
     return {"store": flags.store, "hash": store.hash, **counts, "report": str(report)}
 
 

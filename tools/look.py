@@ -19,8 +19,9 @@ if __name__ == "__main__":
     begin()
 
 from jaxbio.config import fields
-from jaxbio.config.command_line import parse_command
+from jaxbio.config.command_line import config_words, parse_command
 from jaxbio.config.faults import Fault, UserError, run_command
+from jaxbio.config.next_lines import python, say_next
 from jaxbio.config.roles import UNITS
 from jaxbio.data.recordings import Recording, Refused, list_recordings, parse_assumed, parse_source
 from jaxbio.data.recordings.channels import name_missing
@@ -48,6 +49,11 @@ def main(arguments: Sequence[str]) -> dict:
     if missing:
         logging.warning(name_missing(missing, recording.signals, names))
     summary = write_recording_report(recording, config, out)
+    if not missing:  # else preparing it would keep nothing
+        words = config_words(arguments) or ["--config", "configs/qualityfm_base.py"]
+        assumed = ["--assume_unit", flags.assume_unit] if flags.assume_unit else []
+        said = ["--source", flags.source, *assumed, "--out", "store", "--dry_run"]
+        say_next(python("tools/prepare_store.py", *words, *said))
     return {**summary, "report": str(out)}
 
 

@@ -2,7 +2,7 @@
 
 Of two classes the second is the positive one. NumPy only.
 
-    area_D = area_under_roc(positive_N, score_N, np.ones((1, len(positive_N))))
+    hit_D, false_D, quiet_D, missed_D = counts(truth, answer, np.ones((1, len(truth.label_N))))
 """
 
 from collections.abc import Callable
@@ -10,32 +10,11 @@ from functools import partial
 
 import numpy as np
 
-from jaxbio.evaluation.measure import Answer, Measure, Truth, divide
+from jaxbio.evaluation.measure import Answer, Measure, Truth
+from jaxbio.report.ranking import area_under_roc, divide, roc_points
 
 BINS = 10  # of equal width, for calibration (Naeini et al., AAAI 2015, use as many)
 MISSED = 5  # false negatives weigh so much in the score of the PhysioNet/CinC Challenge 2015
-
-
-def roc_points(positive_N: np.ndarray, score_N: np.ndarray, weight_DN: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the weight of true and of false positives, each (D, thresholds), from the highest threshold to the lowest.
-
-    A threshold is a score that occurs: what is at least as large counts as positive.
-    """
-    order_N = np.argsort(-score_N, kind="stable")
-    sorted_N = score_N[order_N]
-    last = np.flatnonzero(np.append(sorted_N[1:] != sorted_N[:-1], True))
-    weight_DN, positive_N = weight_DN[:, order_N], positive_N[order_N]
-    all_DU = np.cumsum(weight_DN, axis=1)[:, last]
-    true_DU = np.cumsum(weight_DN * positive_N, axis=1)[:, last]
-    return true_DU, all_DU - true_DU
-
-
-def area_under_roc(positive_N: np.ndarray, score_N: np.ndarray, weight_DN: np.ndarray) -> np.ndarray:
-    """Return the AUROC of each draw, ties counted half; NaN where a draw lacks one of the two."""
-    true_DU, false_DU = roc_points(positive_N, score_N, weight_DN)
-    rise_DU = np.diff(false_DU, axis=1, prepend=0.0)
-    below_DU = true_DU - 0.5 * np.diff(true_DU, axis=1, prepend=0.0)
-    return divide((rise_DU * below_DU).sum(axis=1), true_DU[:, -1] * false_DU[:, -1])
 
 
 def average_precision(positive_N: np.ndarray, score_N: np.ndarray, weight_DN: np.ndarray) -> np.ndarray:

@@ -33,7 +33,8 @@ _SEGMENTS_AT_ONCE = 256
 
 @dataclass(frozen=True)
 class Entrant:
-    """Features (B, D) of every segment, several where seeds differ (all are averaged), and what reads them.
+    """Features (B, D) of every segment, or tokens (B, L, D) where courses are asked for; several where seeds differ
+    (all are averaged); and what reads them.
 
     `readout` None is the readout of the comparison.
     """
@@ -91,8 +92,9 @@ def compare(
 ) -> Comparison:
     """Return what each of `entrants` answers, beside the constant of the training part, and how good that is.
 
-    `label_B` holds class codes below `classes` (those of the task if None; 0: numbers). Fitted are a `share` of the
-    subjects (of each class) of each split, at least one; `only_first` leaves out all measures but the task's first.
+    `label_B` holds class codes below `classes` (those of the task if None; 0: numbers, or courses (B, T)). Fitted are a
+    `share` of the subjects (of each class) of each split, at least one; `only_first` leaves out all measures but the
+    task's first.
     """
     classes = len(task.classes) if classes is None else classes
     fewer = [(_share_of(fit, label_B, subject_B, share, classes, seed, grouped), test) for fit, test in splits]
@@ -159,7 +161,7 @@ def check_labels(task: Task, label_B: np.ndarray, subject_B: np.ndarray, classes
 
 def check_features(name: str, feature_BD: np.ndarray) -> None:
     """Raise UserError for features of an encoder that are no numbers."""
-    wrong = ~np.isfinite(feature_BD).all(axis=1)
+    wrong = ~np.isfinite(feature_BD.reshape(len(feature_BD), -1)).all(axis=1)
     if wrong.any():
         remedy = "the encoder's own fault: its weights, or its training, have numbers that are not finite"
         raise UserError(Fault(name, f"{wrong.sum()} of {len(wrong)} embeddings are NaN or infinite", remedy))
@@ -184,6 +186,18 @@ def embed_segments(model: Pretrained, x_BCT: np.ndarray) -> np.ndarray:
         signals = {role: part_BCT[:, place] for place, role in enumerate(roles)}
         parts.append(model.embed(rate_hz=rate_hz, window_s=window_s, **signals))
     return np.concatenate(parts)
+
+
+def embed_tokens(model: Pretrained, x_BCT: np.ndarray) -> np.ndarray:
+    """Return the tokens of segments, float32 (B, L, width), of the same segments as `embed_segments`.
+
+    Raises UserError for an encoder that sees several crops of a segment, whose tokens do not follow each other in time.
+    """
+    if model.card.crops > 1:
+        remedy = f"sees {model.card.crops} crops of a segment, which lie over each other: its tokens tell no course"
+        raise UserError(Fault(model.card.encoder, f"{model.card.crops} crops", f"this encoder {remedy}"))
+    parts = [x_BCT[first : first + _SEGMENTS_AT_ONCE] for first in range(0, len(x_BCT), _SEGMENTS_AT_ONCE)]
+    return np.concatenate([np.asarray(model.encode(model.prepare(part_BCT))) for part_BCT in parts])
 
 
 def plain(by_metric: Mapping[str, Mapping[str, Interval]]) -> dict[str, dict[str, list[float | None]]]:

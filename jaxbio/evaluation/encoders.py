@@ -67,16 +67,19 @@ def load_encoders(exports: Sequence[str], workdirs: Sequence[str], which: str | 
     return Encoders(cards[0], models, unite_all(seen), (*exports, *workdirs))
 
 
-def embed_all(loaded: Encoders, x_BCT: np.ndarray, *, cache: Path | None, seed: int) -> dict[str, list[np.ndarray]]:
-    """Return features (B, D) float32 by entrant, of every model and of five fresh initialisations.
+def embed_all(
+    loaded: Encoders, x_BCT: np.ndarray, *, cache: Path | None, seed: int, tokens: bool = False
+) -> dict[str, list[np.ndarray]]:
+    """Return features (B, D) float32, or `tokens` (B, L, D), by entrant: of every model and five fresh initialisations.
 
-    Raises UserError where an embedding is no number.
+    Raises UserError where an embedding is no number, and as `embed_tokens`.
     """
+    embed = comparison.embed_tokens if tokens else comparison.embed_segments
     first = loaded.models[PRETRAINED][0]
     fresh = [comparison.initialise_again(first, _FRESH_SEED + seed + number) for number in range(FRESH)]
     features: dict[str, list[np.ndarray]] = {}
     for name, models in {**loaded.models, RANDOM: fresh}.items():
-        features[name] = [embedding_cache.embed_cached(model, x_BCT, cache) for model in models]
+        features[name] = [embedding_cache.embed_cached(model, x_BCT, cache, embed) for model in models]
         for feature_BD in features[name]:
             comparison.check_features(name, feature_BD)
     return features

@@ -21,7 +21,7 @@ from jaxbio.evaluation.pictures import MOST_SHOWN
 from jaxbio.evaluation.probe_report import Part, Shown
 from jaxbio.evaluation.probes import Split
 from jaxbio.evaluation.tasks import Segments, Task, get_task
-from jaxbio.signals.hand_made import describe_segments
+from jaxbio.signals.hand_made import describe_seconds, describe_segments
 from jaxbio.signals.segments import MIN_S
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def evaluate(
     task, seen_known = get_task(name), loaded.seen.complete or store is not None
     seen_B = _find_seen(segments, loaded, store)
     chosen = [_choose_rows(task, segments, place, seen_B, settings) for place in range(len(task.targets))]
-    entrants = _make_entrants(loaded, segments, settings)  # after all that may be refused
+    entrants = _make_entrants(task, loaded, segments, settings)  # after all that may be refused
     parts = [
         _compare_target(task, place, *rows, entrants, segments, settings, seen_known)
         for place, rows in enumerate(chosen)
@@ -90,9 +90,11 @@ def _compare_target(
     seen_known: bool,
 ) -> Part:
     """Return what is compared and said of one target; `splits` are places in `row_B`."""
-    label_N, subject_N = segments.label_BK[row_B, place], segments.subject_B[row_B]
+    label_N, subject_N = _labels(task, segments, place)[row_B], segments.subject_B[row_B]
     own = {who: Entrant([f[row_B] for f in entrant.features], entrant.readout) for who, entrant in entrants.items()}
     how: dict[str, Any] = {"classes": len(segments.classes), "grouped": settings.protocol not in protocol.UNGROUPED}
+    if task.course_hz:
+        how["readout"] = readouts.COURSE
     found = comparison.compare(task, own, label_N, subject_N, splits, seed=settings.seed, **how)
     others = _other_ways(task, own, label_N, subject_N, splits, settings, how)
     found = replace(found, row_N=row_B[found.row_N])
@@ -109,11 +111,18 @@ def _compare_target(
     return Part(task.targets[place], found, judged, others)
 
 
-def _make_entrants(loaded: Encoders, segments: Segments, settings: Settings) -> dict[str, Entrant]:
-    features = embed_all(loaded, segments.x_BCT, cache=settings.cache, seed=settings.seed)
+def _labels(task: Task, segments: Segments, place: int) -> np.ndarray:
+    """Return the labels (B,) of a target, or the courses (B, T)."""
+    return segments.label_BK if task.course_hz else segments.label_BK[:, place]
+
+
+def _make_entrants(task: Task, loaded: Encoders, segments: Segments, settings: Settings) -> dict[str, Entrant]:
+    tokens, card = bool(task.course_hz), loaded.card
+    features = embed_all(loaded, segments.x_BCT, cache=settings.cache, seed=settings.seed, tokens=tokens)
     entrants = {name: Entrant(own) for name, own in features.items()}
-    card = loaded.card
-    if segments.x_BCT.shape[-1] / card.rate_hz >= MIN_S:
+    if tokens:
+        entrants[HAND_MADE] = Entrant([describe_seconds(segments.x_BCT, card.rate_hz)])
+    elif segments.x_BCT.shape[-1] / card.rate_hz >= MIN_S:
         by_hand_BF, _ = describe_segments(segments.x_BCT, card.rate_hz, card.channels)
         entrants[HAND_MADE] = Entrant([by_hand_BF])
         entrants[HAND_MADE_BOOSTED] = Entrant([by_hand_BF], readouts.BOOSTED)
@@ -126,8 +135,9 @@ def _choose_rows(
     task: Task, segments: Segments, place: int, seen_B: np.ndarray, settings: Settings
 ) -> tuple[np.ndarray, list[Split]]:
     """Return the rows that have a label and whose class two subjects have, and the splits of them."""
-    label_B, classes = segments.label_BK[:, place], segments.classes
-    row_N = np.flatnonzero(np.isfinite(label_B) & (label_B >= 0))
+    label_B, classes = _labels(task, segments, place), segments.classes
+    known_B = np.isfinite(label_B).all(axis=1) if task.course_hz else np.isfinite(label_B) & (label_B >= 0)
+    row_N = np.flatnonzero(known_B)
     usable_N = row_N if settings.protocol == "transfer" else row_N[~seen_B[row_N]]
     if len(usable_N):
         lone = comparison.check_labels(task, label_B[usable_N], segments.subject_B[usable_N], classes)
@@ -160,13 +170,14 @@ def _other_ways(
     ways: dict[str, dict[str, Any]] = {
         f"{share:.0%} of the subjects": {"share": share} for share in settings.shares if share < 1
     }
-    ways |= {"10 nearest neighbours": {"readout": readouts.KNN}}
+    if not task.course_hz:  # neighbours are of whole segments
+        ways |= {"10 nearest neighbours": {"readout": readouts.KNN}}
     found = {}
     for name, way in ways.items():
         # who brings a readout of its own would only answer again with another one
         asked = {who: own for who, own in entrants.items() if own.readout is None or "readout" not in way}
         run = comparison.compare(
-            task, asked, label_N, subject_N, splits, seed=settings.seed, only_first=True, **how, **way
+            task, asked, label_N, subject_N, splits, seed=settings.seed, only_first=True, **{**how, **way}
         )
         found[name] = next(iter(run.intervals.values()))
     return found

@@ -58,9 +58,3 @@ class Measure:
     compute: Compute
     better: int = 1
     in_unit: bool = False
-
-
-def divide(over_D: np.ndarray, under_D: np.ndarray) -> np.ndarray:
-    """Return the quotient, NaN where the divisor is 0."""
-    defined_D = under_D != 0
-    return np.where(defined_D, over_D / np.where(defined_D, under_D, 1.0), np.nan)

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxbio.evaluation.measure import Answer, Measure, Truth, divide
+from jaxbio.evaluation.measure import Answer, Measure, Truth
+from jaxbio.report.ranking import divide
 
 LEAST_SUBJECTS = 85  # of both protocols (ANSI/AAMI SP10; O'Brien et al., J Hypertens 11:S43, 1993)
 AAMI_ME_MMHG, AAMI_SD_MMHG = 5.0, 8.0  # ANSI/AAMI SP10: mean error and its deviation at most

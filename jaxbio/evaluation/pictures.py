@@ -10,9 +10,10 @@ import numpy as np
 from matplotlib.patches import Rectangle
 
 from jaxbio.config.roles import printed, unit_of
-from jaxbio.evaluation.class_measures import BINS, bins_of, roc_points
+from jaxbio.evaluation.class_measures import BINS, bins_of
 from jaxbio.evaluation.measure import Answer, Truth
 from jaxbio.report import figures
+from jaxbio.report.ranking import roc_points
 from jaxbio.report.text import printable, shorten
 
 _MOST_CURVES = 6
@@ -145,12 +146,29 @@ def draw_segment(x_CT: np.ndarray, rate_hz: float, channels: Sequence[str]) -> s
     return figures.to_svg(fig)
 
 
+def draw_courses(true_T: np.ndarray, said_T: np.ndarray, rate_hz: float, unit: str) -> str:
+    """Return the end of a course and of what was predicted of it."""
+    shown = min(len(true_T), round(_LONGEST_S * rate_hz))
+    time_s_T = (np.arange(shown) + len(true_T) - shown) / rate_hz
+    fig, (axes,) = figures.new_figure(height_in=3.0)
+    for x_T, name in ((true_T, "true"), (np.broadcast_to(said_T, true_T.shape), "predicted")):
+        axes.plot(time_s_T, x_T[-shown:], linewidth=0.8, label=name)
+    axes.set(xlabel="time in the segment, s", ylabel=f"pressure, {unit}")
+    figures.add_legend(axes)
+    return figures.to_svg(fig)
+
+
 def find_worst(truth: Truth, answer: Answer, classes: int) -> np.ndarray:
     """Return the places of the worst answers, worst first, of different subjects."""
+    return find_order(truth, answer, classes)[:_WORST]
+
+
+def find_order(truth: Truth, answer: Answer, classes: int) -> np.ndarray:
+    """Return the place of each subject's worst answer, worst first."""
     if classes:
         off_N = 1 - answer.score_NK[np.arange(len(truth.label_N)), truth.label_N.astype(int)]
     else:
-        off_N = np.abs(answer.score_NK[:, 0] - truth.label_N)
+        off_N = np.abs(answer.score_NK - truth.label_N.reshape(len(truth.label_N), -1)).mean(axis=1)
     order = np.argsort(-off_N, kind="stable")
     _, first = np.unique(truth.subject_N[order], return_index=True)
-    return order[np.sort(first)][:_WORST]
+    return order[np.sort(first)]

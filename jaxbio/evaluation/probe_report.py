@@ -22,7 +22,7 @@ from jaxbio.evaluation.number_measures import grade_pressure
 from jaxbio.evaluation.tasks import Segments, Task
 from jaxbio.evaluation.verdict import Verdict
 from jaxbio.report import page
-from jaxbio.report.terms import METRICS
+from jaxbio.report.terms import METRICS, spell
 from jaxbio.report.text import capitalise
 
 _TITLES = {
@@ -53,7 +53,9 @@ _SAID_OF_PICTURES = {
 
 @dataclass(frozen=True)
 class Shown:
-    """What the pages' pictures are of: the segments, the first entrant's features, rate (Hz) and channels."""
+    """What the pages' pictures are of: the segments, the first entrant's features (or its tokens, (B, L, D)), rate (Hz)
+    and channels.
+    """
 
     segments: Segments
     feature_BD: np.ndarray
@@ -116,7 +118,7 @@ def _published(task: Task) -> list[str]:
 
 def _sections(task: Task, part: Part, classes: Sequence[str], shown: Shown | None) -> list[str]:
     compared, of = part.compared, _of(part)
-    meanings = " ".join(f"{capitalise(_spaced(metric))}: {METRICS[metric]}." for metric in task.metrics)
+    meanings = " ".join(f"{capitalise(spell(metric))}: {METRICS[metric]}." for metric in task.metrics)
     lacking = " Draws that lack a class are left out." if classes else ""
     several = "Of several seeds the mean; their range stands apart, since intervals are over subjects alone. "
     found = [
@@ -128,7 +130,7 @@ def _sections(task: Task, part: Part, classes: Sequence[str], shown: Shown | Non
         ),
         page.section(
             f"Pretrained minus the other{of}",
-            note="Both on the same draws of subjects: an interval without 0 is a difference. For an error (mae, sd, "
+            note="Both on the same draws of subjects: an interval without 0 is a difference. For an error (MAE, SD, "
             f"brier) less is better, so that a negative difference speaks for the pretrained encoder.{lacking}",
             below=[page.table(_rows(task, compared.gains, classes), _header(task))],
         ),
@@ -150,7 +152,7 @@ def _seeds(task: Task, compared: Comparison, of: str, classes: Sequence[str]) ->
         [_title(name, classes), len(values), f"{min(values):.3g}", f"{np.mean(values):.3g}", f"{max(values):.3g}"]
         for name, values in compared.seeds[metric].items()
     ]
-    note = f"{capitalise(_spaced(metric))} of networks that differ by their seed alone."
+    note = f"{capitalise(spell(metric))} of networks that differ by their seed alone."
     return page.section(f"Seeds{of}", note=note, below=[page.table(rows, ("", "seeds", "least", "mean", "most"))])
 
 
@@ -161,7 +163,7 @@ def _others(task: Task, part: Part, of: str, classes: Sequence[str]) -> str:
         [_title(name, classes), *(_text(by_name[name]) if name in by_name else "" for by_name in part.others.values())]
         for name in names
     ]
-    note = f"{capitalise(_spaced(metric))} where fewer subjects are fitted on, or neighbours answer."
+    note = f"{capitalise(spell(metric))} where fewer subjects are fitted on, or neighbours answer."
     return page.section(f"Fewer labels, other readouts{of}", note=note, below=[page.table(rows, ("", *part.others))])
 
 
@@ -169,6 +171,8 @@ def _pictures(task: Task, compared: Comparison, of: str, classes: Sequence[str])
     assert compared.truth is not None
     truth = compared.truth
     firsts = {name: own[0] for name, own in compared.answers.items() if name != CONSTANT}
+    if task.course_hz:
+        return _courses(task, compared, task.course_hz, of)
     if not classes:
         blocks = []
         for name, answer in firsts.items():
@@ -199,6 +203,22 @@ def _pictures(task: Task, compared: Comparison, of: str, classes: Sequence[str])
     return page.section(f"Predictions{of}", *blocks, note=_SAID_OF_PICTURES[True])
 
 
+def _courses(task: Task, compared: Comparison, rate_hz: float, of: str) -> str:
+    """Return courses of the first entrant: of the subject that it did best with, of the middle one, of the worst."""
+    truth, (name, answers) = compared.truth, next(iter(compared.answers.items()))
+    assert truth is not None
+    order = pictures.find_order(truth, answers[0], 0)
+    blocks = []
+    for place in dict.fromkeys((order[-1], order[len(order) // 2], order[0])):
+        true_T, said_T = truth.label_N[place], answers[0].score_NK[place]
+        off = float(np.abs(said_T - true_T).mean())
+        caption = f"Mean absolute error {off:.3g} {task.unit} over the segment; its last ten seconds."
+        blocks.append(page.figure(pictures.draw_courses(true_T, said_T, rate_hz, task.unit), caption))
+    note = f"{capitalise(_title(name, ()))}: {_scores(compared, name)}. Of each subject the segment that it did worst "
+    note += "with: the subject with the least error, the middle one, the one with the most."
+    return page.section(f"Predictions{of}", *blocks, note=note)
+
+
 _CALIBRATION = {
     True: "Calibration: share that came true over the probability that was stated, with segments a bin.",
     False: "Calibration of the likeliest class: share that came true over the probability stated, with segments a bin.",
@@ -222,7 +242,10 @@ def _maps(task: Task, part: Part, of: str, classes: Sequence[str], shown: Shown)
     truth, row_N = part.compared.truth, part.compared.row_N
     assert truth is not None
     feature_ND = shown.feature_BD[row_N]
-    if classes:
+    if task.course_hz:
+        feature_ND = feature_ND.mean(axis=1)
+        by_label = pictures.draw_numbers_map(feature_ND, truth.label_N.mean(axis=1))
+    elif classes:
         by_label = pictures.draw_map(feature_ND, truth.label_N, classes, legend=len(classes) <= 6)
     else:
         by_label = pictures.draw_numbers_map(feature_ND, truth.label_N)
@@ -252,7 +275,8 @@ def _worst(task: Task, part: Part, of: str, classes: Sequence[str], shown: Shown
             said = f"true {classes[truth.label_N[place]]}, said {classes[own.decision_N[place]]}"
             said += f" ({own.score_NK[place].max():.0%} for the likeliest)"
         else:
-            said = f"true {truth.label_N[place]:.4g}, said {own.score_NK[place, 0]:.4g} {task.unit}"
+            true, answered = truth.label_N[place].mean(), own.score_NK[place].mean()
+            said = f"{'means: ' if task.course_hz else ''}true {true:.4g}, said {answered:.4g} {task.unit}"
         svg = pictures.draw_segment(segments.x_BCT[row], shown.rate_hz, shown.channels)
         blocks.append(page.figure(svg, f"{where}: {said}"))
     note = "The answers that are farthest from the truth, one a subject, with the last ten seconds of what was seen."
@@ -266,15 +290,14 @@ def _title(name: str, classes: Sequence[str]) -> str:
 
 def _scores(compared: Comparison, name: str) -> str:
     metric = next(iter(compared.intervals))
-    return f"{_spaced(metric)} {_text(compared.intervals[metric][name])}"
-
-
-def _spaced(metric: str) -> str:
-    return metric.replace("_", " ")
+    return f"{spell(metric)} {_text(compared.intervals[metric][name])}"
 
 
 def _header(task: Task) -> tuple[str, ...]:
-    return ("", *(f"{name} ({task.unit})" if task.metrics[name].in_unit else _spaced(name) for name in task.metrics))
+    return (
+        "",
+        *(f"{spell(name)} ({task.unit})" if task.metrics[name].in_unit else spell(name) for name in task.metrics),
+    )
 
 
 def _rows(task: Task, found: Mapping[str, Mapping[str, Interval]], classes: Sequence[str]) -> list[list[str]]:

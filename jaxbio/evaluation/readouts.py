@@ -1,5 +1,7 @@
 """Readouts: models that learn answers from frozen features of other subjects: linear, neighbours, boosted trees.
 
+A course is learnt from tokens (N, L, D), everything else from one vector a segment.
+
 Each gives probabilities at the shares that the classes have in the training part, and decisions that weigh the classes
 alike. scikit-learn fits; NaN in a feature is its mean, but for the trees, which know what is missing.
 
@@ -109,6 +111,23 @@ def BOOSTED(fit_ND, label_N, group_N, test_MD, classes) -> Answer:
     return _answer(model.fit(fit_ND[:, told_D], label_N), test_MD[:, told_D], label_N, classes, weighed=False)
 
 
+def COURSE(fit_NLD, label_NT, group_N, test_MLD, classes) -> Answer:
+    """Ridge regression from each token of a segment, the same for all, to its part of the course: answers (M, T).
+
+    Tokens follow each other in time. A course is stretched to whole samples a token, and what is answered back to it.
+    """
+    tokens, length = fit_NLD.shape[1], label_NT.shape[1]
+    part = -(-length // tokens)
+    label_NP = _stretch(label_NT, tokens * part).reshape(-1, part)
+    fit_ND, test_MD = (x_NLD.reshape(-1, x_NLD.shape[2]) for x_NLD in (fit_NLD, test_MLD))
+    model, _, test_MD = probes.fit_best(fit_ND, label_NP, np.repeat(group_N, tokens), test_MD, probes.NUMBERS)
+    if model is None:
+        score_MT = np.full((len(test_MLD), length), label_NT.flat[0])
+    else:
+        score_MT = _stretch(model.predict(test_MD).reshape(len(test_MLD), -1), length)
+    return Answer(score_MT, score_MT.mean(axis=1))
+
+
 READOUTS: dict[str, Readout] = {"linear": LINEAR, "knn": KNN, "boosted": BOOSTED}
 
 
@@ -126,6 +145,17 @@ def _answer(model: Any, test_MD: np.ndarray, label_N: np.ndarray, classes: int, 
     alike_NK = said_NK if weighed else said_NK / np.where(share_K > 0, share_K, 1.0)
     score_NK = alike_NK * share_K
     return Answer(score_NK / score_NK.sum(axis=1, keepdims=True), alike_NK.argmax(axis=1))
+
+
+def _stretch(x_NT: np.ndarray, samples: int) -> np.ndarray:
+    """Return rows over the same time in so many samples, by straight lines between the middles of samples."""
+    length = x_NT.shape[1]
+    if samples == length:
+        return x_NT
+    place_S = np.clip((np.arange(samples) + 0.5) * length / samples - 0.5, 0, length - 1)
+    below_S = np.minimum(place_S.astype(int), max(length - 2, 0))
+    share_S = place_S - below_S
+    return x_NT[:, below_S] * (1 - share_S) + x_NT[:, np.minimum(below_S + 1, length - 1)] * share_S
 
 
 def _of_all_classes(score_NK: np.ndarray, code_K: np.ndarray, classes: int) -> np.ndarray:

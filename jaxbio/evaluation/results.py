@@ -56,7 +56,7 @@ def write_predictions(out: Path, segments: Segments, compared: Mapping[str, Comp
                     "subject": segments.subject_B[row_N].tolist(),
                     "recording": segments.recording_B[row_N].tolist(),
                     "start_s": segments.start_s_B[row_N],
-                    "label": found.truth.label_N.astype(np.float64),
+                    "label": pa.array(list(found.truth.label_N.astype(np.float64))),
                     "scale": found.truth.scale_N,
                     "entrant": [entrant] * len(row_N),
                     "seed": np.full(len(row_N), seed, np.int32),

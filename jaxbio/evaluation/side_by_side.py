@@ -7,6 +7,7 @@ write_comparison(Path("compared.html"), compared)
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,12 @@ import numpy as np
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.evaluation.comparison import plain
 from jaxbio.evaluation.intervals import Draws, draw
-from jaxbio.evaluation.measure import Answer, Truth
+from jaxbio.evaluation.measure import Answer, Measure, Truth
 from jaxbio.evaluation.metrics import Interval
 from jaxbio.evaluation.results import Evaluation
 from jaxbio.evaluation.tasks import Task, get_task
 from jaxbio.report import page
-from jaxbio.report.terms import METRICS
+from jaxbio.report.terms import METRICS, spell
 from jaxbio.report.text import capitalise
 
 
@@ -116,35 +117,54 @@ def _align(
 def write_comparison(path: Path, compared: SideBySide) -> Path:
     """Write the page of a comparison to `path`."""
     intervals, differences = compared.intervals, compared.differences
-    names = list(next(iter(intervals.values())))
+    names, task = list(next(iter(intervals.values()))), compared.task
+    shown = _shown(names)
     facts = {"segments": compared.segments, "subjects": compared.subjects}
     beyond = ", ".join(f"{folder} {count}" for folder, count in compared.left_out.items() if count)
     said = "Only segments that all of them have answered count." + (
         f" Answered beyond these: {beyond}." if beyond else ""
     )
-    meanings = " ".join(f"{capitalise(_spaced(name))}: {METRICS[name]}." for name in compared.task.metrics)
-    rows = [[_spaced(metric), *(_text(by_name[name]) for name in names)] for metric, by_name in intervals.items()]
-    gaps = [[_spaced(metric), *(_text(found) for found in by_name.values())] for metric, by_name in differences.items()]
+    meanings = " ".join(f"{capitalise(spell(name))}: {METRICS[name]}." for name in task.metrics)
+    rows = [
+        [_heading(metric, task), *(_text(by_name[name]) for name in names)] for metric, by_name in intervals.items()
+    ]
+    gaps = [
+        [_heading(metric, task), *(_text(found) for found in by_name.values())]
+        for metric, by_name in differences.items()
+    ]
     html = page.page(
-        f"Side by side: {compared.task.title}",
+        f"Side by side: {task.title}",
         "The same segments of the same subjects, answered by each.",
         page.section("Data", note=said, below=[page.facts(facts)]),
         page.section(
             "Metrics",
             note=f"Value and 95 % interval over subjects. {meanings}",
-            below=[page.table(rows, ("", *names))],
+            below=[page.table(rows, ("", *shown))],
         ),
         page.section(
-            f"Minus {names[0]}",
+            f"Minus {shown[0]}",
             note="On the same draws of subjects: an interval without 0 is a difference.",
-            below=[page.table(gaps, ("", *names[1:]))],
+            below=[page.table(gaps, ("", *shown[1:]))],
         ),
     )
     return page.write_page(path, html)
 
 
-def _spaced(metric: str) -> str:
-    return metric.replace("_", " ")
+def _heading(metric: str, task: Task) -> str:
+    """Return a measure, with its target if there are several, and with its unit if it has that of the labels."""
+    own = next(measure for measure in task.metrics.values() if metric in (measure.name, *_with_targets(measure, task)))
+    return f"{spell(metric)} ({task.unit})" if own.in_unit else spell(metric)
+
+
+def _with_targets(measure: Measure, task: Task) -> list[str]:
+    return [f"{target}_{measure.name}" for target in task.targets]
+
+
+def _shown(names: Sequence[str]) -> list[str]:
+    """Return names without the folders that all of them lie in."""
+    parts = [name.split("/") for name in names]
+    shared = len(list(takewhile(lambda level: len(set(level)) == 1, zip(*(own[:-1] for own in parts)))))
+    return ["/".join(own[shared:]) for own in parts]
 
 
 def _text(interval: Interval) -> str:

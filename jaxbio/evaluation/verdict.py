@@ -76,9 +76,9 @@ def judge(
     best = max(by_hand, key=lambda name: sign * found[name].value, default=None)
     if best is not None:
         kind = "boosted trees" if best == HAND_MADE_BOOSTED else "a linear model"
+        what = "The signals around each second" if task.course_hz else "Hand-made features"
         sentences.append(
-            f"Hand-made features, read by {kind}, give {found[best].value:.3g}{unit}: the encoder "
-            f"{_say(beats[best], gains[best])}."
+            f"{what}, read by {kind}, give {found[best].value:.3g}{unit}: the encoder {_say(beats[best], gains[best])}."
         )
     untrained = min(beats[name] for name in (RANDOM, OWN_START) if name in beats)
     sentences.append(f"So {_conclude(beats[CONSTANT], untrained, beats[best] if best else None)}.")

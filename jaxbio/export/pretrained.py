@@ -114,8 +114,8 @@ class Pretrained:
         signal (each still for more than half of it) is answered "no signal"; so is one that lacks a channel, where the
         detector was not trained on segments that lack channels.
 
-        Raises UserError as `embed` does, for an export that is no detector, and for a channel that is not given where
-        the detector needs it.
+        Raises UserError as `embed` does, for an export that is no detector, for a channel that is not given where the
+        detector needs it, and for a network whose answers are no numbers.
         """
         detector, card = self.detector, self.card
         if detector is None:
@@ -131,6 +131,10 @@ class Pretrained:
         still_BC = [scores.get(f"{role}_missing_frac", np.ones(len(answer_BK))) > _MOST_STILL for role in card.channels]
         present_BC = moves_BC & ~np.stack(still_BC, axis=1)
         answered_B = present_BC.any(axis=1) if detector.may_lack_channels else present_BC.all(axis=1)
+        wrong = int((answered_B & ~np.isfinite(answer_BK).all(axis=1)).sum())
+        if wrong:
+            remedy = "its weights, or what comes of them, are not finite: export another checkpoint of its run (--step)"
+            raise UserError(Fault("predict", f"{wrong} of {len(answer_BK)} answers are NaN", remedy))
         decision_B = detector.decide(answer_BK, answered_B)
         answer_BK = np.where(answered_B[:, None], answer_BK, np.float32(np.nan))
         return Prediction(

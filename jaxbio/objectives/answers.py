@@ -9,7 +9,8 @@ from collections.abc import Mapping
 
 import numpy as np
 from scipy.special import softmax
-from scipy.stats import rankdata
+
+from jaxbio.report.ranking import area_under_roc
 
 ALL = "all"  # the channels that an answer was given from, where it is all of them
 
@@ -18,12 +19,7 @@ def auroc(positive_N: np.ndarray, score_N: np.ndarray) -> float:
     """Return the probability that a positive has a higher score than a negative, ties counting half (Mann and Whitney);
     NaN where there is only one kind.
     """
-    positive_N = np.asarray(positive_N, bool)
-    positives, negatives = int(positive_N.sum()), int((~positive_N).sum())
-    if not positives or not negatives:
-        return float("nan")
-    above = rankdata(score_N)[positive_N].sum() - positives * (positives + 1) / 2
-    return float(above / (positives * negatives))
+    return float(area_under_roc(np.asarray(positive_N, bool), np.asarray(score_N), np.ones((1, len(score_N))))[0])
 
 
 def macro_auroc(class_N: np.ndarray, probability_NK: np.ndarray) -> float:

@@ -58,9 +58,11 @@ th, td { text-align: left; padding: 0.25rem 0.75rem 0.25rem 0; border-bottom: 1p
   overflow-wrap: anywhere; vertical-align: top; }
 td.number { white-space: nowrap; }
 .blocks td:first-child { overflow-wrap: normal; }
-.blocks th, .blocks td { padding-right: 0.5rem; }
+.blocks th, .blocks td { padding-right: 0.35rem; }
+td:first-child { overflow-wrap: break-word; }
 th { color: var(--soft); font-weight: 600; overflow-wrap: normal; }
 @media (max-width: 42rem) {
+  th { overflow-wrap: anywhere; }
   .stack thead { display: none; }
   .stack, .stack tbody, .stack tr { display: block; }
   .stack tr { padding: 0.5rem 0; border-bottom: 1px solid var(--line); }

@@ -16,6 +16,7 @@ from jaxbio.report.terms import describe
 from jaxbio.report.text import capitalise
 
 _MOST_RUNS = len(figures.COLOURS)
+_LEAST_SPAN = 1e-5  # of the largest value
 
 
 def write_runs_report(path: Path, runs: Sequence[str], pattern: re.Pattern[str]) -> dict[str, dict[str, float]]:
@@ -54,6 +55,9 @@ def _draw(key: str, series: dict[str, Series]) -> str:
             step_N, value_N = own[key]
             style = "-" if len(step_N) > 1 else "o"
             axes.plot(step_N, value_N, style, color=figures.COLOURS[place], label=figures.label_of(name), markersize=4)
+    low, high = axes.get_ylim()
+    if high - low < _LEAST_SPAN * max(abs(low), abs(high)):  # a setting: what float32 rounds is no course
+        axes.set_ylim(min(0.0, 1.1 * low), max(0.0, 1.1 * high))
     axes.set(xlabel="step", ylabel=figures.label_of(key.partition("/")[2].replace("_", " ")))
     figures.add_legend(axes)
     return figures.to_svg(fig)

@@ -4,6 +4,7 @@ Of the keys of `metrics.jsonl`, what an objective measures its family describes 
 every run has, and what every store and recording has: outcomes, scores, classes.
 
     describe("perf/mfu", "quality_distillation")
+    spell("macro_auroc")
     tell_outcome("remainder")
 """
 
@@ -72,6 +73,8 @@ METRICS: Mapping[str, str] = {
     "mae": "mean absolute error, in the unit of the label; less is better",
     "balanced_accuracy": "share of right answers, averaged over the classes; more is better, guessing has 1 / classes",
     "macro_f1": "harmonic mean of precision and recall, averaged over the classes; more is better, at most 1",
+    "shape_mae": "mean absolute error once true and predicted course have lost their own means; less is better",
+    "shape_r": "correlation of true and predicted course within a segment, averaged over segments; at most 1",
     "r2": "share of the labels' variance that is explained; more is better, 0 is what their mean has, 1 all",
     "me": "mean error, predicted minus true: the bias; 0 is best",
     "sd": "standard deviation of the errors; less is better",
@@ -90,8 +93,14 @@ METRICS: Mapping[str, str] = {
     "brier": "mean squared distance of probabilities from what is true; less is better",
     "calibration_error": "mean distance of stated probabilities from shares that come true, in ten bins; 0 is best",
 }
+_ABBREVIATIONS = frozenset(("auroc", "auprc", "f1", "mae", "mase", "me", "sd"))
 _PROBE = re.compile(rf"eval/probe_(.+)_({'|'.join(METRICS)})_(.+)")
 NOT_DESCRIBED = "a metric of this objective that its family does not describe."
+
+
+def spell(metric: str) -> str:
+    """Return a key of METRICS, or one with a target before it, as people write it: shape MAE."""
+    return " ".join(word.upper() if word in _ABBREVIATIONS else word for word in metric.split("_"))
 
 
 def tell_outcome(reason: str) -> str:

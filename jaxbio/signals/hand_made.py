@@ -3,6 +3,7 @@
 Rates and their variability, both quality scores with their terms, morphology and spectra, channel by channel.
 
     feature_BF, names = describe_segments(x_BCT, 125.0, ("ppg", "ecg"))
+    around_BLF = describe_seconds(x_BCT, 125.0)
 """
 
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from jaxbio.signals.segments import measure
 
 _BANDS_HZ = ((0.1, 0.5), (0.5, 1.5), (1.5, 3.0), (3.0, 8.0), (8.0, 20.0), (20.0, 40.0))
 _BREATHS_HZ = (0.1, 0.6)
+_SECOND = 25  # samples, to which a second is brought for a linear filter
 _FAST_BEATS = 5  # consecutive ones: a run of ventricular tachycardia has five beats (CinC 2015's definition)
 
 
@@ -33,6 +35,25 @@ def describe_segments(x_BCT: np.ndarray, rate_hz: float, channels: Sequence[str]
         present_B = measured.present_BC[:, place]
         found |= {f"{role}_{name}": np.where(present_B, value_B, np.nan) for name, value_B in own.items()}
     return np.stack(list(found.values()), axis=1), tuple(found)
+
+
+def describe_seconds(x_BCT: np.ndarray, rate_hz: float) -> np.ndarray:
+    """Return the signals around each second of segments, (B, L, F) float32: what a linear filter would read.
+
+    Each channel at 25 Hz with mean 0 and deviation 1 over the segment (0 where it does not move), from half a second
+    before a second to half a second behind it.
+    """
+    seconds = max(1, round(x_BCT.shape[-1] / rate_hz))
+    centred_BCT = (x_BCT - x_BCT.mean(axis=-1, keepdims=True)).astype(np.float64)
+    spread_BC1 = centred_BCT.std(axis=-1, keepdims=True)
+    unit_BCT = centred_BCT / np.where(spread_BC1 > 0, spread_BC1, 1.0)
+    rows, channels, length = unit_BCT.shape
+    slow_BT = filters.resample(unit_BCT.reshape(-1, length), seconds * _SECOND)
+    reach = _SECOND // 2
+    wide_BT = np.pad(slow_BT, ((0, 0), (reach, reach)), mode="edge")
+    around_BLK = np.lib.stride_tricks.sliding_window_view(wide_BT, _SECOND + 2 * reach, axis=1)[:, ::_SECOND]
+    around_BCLK = around_BLK.reshape(rows, channels, seconds, -1)
+    return np.swapaxes(around_BCLK, 1, 2).reshape(rows, seconds, -1).astype(np.float32)
 
 
 def _describe_channel(x_BT: np.ndarray, rate_hz: float, is_ecg: bool) -> dict[str, np.ndarray]:

@@ -133,7 +133,7 @@ class Checkpoints:
         """Return the state of `step`, placed as `abstract` says (shapes, dtypes, shardings), and its meta.
 
         Raises UserError, naming item and leaf and offering the checkpoint before, when an item is missing, a file or a
-        restored value differs from what was saved, or the saved leaves are not those of `abstract`.
+        restored value differs from what was saved, or the saved leaves are not those of `abstract`, or of other shapes.
         """
         meta = check_files(self.folder, step)
         wanted = _items(abstract)
@@ -142,6 +142,7 @@ class Checkpoints:
         try:
             restored = self._manager.restore(step, args=ocp.args.Composite(**args))
         except Exception as error:  # Orbax and TensorStore raise many kinds for bytes they cannot read
+            _check_shapes(self.folder, step, wanted)
             raise _damaged(self.folder, step, _name_damage(self.folder, step, meta), str(error)) from error
         items = {name: restored[name] for name in ARRAY_ITEMS}
         broken = [
@@ -151,6 +152,7 @@ class Checkpoints:
             if found != meta.sums[name][leaf]
         ]
         if broken:
+            _check_shapes(self.folder, step, wanted)  # Orbax fills or cuts what has another shape
             raise _damaged(self.folder, step, broken, "the sum of its bits differs from what was saved")
         number = jax.device_put(np.int32(meta.step), abstract.step.sharding)
         params = _unnest(items["params"], abstract.params)
@@ -291,10 +293,15 @@ def _items(state: State) -> dict[str, Any]:
 
 
 def _read_leaf(item: Path, leaf: str) -> np.ndarray:
-    """Read one leaf of an item as Orbax laid it down: zarr arrays in an OCDBT store, named by their path."""
+    """Read one leaf of an item."""
+    return np.asarray(_open_leaf(item, leaf).read().result())
+
+
+def _open_leaf(item: Path, leaf: str) -> Any:
+    """Open one leaf of an item as Orbax laid it down: zarr arrays in an OCDBT store, named by their path."""
     base = {"driver": "file", "path": f"{item}/"}  # no file:// address, in which # ? % and | have a meaning
     kvstore = {"driver": "ocdbt", "base": base, "path": leaf.replace("/", ".") + "/"}
-    return np.asarray(ts.open({"driver": "zarr", "kvstore": kvstore}).result().read().result())
+    return ts.open({"driver": "zarr", "kvstore": kvstore}).result()
 
 
 def _nest(leaves: Mapping[str, Any]) -> dict[str, Any]:
@@ -322,6 +329,24 @@ def _check_leaves(folder: Path, step: int, meta: Meta, wanted: Mapping[str, Any]
         saved, needed = set(meta.sums[name]), set(leaf_paths(tree))
         differences += [f"{name} {leaf} is not in the checkpoint" for leaf in sorted(needed - saved)]
         differences += [f"{name} {leaf} is not in this run" for leaf in sorted(saved - needed)]
+    _refuse_differences(folder, step, differences)
+
+
+def _check_shapes(folder: Path, step: int, wanted: Mapping[str, Any]) -> None:
+    """Raise UserError when saved leaves have other shapes than the wanted ones, such as a head of other classes."""
+    differences = []
+    for name, tree in wanted.items():
+        for leaf, needed in leaf_paths(tree).items():
+            try:
+                saved = tuple(_open_leaf(folder / str(step) / name, leaf).shape)
+            except Exception:  # a leaf that cannot be opened is damaged, which is said elsewhere
+                continue
+            if saved != needed.shape:
+                differences.append(f"{name} {leaf} has the shape {saved} in the checkpoint, {needed.shape} in this run")
+    _refuse_differences(folder, step, differences)
+
+
+def _refuse_differences(folder: Path, step: int, differences: list[str]) -> None:
     if differences:
         more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
         raise UserError(

@@ -69,9 +69,10 @@ def test_recordings_and_spans_become_values_of_segments(store, add):
     assert said["labels"]["age"] == {"segments": 5, "unknown": 19, "undecided": 1, "values": {"41.5": 1, "63": 4}}
 
 
-def test_nothing_of_the_store_changes_but_the_labels(store, add):
+def test_nothing_of_the_store_changes_but_the_labels(store, add, capsys):
     before = bytes_of(store.path)
     add(f"{A},,,1", head=HEAD + ",af")
+    assert capsys.readouterr().err.rstrip().endswith(f"inspect_store.py {store.path}")
     after = bytes_of(store.path)
     assert after.keys() - before.keys() == {"labels/af.parquet"}
     assert before.items() <= after.items()

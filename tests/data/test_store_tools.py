@@ -2,6 +2,8 @@
 
 import json
 import os
+import runpy
+import shlex
 import shutil
 import subprocess
 import sys
@@ -36,6 +38,15 @@ def test_inspect_verifies_draws_and_counts(run, made):
     said = json.loads(done.stdout)
     assert said["segments"] == sum(said["split"].values()) == 24
     assert Path(said["report"]).read_text().startswith("<!doctype html>")
+    assert "Next:" not in done.stderr  # nobody has said what is to be trained on it
+
+
+def test_inspect_with_a_recipe_says_how_to_train_on_the_store(made, repository, capsys):
+    inspect = runpy.run_path(str(repository / "tools/inspect_store.py"))["main"]
+    inspect([str(made), "--config", str(repository / RECIPE), "--config.train.steps=3"])
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Next:")]
+    words = ["--config", str(repository / RECIPE), "--config.train.steps=3", f"--config.data.store={made}"]
+    assert shlex.split(said)[3:] == words
 
 
 def test_inspect_of_a_damaged_store_exits_2_and_names_the_shard(run, made, tmp_path):

@@ -77,7 +77,7 @@ def test_evaluations_are_paired_on_what_all_have_answered(tmp_path, tool):
     assert abs(alike) < 0.6 < value
     assert json.loads((tmp_path / "out" / "compared.json").read_text())["metrics"] == result["metrics"]
     page = (tmp_path / "out" / "compared.html").read_text()
-    assert "mae" in page
+    assert "MAE (beats/min)" in page
     assert "<script" not in page
 
 
@@ -153,25 +153,30 @@ class _Encoder:
         self.card = type("Card", (), {"encoder": "e", "encoder_fields": {}, "inputs": "i"})()
 
 
-def test_embeddings_are_kept_by_content(tmp_path, monkeypatch):
+def test_embeddings_are_kept_by_content(tmp_path):
     calls = []
 
     def embed(model, x_BCT):
         calls.append(model.variables["params"]["weight"][0])
         return np.full((len(x_BCT), 2), model.variables["params"]["weight"][0], np.float32)
 
-    monkeypatch.setattr(embedding_cache, "embed_segments", embed)
     x_BCT = np.random.default_rng(0).normal(size=(3, 1, 4)).astype(np.float32)
     for _ in range(2):
-        found = embedding_cache.embed_cached(_Encoder(1.0), x_BCT, tmp_path)
+        found = embedding_cache.embed_cached(_Encoder(1.0), x_BCT, tmp_path, embed)
         np.testing.assert_array_equal(found, np.ones((3, 2)))
     assert calls == [1.0]
-    embedding_cache.embed_cached(_Encoder(2.0), x_BCT, tmp_path)  # other weights
-    embedding_cache.embed_cached(_Encoder(1.0), x_BCT + 1, tmp_path)  # other segments
-    embedding_cache.embed_cached(_Encoder(1.0), x_BCT, None)
+    embedding_cache.embed_cached(_Encoder(2.0), x_BCT, tmp_path, embed)  # other weights
+    embedding_cache.embed_cached(_Encoder(1.0), x_BCT + 1, tmp_path, embed)  # other segments
+    embedding_cache.embed_cached(_Encoder(1.0), x_BCT, None, embed)
     assert calls == [1.0, 2.0, 1.0, 1.0]
     (kept,) = {path for path in tmp_path.glob("*.npy") if np.load(path)[0, 0] == 2.0}
     kept.write_bytes(b"cut")
-    embedding_cache.embed_cached(_Encoder(2.0), x_BCT, tmp_path)
+    embedding_cache.embed_cached(_Encoder(2.0), x_BCT, tmp_path, embed)
     assert len(calls) == 5
+
+    def embed_otherwise(model, x_BCT):
+        return -embed(model, x_BCT)
+
+    found = embedding_cache.embed_cached(_Encoder(1.0), x_BCT, tmp_path, embed_otherwise)
+    np.testing.assert_array_equal(found, -np.ones((3, 2)))
     assert comparison.FRESH >= 5

@@ -3,7 +3,10 @@
 import html
 import importlib
 import json
+import runpy
+import shlex
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -132,7 +135,7 @@ def evaluate(monkeypatch, repository):
     return lambda arguments: main([*arguments, "--cache", "none", "--shares", "1"])
 
 
-def test_command_gives_metrics_with_intervals_and_a_page(bidmc, evaluate, tmp_path, caplog):
+def test_command_gives_metrics_with_intervals_and_a_page(bidmc, evaluate, tmp_path, caplog, capsys, repository):
     caplog.set_level("INFO")
     pytest.importorskip("sklearn")
     arguments = ["--export", "export", "--task", "heart_rate", "--data", bidmc.line, "--subjects", bidmc.subjects]
@@ -158,6 +161,12 @@ def test_command_gives_metrics_with_intervals_and_a_page(bidmc, evaluate, tmp_pa
     assert all(sentence in result["verdict"] for sentence in said.split("\n"))
     assert html.escape(result["verdict"].partition(". ")[0]) in page
     assert "<script" not in page
+    # what it says is next works
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Next:")]
+    words = shlex.split(line.removeprefix("Next:"))
+    assert Path(words[1]).name == "compare.py"
+    compared = runpy.run_path(str(repository / "tools/compare.py"))["main"](words[2:])
+    assert set(compared["metrics"]["mae"]) == {f"{tmp_path / 'out'}: {who}" for who in ("pretrained", "hand_made")}
 
 
 @pytest.fixture(scope="module")
@@ -236,6 +245,8 @@ def test_store_of_the_pretraining_is_named_as_its_run_named_it(bidmc, store, eva
     [
         ({"--task": "sepsis"}, "quality_class, quality_score, heart_rate"),
         ({"--folds": "1"}, "at least 2"),
+        ({"--window_s": "nan"}, "seconds, at least 5"),
+        ({"--window_s": "-3"}, "seconds, at least 5"),
         ({"--data": "csv:nowhere?rate_hz=125"}, "no file or folder"),
         ({"--train_subjects": "nowhere"}, "no segment store"),
         ({"--protocol": "guess"}, "transfer, cross_validate"),

@@ -3,12 +3,15 @@
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 
 from jaxbio.config.faults import UserError
+from jaxbio.export import folder
 from jaxbio.export.card import DETECTOR, read_card
 from jaxbio.export.detector import Detector, read_detector, to_bytes
+from jaxbio.export.pretrained import Pretrained
 
 ALARM = Detector("alarm", "classes", ("false", "true"), "true", 0.3, 0.95, 1.4, True, ({"split": "test"},))
 PROBABILITY_BK = np.array([[0.8, 0.2], [0.6, 0.4], [0.1, 0.9]])
@@ -53,6 +56,16 @@ def test_a_file_that_is_no_detector_of_this_network_is_refused(card, tmp_path, c
     (tmp_path / DETECTOR).write_text(json.dumps(dataclasses.asdict(ALARM) | change))
     with pytest.raises(UserError, match=says):
         read_detector(tmp_path, card)
+
+
+def test_a_network_whose_answers_are_no_numbers_decides_nothing(export_folder):
+    card, module, variables = folder.read_export(export_folder)
+    broken = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), variables)
+    model = Pretrained(card, module, broken, Detector("rate", "numbers", may_lack_channels=True))
+    ppg = np.sin(np.arange(9000) / 40)
+    with pytest.raises(UserError, match="1 of 1 answers are NaN"):
+        model.predict(ppg=ppg, rate_hz=300)
+    assert model.predict(ppg=np.ones(9000), rate_hz=300).decision_B.tolist() == ["no signal"]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "3"])

@@ -62,7 +62,8 @@ def test_metrics_are_scikit_learns():
     true_N = RNG.integers(0, 2, 60)
     score_N = np.round(RNG.normal(size=60) + true_N, 1)  # with ties
     assert answers.auroc(true_N, score_N) == pytest.approx(roc_auc_score(true_N, score_N), abs=1e-9)
-    assert np.isnan(answers.auroc(np.ones(4), score_N[:4]))
+    for positive_N, scores in ((np.ones(4), score_N[:4]), ([0, 1, 1], [0.1, np.nan, 0.3]), ([], [])):
+        assert np.isnan(answers.auroc(positive_N, scores))
     probability_NK = jax.nn.softmax(LOGIT_BK)
     found = answers.measure_classes(CLASS_B, {"all": np.asarray(probability_NK), "ppg": np.asarray(probability_NK)})
     expected = roc_auc_score(CLASS_B, probability_NK, multi_class="ovr")

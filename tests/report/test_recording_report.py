@@ -1,6 +1,7 @@
 """look.py: one recording drawn as preparation would take it, and its faults named."""
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ def csv_file(tmp_path_factory) -> Path:
     return path
 
 
-def test_page_and_line_say_what_preparation_would_do(csv_file, tmp_path):
+def test_page_and_line_say_what_preparation_would_do(csv_file, tmp_path, capsys):
     out = tmp_path / "look.html"
     line = look.main([f"csv:{csv_file}?rate_hz=125", "--out", str(out)])
     assert json.loads(json.dumps(line)) == line
@@ -40,6 +41,10 @@ def test_page_and_line_say_what_preparation_would_do(csv_file, tmp_path):
     for text in ("bed 7", "rejected: missing", "rejected: constant", "3 of 5", "PLETH, NU"):
         assert text in html
     assert "http" not in html.replace("http://www.w3.org", "")  # nothing is fetched
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Next:")]
+    words = shlex.split(said)[3:]
+    assert words[:4] == ["--config", "configs/qualityfm_base.py", "--source", f"csv:{csv_file}?rate_hz=125"]
+    assert words[-1] == "--dry_run"
 
 
 def test_rates_in_doubt_and_signals_upside_down_are_said(tmp_path):

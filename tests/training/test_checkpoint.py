@@ -265,6 +265,16 @@ def test_checkpoint_of_another_model_is_refused_by_leaf(copied):
     checkpoints.close()
 
 
+def test_checkpoint_of_a_head_of_other_classes_is_refused_by_shape(copied):
+    state = small_state(9)
+    first = next(iter(leaf_paths(state.params)))
+    wider = jax.tree.map(lambda x: jnp.zeros((*x.shape[:-1], x.shape[-1] + 1), x.dtype), state.params)
+    checkpoints = Checkpoints(copied, keep=2)
+    with pytest.raises(UserError, match=f"params {first} has the shape .* in this run.*: resume with the model"):
+        checkpoints.restore(abstract_of(State(state.step, wider, state.opt_state, state.objective_state)), 9)
+    checkpoints.close()
+
+
 def save_and_poll(checkpoints, step):
     checkpoints.save(small_state(step), meta_of(step))
     until = time.monotonic() + 30

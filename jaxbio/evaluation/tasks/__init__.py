@@ -16,7 +16,10 @@ import numpy as np
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.data.recordings import Source
 from jaxbio.evaluation.tasks import reading
+from jaxbio.evaluation.tasks.abp_waveform import ABP_WAVEFORM
+from jaxbio.evaluation.tasks.activity import ACTIVITY
 from jaxbio.evaluation.tasks.af import AF
+from jaxbio.evaluation.tasks.affect import AFFECT
 from jaxbio.evaluation.tasks.bidmc import read_monitor
 from jaxbio.evaluation.tasks.blood_pressure import BLOOD_PRESSURE
 from jaxbio.evaluation.tasks.identification import IDENTIFICATION
@@ -39,11 +42,14 @@ TASKS: dict[str, Task] = {
     "respiratory_rate": RESPIRATORY_RATE,
     "spo2": SPO2,
     "blood_pressure": BLOOD_PRESSURE,
+    "abp_waveform": ABP_WAVEFORM,
     "vt_alarm": VT_ALARM,
     "af": AF,
     "rhythm": RHYTHM,
     "signal_quality": SIGNAL_QUALITY,
     "superclass": SUPERCLASS,
+    "affect": AFFECT,
+    "activity": ACTIVITY,
     "identification": IDENTIFICATION,
 }
 

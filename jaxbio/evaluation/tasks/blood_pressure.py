@@ -4,17 +4,16 @@ import numpy as np
 
 from jaxbio.data.recordings import Recording, Source
 from jaxbio.evaluation.number_measures import NUMBERS
-from jaxbio.evaluation.tasks.alarm_files import CINC_2015
-from jaxbio.evaluation.tasks.bidmc import bidmc
+from jaxbio.evaluation.tasks.arterial import arterial_layouts, pulsedb_pressures
 from jaxbio.evaluation.tasks.reading import read_role
-from jaxbio.evaluation.tasks.task import Layout, Task, has, named
+from jaxbio.evaluation.tasks.task import Task, named
 from jaxbio.signals import beats, filters
 from jaxbio.signals.artefacts import find_gaps
 from jaxbio.signals.segments import Measured
 
 _LEAST_BEATS_HZ = 0.5  # beats a second that an arterial line shows at least, else it is disconnected or flushed
 _SYSTOLIC, _DIASTOLIC = (50.0, 250.0), (20.0, 150.0)  # mmHg, beyond which a line is at fault
-_LEAST_PULSE_MMHG = 10.0
+LEAST_PULSE_MMHG = 10.0
 _MOST_VARYING_MMHG = 25.0  # between the quartiles of systolic pressures: an artefact, no circulation
 
 
@@ -43,7 +42,7 @@ def pressures(x_BN: np.ndarray, duration_s: float) -> np.ndarray:
         systolic, diastolic = np.median(high_J), np.median(low_J)
         varying = np.subtract(*np.quantile(high_J, [0.75, 0.25]))
         right = _SYSTOLIC[0] <= systolic <= _SYSTOLIC[1] and _DIASTOLIC[0] <= diastolic <= _DIASTOLIC[1]
-        if right and systolic - diastolic >= _LEAST_PULSE_MMHG and varying <= _MOST_VARYING_MMHG:
+        if right and systolic - diastolic >= LEAST_PULSE_MMHG and varying <= _MOST_VARYING_MMHG:
             label_B2[row] = systolic, diastolic
     return label_B2
 
@@ -52,14 +51,12 @@ BLOOD_PRESSURE = Task(
     "blood pressure",
     "mmHg",
     named(*NUMBERS),
-    (
-        bidmc(_label, reads=("abp",)),
-        Layout(
-            "CinC 2015", "ALARMS and WFDB records with ABP", _label, has(CINC_2015), source="wfdb:{}", reads=("abp",)
-        ),
-    ),
+    arterial_layouts(_label, of_pulsedb=pulsedb_pressures),
     targets=("systolic", "diastolic"),
-    labels_are="medians over the beats of an arterial line, whose own faults are left out by limits",
+    labels_are="medians over the beats of an arterial line, whose own faults are left out by limits; of PulseDB its "
+    "own, means over the beats of 10 s",
     published="QualityFM on the UCI set: largest and smallest value of 30 s, a split by file that may share patients, "
-    "all weights fine-tuned; here: medians over beats, a linear probe, whole patients left out",
+    "all weights fine-tuned; PulseDB: windows of 10 s, a test of subjects of whom nothing is learnt "
+    "(calibration-free), all weights; here: a linear probe, whole patients left out, or recordings where the UCI set "
+    "names no patient",
 )

@@ -25,8 +25,8 @@ class Layout:
 
     `name` and `holds` say in words which and by what files it is known; `tells` is whether a folder is one. `source` is
     the source line of a folder without FORMAT:, with {} for the folder. `label` gets a recording, its source, the
-    start of each window in seconds, their length in seconds, and what was measured of them; it returns (B,) labels, or
-    (B, targets), NaN or a negative class where there is none.
+    start of each window in seconds, their length in seconds, and what was measured of them; it returns (B,) labels,
+    (B, targets), or courses (B, samples): NaN, or a negative class, where there is none.
 
     `subjects` reads {(source, recording): subject} from files beside the signals. `reads` are roles that labels are
     made of, and must not be the encoder's. `longest_s` is how long a window may be where the data set's own pieces are
@@ -54,7 +54,8 @@ class Task:
     `classes` are empty for numbers; `targets` names the numbers where there are several. The first of `metrics` is the
     one that verdicts speak of. `labels_are` says what the labels are, for whoever asks how far to trust them;
     `published` how published results were obtained, and what is other here. Of two classes the second is the
-    positive one. Where `classes_are_subjects`, the label is the subject, and splits are by time.
+    positive one. Where `classes_are_subjects`, the label is the subject, and splits are by time. With `course_hz` the
+    label is a signal at that rate, of which each of the encoder's tokens tells its part.
     """
 
     title: str
@@ -66,15 +67,17 @@ class Task:
     labels_are: str = ""
     published: str = ""
     classes_are_subjects: bool = False
+    course_hz: float | None = None
 
 
 @dataclass(frozen=True)
 class Segments:
     """Labelled segments: x_BCT float32 in physical units at the model's rate (zeros where a channel is missing).
 
-    `label_BK` float64 has a column for each target, NaN where unknown. `fingerprint_B` uint64 is what a store that
-    holds the very segment has in its table; `start_s_B` is where it begins in its recording; `subject_known_B` is False
-    where the source names no subject, so that its recording counts as one. Subjects are texts "source/subject".
+    `label_BK` float64 has a column for each target, or for each sample of a course, NaN where unknown. `fingerprint_B`
+    uint64 is what a store that holds the very segment has in its table; `start_s_B` is where it begins in its
+    recording; `subject_known_B` is False where the source names no subject, so that its recording counts as one.
+    Subjects are texts "source/subject".
     """
 
     x_BCT: np.ndarray
