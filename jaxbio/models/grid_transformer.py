@@ -17,7 +17,7 @@ from flax import linen as nn
 
 from jaxbio.models.attention_patterns import attend_all
 from jaxbio.models.dense import dense_product
-from jaxbio.models.layer_stack import stack
+from jaxbio.models.layer_stack import STACK, stack
 
 Initializer = Callable[..., jax.Array]
 
@@ -111,4 +111,4 @@ class GridTransformer(nn.Module):
         blocks = stack(GridBlock, layers=self.layers, remat=self.remat, unroll=self.unroll, in_axes=in_axes)
         own = ("width", "layers", "heads", "head_width", "feedforward", "qkv_bias", "drop_path", "attend")
         shape = {name: getattr(self, name) for name in (*own, "kernel_init", "by_depth", "dtype")}
-        return blocks(**shape, train=train, name="blocks")(x, jnp.arange(self.layers), seen, position)[0]
+        return blocks(**shape, train=train, name=STACK)(x, jnp.arange(self.layers), seen, position)[0]

@@ -15,7 +15,7 @@ from flax import linen as nn
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.models.dense import dense_product
 from jaxbio.models.dropout import Dropout
-from jaxbio.models.layer_stack import stack
+from jaxbio.models.layer_stack import STACK, stack
 from jaxbio.transforms.random_bits import GENERATORS
 
 
@@ -134,7 +134,7 @@ class PreNormTransformer(nn.Module):
         blocks = stack(Block, layers=self.layers, remat=self.remat, unroll=self.unroll)
         layer_N = jnp.arange(1, self.layers + 1, dtype=jnp.float32)
         drop_rate_N = jnp.asarray(np.linspace(0, own.drop_path, self.layers), jnp.float32)
-        return blocks(own, train=train, name="blocks")(x_BLD, (layer_N, drop_rate_N))[0]
+        return blocks(own, train=train, name=STACK)(x_BLD, (layer_N, drop_rate_N))[0]
 
 
 def _norm(own: BlockSettings, name: str) -> nn.LayerNorm:
