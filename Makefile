@@ -46,8 +46,9 @@ test: lint ## lint, then every test that is not slow
 test-slow: environment ## the tests marked slow
 	$(BIN)/python -m pytest -m "slow and not gpu" -n 2 --dist worksteal
 
-golden: environment ## write the resolved text of every recipe to tests/golden after an intended change
+golden: environment ## write what tests compare with after an intended change: resolved recipes, compiled steps
 	$(BIN)/python tests/config/test_golden.py
+	$(BIN)/python tests/planning/test_compiled_steps.py
 
 clean: ## remove the environment and caches, keep runs
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

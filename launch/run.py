@@ -204,15 +204,17 @@ def start(
     from jaxbio.objectives import make_objective
     from jaxbio.planning import flops
     from jaxbio.report.run import write_run_report
+    from jaxbio.report.series import Record
     from jaxbio.training import checkpoint
     from jaxbio.training.compile_cache import use_cache_together
-    from jaxbio.training.devices import check_devices
+    from jaxbio.training.devices import check_devices, check_same_devices
     from jaxbio.training.examples import make_examples_probe
     from jaxbio.training.loop import listen, train
     from jaxbio.training.program import build_program
 
     if not peers.alone:
         check_devices(config.mesh.platform)
+        check_same_devices(peers)
     use_cache_together(peers)
     # A signal ends the process at once until a step is done, and from then on in a saved state; in both cases with 75.
     leave = functools.partial(interrupt.leave, code=EXIT_PREEMPTED) if peers.alone else peers.interrupt
@@ -246,7 +248,7 @@ def start(
             resume=resume,
             initial=initial,
             probes=probes,
-            report=write_run_report,
+            report=functools.partial(write_run_report, record=Record(workdir)),
             stop=stop,
             peers=peers,
             checks=checks,

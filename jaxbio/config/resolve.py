@@ -252,7 +252,7 @@ def _neighbourhood_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
     if _rooms_fault(rooms):
         yield Fault("data.neighbourhood", rooms, "two whole numbers above 0: better segments, worse segments")
     elif batch % rooms[1]:
-        near = f"{max(batch // rooms[1], 1) * rooms[1]} or {(batch // rooms[1] + 1) * rooms[1]}"
+        near = (f"{below} or " if (below := batch // rooms[1] * rooms[1]) else "") + str(below + rooms[1])
         yield Fault("train.batch", batch, f"a multiple of the {rooms[1]} worse segments of a neighbourhood: {near}")
     if values["pairs.rule"] == "all_segments":
         yield Fault(name, "neighbourhoods", "pairs: an index of single segments (pairs.rule) has no neighbourhoods")
@@ -317,12 +317,12 @@ def _mesh_faults(values: dict[str, Any]) -> Iterator[Fault]:
             yield Fault(f"mesh.{axis}", 0, "1 where the axis is not used, -1 for the rest of the devices")
     ways = max(sizes["data"], 1) * max(sizes["fsdp"], 1)
     part = values["train.batch"] // values["train.microbatches"]
+    parts = f"a microbatch of {part} does"
     if values["data.batching"] == "neighbourhoods" and not _rooms_fault(values["data.neighbourhood"]):
-        ways *= values["data.neighbourhood"][1]
+        part //= values["data.neighbourhood"][1]
+        parts = f"its {part} neighbourhoods do"
     if part % ways:
-        yield Fault(
-            "train.batch", values["train.batch"], f"a microbatch of {part} does not divide over data x fsdp = {ways}"
-        )
+        yield Fault("train.batch", values["train.batch"], f"{parts} not divide over data x fsdp = {ways}")
     yield from _rule_faults("mesh.rules", values["mesh.rules"])
 
 

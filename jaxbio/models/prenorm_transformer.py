@@ -21,7 +21,7 @@ from jaxbio.config.faults import Fault, UserError
 from jaxbio.models.attention_patterns import attend_all
 from jaxbio.models.dense import dense_product
 from jaxbio.models.dropout import Dropout
-from jaxbio.models.layer_stack import stack
+from jaxbio.models.layer_stack import STACK, stack
 from jaxbio.transforms.random_bits import GENERATORS
 
 _XAVIER = nn.initializers.xavier_uniform()
@@ -142,7 +142,7 @@ class PreNormTransformer(nn.Module):
         by_layer = (jnp.asarray(end_scale_N, jnp.float32), jnp.asarray(drop_rate_N, jnp.float32))
         in_axes = (0, nn.broadcast, nn.broadcast)
         blocks = stack(Block, layers=self.layers, remat=self.remat, unroll=self.unroll, in_axes=in_axes)
-        return blocks(own, train, name="blocks")(x_BLD, by_layer, seen, position_BLD)[0]
+        return blocks(own, train, name=STACK)(x_BLD, by_layer, seen, position_BLD)[0]
 
 
 def _norm(own: BlockSettings, name: str) -> nn.LayerNorm:

@@ -12,7 +12,7 @@ from jaxbio.config.faults import Fault, UserError
 from jaxbio.models.attention import WindowedAttention, window_of
 from jaxbio.models.dense import dense
 from jaxbio.models.dropout import Dropout
-from jaxbio.models.layer_stack import stack
+from jaxbio.models.layer_stack import STACK, stack
 
 
 def positions(length: int, width: int) -> jax.Array:
@@ -78,4 +78,4 @@ class Transformer(nn.Module):
         allowed = window_of(x_BLD.shape[1], self.window)
         band, allowed_LL = (allowed, None) if isinstance(allowed, int) else (None, allowed)
         shape = (self.width, self.heads, self.feedforward, self.dropout, self.dropout_bits, self.dtype, band)
-        return blocks(*shape, train=train, name="blocks")(x_BLD, allowed_LL)[0]
+        return blocks(*shape, train=train, name=STACK)(x_BLD, allowed_LL)[0]

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from jaxbio.planning.compiled_text import Instruction, read_computations
+
 _KINDS = (
     "all-reduce",
     "all-gather",
@@ -22,10 +24,6 @@ _KINDS = (
     "ragged-all-to-all",
     "collective-permute",
     "collective-broadcast",
-)
-_COMPUTATION = re.compile(r"^(?:ENTRY )?%?(?P<name>[\w.-]+) \(.*\{$")
-_INSTRUCTION = re.compile(
-    r"^ +(?P<root>ROOT )?%?(?P<name>[\w.-]+) = (?P<shape>.*?) (?P<opcode>[a-z][a-z-]*)\((?P<rest>.*)$"
 )
 _ARRAY = re.compile(r"\b(?P<type>pred|[a-z]+\d+\w*)\[(?P<sizes>[\d,]*)\]")
 _CALLED = re.compile(r"\b(?:calls|to_apply|body|true_computation|false_computation)=%?([\w.-]+)")
@@ -50,19 +48,6 @@ class Collectives:
     unknown_loops: int
 
 
-class _Instruction(NamedTuple):
-    root: str | None
-    name: str
-    shape: str
-    opcode: str
-    rest: str  # operands and attributes
-
-    @property
-    def operands(self) -> list[str]:
-        """Names of the operands."""
-        return [word.split()[-1].lstrip("%") for word in self.rest.partition(")")[0].split(",") if word.strip()]
-
-
 class _Found(NamedTuple):
     kind: str
     channel: str | None
@@ -73,7 +58,7 @@ class _Found(NamedTuple):
 
 def count_collectives(hlo: str) -> Collectives:
     """Return the collectives of one call of the compiled HLO module `hlo`; raises ValueError where it has no entry."""
-    bodies, entry = _computations(hlo)
+    bodies, entry = read_computations(hlo)
     found: list[_Found] = []
     unknown_loops = 0
 
@@ -95,7 +80,7 @@ def count_collectives(hlo: str) -> Collectives:
     return Collectives(_sums(_without_pieces(found)), unknown_loops)
 
 
-def _describe(instruction: _Instruction, shapes: Mapping[str, str], within: str, runs: int) -> _Found:
+def _describe(instruction: Instruction, shapes: Mapping[str, str], within: str, runs: int) -> _Found:
     """Return what one instruction of the computation `within` moves."""
     channel = _CHANNEL.search(instruction.rest)
     # The TPU compiler's names for a reduction of which each device keeps its part, and for part of a collective that
@@ -126,22 +111,7 @@ def _sums(found: Iterable[_Found]) -> dict[str, Traffic]:
     return {kind: Traffic(counts[kind], sizes[kind]) for kind in counts}
 
 
-def _computations(hlo: str) -> tuple[dict[str, list[_Instruction]], str]:
-    """Return the instructions of every computation by its name, and the name of the entry."""
-    bodies: dict[str, list[_Instruction]] = {}
-    entry = None
-    for line in re.sub(r"/\*.*?\*/", "", hlo).splitlines():  # every fifth of many operands has its number before it
-        if opening := _COMPUTATION.match(line):
-            current = bodies.setdefault(opening["name"], [])
-            entry = opening["name"] if line.startswith("ENTRY") else entry
-        elif instruction := _INSTRUCTION.match(line):
-            current.append(_Instruction(**instruction.groupdict()))
-    if entry is None:
-        raise ValueError("no HLO module: it has no ENTRY computation")
-    return bodies, entry
-
-
-def _called(instruction: _Instruction) -> list[str]:
+def _called(instruction: Instruction) -> list[str]:
     """Return the computations that an instruction runs."""
     if instruction.opcode in ("async-update", "async-done"):
         return []  # the work of their start
@@ -150,7 +120,7 @@ def _called(instruction: _Instruction) -> list[str]:
     return [*_CALLED.findall(instruction.rest), *branches]
 
 
-def _trip_count(loop: _Instruction, bodies: Mapping[str, list[_Instruction]]) -> int | None:
+def _trip_count(loop: Instruction, bodies: Mapping[str, list[Instruction]]) -> int | None:
     """Return how often a loop runs, None where the text does not tell.
 
     Most compilers note it. The TPU compiler does not; its loops count from 0 and end where the counter reaches a
@@ -172,20 +142,20 @@ def _trip_count(loop: _Instruction, bodies: Mapping[str, list[_Instruction]]) ->
     return -(-bound // step) if bound and step else None
 
 
-def _named(attribute: str, instruction: _Instruction) -> str:
+def _named(attribute: str, instruction: Instruction) -> str:
     """Return the computation that an attribute of an instruction names."""
     found = re.search(rf"\b{attribute}=%?([\w.-]+)", instruction.rest)
     return found[1] if found else ""
 
 
-def _constant(name: str, body: Mapping[str, _Instruction]) -> int | None:
+def _constant(name: str, body: Mapping[str, Instruction]) -> int | None:
     instruction = body.get(name)
     if instruction is None or instruction.opcode != "constant":
         return None
     return int(instruction.rest.partition(")")[0])
 
 
-def _moved_bytes(instruction: _Instruction, shapes: Mapping[str, str]) -> int:
+def _moved_bytes(instruction: Instruction, shapes: Mapping[str, str]) -> int:
     result = _shape_bytes(instruction.shape)
     if instruction.opcode.endswith("-done"):
         return result  # its operand is the tuple of the start

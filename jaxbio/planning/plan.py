@@ -22,6 +22,7 @@ from jaxbio.data.batch import batch_spec, per_element
 from jaxbio.objectives import Network, make_objective
 from jaxbio.planning import flops
 from jaxbio.planning.collectives import Collectives, count_collectives
+from jaxbio.planning.compiled_text import find_host_transfers
 from jaxbio.planning.demand import NOTHING_ASKED, Asked, Demand, make_demand
 from jaxbio.training import performance, sharding
 from jaxbio.training.memory import compile_or_refuse, remedies
@@ -56,7 +57,8 @@ class Plan:
     Bytes are those of one device; `state_bytes` by part of the state, `next_batch_bytes` what the feed places while a
     step runs. `step` is None where the compiler refused the program for want of memory, `refused` then its words.
     `least_step_s` is FLOPs over peak, a bound that no run reaches; None where the peak is unknown. `demand` is what the
-    run asks of time and of its hosts; `largest_batch` the largest batch that fits, where that was looked for.
+    run asks of time and of its hosts, `host_transfers` what in the step waits for its host; `largest_batch` is the
+    largest batch that fits, where that was looked for.
     """
 
     devices: int
@@ -72,6 +74,7 @@ class Plan:
     flops: float
     least_step_s: float | None
     collectives: Collectives | None
+    host_transfers: tuple[str, ...]
     compile_s: float
     remedies: tuple[str, ...]
     demand: Demand
@@ -136,6 +139,7 @@ class Plan:
             "collectives of a dispatch, a device:" if rows else "no collectives",
             *lines,
             *([f"  at least: {unknown} loops with collectives do not tell their length"] if unknown else []),
+            f"a step that waits for its host: {', '.join(self.host_transfers) or 'no'}",
         ]
 
     def _verdict(self) -> str:
@@ -175,7 +179,8 @@ def make_plan(
     compiled, refused = compile_or_refuse(lowered)
     compile_s = time.monotonic() - started
     count = flops.model_flops(config, config.train.batch, networks)
-    traffic = None if compiled is None else count_collectives(compiled.as_text())
+    text = None if compiled is None else compiled.as_text()
+    traffic = None if text is None else count_collectives(text)
     peak = performance.peak_flops_per_s(devices[0].device_kind, "bfloat16")  # no type of product is faster
     return Plan(
         devices=len(devices),
@@ -191,6 +196,7 @@ def make_plan(
         flops=count.total,
         least_step_s=None if peak is None else count.total / (len(devices) * peak),
         collectives=traffic,
+        host_transfers=() if text is None else find_host_transfers(text),
         compile_s=compile_s,
         remedies=remedies(config, layout.mesh.shape, objective.coupled, sum(state_bytes.values()), memory_bytes),
         demand=make_demand(config, devices, count, state_bytes, traffic, data, asked),

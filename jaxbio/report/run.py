@@ -20,7 +20,7 @@ from jaxbio.config.changes import plain
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.report import figures, page
 from jaxbio.report.examples import draw_examples, read_examples
-from jaxbio.report.series import Series, read_series
+from jaxbio.report.series import Record, Series
 from jaxbio.report.terms import describe, read_probe
 from jaxbio.report.text import capitalise
 from jaxbio.report.verdict import EXPLAINABLE, EXPLAINED, judge_codes, judge_encoders, judge_terms, words_of
@@ -65,15 +65,17 @@ _NOW = {
 _CLEAR = 0.1  # share of an error by which two answers must differ to be called different, where no interval is known
 
 
-def write_run_report(workdir: os.PathLike | str) -> Path:
+def write_run_report(workdir: os.PathLike | str, record: Record | None = None) -> Path:
     """Write `report.html` into a run's folder, from what lies there, and return its path.
+
+    Whoever draws it again and again keeps the `record` of that folder, so that only new lines are read.
 
     Raises UserError where the folder holds no run.
     """
     workdir = Path(workdir)
     config = read_config(workdir)
     objective = config["objective.name"]
-    series = read_series(workdir)
+    series = (record or Record(workdir)).read()
     examples = read_examples(workdir)
     step = max((int(step_N[-1]) for step_N, _ in series.values()), default=0)
     intro = f"Run folder {workdir}. The page is drawn anew while the run goes on; the record is metrics.jsonl."

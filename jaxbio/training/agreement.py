@@ -1,17 +1,21 @@
-"""Agreeing at a step boundary: when all processes save, and when they stop.
+"""Agreeing at a step boundary: when all processes save, and when they stop; and who is slower than the others.
 
-agreement = Agreement(peers)
+agreement = Agreement(peers, Timer(clock))
 decision = agreement.at_boundary(dispatches, save=clock_says_so, stop=signal_came)
 """
 
 import json
+import logging
 import time
 from dataclasses import dataclass
 from typing import Any
 
 from jax.experimental import multihost_utils
 
+from jaxbio.training.pace import Pace, SlowHost, Timer
 from jaxbio.training.peers import Peers
+
+log = logging.getLogger(__name__)
 
 _MEETING_S = 1.0  # between two meetings
 
@@ -33,9 +37,9 @@ class Agreement:
     all processes counts as a wish to stop of them all.
     """
 
-    def __init__(self, peers: Peers):
-        self._peers, self._wished = peers, False
-        self._meetings, self._met_at = 0, time.monotonic()
+    def __init__(self, peers: Peers, timer: Timer):
+        self._peers, self._timer, self._slow_host, self._wished = peers, timer, SlowHost(), False
+        self._meetings, self._met_at, self._met_boundaries = 0, time.monotonic(), (0, 0)
         self._stride, self._boundary, self._decided = 1, 1, Decision(save=False, stop=False)
 
     def at_boundary(self, boundary: int, *, save: bool, stop: bool) -> Decision:
@@ -49,6 +53,7 @@ class Agreement:
         if boundary < self._boundary:
             return Decision(save=False, stop=preempted)
         decided = self._decided
+        self._compare_paces(boundary)
         self._meet(save)
         return Decision(decided.save, decided.stop or preempted)
 
@@ -66,6 +71,20 @@ class Agreement:
         else:
             said = json.loads(self._peers.wait_for(key, 0))
         self._boundary, self._decided = said["boundary"], Decision(said["save"], said["stop"])
+
+    def _compare_paces(self, boundary: int) -> None:
+        """Say how fast this process was since the last meeting; in process 0, compare what all said at that meeting."""
+        board, process, (before, last) = self._peers.board, self._peers.process, self._met_boundaries
+        self._met_boundaries = last, boundary
+        pace = self._timer.since_last(boundary - last)
+        if process == 0:
+            said = {int(other): Pace(*json.loads(words)) for other, words in board.read(f"pace/{last}").items()}
+            words = self._slow_host.judge(said) if len(said) == self._peers.processes else None
+            if words is not None:
+                log.warning("%s", words)
+        if last > 0:  # the first steps hold what starting up took
+            board.post(f"pace/{boundary}/{process}", json.dumps(pace))
+        board.delete(f"pace/{before}/{process}")  # process 0 has read it, as in `_meet`
 
     def _pace(self) -> None:
         """Set the boundaries to the next meeting: as many as take a second, and at most twice the last ones."""

@@ -1,11 +1,13 @@
 """Whether the devices that a run asks for are there: found out before anything is written.
 
 check_devices(config.mesh.platform)
+check_same_devices(peers)               # several processes, before minutes of compiling
 """
 
 import jax
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.training.peers import Peers
 
 _HOW = {
     "gpu": "for NVIDIA GPUs pip install -c constraints.txt -e '.[cuda]' beside their driver (nvidia-smi shows them)",
@@ -30,3 +32,13 @@ def check_devices(platform: str = "any") -> None:
         how = _HOW.get(platform, "unset JAX_PLATFORMS")
         remedy = f"JAX finds no {platform} on this machine, only {found}: leave out :{platform} to run there; {how}"
         raise UserError(Fault("mesh.platform", platform, remedy))
+
+
+def check_same_devices(peers: Peers) -> None:
+    """See that every process has as many devices as the others, of the same kind; raises EndedByPeer in all of them."""
+    found = jax.local_devices()
+    values = {"devices of a process": len(found), "kind of its devices": found[0].device_kind}
+    remedy = (
+        "alike everywhere: a mesh has as many of each host; look at what hides some (CUDA_VISIBLE_DEVICES, the job)"
+    )
+    peers.agree("the devices", values, dict.fromkeys(values, remedy))

@@ -32,6 +32,7 @@ from jaxbio.training.agreement import Agreement
 from jaxbio.training.checkpoint import Checkpoints, Meta
 from jaxbio.training.clock import BEGAN, PARTS, Clock, Lap
 from jaxbio.training.held_out import evaluate
+from jaxbio.training.pace import Timer
 from jaxbio.training.peers import ALONE, Peers
 from jaxbio.training.profiler import Profiler
 from jaxbio.training.program import Program
@@ -166,7 +167,7 @@ class _Run:
         self.pending: Dispatched | None = None
         self.lap = Lap()
         self.main = jax.process_index() == 0
-        self.agreement, self.alone = Agreement(peers), peers.alone
+        self.agreement, self.alone = Agreement(peers, Timer(self.clock)), peers.alone
         self.checkpoints = Checkpoints(
             workdir / "checkpoints",
             keep=config.checkpoint.keep,

@@ -104,6 +104,11 @@ def without_axis(placed: NamedSharding, axis: str) -> NamedSharding:
     return NamedSharding(placed.mesh, PartitionSpec(*(names or None for names in kept)))
 
 
+def splits(placed: NamedSharding, dimension: int, axis: str) -> bool:
+    """Return whether `placed` splits a dimension of its array over `axis`."""
+    return axis in (name for names in placed.spec[dimension : dimension + 1] for name in _names(names))
+
+
 def check_batch(mesh: Mesh, batch: int, microbatches: int, each: int = 1) -> None:
     """Raise UserError when a microbatch of the global `batch`, in pieces of `each`, does not divide over the mesh."""
     parts = microbatches * ways(mesh) * each

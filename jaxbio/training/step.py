@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.data.batch import per_element
+from jaxbio.models.layer_stack import STACK
 from jaxbio.objectives import Aux, Objective
 from jaxbio.training import sharding
 from jaxbio.training.optimizer import Optimizer, put_back
@@ -186,19 +187,22 @@ def step_keys(seed: int, step: jax.Array, microbatch: jax.Array) -> dict[str, ja
 
 
 def gather_fsdp(state: State, shardings: State) -> State:
-    """Return `state` with parameters and objective state whole along fsdp, as the loss wants them.
+    """Return `state` with parameters and objective state whole along fsdp, as the loss wants them, but for the layers
+    of a stack, which gathers them itself, one after another.
 
     Left to itself the partitioner splits activations by the parameters' axes instead, and ends the process on a
     convolution whose kernel is split that way (XLA's convolution_handler, jax 0.10.2). The barrier keeps it from doing
     the same by the axis of the moments where several bfloat16 steps are one dispatch: two and a half times the gathers.
     """
 
-    def whole(leaf: jax.Array, placed: NamedSharding) -> jax.Array:
+    def whole(path: Any, leaf: jax.Array, placed: NamedSharding) -> jax.Array:
+        by_layer = STACK in jax.tree_util.keystr(path, simple=True, separator="/").split("/")
+        if by_layer and not sharding.splits(placed, 0, "fsdp"):
+            return jax.lax.with_sharding_constraint(leaf, placed)
         return jax.lax.with_sharding_constraint(leaf, sharding.without_axis(placed, "fsdp"))
 
-    params = jax.tree.map(whole, state.params, shardings.params)
-    objective_state = jax.tree.map(whole, state.objective_state, shardings.objective_state)
-    params, objective_state = jax.lax.optimization_barrier((params, objective_state))
+    parts = (state.params, state.objective_state), (shardings.params, shardings.objective_state)
+    params, objective_state = jax.lax.optimization_barrier(jax.tree_util.tree_map_with_path(whole, *parts))
     return replace(state, params=params, objective_state=objective_state)
 
 

@@ -1,5 +1,7 @@
 """A process of a run of several that goes wrong, started by test_hosts: FAULT, then the words of the launch line.
 
+Of a simulated pod what goes before those words comes too (tools/simulate_pod.py).
+
 The model is linear, because a run that is to end needs no other. Everything else is the launch line's.
 """
 
@@ -18,6 +20,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests/training")]
 
 from jaxbio.config.faults import run_command  # noqa: E402
 from launch import environment, run  # noqa: E402
+from tools import simulate_pod  # noqa: E402
 
 FAULT, sys.argv = sys.argv[1], [sys.argv[0], *sys.argv[2:]]
 FAULTY_STEP = 7
@@ -137,4 +140,6 @@ environment.configure()
 train_linear()
 globals()[FAULT]()
 environment.configure = lambda **_: {}  # JAX is there by now
+if sys.argv[1:2] == [simulate_pod.AS_HOST]:
+    simulate_pod.run_as_host(*sys.argv[2:])
 run_command(run.main)

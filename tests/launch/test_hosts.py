@@ -44,20 +44,23 @@ class Ended:
 
 
 class Run:
-    """Processes of one launch line; `words` are those of all, `own` of some, `fault` what goes wrong in one."""
+    """Processes of one launch line; `words` are those of all, `own` of some, `fault` what goes wrong in one, `devices`
+    how many some have.
+    """
 
-    def __init__(self, tmp_path, processes: int, words: Sequence[str], own=None, fault=("none", None)):
+    def __init__(self, tmp_path, processes: int, words: Sequence[str], own=None, fault=("none", None), devices=None):
         self.folder, own = tmp_path, own or {}
         with socket.socket() as free:
             free.bind(("localhost", 0))
             address = f"localhost:{free.getsockname()[1]}"
-        environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
         self.processes, self.writers = [], []
         for number in range(processes):
             name = fault[0] if number == fault[1] or fault[1] == "all" else "none"
             line = ["--config", TINY_RECIPE, "--workdir", str(tmp_path / "run"), *words, *own.get(number, ())]
             line += ["--coordinator", address, "--processes", str(processes), "--process", str(number)]
             command = [sys.executable, str(SCRIPT), name, *line]
+            flag = f"--xla_force_host_platform_device_count={(devices or {}).get(number, 1)}"
+            environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flag}
             with (tmp_path / f"{number}.log").open("w") as log:  # a process with a full disk can still speak
                 writer = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=log)
             process = subprocess.Popen(command, stdout=writer.stdin, stderr=writer.stdin, env=environment)
@@ -140,6 +143,13 @@ def test_another_field_is_named_with_who_says_what_also_by_the_one_with_a_slow_d
     run = Run(tmp_path, processes, [f"--config.data.store={store}"], own, fault=("slow_disk", last))
     first = "process 0" if processes == 2 else "processes 0-2"
     check(run.ends(), EXIT_USER_FAULT, f"eval.every_steps = {{'{first}': 12, 'process {last}': 6}}")
+
+
+@pytest.mark.slow
+def test_hosts_of_different_numbers_of_devices_are_told_before_anything_is_compiled(store, tmp_path):
+    ended = Run(tmp_path, 2, [f"--config.data.store={store}"], devices={1: 3}).ends()
+    check(ended, EXIT_USER_FAULT, "devices of a process = {'process 0': 1, 'process 1': 3}: alike everywhere")
+    assert "compiled in" not in ended[0].said + ended[1].said
 
 
 @pytest.mark.slow

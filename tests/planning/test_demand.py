@@ -102,7 +102,7 @@ def test_the_largest_batch_is_found_by_doubling_or_by_halving():
 
 def test_a_table_has_a_line_for_each_topology():
     demand = demand_of(asked=Asked(pairs=5120, mfu=0.5))
-    plan = Plan(8, "TPU v5 lite", {}, 512, 1, 2**34, STATE, 0, None, "no room", 1.0, 1.0, None, 1.0, (), demand)
+    plan = Plan(8, "TPU v5 lite", {}, 512, 1, 2**34, STATE, 0, None, "no room", 1.0, 1.0, None, (), 1.0, (), demand)
     lines = table({"v5e:2x4": plan, "2xv5e:2x4": replace(plan, devices=16)}).splitlines()
     assert len(lines) == 3
     assert lines[1].split()[:3] == ["v5e:2x4", "8", "no"]

@@ -11,6 +11,7 @@ from jaxbio.config import changes, fields
 from jaxbio.config.faults import UserError
 from jaxbio.report import examples as pairs_shown
 from jaxbio.report import figures, page, run
+from jaxbio.report.series import read_series
 
 
 class Elements(HTMLParser):
@@ -139,7 +140,7 @@ def test_a_torn_last_line_is_left_out(tmp_path):
     workdir = write_run(tmp_path / "run", [{"step": 1, "train/loss": 2.0}])
     with (workdir / "metrics.jsonl").open("a") as file:
         file.write('{"step": 2, "train/lo')
-    steps, values = run.read_series(workdir)["train/loss"]
+    steps, values = read_series(workdir)["train/loss"]
     assert (steps.tolist(), values.tolist()) == ([1], [2.0])
     run.write_run_report(workdir)
 
@@ -149,7 +150,7 @@ def test_nulls_and_infinite_losses_are_drawn_around(tmp_path):
     keys = ("train/loss", "train/grad_norm", "eval/batch_spread")
     rows = [{"step": step, **dict.fromkeys(keys, value)} for step, value in enumerate(values)]
     workdir = write_run(tmp_path / "run", rows)
-    assert run.read_series(workdir)["train/loss"][0].tolist() == [3]
+    assert read_series(workdir)["train/loss"][0].tolist() == [3]
     run.write_run_report(workdir)
 
 

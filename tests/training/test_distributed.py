@@ -13,12 +13,14 @@ from array_data import array_program, exact_values, run
 from jaxbio.config.faults import EXIT_PREEMPTED, UserError
 from jaxbio.training.agreement import Agreement, Decision
 from jaxbio.training.checkpoint import list_steps
+from jaxbio.training.clock import Clock
 from jaxbio.training.distributed import join
+from jaxbio.training.pace import Timer
 from jaxbio.training.peers import ALONE
 
 
 def test_one_process_decides_at_once():
-    agreement = Agreement(ALONE)
+    agreement = Agreement(ALONE, Timer(Clock()))
     for boundary, (save, stop) in enumerate([(False, False), (True, False), (False, True)]):
         assert agreement.at_boundary(boundary, save=save, stop=stop) == Decision(save, stop)
 

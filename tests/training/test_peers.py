@@ -20,6 +20,8 @@ from jaxbio.config.faults import (
 from jaxbio.config.field import MACHINE
 from jaxbio.training import peers as peers_module
 from jaxbio.training.agreement import Agreement
+from jaxbio.training.clock import Clock
+from jaxbio.training.pace import Timer
 from jaxbio.training.peers import ALONE, Peers, find_differences
 from jaxbio.training.same_start import OF_ONE_HOST, check_same_start, hash_code
 
@@ -207,7 +209,7 @@ def test_all_save_and_stop_at_the_same_boundary(run):
     all_peers, step = run(3), threading.Barrier(3)
 
     def loop(peers):
-        agreement, decided = Agreement(peers), []
+        agreement, decided = Agreement(peers, Timer(Clock())), []
         for boundary in range(1, 2001):
             decision = agreement.at_boundary(
                 boundary, save=boundary == 20 or boundary > 100, stop=peers.process == 2 and boundary > 200

@@ -14,7 +14,7 @@ from jaxbio.config.faults import UserError
 from jaxbio.data.batch import batch_spec
 from jaxbio.objectives import make_objective
 from jaxbio.training.optimizer import make_optimizer
-from jaxbio.training.sharding import check_batch, make_mesh, network_order, place_state, without_axis
+from jaxbio.training.sharding import check_batch, make_mesh, network_order, place_state, splits, without_axis
 from jaxbio.training.state import State, abstract_state
 
 REPLICATE = ((".*", "replicate"),)
@@ -129,6 +129,13 @@ def test_a_rule_that_decides_nothing_is_named(unused):
 def test_an_action_that_cannot_apply_says_why(action, message):
     with pytest.raises(UserError, match=message):
         place_state(abstract(), make_mesh(4, 1, 2), (("blocks", action), *REPLICATE), "zero")
+
+
+def test_an_axis_may_split_one_of_a_dimensions_several():
+    placed = place_state(abstract(), make_mesh(2, 4, 1), (("blocks", (None, ("fsdp", "data"))), *REPLICATE), "zero")
+    kernel, bias = placed.shardings.params["blocks"]["kernel"], placed.shardings.params["output"]["bias"]
+    assert [splits(kernel, dimension, "fsdp") for dimension in range(3)] == [False, True, False]
+    assert not splits(bias, 0, "fsdp")
 
 
 def test_without_axis_keeps_the_others():

@@ -12,7 +12,11 @@ _MODEL: dict[str, Field] = {
     "model.layers": science(2, "blocks of the encoder, and of the decoder", low=1),
     "model.heads": science(4, "attention heads", low=1),
     "model.feedforward": science(256, "hidden width of the feed-forward layer", low=1),
-    "model.window": science(8, "local attention window, tokens, even; token 0 is global", low=0),
+    "model.window": science(
+        8,
+        "local attention window, tokens, even; token 0 is global; one longer than the input is attention to all",
+        low=0,
+    ),
     "model.dropout": science(0.1, "dropout everywhere, attention weights included", low=0.0, high=0.99),
     "model.dropout_bits": science(
         "counter_hash",

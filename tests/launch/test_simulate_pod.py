@@ -1,0 +1,63 @@
+"""A pod on this machine: what it finds different, and one that is killed and goes on."""
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from conftest import TINY_RECIPE
+
+from jaxbio.config.command_line import load_recipe
+from jaxbio.config.faults import UserError
+from tools import simulate_pod
+from tools.simulate_pod import Run, compare
+
+PAIRS = [(0, 1), (2, 3), (4, 5), (6, 7)]
+LOSSES = {"train/loss": {1: 2.0, 2: 1.0}}
+WHOLE = Run(LOSSES, {0: [Counter(PAIRS)], 1: [Counter(PAIRS[::-1])]})
+
+
+def found(losses=LOSSES, **tries):
+    rows = {0: [Counter(PAIRS)], 1: [Counter(PAIRS)]} | {int(step[1:]): rows for step, rows in tries.items()}
+    return list(compare(WHOLE, Run(losses, rows), 1e-5))
+
+
+def test_a_run_that_was_ended_in_the_middle_of_a_step_may_lack_rows_of_it_once():
+    assert found() == []
+    assert found(_1=[Counter(PAIRS[:2]), Counter(PAIRS)]) == []
+    assert found(_1=[Counter(PAIRS), Counter(PAIRS[:2])]) == ["rows of step 1"]
+
+
+@pytest.mark.parametrize("rows", [PAIRS[:3], [*PAIRS, PAIRS[0]], [*PAIRS[:3], (8, 9)], []])
+def test_rows_that_are_missing_come_twice_or_are_others_are_found(rows):
+    assert found(_0=[Counter(rows)]) == ["rows of step 0"]
+    if not set(rows) < set(PAIRS):
+        assert found(_0=[Counter(rows), Counter(PAIRS)]) == ["rows of step 0"]
+
+
+def test_another_loss_and_a_missing_one_are_found():
+    assert found({"train/loss": {1: 2.0, 2: 1.000009}}) == []
+    assert found({"train/loss": {1: 2.0, 2: 1.00002}}) == ["train/loss at step 2: 1.00002 instead of 1.0"]
+    assert found({"train/loss": {1: 2.0}}) == ["train/loss of 1 steps, not 2"]
+
+
+def test_what_does_not_go_together_is_named_together(tmp_path):
+    data = load_recipe(TINY_RECIPE).data
+    flags = argparse.Namespace(devices=4, out=str(tmp_path))
+    with pytest.raises(UserError) as refused:
+        simulate_pod.check(flags, [2, 3], data)
+    assert [fault.field for fault in refused.value.faults] == ["--hosts", "data.store", "--out"]
+
+
+@pytest.mark.slow
+def test_a_killed_pod_goes_on_with_another_number_of_hosts_as_if_nothing_had_happened(store, tmp_path, monkeypatch):
+    """With a linear model, which compiles in a second."""
+    script = str(Path(__file__).with_name("faulty_process.py"))
+    monkeypatch.setattr(simulate_pod, "HOST", (sys.executable, script, "none", simulate_pod.AS_HOST))
+    line = ["--config", TINY_RECIPE, f"--config.data.store={store}", "--config.train.steps=12"]
+    done = simulate_pod.main(
+        [*line, "--out", str(tmp_path / "pod"), "--hosts", "1,2", "--devices", "2", "--kills", "1"]
+    )
+    assert done["kills"] == 1
+    assert done["longest_end_s"] < 60
