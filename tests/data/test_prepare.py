@@ -92,7 +92,7 @@ def start_working(line: list[str], repository: Path) -> subprocess.Popen:
 
 
 def shards_in(out: Path) -> int:
-    return len(list(out.glob("*.array_record")))
+    return len(list(out.glob("segments-*.array_record")))  # not what a killed process has left unfinished
 
 
 def kill_often(archive: Path, reference: Path, out: Path, repository: Path, moments: int, seed: int) -> list[int]:
