@@ -178,7 +178,7 @@ def environment() -> dict[str, str]:
 
 def shards_in(store: Path) -> int:
     """Return how many shards are written."""
-    return len(list(store.glob("*.array_record")))
+    return len(list(store.glob("segments-*.array_record")))
 
 
 def bytes_of(store: Path) -> dict[str, str]:
