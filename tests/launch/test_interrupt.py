@@ -82,7 +82,8 @@ def command(*words, **surroundings):
         started.process.wait()
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
 def test_interrupted_preparation_keeps_finished_shards_and_goes_on(tmp_path, workers):
     small = ("--config", TINY_RECIPE, "--config.prepare.shard_bytes=131072")
     line = ("tools/prepare_store.py", *small, "--source", "synthetic:60", "--out", tmp_path / "store")
