@@ -11,7 +11,7 @@ from jaxbio.config.families import qualityfm
 
 CHANGES = {
     **qualityfm.LEARNS,
-    "optimizer.learning_rate": 5e-4,  # at batch 64; docs/recipe.md
+    "optimizer.learning_rate": 5e-4,  # of few steps at batch 32; docs/recipe.md, "Short runs"
     "model.unroll": 2,
     "prepare.split": (0.65, 0.25, 0.10),
     "prepare.shard_bytes": 8 * 2**20,

@@ -97,6 +97,8 @@ def wrong_value(value: Any, field: Field) -> str | None:
         return None if field.optional else f"expected {field.kind_name}: {field.reason}"
     if not any(type(value) in _KINDS[kind] for kind in field.kinds):
         return f"expected {field.kind_name}: {field.reason}"
+    if _are_numbers(field.default) and type(value) in _KINDS[tuple] and not _are_numbers(value):
+        return f"expected numbers: {field.reason}"
     if field.choices and value not in field.choices:
         near = difflib.get_close_matches(str(value), field.choices, 1)
         return f"expected one of {', '.join(field.choices)}" + (f"; did you mean {near[0]}?" if near else "")
@@ -105,6 +107,15 @@ def wrong_value(value: Any, field: Field) -> str | None:
     if field.high is not None and not value <= field.high:
         return f"expected at most {field.high}: {field.reason}"
     return None
+
+
+def _are_numbers(value: Any) -> bool:
+    """Return whether `value` is a tuple of finite numbers, at least one."""
+    return isinstance(value, tuple | list) and bool(value) and all(_is_number(part) for part in value)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in _KINDS[float] and math.isfinite(value)
 
 
 def _between_fields(values: dict[str, Any]) -> Iterator[Fault]:

@@ -94,7 +94,7 @@ def make_pairs(store: Store, config: ConfigDict) -> str:
 
 
 def has_index(store: Store, config: ConfigDict) -> bool:
-    """Whether `make_pairs` has made the index of this store that `config` asks for."""
+    """Return whether the index of this store that `config` asks for is there, as `make_pairs` leaves it."""
     folder = store.path / INDEX / index_hash(config)
     return folder.is_dir() and _read_rule(folder).get("store") == store.hash
 

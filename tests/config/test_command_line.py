@@ -160,3 +160,9 @@ def test_every_field_states_a_reason_and_a_default_within_its_bounds():
                 assert field.reason, name
                 assert field.tag in (SCIENCE, MACHINE), name
                 assert field.optional or field.default is not None, name
+
+
+@pytest.mark.parametrize("field", ["augment.scale_range", "objective.breathing_hz", "prepare.split"])
+@pytest.mark.parametrize("value", ["('a','b')", "(0.1,None)", "(0.1,1e999)", "(0.1,True)"])
+def test_what_is_no_number_among_numbers_is_refused_before_it_is_compared(field, value):
+    assert "expected numbers" in faults_of(f"--config={RECIPE}", f"--config.{field}={value}")[field]

@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxbio.config import fields
-from jaxbio.config.families import siamquality, sigma_ppg
+from jaxbio.config.families import qualityfm, siamquality, sigma_ppg
 from jaxbio.export import folder
 from jaxbio.models.sigma_tokenizer import SigmaTokenizer
 from jaxbio.objectives import Network, make_objective
@@ -53,7 +53,7 @@ LABELS = {"data.labels": ("fast",), "objective.classes": ("slow", "fast"), "pair
 
 # name -> model, objective, changes
 STEPS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
-    "qualityfm": ("qualityfm", "quality_distillation", QUALITYFM),
+    "qualityfm": ("qualityfm", "quality_distillation", {**qualityfm.LEARNS, **QUALITYFM}),
     "siamquality": ("resnet1d", "quality_siamese", {**SIAMQUALITY, "objective.projector_width": 32}),
     "st_mem": ("st_mem", "patch_reconstruction", {**LEADS, **DECODER}),
     "ecg_jepa": ("ecg_jepa", "feature_prediction", {**LEADS, **PREDICTOR}),
