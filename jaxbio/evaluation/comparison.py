@@ -247,4 +247,4 @@ def _delong(answers: Mapping[str, Sequence[Answer]], truth: Truth, first: str) -
 
 
 def _plain(number: float) -> float | None:
-    return round(float(number), 4) if math.isfinite(number) else None
+    return float(f"{number:.6g}") if math.isfinite(number) else None  # labels may be of any size

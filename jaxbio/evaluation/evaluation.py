@@ -46,7 +46,7 @@ def evaluate(
 
     Raises UserError where nobody is left to fit on or to test on, or labels tell nothing apart.
     """
-    task, seen_known = get_task(name), loaded.seen.complete or store is not None
+    task, seen_known = get_task(name, segments.classes), loaded.seen.complete or store is not None
     seen_B = _find_seen(segments, loaded, store)
     chosen = [_choose_rows(task, segments, place, seen_B, settings) for place in range(len(task.targets))]
     entrants = _make_entrants(task, loaded, segments, settings)  # after all that may be refused
@@ -58,7 +58,7 @@ def evaluate(
     counts = _count(segments, row_B, splits, seen_B, known=seen_known or bool(seen_B.any()))
     log.info("%s: %s", settings.protocol, counts)
     out.mkdir(parents=True, exist_ok=True)
-    card, said = loaded.card, _describe(settings, seen_known)
+    card, said = loaded.card, _describe(settings, seen_known, stored=bool(segments.train_subjects))
     facts = {"encoder": card.encoder, "steps": card.steps, **_readable(counts)}
     shown = Shown(segments, entrants[PRETRAINED].features[0], card.rate_hz, card.channels)
     report = probe_report.write_probe_report(
@@ -72,8 +72,9 @@ def evaluate(
         grouped=settings.protocol not in protocol.UNGROUPED,
     )
     results.write_predictions(out, segments, {part.target: part.compared for part in parts})
-    result = {"task": name, "export": ", ".join(loaded.named), "encoder": card.encoder, "protocol": settings.protocol}
-    result |= {"published": task.published, "left_out": said, **counts, **_summarise(parts), "report": str(report)}
+    result: dict[str, Any] = {"task": name, "classes": list(segments.classes), "export": ", ".join(loaded.named)}
+    result |= {"encoder": card.encoder, "protocol": settings.protocol, "published": task.published, "left_out": said}
+    result |= {**counts, **_summarise(parts), "report": str(report)}
     results.write_results(out, result)
     log.info("\n%s", "\n\n".join(f"{part.verdict.result}\n{part.verdict.trust}" for part in parts))
     return result
@@ -137,8 +138,9 @@ def _choose_rows(
     """Return the rows that have a label and whose class two subjects have, and the splits of them."""
     label_B, classes = _labels(task, segments, place), segments.classes
     known_B = np.isfinite(label_B).all(axis=1) if task.course_hz else np.isfinite(label_B) & (label_B >= 0)
-    row_N = np.flatnonzero(known_B)
-    usable_N = row_N if settings.protocol == "transfer" else row_N[~seen_B[row_N]]
+    row_N, transfers = np.flatnonzero(known_B), settings.protocol == "transfer"
+    usable_N = row_N if transfers else row_N[~seen_B[row_N]]
+    fitted_B = seen_B | np.isin(segments.subject_B, segments.train_subjects) if transfers else seen_B
     if len(usable_N):
         lone = comparison.check_labels(task, label_B[usable_N], segments.subject_B[usable_N], classes)
         if lone:
@@ -148,7 +150,7 @@ def _choose_rows(
     splits = protocol.make_splits(
         settings.protocol,
         segments.subject_B[row_N],
-        seen_B[row_N],
+        fitted_B[row_N],
         folds=settings.folds,
         seed=settings.seed,
         label_B=stratified,
@@ -233,14 +235,13 @@ def _readable(counts: dict[str, Any]) -> dict[str, object]:
     return {name.replace("_", " "): "not known" if text is None else text for name, text in texts.items()}
 
 
-def _describe(settings: Settings, known: bool) -> str:
-    if settings.protocol == "transfer":
-        return (
-            "The probe is fitted on subjects of the run's train split and tested on subjects that neither the encoder "
-            "nor the probe has learnt from."
-        )
-    whom = "subjects that pretraining has not seen" if known else "subjects that pretraining is not known to have seen"
+def _describe(settings: Settings, known: bool, *, stored: bool) -> str:
     warning = "" if known else f" What it has seen is not known ({SEEN}): the encoder may have seen these subjects."
+    if settings.protocol == "transfer":
+        where = "the train split of the store" if stored else "the run's train split"
+        others = "subjects that neither the encoder nor the probe has learnt from" if known else "other subjects"
+        return f"The probe is fitted on subjects of {where} and tested on {others}.{warning}"
+    whom = "subjects that pretraining has not seen" if known else "subjects that pretraining is not known to have seen"
     if settings.protocol == protocol.TIME:
         return f"Learnt from the first half of the segments of {whom}, asked of the second half of the same.{warning}"
     if settings.protocol == protocol.LEAKY:

@@ -1,7 +1,8 @@
 """Which subjects a probe is fitted on and tested on, given those that pretraining has seen.
 
 Whom it has seen, an export tells by its seen.npz (`Seen.find`), or the store that it was pretrained on (`find_seen`).
-transfer: fitted on subjects of the run's train split, tested on the others. cross_validate: fitted and tested by turns
+transfer: fitted on subjects of the run's train split, or of that of the store that is asked about, tested on the
+others. cross_validate: fitted and tested by turns
 on the others alone. Either way nobody is tested whom the encoder or the probe has learnt from. leaky: segments are
 dealt to folds whatever their subject, as some publications do; it is there to be compared with, and says so. time:
 learnt from the first half of each subject's segments, asked of the second, where the subject is the question.
@@ -40,14 +41,16 @@ def make_splits(
     seed: int = 0,
     label_B: np.ndarray | None = None,
 ) -> list[Split]:
-    """Return the splits of a protocol over the rows of `subject_B`, given which of them pretraining has seen.
+    """Return the splits of a protocol over the rows of `subject_B`, given which of them pretraining has seen (of
+    transfer: or are to be fitted on all the same).
 
     Classes `label_B`, where given, are spread evenly over the folds of cross_validate. Raises UserError for a protocol
     that leaves nobody to fit on or to test on.
     """
     unseen = np.flatnonzero(~seen_B)
     if not unseen.size:
-        remedy = "pretraining has seen every subject: nothing is left to test on; name recordings it was not trained on"
+        remedy = "pretraining has seen every subject, or the store's train split holds it: nothing is left to test on; "
+        remedy += "name recordings it was not trained on"
         raise UserError(Fault("--data", "all seen", remedy))
     if protocol == LEAKY:
         order = np.random.default_rng(seed).permutation(len(unseen))
@@ -79,12 +82,20 @@ def _halves(subject_B: np.ndarray, row_N: np.ndarray) -> Split:
 
 
 def check_splits(splits: list[Split], label_B: np.ndarray, classes: Sequence[str]) -> None:
-    """Raise UserError for a split that nobody is fitted on or tested in, and where what is fitted on lacks a class."""
+    """Raise UserError for a split that nobody is fitted on or tested in, and where what is fitted on, or all that is
+    tested, is of one class.
+    """
     for number, (fit, test) in enumerate(splits, 1):
         if not len(fit) or not len(test):
             remedy = "nobody is left for it: fewer --folds, or more subjects"
             raise UserError(Fault("--folds", f"fold {number} is empty", remedy))
         if classes and len(np.unique(label_B[fit])) < 2:
-            found = classes[int(label_B[fit][0])]
-            remedy = "more --folds fit on more subjects; or name recordings of more subjects with other labels"
+            found, remedy = classes[int(label_B[fit][0])], "name recordings of more subjects with other labels"
+            if len(splits) == 1:
+                raise UserError(Fault("--data", f"all that is fitted on is {found!r}", remedy))
+            remedy = f"more --folds fit on more subjects; or {remedy}"
             raise UserError(Fault("--folds", f"fold {number} is fitted on {found!r} alone", remedy))
+    tested_N = label_B[np.concatenate([test for _, test in splits])]
+    if classes and len(np.unique(tested_N)) < 2:
+        remedy = "there is nothing to tell apart: name recordings of more subjects with other labels"
+        raise UserError(Fault("--data", f"all that is tested is {classes[int(tested_N[0])]!r}", remedy))

@@ -62,7 +62,8 @@ def compare_evaluations(evaluations: Mapping[str, Evaluation], entrants: Sequenc
     if len(set(names.values())) > 1:
         said = ", ".join(f"{folder}: {name}" for folder, name in names.items())
         raise UserError(Fault("DIR", said, "evaluations of one task can be compared"))
-    task = get_task(str(next(iter(names.values()))))
+    result = next(iter(evaluations.values())).result
+    task = get_task(str(result.get("task")), result.get("classes", ()))
     for folder, own in evaluations.items():
         known = next(iter(own.answers.values()))
         for entrant in entrants:

@@ -14,12 +14,15 @@ import pytest
 
 from jaxbio.config import fields
 from jaxbio.config.faults import UserError
+from jaxbio.data.labels import Label, write_labels
 from jaxbio.data.listing import read_subjects
 from jaxbio.data.prepare import prepare_store
 from jaxbio.data.recordings import parse_source
 from jaxbio.data.seen import SEEN, seen_of
 from jaxbio.data.several import open_indexes, open_stores
+from jaxbio.data.store import subject_codes
 from jaxbio.evaluation import comparison, tasks
+from jaxbio.evaluation.tasks.stored import spread_over
 from jaxbio.signals import synthetic
 from jaxbio.signals.segments import measure
 
@@ -279,3 +282,135 @@ def test_store_that_the_export_was_not_trained_on_is_refused(bidmc, evaluate, mo
     arguments = ["--export", "e", "--task", "heart_rate", "--data", bidmc.line, "--out", str(tmp_path)]
     with pytest.raises(UserError, match="pretrained on"):
         evaluate([*arguments, "--train_subjects", "other_store"])
+
+
+@pytest.fixture(scope="module")
+def labelled(store):
+    """That store with labels: the planted rate, a third of the segments without one; classes; and what tells nothing.
+
+    Of `side`, the subjects of the train split and the others have both classes; of `split`, each has its own.
+    """
+    own = store.stores.stores[0]
+    bpm_R = np.array([RATES[name.removesuffix("_Signals")] for name in own.column("recording")], np.float32)
+    (subject_R, _), train_R = subject_codes(own), own.column("split") == "train"
+    turn_S = np.zeros(7, np.float32)
+    for side_R in (train_R, ~train_R):
+        subjects = np.unique(subject_R[side_R])
+        turn_S[subjects] = np.arange(len(subjects)) % 2
+    third_R = np.arange(own.rows) % 3 == 0
+    labels = [
+        Label("rate", np.where(third_R, np.nan, bpm_R).astype(np.float32)),
+        Label("side", 2 * turn_S[subject_R], ("left", "nobody", "right")),
+        Label("split", np.where(train_R, turn_S[subject_R], 1).astype(np.float32)),
+        Label("alike", np.zeros(own.rows, np.float32), ("left", "right")),
+        Label("nothing", np.full(own.rows, np.nan, np.float32)),
+    ]
+    write_labels(own, labels)
+    return own
+
+
+def _ask(label: str, labelled, out: Path) -> list[str]:
+    return ["--export", "e", "--task", f"label:{label}", "--data", str(labelled.path), "--out", str(out)]
+
+
+def test_numbers_of_a_store_are_fitted_on_its_train_split_and_asked_of_the_others(
+    labelled, evaluate, tmp_path, repository
+):
+    pytest.importorskip("sklearn")
+    train_R, subject_R = labelled.column("split") == "train", labelled.column("subject")
+    result = evaluate(_ask("rate", labelled, tmp_path / "out"))
+    assert result["task"] == "label:rate"
+    assert result["protocol"] == "transfer"
+    assert result["subjects_fitted_on"] == len(set(subject_R[train_R]))
+    assert result["subjects_tested"] == 7 - result["subjects_fitted_on"]
+    assert result["segments_tested"] == np.sum(~train_R & (np.arange(labelled.rows) % 3 != 0))
+    errors = result["metrics"]["mae"]
+    assert errors["pretrained"][0] < errors["constant"][0]
+    assert "tells the label rate with a mean absolute error of" in result["verdict"]
+    assert "may have seen" in result["left_out"]  # the card names no store, and there is no seen.npz
+    compare = runpy.run_path(str(repository / "tools/compare.py"))["main"]
+    out = str(tmp_path / "out")
+    compared = compare([out, "--entrant", "pretrained", "--entrant", "hand_made", "--out", str(tmp_path / "compared")])
+    assert compared["metrics"]["mae"][f"{out}: pretrained"][0] == errors["pretrained"][0]
+
+
+def test_classes_of_a_store_are_told_apart_and_its_own_run_has_seen_its_train_split(
+    labelled, evaluate, tmp_path, monkeypatch
+):
+    pytest.importorskip("sklearn")
+    monkeypatch.setattr(_StandIn, "card", SimpleNamespace(**{**vars(CARD), "store_hash": labelled.hash}))
+    result = evaluate([*_ask("side", labelled, tmp_path), "--most_segments", "6"])
+    assert result["classes"] == ["left", "right"]  # nobody has the third
+    assert {"auroc", "sensitivity"} <= result["metrics"].keys()
+    assert result["segments_tested"] == result["segments_seen_in_pretraining"] == 6
+    assert min(result["tested_by_class"].values()) > 0
+    assert "may have seen" not in result["left_out"]
+
+
+def test_segments_of_a_label_are_those_of_the_store(labelled):
+    stored = tasks.open_stored("label:rate", [str(labelled.path)])
+    segments = stored.read(rate_hz=100.0, length=1000, channels=("ecg", "ppg"))
+    row_N = np.flatnonzero(np.arange(labelled.rows) % 3 != 0)
+    physical_NCT = labelled.scale_NC2[row_N][..., :1] + labelled.scale_NC2[row_N][..., 1:] * labelled.read(row_N)
+    np.testing.assert_allclose(segments.x_BCT, physical_NCT[:, ::-1], rtol=1e-6, atol=1e-7)
+    assert segments.x_BCT.dtype == np.float32
+    assert segments.fingerprint_B.tolist() == labelled.column("fingerprint")[row_N].tolist()
+    assert [RATES[name.removesuffix("_Signals")] for name in segments.recording_B] == segments.label_B.tolist()
+    train_R = labelled.column("split") == "train"
+    assert set(segments.train_subjects) == {f"csv:bidmc/{name}" for name in labelled.column("subject")[train_R]}
+
+
+def test_rows_are_spread_over_subjects_as_evenly_as_these_have_them():
+    subject_N = np.array([5] * 50 + [2] * 3 + [9] * 1 + [7] * 20)
+    row_N = 100 + np.arange(74)
+    chosen = spread_over(subject_N, row_N, 20, seed=0)
+    assert (np.diff(chosen) > 0).all()
+    assert sorted(np.unique(subject_N[chosen - 100], return_counts=True)[1].tolist()) == [1, 3, 8, 8]
+    assert chosen.tolist() != spread_over(subject_N, row_N, 20, seed=1).tolist()
+    assert spread_over(subject_N, row_N, 100, seed=0).tolist() == row_N.tolist()
+
+
+@pytest.mark.parametrize(
+    ("label", "changed", "said"),
+    [
+        ("rates", [], "no such label: it has alike, nothing, rate, side, split.*did you mean rate"),
+        ("alike", [], "has left: there is nothing to tell apart"),
+        ("nothing", [], "no segment has a value"),
+        ("split", [], "all that is tested is '1'"),
+        ("rate", ["--data", "more"], "one store at a time"),
+        ("rate", ["--window_s", "10"], "--window_s"),
+        ("rate", ["--subjects", "s.csv"], "--subjects"),
+        ("rate", ["--most_segments", "0"], "at least 1"),
+        ("rate", ["--protocol", "guess"], "transfer, cross_validate"),
+    ],
+)
+def test_what_cannot_be_asked_of_a_store_is_named(labelled, evaluate, tmp_path, label, changed, said):
+    with pytest.raises(UserError, match=said):
+        evaluate([*_ask(label, labelled, tmp_path), *changed])
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"rate_hz": 50.0}, "the encoder takes 1000 samples at 50 Hz"),
+        ({"length": 500}, "the encoder takes 500 samples"),
+        ({"channels": ("ppg", "abp")}, "lacks abp: the encoder takes ppg, abp"),
+    ],
+)
+def test_store_of_another_input_than_the_encoders_is_refused(labelled, evaluate, tmp_path, monkeypatch, changed, said):
+    monkeypatch.setattr(_StandIn, "card", SimpleNamespace(**{**vars(CARD), **changed}))
+    with pytest.raises(UserError, match=said):
+        evaluate(_ask("rate", labelled, tmp_path))
+
+
+def test_label_of_subjects_that_have_all_been_learnt_from_is_refused(labelled, evaluate, tmp_path):
+    seen_of(open_stores(labelled.path), np.arange(labelled.rows)).write(tmp_path / SEEN)
+    arguments = ["--export", str(tmp_path), *_ask("rate", labelled, tmp_path)[2:]]
+    with pytest.raises(UserError, match="nothing is left to test on"):
+        evaluate(arguments)
+
+
+def test_only_a_label_is_asked_of_a_part(bidmc, evaluate, tmp_path):
+    arguments = ["--export", "e", "--task", "heart_rate", "--data", bidmc.line, "--out", str(tmp_path)]
+    with pytest.raises(UserError, match="only label:NAME"):
+        evaluate([*arguments, "--most_segments", "5"])

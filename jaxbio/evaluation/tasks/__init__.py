@@ -4,7 +4,8 @@
     sources = find_sources(task, ["cinc2015"])
     segments = read_segments("vt_alarm", sources, rate_hz=300.0, length=9000, channels=("ppg", "ecg"))
 
-A new task is a file with a `Task` and a line in TASKS; a data set that asks the same is another `Layout` of it.
+A new task is a file with a `Task` and a line in TASKS; a data set that asks the same is another `Layout` of it. Every
+label of a prepared store is a task too, "label:NAME" (stored.py).
 """
 
 from collections.abc import Sequence
@@ -28,12 +29,13 @@ from jaxbio.evaluation.tasks.quality import QUALITY_CLASS, QUALITY_SCORE
 from jaxbio.evaluation.tasks.reading import find_sources, window_length
 from jaxbio.evaluation.tasks.rhythm import RHYTHM
 from jaxbio.evaluation.tasks.signal_quality import SIGNAL_QUALITY
+from jaxbio.evaluation.tasks.stored import MOST, PREFIX, Stored, is_label, label_task, open_stored
 from jaxbio.evaluation.tasks.superclass import SUPERCLASS
 from jaxbio.evaluation.tasks.task import Layout, Segments, Task
 from jaxbio.evaluation.tasks.vt_alarm import VT_ALARM
 
-__all__ = ["TASKS", "Layout", "Segments", "Task", "find_sources", "get_task", "read_monitor_rate", "read_segments",
-           "window_length"]  # fmt: skip
+__all__ = ["MOST", "PREFIX", "TASKS", "Layout", "Segments", "Stored", "Task", "find_sources", "get_task",
+           "is_label", "open_stored", "read_monitor_rate", "read_segments", "window_length"]  # fmt: skip
 
 TASKS: dict[str, Task] = {
     "quality_class": QUALITY_CLASS,
@@ -54,10 +56,15 @@ TASKS: dict[str, Task] = {
 }
 
 
-def get_task(name: str) -> Task:
-    """Return the task of that name; raises UserError that names the known ones."""
+def get_task(name: str, classes: Sequence[str] = ()) -> Task:
+    """Return the task of that name, where it is "label:NAME" of a label of these classes.
+
+    Raises UserError that names the known ones.
+    """
+    if is_label(name):
+        return label_task(name, classes)
     if name not in TASKS:
-        raise UserError(Fault("--task", name, f"one of {', '.join(TASKS)}"))
+        raise UserError(Fault("--task", name, f"one of {', '.join(TASKS)}, or {PREFIX}NAME with a store as --data"))
     return TASKS[name]
 
 

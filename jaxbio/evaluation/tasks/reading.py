@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -109,7 +110,7 @@ def read_segments(
         logging.info("left out: %s", ", ".join(f"{reason} {count}" for reason, count in refused.most_common()))
     if not sum(len(part.label_BK) for part in parts):
         raise UserError(Fault("--data", f"{len(sources)} sources", _why_nothing(refused, channels, settings)))
-    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS}
+    arrays: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS}
     return Segments(**arrays, classes=task.classes, left_out=dict(refused))
 
 

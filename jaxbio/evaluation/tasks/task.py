@@ -77,7 +77,8 @@ class Segments:
     `label_BK` float64 has a column for each target, or for each sample of a course, NaN where unknown. `fingerprint_B`
     uint64 is what a store that holds the very segment has in its table; `start_s_B` is where it begins in its
     recording; `subject_known_B` is False where the source names no subject, so that its recording counts as one.
-    Subjects are texts "source/subject".
+    Subjects are texts "source/subject"; `train_subjects` are those of a store's train split, on whom a probe is fitted
+    although the encoder may not have seen them.
     """
 
     x_BCT: np.ndarray
@@ -91,6 +92,7 @@ class Segments:
     subject_known_B: np.ndarray
     classes: tuple[str, ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
+    train_subjects: tuple[str, ...] = ()
 
     @property
     def label_B(self) -> np.ndarray:
@@ -100,7 +102,8 @@ class Segments:
     def take(self, row_N: np.ndarray, **changed: Any) -> "Segments":
         """Return these rows."""
         parts = {name: getattr(self, name)[row_N] for name in ARRAYS}
-        return Segments(**{**parts, "classes": self.classes, "left_out": self.left_out, **changed})
+        kept = {name: getattr(self, name) for name in ("classes", "left_out", "train_subjects")}
+        return Segments(**{**parts, **kept, **changed})
 
 
 ARRAYS = ("x_BCT", "label_BK", "fingerprint_B", "start_s_B", "present_BC", "subject_B", "source_B", "recording_B",
