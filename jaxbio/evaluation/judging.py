@@ -17,6 +17,7 @@ from jaxbio.data.store import Store, subject_codes
 from jaxbio.evaluation import neighbours, probes
 from jaxbio.evaluation.metrics import Interval, bootstrap
 from jaxbio.evaluation.probes import Split
+from jaxbio.evaluation.tasks.stored import check_input
 from jaxbio.export.pretrained import Pretrained
 
 LEAD_SETS: Mapping[str, tuple[str, ...]] = {"all": LEADS, "limb": LIMB_LEADS, "i": ("i",), "ii": ("ii",)}
@@ -74,14 +75,11 @@ def embed_rows(model: Pretrained, store: Store, row_N: np.ndarray, leads: Sequen
     rate or length, or where no channel is left.
     """
     card, roles = model.card, store.channels
-    missing = [role for role in card.channels if role not in roles]
+    check_input(store, "--store", rate_hz=card.rate_hz, length=card.length, channels=card.channels)
     given = [role for role in card.channels if leads is None or role in leads]
-    if missing or not given:
-        what = f"lacks {', '.join(missing)}" if missing else f"none of {', '.join(leads or ())}"
-        raise UserError(Fault("--store", str(store.path), f"{what}: the encoder takes {', '.join(card.channels)}"))
-    if (store.rate_hz, store.length) != (card.rate_hz, card.length):
-        wanted = f"segments of {card.length} samples at {card.rate_hz:g} Hz, which the encoder takes"
-        raise UserError(Fault("--store", f"{store.length} at {store.rate_hz:g} Hz", wanted))
+    if not given:
+        wanted = f"none of {', '.join(leads or ())}: the encoder takes {', '.join(card.channels)}"
+        raise UserError(Fault("--store", str(store.path), wanted))
     parts = []
     for first in range(0, len(row_N), _AT_ONCE):
         rows = row_N[first : first + _AT_ONCE]

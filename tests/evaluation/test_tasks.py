@@ -223,9 +223,10 @@ def test_whom_the_encoder_has_seen_is_left_out_without_its_store(bidmc, store, e
 
 def test_evaluation_of_nobody_unseen_is_refused(bidmc, store, evaluate, tmp_path):
     seen_of(store.stores, np.arange(store.stores.rows)).write(tmp_path / SEEN)
-    arguments = ["--export", str(tmp_path), "--task", "quality_score", "--data", bidmc.line, "--out", str(tmp_path)]
-    with pytest.raises(UserError, match="nothing is left to test on"):
-        evaluate(arguments)
+    own = {"quality_score": bidmc.line, "label:quality_waveform": str(store.stores.stores[0].path)}
+    for task, data in own.items():
+        with pytest.raises(UserError, match="nothing is left to test on"):
+            evaluate(["--export", str(tmp_path), "--task", task, "--data", data, "--out", str(tmp_path)])
 
 
 def test_store_of_the_pretraining_is_named_as_its_run_named_it(bidmc, store, evaluate, tmp_path, monkeypatch):
@@ -254,6 +255,7 @@ def test_store_of_the_pretraining_is_named_as_its_run_named_it(bidmc, store, eva
         ({"--train_subjects": "nowhere"}, "no segment store"),
         ({"--protocol": "guess"}, "transfer, cross_validate"),
         ({"--protocol": "transfer"}, "--train_subjects"),
+        ({"--most_segments": "5"}, "only label:NAME reads a part"),
     ],
 )
 def test_wrong_flag_is_named(bidmc, evaluate, tmp_path, changed, said):
@@ -313,9 +315,7 @@ def _ask(label: str, labelled, out: Path) -> list[str]:
     return ["--export", "e", "--task", f"label:{label}", "--data", str(labelled.path), "--out", str(out)]
 
 
-def test_numbers_of_a_store_are_fitted_on_its_train_split_and_asked_of_the_others(
-    labelled, evaluate, tmp_path, repository
-):
+def test_numbers_of_a_store_are_fitted_on_its_train_split(labelled, evaluate, tmp_path, repository):
     pytest.importorskip("sklearn")
     train_R, subject_R = labelled.column("split") == "train", labelled.column("subject")
     result = evaluate(_ask("rate", labelled, tmp_path / "out"))
@@ -334,9 +334,7 @@ def test_numbers_of_a_store_are_fitted_on_its_train_split_and_asked_of_the_other
     assert compared["metrics"]["mae"][f"{out}: pretrained"][0] == errors["pretrained"][0]
 
 
-def test_classes_of_a_store_are_told_apart_and_its_own_run_has_seen_its_train_split(
-    labelled, evaluate, tmp_path, monkeypatch
-):
+def test_the_run_of_a_store_has_seen_its_train_split(labelled, evaluate, tmp_path, monkeypatch):
     pytest.importorskip("sklearn")
     monkeypatch.setattr(_StandIn, "card", SimpleNamespace(**{**vars(CARD), "store_hash": labelled.hash}))
     result = evaluate([*_ask("side", labelled, tmp_path), "--most_segments", "6"])
@@ -389,28 +387,10 @@ def test_what_cannot_be_asked_of_a_store_is_named(labelled, evaluate, tmp_path, 
         evaluate([*_ask(label, labelled, tmp_path), *changed])
 
 
-@pytest.mark.parametrize(
-    ("changed", "said"),
-    [
-        ({"rate_hz": 50.0}, "the encoder takes 1000 samples at 50 Hz"),
-        ({"length": 500}, "the encoder takes 500 samples"),
-        ({"channels": ("ppg", "abp")}, "lacks abp: the encoder takes ppg, abp"),
-    ],
-)
-def test_store_of_another_input_than_the_encoders_is_refused(labelled, evaluate, tmp_path, monkeypatch, changed, said):
-    monkeypatch.setattr(_StandIn, "card", SimpleNamespace(**{**vars(CARD), **changed}))
-    with pytest.raises(UserError, match=said):
-        evaluate(_ask("rate", labelled, tmp_path))
-
-
-def test_label_of_subjects_that_have_all_been_learnt_from_is_refused(labelled, evaluate, tmp_path):
-    seen_of(open_stores(labelled.path), np.arange(labelled.rows)).write(tmp_path / SEEN)
-    arguments = ["--export", str(tmp_path), *_ask("rate", labelled, tmp_path)[2:]]
-    with pytest.raises(UserError, match="nothing is left to test on"):
-        evaluate(arguments)
-
-
-def test_only_a_label_is_asked_of_a_part(bidmc, evaluate, tmp_path):
-    arguments = ["--export", "e", "--task", "heart_rate", "--data", bidmc.line, "--out", str(tmp_path)]
-    with pytest.raises(UserError, match="only label:NAME"):
-        evaluate([*arguments, "--most_segments", "5"])
+def test_store_of_another_input_than_the_encoders_is_refused(labelled):
+    stored = tasks.open_stored("label:rate", [str(labelled.path)])
+    with pytest.raises(UserError) as caught:
+        stored.read(rate_hz=50.0, length=1000, channels=("ppg", "abp"))
+    assert [fault.value for fault in caught.value.faults] == ["1000 samples at 100 Hz", "ppg, ecg"]
+    with pytest.raises(UserError, match="the encoder takes 500 samples at 100 Hz"):
+        stored.read(rate_hz=100.0, length=500, channels=("ppg", "ecg"))

@@ -23,7 +23,7 @@ from jaxbio.evaluation.number_measures import NUMBERS
 from jaxbio.evaluation.tasks.task import Segments, Task, named
 
 PREFIX = "label:"
-MOST = 3000  # segments to fit on, six for each feature of the widest published encoder; in memory below a gigabyte
+MOST = 3000  # segments on each side: six for each feature of QualityFM base, and 430 MB of its segments on both
 _AT_ONCE = 512
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class Stored:
         encoder's, or without its `channels`.
         """
         store = self.store
-        check_input(store, rate_hz=rate_hz, length=length, channels=channels)
+        check_input(store, "--data", rate_hz=rate_hz, length=length, channels=channels)
         train_R, known_R, (subject_R, _) = split_codes(store) == 0, np.isfinite(self.value_R), subject_codes(store)
         sides = [np.flatnonzero(known_R & (train_R == train)) for train in (True, False)]
         row_N = np.sort(np.concatenate([spread_over(subject_R[side_N], side_N, most, seed) for side_N in sides]))
@@ -115,15 +115,17 @@ def open_stored(name: str, data: Sequence[str]) -> Stored:
     return Stored(store, value_R, tuple(names[int(value)] for value in values) if names else ())
 
 
-def check_input(store: Store, *, rate_hz: float, length: int, channels: Sequence[str]) -> None:
-    """Raise UserError, all faults together, where a store's segments are not what an encoder takes."""
+def check_input(store: Store, flag: str, *, rate_hz: float, length: int, channels: Sequence[str]) -> None:
+    """Raise UserError, all faults together, where the segments of the store that `flag` names are not what an encoder
+    takes: of `rate_hz` (Hz), `length` (samples) and with `channels`.
+    """
     faults = []
     if (store.rate_hz, store.length) != (rate_hz, length):
         wanted = f"the encoder takes {length} samples at {rate_hz:g} Hz: name a store that was prepared so"
-        faults.append(Fault("--data", f"{store.length} samples at {store.rate_hz:g} Hz", wanted))
+        faults.append(Fault(flag, f"{store.length} samples at {store.rate_hz:g} Hz", wanted))
     if missing := [role for role in channels if role not in store.channels]:
         wanted = f"lacks {', '.join(missing)}: the encoder takes {', '.join(channels)}"
-        faults.append(Fault("--data", ", ".join(store.channels), wanted))
+        faults.append(Fault(flag, ", ".join(store.channels), wanted))
     if faults:
         raise UserError(*faults)
 
