@@ -137,7 +137,9 @@ def _choose_rows(
 ) -> tuple[np.ndarray, list[Split]]:
     """Return the rows that have a label and whose class two subjects have, and the splits of them."""
     label_B, classes = _labels(task, segments, place), segments.classes
-    known_B = np.isfinite(label_B).all(axis=1) if task.course_hz else np.isfinite(label_B) & (label_B >= 0)
+    known_B = np.isfinite(label_B).all(axis=1) if task.course_hz else np.isfinite(label_B)
+    if classes:
+        known_B &= label_B >= 0
     row_N, transfers = np.flatnonzero(known_B), settings.protocol == "transfer"
     usable_N = row_N if transfers else row_N[~seen_B[row_N]]
     fitted_B = seen_B | np.isin(segments.subject_B, segments.train_subjects) if transfers else seen_B

@@ -2,10 +2,10 @@
 
 Whom it has seen, an export tells by its seen.npz (`Seen.find`), or the store that it was pretrained on (`find_seen`).
 transfer: fitted on subjects of the run's train split, or of that of the store that is asked about, tested on the
-others. cross_validate: fitted and tested by turns
-on the others alone. Either way nobody is tested whom the encoder or the probe has learnt from. leaky: segments are
-dealt to folds whatever their subject, as some publications do; it is there to be compared with, and says so. time:
-learnt from the first half of each subject's segments, asked of the second, where the subject is the question.
+others. cross_validate: fitted and tested by turns on the others alone. Either way nobody is tested whom the encoder or
+the probe has learnt from. leaky: segments are dealt to folds whatever their subject, as some publications do; it is
+there to be compared with, and says so. time: learnt from the first half of each subject's segments, asked of the
+second, where the subject is the question.
 """
 
 from collections.abc import Sequence

@@ -288,12 +288,13 @@ def test_store_that_the_export_was_not_trained_on_is_refused(bidmc, evaluate, mo
 
 @pytest.fixture(scope="module")
 def labelled(store):
-    """That store with labels: the planted rate, a third of the segments without one; classes; and what tells nothing.
+    """That store with labels: how far the planted rate is from 80, a third of the segments without one; classes; and
+    what tells nothing.
 
     Of `side`, the subjects of the train split and the others have both classes; of `split`, each has its own.
     """
     own = store.stores.stores[0]
-    bpm_R = np.array([RATES[name.removesuffix("_Signals")] for name in own.column("recording")], np.float32)
+    off_R = np.array([RATES[name.removesuffix("_Signals")] - 80 for name in own.column("recording")])
     (subject_R, _), train_R = subject_codes(own), own.column("split") == "train"
     turn_S = np.zeros(7, np.float32)
     for side_R in (train_R, ~train_R):
@@ -301,7 +302,7 @@ def labelled(store):
         turn_S[subjects] = np.arange(len(subjects)) % 2
     third_R = np.arange(own.rows) % 3 == 0
     labels = [
-        Label("rate", np.where(third_R, np.nan, bpm_R).astype(np.float32)),
+        Label("rate", np.where(third_R, np.nan, off_R).astype(np.float32)),
         Label("side", 2 * turn_S[subject_R], ("left", "nobody", "right")),
         Label("split", np.where(train_R, turn_S[subject_R], 1).astype(np.float32)),
         Label("alike", np.zeros(own.rows, np.float32), ("left", "right")),
@@ -353,7 +354,7 @@ def test_segments_of_a_label_are_those_of_the_store(labelled):
     np.testing.assert_allclose(segments.x_BCT, physical_NCT[:, ::-1], rtol=1e-6, atol=1e-7)
     assert segments.x_BCT.dtype == np.float32
     assert segments.fingerprint_B.tolist() == labelled.column("fingerprint")[row_N].tolist()
-    assert [RATES[name.removesuffix("_Signals")] for name in segments.recording_B] == segments.label_B.tolist()
+    assert [RATES[name.removesuffix("_Signals")] - 80 for name in segments.recording_B] == segments.label_B.tolist()
     train_R = labelled.column("split") == "train"
     assert set(segments.train_subjects) == {f"csv:bidmc/{name}" for name in labelled.column("subject")[train_R]}
 
