@@ -3,6 +3,7 @@
 python launch/run.py --config configs/qualityfm_large.py --config.data.store=STORE
 python launch/run.py --config configs/qualityfm_large.py:smoke     # two steps on a laptop, 12 GiB
 python launch/run.py --config configs/qualityfm_large.py:author    # the published recipe to the letter
+python launch/run.py --config configs/qualityfm_large.py:short     # for a hundred or two steps
 """
 
 from ml_collections import ConfigDict
@@ -16,7 +17,7 @@ CHANGES = {
     "model.heads": 8,
     "model.feedforward": 2048,
 }
-PRESETS = {"smoke": presets.SMOKE, "author": qualityfm.AUTHOR, "v5e_256": qualityfm.V5E_256}
+PRESETS = {"smoke": presets.SMOKE, "short": qualityfm.SHORT, "author": qualityfm.AUTHOR, "v5e_256": qualityfm.V5E_256}
 
 
 def get_config(argument: str = "") -> ConfigDict:

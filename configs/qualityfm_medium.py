@@ -3,6 +3,7 @@
 python launch/run.py --config configs/qualityfm_medium.py --config.data.store=STORE
 python launch/run.py --config configs/qualityfm_medium.py:smoke     # two steps on a laptop
 python launch/run.py --config configs/qualityfm_medium.py:author    # the published recipe to the letter
+python launch/run.py --config configs/qualityfm_medium.py:short     # for a hundred or two steps
 """
 
 from ml_collections import ConfigDict
@@ -16,7 +17,7 @@ CHANGES = {
     "model.heads": 4,
     "model.feedforward": 512,
 }
-PRESETS = {"smoke": presets.SMOKE, "author": qualityfm.AUTHOR, "v5e_256": qualityfm.V5E_256}
+PRESETS = {"smoke": presets.SMOKE, "short": qualityfm.SHORT, "author": qualityfm.AUTHOR, "v5e_256": qualityfm.V5E_256}
 
 
 def get_config(argument: str = "") -> ConfigDict:

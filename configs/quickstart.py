@@ -10,7 +10,7 @@ from jaxbio.config import fields, presets
 from jaxbio.config.families import qualityfm
 
 CHANGES = {
-    **qualityfm.LEARNS,
+    **qualityfm.SHORT,
     "optimizer.learning_rate": 5e-4,  # of few steps at batch 32; docs/recipe.md, "Short runs"
     "model.unroll": 2,
     "prepare.split": (0.65, 0.25, 0.10),
@@ -18,7 +18,6 @@ CHANGES = {
     "data.streams": 16,
     "train.steps": 200,
     "train.batch": 32,
-    "optimizer.warmup_frac": 0.05,
     "eval.every_steps": 50,
     "eval.batches": 2,
     "log.every_steps": 5,
