@@ -11,7 +11,7 @@ from jaxbio.config.families import qualityfm
 
 CHANGES = {
     **qualityfm.SHORT,
-    "optimizer.learning_rate": 5e-4,  # of few steps at batch 32; docs/recipe.md, "Short runs"
+    "optimizer.learning_rate": 1e-3,  # docs/recipe.md, "Short runs"
     "model.unroll": 2,
     "prepare.split": (0.65, 0.25, 0.10),
     "prepare.shard_bytes": 8 * 2**20,
