@@ -189,5 +189,8 @@ def test_a_fold_without_anybody_or_with_one_class_alone_is_refused():
     label_N = np.array([0, 0, 1, 1.0])
     with pytest.raises(UserError, match="fold 1 is empty"):
         protocol.check_splits([(np.arange(4), np.zeros(0, int))], label_N, ALARM.classes)
+    false, true = np.array([0, 1]), np.array([2, 3])
     with pytest.raises(UserError, match="fold 1 is fitted on 'false alarm' alone"):
-        protocol.check_splits([(np.array([0, 1]), np.array([2, 3]))], label_N, ALARM.classes)
+        protocol.check_splits([(false, true), (true, false)], label_N, ALARM.classes)
+    with pytest.raises(UserError, match="all that is fitted on is 'false alarm'"):  # there are no folds of one split
+        protocol.check_splits([(false, true)], label_N, ALARM.classes)
