@@ -1,6 +1,7 @@
 """A simulated pod whose hosts train a linear model: nothing is compiled for long, so that many of them can be killed.
 
-    python tests/launch/linear_pod.py --out DIR --hosts 4,8 --devices 8 --kills 50
+    python tests/launch/linear_pod.py --out DIR --hosts 4,8 --devices 8 --kills 50 --config.train.steps=200 \\
+        --config.checkpoint.every_steps=20 --config.eval.every_steps=50
 
 The flags are those of tools/simulate_pod.py; store and runs lie in DIR. All but the model is the launch line's.
 """
@@ -30,14 +31,12 @@ def make_linear_pod(arguments: Sequence[str]) -> dict[str, Any]:
     """Make a store, then the runs that `arguments` of tools/simulate_pod.py ask for; return what was done."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=200)
     flags, others = parser.parse_known_args(arguments)
-    store = flags.out / "store"
+    store, runs = flags.out / "store", flags.out / "runs"
     prepare_store([parse_source("synthetic:96")], load_recipe(RECIPE), store, progress=False)
     simulate_pod.HOST = HOST
-    fields = (f"data.store={store}", f"train.steps={flags.steps}", "checkpoint.every_steps=20", "eval.every_steps=50")
-    changed = [f"--config.{field}" for field in fields]
-    return simulate_pod.main(["--config", RECIPE, *changed, "--out", str(flags.out / "runs"), *others])
+    line = ["--config", RECIPE, f"--config.data.store={store}", "--out", str(runs)]
+    return simulate_pod.main([*line, *others])
 
 
 if __name__ == "__main__":

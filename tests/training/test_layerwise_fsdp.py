@@ -37,32 +37,65 @@ def size_bytes(tree, stacked):
     return sum(leaf.size * 4 for path, leaf in leaf_paths(tree).items() if (STACK in path.split("/")) == stacked)
 
 
-@pytest.fixture(scope="module")
-def compiled():
-    """The training and the evaluation step on eight devices, a pair each, and the state as shapes."""
-    config = small_config(**FSDP)
+def compile_train_step(logged=True, **changes):
+    """Return the training step on eight devices, a pair each, and the state as shapes."""
+    config = small_config(**FSDP, **changes)
     objective = make_objective(config)
     layout = lay_out(config, objective)
-    steps = [lower(config, objective, layout).compile() for lower in (lower_train_step, lower_eval_step)]
-    return *steps, layout.abstract
+    return lower_train_step(config, objective, layout, logged=logged).compile(), layout.abstract
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    return compile_train_step()
+
+
+@pytest.fixture(scope="module")
+def sizes(compiled):
+    """Bytes of a layer; of what is in no stack, which is gathered before the loss, of the teacher too; of its gradients
+    before they are reduced; and of a device's part of all gradients.
+    """
+    _, abstract = compiled
+    in_layers, elsewhere = (size_bytes(abstract.params, stacked) for stacked in (True, False))
+    layer = in_layers / (2 * LAYERS)  # encoder and decoder
+    return layer, elsewhere + size_bytes(abstract.objective_state, stacked=False), elsewhere, (in_layers + elsewhere) / 8
 
 
 @pytest.mark.slow
-def test_no_device_holds_more_parameters_than_its_part_and_two_layers(compiled):
-    train, evaluate, abstract = compiled
-    in_layers, elsewhere = (size_bytes(abstract.params, stacked) for stacked in (True, False))
-    layer = in_layers / (2 * LAYERS)  # encoder and decoder
-    # What is in no stack is gathered before the loss, and of the teacher, too.
-    elsewhere_whole = elsewhere + size_bytes(abstract.objective_state, stacked=False)
+def test_a_device_evaluates_with_its_part_of_the_parameters_and_two_layers(sizes):
+    layer, elsewhere_whole, _, _ = sizes
+    config = small_config(**FSDP)
+    objective = make_objective(config)
+    evaluate = lower_eval_step(config, objective, lay_out(config, objective)).compile()
     assert layer < step_bytes(evaluate).temporaries < 2 * layer + elsewhere_whole
-    # Training adds a device's part of the gradients, and a layer's own before, while and after it is reduced.
-    of_gradients = (in_layers + elsewhere) / 8 + 3 * layer + elsewhere
-    assert step_bytes(train).temporaries < layer + elsewhere_whole + of_gradients
+
+
+@pytest.mark.slow
+def test_a_device_trains_with_its_part_of_the_parameters_and_two_layers(sizes):
+    """With layers that are frozen, so that none of the bytes are their gradients; activations, of one token, count."""
+    layer, elsewhere_whole, elsewhere, _ = sizes
+    train, _ = compile_train_step(**{"optimizer.groups": ((f"{STACK}/", {"frozen": True}),)})
+    assert layer < step_bytes(train).temporaries < 2 * layer + elsewhere_whole + elsewhere
+
+
+@pytest.mark.slow
+def test_a_device_holds_gradients_of_its_part_and_of_layers_within_the_same_two(sizes):
+    layer, elsewhere_whole, elsewhere, part = sizes
+    train, _ = compile_train_step(logged=False, **{"model.remat": "full"})
+    assert part + layer < step_bytes(train).temporaries < part + 2 * layer + elsewhere_whole + elsewhere
+
+
+@pytest.mark.slow
+def test_a_logged_step_holds_its_part_of_all_changes_too_and_activations_but_no_layers_more(compiled, sizes):
+    """Changes are measured before they are made, when no layer is gathered any more."""
+    train, _ = compiled
+    layer, elsewhere_whole, elsewhere, part = sizes
+    assert part + 2 * layer < step_bytes(train).temporaries < 2 * part + elsewhere_whole + elsewhere
 
 
 @pytest.mark.slow
 def test_every_layer_is_gathered_forward_and_backward_and_its_gradient_reduced_once(compiled):
-    train, _, abstract = compiled
+    train, abstract = compiled
     traffic = count_collectives(train.as_text()).by_kind
     student = size_bytes(abstract.params, stacked=True)
     teacher = size_bytes(abstract.objective_state, stacked=True)
