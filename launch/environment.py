@@ -40,7 +40,8 @@ def configure(*, deterministic: bool = False, compile_cache: str | None = None) 
     folder in JAX_COMPILATION_CACHE_DIR. Raises RuntimeError when JAX has been imported, because it would not read them
     any more.
     """
-    _check_before_jax()
+    if "jax" in sys.modules:
+        raise RuntimeError("launch.environment.configure() was called after JAX was imported")
     flags = [_COLLECTIVE_TIMEOUT] + [_DETERMINISTIC] * deterministic
     asked = os.environ.get("XLA_FLAGS", "")
     added = [flag for flag in flags if flag.partition("=")[0] not in asked]
@@ -59,16 +60,10 @@ def compile_only() -> None:
     """Keep JAX to the CPU, and libtpu from looking for a TPU, in a process that only compiles for one.
 
     The allocator is left as it is: what suits a step makes the compiler's threads wait for each other, a third of the
-    time of a plan. Raises RuntimeError when JAX has been imported.
+    time of a plan.
     """
-    _check_before_jax()
     os.environ.update(_COMPILER_ONLY)
     os.environ.setdefault(_LOG_LEVEL, "1")
-
-
-def _check_before_jax() -> None:
-    if "jax" in sys.modules:
-        raise RuntimeError("launch.environment was called upon after JAX was imported, which has read its settings")
 
 
 def keep_large_buffers() -> str:

@@ -67,7 +67,7 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
         log.info("%d hosts: %d differences so far", count, len(differences))
     rng, kills, runs = random.Random(flags.seed), [], 0
     while len(kills) < flags.kills:
-        kills += pod.disturbed(f"disturbed_{runs}", hosts, rng, flags.kills - len(kills), flags.within_s)
+        kills += pod.disturbed(f"disturbed_{runs}", hosts, rng, flags.kills - len(kills), flags.within_steps)
         differences += compare(whole, read_run(pod.out / f"disturbed_{runs}"), flags.tolerance)
         runs += 1
         log.info("%d kills in %d runs: %d differences so far", len(kills), runs, len(differences))
@@ -88,7 +88,13 @@ def make_parser() -> argparse.ArgumentParser:
     add("--devices", type=int, default=4, metavar="N", help="simulated devices of all processes together")
     add("--kills", type=int, default=0, metavar="N", help="how often a process is ended")
     add("--delay_s", type=float, default=0.2, help="by how much a host's batch is late at most, one in ten")
-    add("--within_s", type=float, default=2.0, help="latest moment of a signal after the first batch of a start")
+    add(
+        "--within_steps",
+        type=int,
+        default=20,
+        metavar="N",
+        help="a signal comes after one of the first N steps of a start",
+    )
     add("--limit_s", type=float, default=60.0, help="from a signal to the end of every process, at most")
     add("--tolerance", type=float, default=1e-5, help="relative difference of losses")
     add("--seed", type=int, default=0, help="of signals, moments and numbers of hosts")
@@ -149,13 +155,15 @@ class Pod:
         self._check_done(started, self.out / name)
         return read_run(self.out / name)
 
-    def disturbed(self, name: str, hosts: Sequence[int], rng: random.Random, most: int, within_s: float) -> list[Kill]:
-        """Make a run, ended `most` times at most and each time started again by some number of hosts."""
+    def disturbed(self, name: str, hosts: Sequence[int], rng: random.Random, most: int, within: int) -> list[Kill]:
+        """Make a run, ended `most` times at most, after one of the first `within` steps of a start, and each time
+        started again by some number of hosts.
+        """
         workdir, kills, starts = self.out / name, [], 0
         while len(kills) < most:
             processes = self._start(workdir, rng.choice(hosts), starts, self.delay_s)
             starts += 1
-            kill = self._kill_one(processes, workdir, rng, within_s)
+            kill = self._kill_one(processes, workdir, rng, within)
             if kill is None:
                 break
             kills.append(kill)
@@ -181,16 +189,16 @@ class Pod:
         return started
 
     def _kill_one(
-        self, processes: Sequence[subprocess.Popen], workdir: Path, rng: random.Random, within_s: float
+        self, processes: Sequence[subprocess.Popen], workdir: Path, rng: random.Random, within: int
     ) -> Kill | None:
-        """Send a signal to one process after it has its first batch; None where the run was done before it came."""
+        """Send a signal to one process when it has some of its batches; None where the run was done before it came."""
         chosen, number = rng.choice(list(ENDS)), rng.randrange(len(processes))
         said, rows = log_file(workdir, number), rows_file(workdir, number)
-        taken = size_bytes(rows)
+        wanted = count_lines(rows) + rng.randint(1, within)
         said_before = [size_bytes(log_file(workdir, place)) for place in range(len(processes))]
-        while size_bytes(rows) == taken and processes[number].poll() is None:
+        while count_lines(rows) < wanted and processes[number].poll() is None:
             time.sleep(0.01)
-        time.sleep(rng.uniform(0.0, within_s))
+        time.sleep(rng.uniform(0.0, self.delay_s))
         if processes[number].poll() is not None:
             self._check_done(processes, workdir)
             return None
@@ -246,6 +254,11 @@ def log_file(workdir: Path, process: int) -> Path:
 def rows_file(workdir: Path, process: int) -> Path:
     """Return where a process writes the rows that come to its devices."""
     return workdir.with_name(f"{workdir.name}.{process}.rows")
+
+
+def count_lines(path: Path) -> int:
+    """Return how many lines a file has, 0 where there is none."""
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def size_bytes(path: Path) -> int:

@@ -52,7 +52,8 @@ def test_what_does_not_go_together_is_named_together(tmp_path):
 
 def test_a_process_ends_right_with_the_code_and_the_number_of_the_one_that_got_the_signal():
     gone = "error: process 2 on a, process 13 on b is gone, killed or cut off: no sign of life"
-    assert is_right_end(SIGKILL, 13, EXIT_PEER_GONE, gone) and is_right_end(SIGKILL, 2, EXIT_PEER_GONE, gone)
+    assert is_right_end(SIGKILL, 13, EXIT_PEER_GONE, gone)
+    assert is_right_end(SIGKILL, 2, EXIT_PEER_GONE, gone)
     assert not is_right_end(SIGKILL, 1, EXIT_PEER_GONE, gone)
     assert not is_right_end(SIGKILL, 2, EXIT_PREEMPTED, gone)
     assert not is_right_end(SIGTERM, 2, EXIT_PREEMPTED, gone)

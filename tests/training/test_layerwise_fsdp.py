@@ -1,5 +1,7 @@
 """Under fsdp a device gathers a layer's parameters when it comes to it: what the step holds, and its losses."""
 
+from typing import NamedTuple
+
 import jax
 import numpy as np
 import pytest
@@ -14,6 +16,8 @@ from jaxbio.training.program import lay_out, lower_eval_step, lower_train_step
 from jaxbio.training.state import leaf_paths
 
 LAYERS = 12
+# The processor's code is generated without effort, in a third of the time: buffers are assigned before.
+OPTIONS = {"xla_backend_optimization_level": "0", "xla_llvm_disable_expensive_passes": True}
 FSDP = {"mesh.data": 1, "mesh.fsdp": 8, "mesh.rules": ((".*", "fsdp"),)}
 
 
@@ -42,7 +46,7 @@ def compile_train_step(logged=True, **changes):
     config = small_config(**FSDP, **changes)
     objective = make_objective(config)
     layout = lay_out(config, objective)
-    return lower_train_step(config, objective, layout, logged=logged).compile(), layout.abstract
+    return lower_train_step(config, objective, layout, logged=logged).compile(OPTIONS), layout.abstract
 
 
 @pytest.fixture(scope="module")
@@ -50,47 +54,60 @@ def compiled():
     return compile_train_step()
 
 
+class Sizes(NamedTuple):
+    """Bytes: of a layer; of what is in no stack, of student and teacher, which is gathered before the loss, and of its
+    gradients before they are reduced; of a device's part of all gradients, and of student and teacher.
+    """
+
+    layer: float
+    elsewhere: int
+    gradients_elsewhere: int
+    part_of_gradients: float
+    part: float
+
+
 @pytest.fixture(scope="module")
 def sizes(compiled):
-    """Bytes of a layer; of what is in no stack, which is gathered before the loss, of the teacher too; of its gradients
-    before they are reduced; and of a device's part of all gradients.
-    """
     _, abstract = compiled
-    in_layers, elsewhere = (size_bytes(abstract.params, stacked) for stacked in (True, False))
-    layer = in_layers / (2 * LAYERS)  # encoder and decoder
-    return layer, elsewhere + size_bytes(abstract.objective_state, stacked=False), elsewhere, (in_layers + elsewhere) / 8
+    student, teacher = (
+        {stacked: size_bytes(tree, stacked) for stacked in (True, False)}
+        for tree in (abstract.params, abstract.objective_state)
+    )
+    layer = student[True] / (2 * LAYERS)  # encoder and decoder
+    of_student, of_teacher = (sum(tree.values()) / 8 for tree in (student, teacher))
+    return Sizes(layer, student[False] + teacher[False], student[False], of_student, of_student + of_teacher)
 
 
 @pytest.mark.slow
 def test_a_device_evaluates_with_its_part_of_the_parameters_and_two_layers(sizes):
-    layer, elsewhere_whole, _, _ = sizes
     config = small_config(**FSDP)
     objective = make_objective(config)
-    evaluate = lower_eval_step(config, objective, lay_out(config, objective)).compile()
-    assert layer < step_bytes(evaluate).temporaries < 2 * layer + elsewhere_whole
+    evaluate = lower_eval_step(config, objective, lay_out(config, objective)).compile(OPTIONS)
+    assert sizes.layer < step_bytes(evaluate).temporaries < 2 * sizes.layer + sizes.elsewhere
 
 
 @pytest.mark.slow
 def test_a_device_trains_with_its_part_of_the_parameters_and_two_layers(sizes):
     """With layers that are frozen, so that none of the bytes are their gradients; activations, of one token, count."""
-    layer, elsewhere_whole, elsewhere, _ = sizes
     train, _ = compile_train_step(**{"optimizer.groups": ((f"{STACK}/", {"frozen": True}),)})
-    assert layer < step_bytes(train).temporaries < 2 * layer + elsewhere_whole + elsewhere
+    held, moments = step_bytes(train), 2 * sizes.gradients_elsewhere / 8
+    assert held.arguments == pytest.approx(sizes.part + moments, rel=0.01)
+    assert sizes.layer < held.temporaries < 2 * sizes.layer + sizes.elsewhere + sizes.gradients_elsewhere
 
 
 @pytest.mark.slow
 def test_a_device_holds_gradients_of_its_part_and_of_layers_within_the_same_two(sizes):
-    layer, elsewhere_whole, elsewhere, part = sizes
     train, _ = compile_train_step(logged=False, **{"model.remat": "full"})
-    assert part + layer < step_bytes(train).temporaries < part + 2 * layer + elsewhere_whole + elsewhere
+    besides = step_bytes(train).temporaries - sizes.part_of_gradients
+    assert sizes.layer < besides < 2 * sizes.layer + sizes.elsewhere + sizes.gradients_elsewhere
 
 
 @pytest.mark.slow
 def test_a_logged_step_holds_its_part_of_all_changes_too_and_activations_but_no_layers_more(compiled, sizes):
     """Changes are measured before they are made, when no layer is gathered any more."""
     train, _ = compiled
-    layer, elsewhere_whole, elsewhere, part = sizes
-    assert part + 2 * layer < step_bytes(train).temporaries < 2 * part + elsewhere_whole + elsewhere
+    besides = step_bytes(train).temporaries - 2 * sizes.part_of_gradients
+    assert 0 < besides < sizes.elsewhere + sizes.gradients_elsewhere
 
 
 @pytest.mark.slow
