@@ -36,7 +36,6 @@ log = logging.getLogger(__name__)
 def main(arguments: Sequence[str]) -> dict:
     """Compile the step of a recipe for topologies; return memory, FLOPs, collectives, times and verdict of each."""
     flags, config = parse_command(arguments, make_parser())
-    environment.configure(deterministic=config.precision.deterministic)
     environment.compile_only()
     import jax
 

@@ -1,17 +1,17 @@
 """A pod on this machine: what it finds different, and one that is killed and goes on."""
 
 import argparse
-import sys
 from collections import Counter
-from pathlib import Path
+from signal import SIGKILL, SIGTERM
 
 import pytest
 from conftest import TINY_RECIPE
+from linear_pod import make_linear_pod
 
 from jaxbio.config.command_line import load_recipe
-from jaxbio.config.faults import UserError
+from jaxbio.config.faults import EXIT_PEER_GONE, EXIT_PREEMPTED, UserError
 from tools import simulate_pod
-from tools.simulate_pod import Run, compare
+from tools.simulate_pod import Run, compare, is_right_end
 
 PAIRS = [(0, 1), (2, 3), (4, 5), (6, 7)]
 LOSSES = {"train/loss": {1: 2.0, 2: 1.0}}
@@ -50,14 +50,20 @@ def test_what_does_not_go_together_is_named_together(tmp_path):
     assert [fault.field for fault in refused.value.faults] == ["--hosts", "data.store", "--out"]
 
 
+def test_a_process_ends_right_with_the_code_and_the_number_of_the_one_that_got_the_signal():
+    gone = "error: process 2 on a, process 13 on b is gone, killed or cut off: no sign of life"
+    assert is_right_end(SIGKILL, 13, EXIT_PEER_GONE, gone)
+    assert is_right_end(SIGKILL, 2, EXIT_PEER_GONE, gone)
+    assert not is_right_end(SIGKILL, 1, EXIT_PEER_GONE, gone)
+    assert not is_right_end(SIGKILL, 2, EXIT_PREEMPTED, gone)
+    assert not is_right_end(SIGTERM, 2, EXIT_PREEMPTED, gone)
+
+
 @pytest.mark.slow
-def test_a_killed_pod_goes_on_with_another_number_of_hosts_as_if_nothing_had_happened(store, tmp_path, monkeypatch):
+def test_a_killed_pod_goes_on_with_another_number_of_hosts_as_if_nothing_had_happened(tmp_path, monkeypatch):
     """With a linear model, which compiles in a second."""
-    script = str(Path(__file__).with_name("faulty_process.py"))
-    monkeypatch.setattr(simulate_pod, "HOST", (sys.executable, script, "none", simulate_pod.AS_HOST))
-    line = ["--config", TINY_RECIPE, f"--config.data.store={store}", "--config.train.steps=12"]
-    done = simulate_pod.main(
-        [*line, "--out", str(tmp_path / "pod"), "--hosts", "1,2", "--devices", "2", "--kills", "1"]
-    )
+    monkeypatch.setattr(simulate_pod, "HOST", simulate_pod.HOST)  # the pod changes it
+    flags = ["--hosts", "1,2", "--devices", "2", "--kills", "1", "--config.train.steps=12"]
+    done = make_linear_pod(["--out", str(tmp_path / "pod"), *flags])
     assert done["kills"] == 1
     assert done["longest_end_s"] < 60

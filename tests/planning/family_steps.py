@@ -1,6 +1,6 @@
-"""The training step of every family at its smallest, compiled for the simulated devices."""
+"""The training step of every family at its smallest, compiled for the simulated devices or for a described TPU."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,8 +12,11 @@ from jaxbio.config.families import qualityfm, siamquality, sigma_ppg
 from jaxbio.export import folder
 from jaxbio.models.sigma_tokenizer import SigmaTokenizer
 from jaxbio.objectives import Network, make_objective
+from jaxbio.planning.topology import open_topology, parse_topology
 from jaxbio.training.program import lay_out, lower_train_step
+from jaxbio.training.sharding import network_order
 from jaxbio.transforms.prepare_input import Input
+from launch import environment
 
 RUN = {"train.batch": 16, "train.steps": 10, "data.segment_s": 5.0}
 QUALITYFM = {**RUN, "data.channels": ("ppg",), "model.width": 128, "model.layers": 2, "model.heads": 2}
@@ -66,13 +69,22 @@ STEPS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
 OPTIONS = {"xla_backend_optimization_level": "0", "xla_llvm_disable_expensive_passes": True}
 
 
-def compile_text(name: str) -> str:
-    """Return the compiled HLO text of the step `name` on all devices."""
+def compile_text(name: str, topology: str) -> str:
+    """Return the compiled HLO text of the step `name` for all devices of `topology`: cpu:8, or a TPU's, in bfloat16."""
     model, objective_name, settings = STEPS[name]
     config = fields.change(fields.defaults(model, objective_name), settings)
+    if topology == "cpu:8":
+        return _lower(config, None).compile(compiler_options=OPTIONS).as_text()
+    environment.compile_only()
+    devices = open_topology(parse_topology(topology))
+    in_order = network_order((len(devices), 1, 1), devices)
+    with jax.default_matmul_precision("default"):
+        return _lower(fields.change(config, {"precision.compute": "bfloat16"}), in_order).compile().as_text()
+
+
+def _lower(config: ConfigDict, devices: Sequence[jax.Device] | None) -> Any:
     objective = make_objective(config, _networks(config))
-    lowered = lower_train_step(config, objective, lay_out(config, objective))
-    return lowered.compile(compiler_options=OPTIONS).as_text()
+    return lower_train_step(config, objective, lay_out(config, objective, devices))
 
 
 def _networks(config: ConfigDict) -> Mapping[str, Network]:

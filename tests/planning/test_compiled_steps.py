@@ -1,13 +1,14 @@
-"""What the compiler makes of every family's training step on eight devices, beside a golden summary.
+"""What the compilers make of every family's training step, on eight CPU devices and on a v5e, beside a golden summary.
 
-    python tests/planning/test_compiled_steps.py                # writes the summary anew, after an intended change
+    python tests/planning/test_compiled_steps.py                # writes both anew, after an intended change
 
 It has the collectives of a step, by kind, and counts of transposes and converts. Such a summary is a compiler's: it is
 compared under the versions that its first line names, and skipped under others. That no step waits for its host and
-that every loop with collectives tells its length holds under all of them.
+that every loop with collectives tells its length holds under all of them. The v5e needs libtpu and none of its chips.
 """
 
 import importlib.metadata
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -21,12 +22,20 @@ from family_steps import STEPS, compile_text
 from jaxbio.planning.collectives import count_collectives
 from jaxbio.planning.compiled_text import count_operations, find_host_transfers
 
-GOLDEN = Path(__file__).with_name("compiled_steps.txt")
+COMPILERS = {"cpu:8": ("jax", "jaxlib"), "v5e:2x2": ("jax", "libtpu")}  # topology -> whose versions a summary is of
 COUNTED = ("transpose", "convert")
 
 
-def versions() -> str:
-    return "# " + ", ".join(f"{package} {importlib.metadata.version(package)}" for package in ("jax", "jaxlib"))
+def golden_path(topology: str) -> Path:
+    return Path(__file__).with_name(f"compiled_steps_{topology.replace(':', '_')}.txt")
+
+
+def installed(topology: str) -> bool:
+    return importlib.util.find_spec(COMPILERS[topology][-1]) is not None
+
+
+def versions(topology: str) -> str:
+    return "# " + ", ".join(f"{package} {importlib.metadata.version(package)}" for package in COMPILERS[topology])
 
 
 def summarise(step: str, text: str) -> list[str]:
@@ -45,19 +54,23 @@ def find_changes(step: str, found: list[str], golden: list[str]) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
-def test_a_step_is_compiled_to_its_golden_summary_and_never_waits_for_its_host(step):
-    text = compile_text(step)
+@pytest.mark.parametrize("topology", COMPILERS)
+def test_a_step_is_compiled_to_its_golden_summary_and_never_waits_for_its_host(step, topology):
+    if not installed(topology):
+        pytest.skip(f"{COMPILERS[topology][-1]}, which compiles for {topology}, is not installed")
+    text = compile_text(step, topology)
     assert find_host_transfers(text) == ()
     assert count_collectives(text).unknown_loops == 0
-    made_with, *golden = GOLDEN.read_text().splitlines()
-    if made_with != versions():
-        pytest.skip(f"the summary is of {made_with[2:]}, here is {versions()[2:]}")
+    made_with, *golden = golden_path(topology).read_text().splitlines()
+    if made_with != versions(topology):
+        pytest.skip(f"the summary is of {made_with[2:]}, here is {versions(topology)[2:]}")
     changes = find_changes(step, summarise(step, text), golden)
     assert not changes, "\n".join(["the step changed; if that is meant, run this file and commit:", *changes])
 
 
-def test_every_step_has_a_golden_summary():
-    lines = GOLDEN.read_text().splitlines()[1:]
+@pytest.mark.parametrize("topology", COMPILERS)
+def test_every_step_has_a_golden_summary(topology):
+    lines = golden_path(topology).read_text().splitlines()[1:]
     assert [*dict.fromkeys(line.split()[0] for line in lines)] == [*STEPS]
 
 
@@ -68,6 +81,9 @@ def test_what_changed_is_said_line_by_line():
 
 
 if __name__ == "__main__":
-    GOLDEN.write_text(
-        "\n".join([versions(), *(line for step in STEPS for line in summarise(step, compile_text(step)))]) + "\n"
-    )
+    for topology in COMPILERS:
+        if not installed(topology):
+            print(f"{golden_path(topology).name} stays as it is: {COMPILERS[topology][-1]} is not installed")
+            continue
+        lines = [line for step in STEPS for line in summarise(step, compile_text(step, topology))]
+        golden_path(topology).write_text("\n".join([versions(topology), *lines]) + "\n")
