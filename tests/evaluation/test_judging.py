@@ -77,6 +77,7 @@ def test_each_set_of_leads_is_judged_and_the_class_of_one_subject_named(judged, 
     assert result["leads"]["i"]["measures"] != measures
 
 
+@pytest.mark.slow
 def test_the_page_stands_alone_with_tables_intervals_and_maps(judged, result):
     text = (judged / "out" / "report.html").read_text()
     assert result["report"] == str(judged / "out" / "report.html")
@@ -97,6 +98,7 @@ def test_a_map_is_the_principal_components_of_what_it_shows():
     assert judging_report.project(np.ones((3, 1)))[1] == (0.0, 0.0)
 
 
+@pytest.mark.slow
 def test_nobody_whom_the_encoder_may_have_learnt_from_is_tested(judged, result):
     store = open_store(judged / "store")
     labelled = judging.read_labelled(store, "pace")
