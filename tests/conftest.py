@@ -27,8 +27,17 @@ ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "compiled"))
 sys.path[:0] = [
     str(ROOT),
-    *(str(ROOT / "tests" / room) for room in ("data", "training", "objectives")),
-]  # small stores, small runs
+    *(str(ROOT / "tests" / room) for room in ("data", "training", "objectives", "planning")),
+]  # small stores, small runs, small steps
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let `JAX_PLATFORMS=cuda python -m pytest -m gpu` ask a GPU for the references' numbers, too."""
+    if "cuda" in os.environ["JAX_PLATFORMS"]:
+        for item in items:
+            if "parity_dir" in getattr(item, "fixturenames", ()):
+                item.add_marker("gpu")
 
 
 def _folder(variable: str) -> Path:

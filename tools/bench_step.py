@@ -4,6 +4,7 @@ python tools/bench_step.py --config configs/qualityfm_base.py --config.train.bat
 python tools/bench_step.py --config configs/qualityfm_large.py:gpu --config.train.batch=256 --repeats 20
 
 python tools/bench_step.py --config configs/qualityfm_base.py --store STORE --config.data.batching=neighbourhoods
+python tools/bench_step.py --config configs/qualityfm_base.py:gpu --profile DIR      # where an accelerator's time goes
 
 The step is the one that `launch/run.py` runs, under the same settings, without the norms that a logged step adds;
 nothing is read from storage but, with --store, the batches of the first dispatch, which serve all; nothing is taken
@@ -31,6 +32,7 @@ from jaxbio.config.command_line import parse_command
 from jaxbio.config.faults import Fault, UserError, run_command
 from launch import environment
 
+PROFILED = 3
 log = logging.getLogger(__name__)
 
 
@@ -40,18 +42,21 @@ def main(arguments: Sequence[str]) -> dict:
     parser.add_argument("--repeats", type=int, default=10, metavar="N", help="dispatches timed; the median counts")
     parser.add_argument("--warmup", type=int, default=2, metavar="N", help="dispatches before, not timed")
     parser.add_argument("--store", metavar="DIR", help="a finished store: real batches, pairs of neighbourhoods")
+    parser.add_argument("--profile", metavar="DIR", type=Path, help="profile three dispatches into this folder, after")
     flags, config = parse_command(arguments, parser)
+    assert config is not None
     if flags.store is None and config.data.batching != "pairs":
         remedy = "how many pairs a step holds is the store's affair: add --store DIR"
         raise UserError(Fault("data.batching", config.data.batching, remedy))
     settings = environment.configure(deterministic=config.precision.deterministic)
-    return bench(config, flags.repeats, flags.warmup, flags.store) | {"allocator": settings["allocator"]}
+    found = bench(config, flags.repeats, flags.warmup, flags.store, flags.profile)
+    return found | {"allocator": settings["allocator"]}
 
 
-def bench(config, repeats: int, warmup: int, store: str | None = None) -> dict:
+def bench(config, repeats: int, warmup: int, store: str | None = None, profile: Path | None = None) -> dict:
     """Return what `repeats` dispatches of the step of `config` cost, after `warmup` that are not timed.
 
-    They are of the first batches of `store`, or of noise.
+    They are of the first batches of `store`, or of noise. Three more go into a `profile`, whose kernels are named.
     """
     import jax
 
@@ -97,6 +102,7 @@ def bench(config, repeats: int, warmup: int, store: str | None = None) -> dict:
         log.info("dispatch %d: %.3f s, loss %.4f", index, time.perf_counter() - started, loss)
 
     device, step_s = mesh.devices.flat[0], statistics.median(seconds)
+    kernels = {} if profile is None else profile_dispatches(compiled, state, batches, profile)
     flops = model_flops(config, config.train.batch, networks).total
     return {
         "pairs_per_s": pairs_per_step / step_s,
@@ -117,6 +123,32 @@ def bench(config, repeats: int, warmup: int, store: str | None = None) -> dict:
         "state_bytes_per_device": layout.placement.bytes_per_device,
         **performance.memory(),
         "jax": jax.__version__,
+        **kernels,
+    }
+
+
+def profile_dispatches(compiled, state, batches, folder: Path) -> dict:
+    """Run `PROFILED` dispatches under the profiler; return what of a dispatch the accelerator did what with.
+
+    Nothing for a CPU, of which the profile says no such thing.
+    """
+    import jax
+
+    from jaxbio.training.kernels import read_device_time
+
+    with jax.profiler.trace(str(folder)):
+        for _ in range(PROFILED):
+            state, _ = jax.block_until_ready(compiled(state, batches))
+    found = read_device_time(folder)
+    if found is None:
+        return {}
+    return {
+        "busy_s": found.busy_s / PROFILED,
+        "products_s": found.products_s / PROFILED,
+        "kernels": [
+            {"name": name[:80], "share": round(seconds / found.busy_s, 4), "calls": calls / PROFILED}
+            for name, seconds, calls in found.kernels[:10]
+        ],
     }
 
 

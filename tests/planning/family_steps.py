@@ -1,6 +1,7 @@
 """The training step of every family at its smallest, compiled for the simulated devices or for a described TPU."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -71,19 +72,39 @@ OPTIONS = {"xla_backend_optimization_level": "0", "xla_llvm_disable_expensive_pa
 
 def compile_text(name: str, topology: str) -> str:
     """Return the compiled HLO text of the step `name` for all devices of `topology`: cpu:8, or a TPU's, in bfloat16."""
-    model, objective_name, settings = STEPS[name]
-    config = fields.change(fields.defaults(model, objective_name), settings)
+    config, networks = family(name)
     if topology == "cpu:8":
-        return _lower(config, None).compile(compiler_options=OPTIONS).as_text()
+        return _lower(config, networks, None).compile(compiler_options=OPTIONS).as_text()
     environment.compile_only()
     devices = open_topology(parse_topology(topology))
     in_order = network_order((len(devices), 1, 1), devices)
     with jax.default_matmul_precision("default"):
-        return _lower(fields.change(config, {"precision.compute": "bfloat16"}), in_order).compile().as_text()
+        near = fields.change(config, {"precision.compute": "bfloat16"})
+        return _lower(near, networks, in_order).compile().as_text()
 
 
-def _lower(config: ConfigDict, devices: Sequence[jax.Device] | None) -> Any:
-    objective = make_objective(config, _networks(config))
+def family(name: str) -> tuple[ConfigDict, Mapping[str, Network]]:
+    """Return the configuration of the step `name` and the networks that it uses and does not train, as shapes."""
+    model, objective_name, settings = STEPS[name]
+    config = fields.change(fields.defaults(model, objective_name), settings)
+    return config, _networks(config)
+
+
+def with_weights(networks: Mapping[str, Network]) -> Mapping[str, Network]:
+    """Return `networks` with weights of their own instead of shapes: normal, of deviation 0.02."""
+    rng = np.random.default_rng(0)
+    return {
+        name: replace(network, variables=jax.tree.map(lambda leaf: _normal(rng, leaf), network.variables))
+        for name, network in networks.items()
+    }
+
+
+def _normal(rng: np.random.Generator, leaf: Any) -> np.ndarray:
+    return rng.normal(0, 0.02, leaf.shape).astype(leaf.dtype)
+
+
+def _lower(config: ConfigDict, networks: Mapping[str, Network], devices: Sequence[jax.Device] | None) -> Any:
+    objective = make_objective(config, networks)
     return lower_train_step(config, objective, lay_out(config, objective, devices))
 
 
