@@ -139,7 +139,7 @@ class Plan:
             "collectives of a dispatch, a device:" if rows else "no collectives",
             *lines,
             *([f"  at least: {unknown} loops with collectives do not tell their length"] if unknown else []),
-            f"a step that waits for its host: {', '.join(self.host_transfers) or 'no'}",
+            f"a step that waits for its host: {', '.join(sorted(set(self.host_transfers))) or 'no'}",
         ]
 
     def _verdict(self) -> str:

@@ -45,7 +45,12 @@ def test_a_function_of_the_host_is_found_and_a_plain_program_has_none():
         ("%out = token[] outfeed(%x, %token)", ("outfeed",)),
         ("%s = (f32[3]{0}, u32[], token[]) send(%x, %token), channel_id=2, is_host_transfer=true", ("send",)),
         ("%s = (f32[3]{0}, u32[], token[]) send(%x, %token), channel_id=2", ()),
+        (
+            "%s = (f32[3]{0}, u32[], token[]) send(%x, %token), channel_id=5, is_host_transfer=true, "
+            'frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime"}',
+            (),
+        ),
     ],
 )
-def test_what_a_host_sends_or_gets_is_found(line, found):
+def test_what_a_host_sends_or_gets_is_found_and_what_slices_send_each_other_is_not(line, found):
     assert find_host_transfers(f"ENTRY %main (x: f32[3]) -> f32[3] {{\n  {line}\n}}\n") == found
