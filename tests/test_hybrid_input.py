@@ -145,6 +145,7 @@ def test_a_feature_that_a_segment_does_not_define_is_a_channel_that_is_not_there
     assert not still.any()
 
 
+@pytest.mark.slow
 def test_raw_signals_give_the_vectors_of_the_stored_segments(store, scales, signals, exported):
     model = load_pretrained(exported)
     assert model.card.schema == cards.SCHEMA

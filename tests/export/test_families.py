@@ -37,11 +37,8 @@ NAME_NOW = {"resnet1d_projected": "projected"}  # read from old cards, written u
 
 @pytest.mark.parametrize(
     "name",
-    # A transformer of tokens and one of patches among the fast tests, the others among the slow.
-    [
-        name if name in ("qualityfm", "st_mem") else pytest.param(name, marks=pytest.mark.slow)
-        for name in sorted(ENCODERS)
-    ],
+    # The lead model among the fast tests, the others among the slow.
+    [name if name == "qualityfm" else pytest.param(name, marks=pytest.mark.slow) for name in sorted(ENCODERS)],
 )
 def test_a_registered_family_survives_export_and_load(name, tmp_path):
     module = ENCODERS[name](**SMALLEST[name])

@@ -48,6 +48,7 @@ def names(folder):
     return {path.name for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_store_cache_and_workdir_of_any_name_train_and_resume(train, store, tmp_path, monkeypatch):
     shutil.copytree(store, tmp_path / "stores" / NAME)
     (tmp_path / "caches" / NAME).mkdir(parents=True)

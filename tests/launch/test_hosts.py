@@ -119,6 +119,7 @@ def damaged_copy(store, folder):
     return folder
 
 
+@pytest.mark.slow
 def test_another_seed_another_code_and_another_store_end_both_with_the_same_words(store, other_store, tmp_path):
     own = {0: [f"--config.data.store={store}"], 1: [f"--config.data.store={other_store}", "--config.train.seed=5"]}
     ended = Run(tmp_path, 2, (), own, fault=("other_code", 1)).ends()

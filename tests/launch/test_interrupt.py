@@ -106,7 +106,7 @@ def line(store, tmp_path):
     return ("launch/run.py", "--config", TINY_RECIPE, f"--config.data.store={store}", "--workdir", tmp_path / "run")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_signal_while_compiling_ends_at_once_with_nothing_to_save(line, tmp_path, number):
     larger = ("--config.model.layers=3", "--config.model.unroll=3")
     with command(*line, *larger, JAX_ENABLE_COMPILATION_CACHE="false") as run:

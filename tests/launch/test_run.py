@@ -301,6 +301,7 @@ def crc32_by_step(workdir):
     }
 
 
+@pytest.mark.slow
 def test_two_stores_stopped_and_resumed_on_another_mesh_have_the_same_rows(
     launch, linear, stores, tmp_path, monkeypatch
 ):

@@ -393,6 +393,7 @@ def test_every_choice_trains_all_it_has_and_exports_the_encoder_alone(name):
         assert float(metrics["ema_momentum"]) == pytest.approx(np.exp(-2))  # from 0 to half the run, of a quarter's
 
 
+@pytest.mark.slow
 def test_the_mean_over_tokens_is_what_segments_are_compared_by(start):
     """Of segments the terms are those of the mean token, which the order of the tokens does not change."""
     params, state = start
@@ -416,6 +417,7 @@ class Reversed(QualityFMEncoder):
         return super().__call__(x_BCT, train)[:, ::-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decode_from", ["segment", "token"])
 def test_spectra_decoded_from_the_segment_do_not_depend_on_the_order_of_tokens(start, monkeypatch, decode_from):
     outputs = []
@@ -426,6 +428,7 @@ def test_spectra_decoded_from_the_segment_do_not_depend_on_the_order_of_tokens(s
     assert np.allclose(*outputs, atol=1e-6) == (decode_from == "segment")
 
 
+@pytest.mark.slow
 def test_breathing_is_foretold_from_the_mean_token_and_weighed_into_the_loss():
     """The term is smooth L1 between the head's output for the worse segment and the better one's band."""
     changes = {"objective.breathing_weight": 3.0, "objective.breathing_hz": (0.4, 2.0)}

@@ -50,6 +50,7 @@ def test_an_evaluation_gathers_the_features_that_every_host_reads_and_no_more(ru
     assert gathered_batches(lower_eval_step(*run)) == {f"{PAIRS},{config.model.width}"}
 
 
+@pytest.mark.slow
 def test_left_to_the_partitioner_the_transform_would_gather_it(run, monkeypatch):
     monkeypatch.setattr(spectra, "per_row", lambda transform: transform)
     samples = 1500

@@ -72,6 +72,7 @@ def test_the_same_held_out_pairs_and_their_reconstruction_are_written(program, t
     assert data.opened == 1
 
 
+@pytest.mark.slow
 def test_an_objective_that_reconstructs_nothing_has_its_pairs_drawn(program, tmp_path):
     data = HeldOut()
     silent = SimpleNamespace(config=program.config, objective=SimpleNamespace(show=None), mesh=program.mesh)

@@ -38,6 +38,7 @@ def steps():
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_a_step_with_all_but_one_bias_frozen_computes_at_most_half(steps):
     whole, frozen = (compiled.cost_analysis()["flops"] for _, compiled in steps)
     assert frozen < 0.5 * whole
@@ -50,6 +51,7 @@ def test_the_count_of_flops_is_of_what_moves(recipe):
     assert 0.4 < model_flops(frozen, 4).total / model_flops(whole, 4).total < 0.5
 
 
+@pytest.mark.slow
 def test_what_is_frozen_holds_no_moments(steps):
     (whole, _), (frozen, _) = steps
     sizes = {path: math.prod(leaf.shape) * 4 for path, leaf in leaf_paths(whole.abstract.params).items()}

@@ -81,7 +81,7 @@ def test_a_device_holds_the_segments_of_its_own_streams_alone(stores):
         np.testing.assert_array_equal(np.unique(drawn), own.row_R)
 
 
-@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize("devices", [1, pytest.param(8, marks=pytest.mark.slow)])
 def test_losses_are_those_of_the_loader_to_the_last_bit(stores, devices):
     read = losses(config_of(), stores, jax.devices()[:devices])
     drawn = losses(config_of(data__cache="device"), stores, jax.devices()[:devices])
