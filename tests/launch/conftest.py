@@ -1,14 +1,11 @@
 """The store that runs of the launch line read in these tests."""
 
-from pathlib import Path
-
 import pytest
+from tiny_recipe import TINY_RECIPE
 
 from jaxbio.config.command_line import load_recipe
 from jaxbio.data.prepare import prepare_store
 from jaxbio.data.recordings import parse_source
-
-TINY_RECIPE = str(Path(__file__).with_name("tiny_recipe.py"))
 
 
 @pytest.fixture(scope="session")

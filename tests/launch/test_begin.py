@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import TINY_RECIPE
+from tiny_recipe import TINY_RECIPE
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COMMANDS = sorted(

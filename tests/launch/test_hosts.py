@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import psutil
 import pytest
-from conftest import TINY_RECIPE
+from tiny_recipe import TINY_RECIPE
 
 from jaxbio.config import changes, fields
 from jaxbio.config.command_line import load_recipe

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import TINY_RECIPE
+from tiny_recipe import TINY_RECIPE
 
 from jaxbio.config.faults import EXIT_INTERRUPTED, EXIT_PREEMPTED
 from jaxbio.data.store import open_store

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import TINY_RECIPE
+from tiny_recipe import TINY_RECIPE
 
 from jaxbio.config import next_lines
 

@@ -5,8 +5,8 @@ from collections import Counter
 from signal import SIGKILL, SIGTERM
 
 import pytest
-from conftest import TINY_RECIPE
 from linear_pod import make_linear_pod
+from tiny_recipe import TINY_RECIPE
 
 from jaxbio.config.command_line import load_recipe
 from jaxbio.config.faults import EXIT_PEER_GONE, EXIT_PREEMPTED, UserError

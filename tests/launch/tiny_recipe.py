@@ -4,6 +4,7 @@ from ml_collections import ConfigDict
 
 from jaxbio.config import fields
 
+TINY_RECIPE = __file__  # for a launch line
 CHANGES = {
     "data.segment_s": 5.0,
     "data.streams": 8,
