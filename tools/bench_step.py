@@ -4,7 +4,7 @@ python tools/bench_step.py --config configs/qualityfm_base.py --config.train.bat
 python tools/bench_step.py --config configs/qualityfm_large.py:gpu --config.train.batch=256 --repeats 20
 
 python tools/bench_step.py --config configs/qualityfm_base.py --store STORE --config.data.batching=neighbourhoods
-python tools/bench_step.py --config configs/qualityfm_base.py:gpu --profile DIR      # where an accelerator's time goes
+python tools/bench_step.py --config configs/qualityfm_base.py:gpu --profile DIR      # where a GPU's time goes
 
 The step is the one that `launch/run.py` runs, under the same settings, without the norms that a logged step adds;
 nothing is read from storage but, with --store, the batches of the first dispatch, which serve all; nothing is taken
@@ -128,9 +128,9 @@ def bench(config, repeats: int, warmup: int, store: str | None = None, profile: 
 
 
 def profile_dispatches(compiled, state, batches, folder: Path) -> dict:
-    """Run `PROFILED` dispatches under the profiler; return what of a dispatch the accelerator did what with.
+    """Run `PROFILED` dispatches under the profiler; return how a GPU's time of one divides among its kernels.
 
-    Nothing for a CPU, of which the profile says no such thing.
+    Nothing for other devices, whose profile is written all the same.
     """
     import jax
 
@@ -141,6 +141,7 @@ def profile_dispatches(compiled, state, batches, folder: Path) -> dict:
             state, _ = jax.block_until_ready(compiled(state, batches))
     found = read_device_time(folder)
     if found is None:
+        log.info("the profile in %s has no GPU's kernels to name", folder)
         return {}
     return {
         "busy_s": found.busy_s / PROFILED,

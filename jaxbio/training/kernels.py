@@ -1,4 +1,4 @@
-"""What a profile says of an accelerator's time: which kernels took it, and how much of it was no matrix product.
+"""What a profile says of a GPU's time: which kernels took it, and how much of it was no matrix product.
 
 read_device_time(folder)      # of jax.profiler.trace(folder), profile.at or tools/bench_step.py --profile
 """
@@ -44,7 +44,7 @@ class _Event(NamedTuple):
 
 
 def read_device_time(folder: Path) -> DeviceTime | None:
-    """Return the time of the first accelerator of the newest profile in `folder`; None where it holds no accelerator's.
+    """Return the time of the first GPU of the newest profile in `folder`; None where it holds no GPU's.
 
     Raises FileNotFoundError where the folder holds no profile.
     """

@@ -1,4 +1,4 @@
-"""What a profile says of a device's time, on made events; and that a CPU's profile holds no accelerator."""
+"""What a profile says of a GPU's time, on made events; and that a CPU's profile holds no GPU."""
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +46,7 @@ def test_a_product_on_a_gpu_is_found_in_its_profile(tmp_path):
     assert read_device_time(tmp_path).products_s > 0
 
 
-def test_a_profile_of_a_cpu_has_no_accelerators_time_and_an_empty_folder_no_profile(tmp_path):
+def test_a_profile_of_a_cpu_has_no_gpus_time_and_an_empty_folder_no_profile(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no profile"):
         read_device_time(tmp_path)
     with jax.profiler.trace(str(tmp_path)):
