@@ -146,9 +146,9 @@ COMMON: dict[str, Field] = {
     "quality.author_rate_bpm": science((40.0, 120.0), "heart rates the published ECG score accepts, 1/min"),
     "pairs.rule": science(
         "quality_classes",
-        "quality_classes: two segments of different class; good_bad: a clean one and one with artefacts; all_segments: "
-        "single segments, no pairs",
-        choices=("quality_classes", "good_bad", "all_segments"),
+        "quality_classes: two segments of different class; good_bad: a clean one and one with artefacts; same_segment: "
+        "each with itself, to see what pairing is worth; all_segments: single segments, no pairs",
+        choices=("quality_classes", "good_bad", "same_segment", "all_segments"),
     ),
     "pairs.good_artefact_frac": science(0.05, "artefact fraction up to which good_bad calls a segment good", low=0.0),
     "pairs.max_gap_s": science(300.0, "largest gap between the members' starts, s (QualityFM: five minutes)", low=0.0),

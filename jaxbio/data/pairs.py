@@ -179,6 +179,8 @@ def select(rows: Rows, config: ConfigDict, segment_s: float) -> tuple[np.ndarray
     rule = config.pairs
     if rule.rule == "all_segments":
         return rows.row_R[:, None].astype(np.uint32), (1 - rows.quality_R).astype(np.float32)
+    if rule.rule == "same_segment":
+        return np.repeat(rows.row_R[:, None], 2, axis=1).astype(np.uint32), (1 - rows.quality_R).astype(np.float32)
     slots = int(rule.max_gap_s / segment_s + 1e-6)
     if rule.rule == "quality_classes":
         return quality_class_pairs(rows, slots, rule.max_per_segment)

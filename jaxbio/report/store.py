@@ -235,6 +235,8 @@ def _pair_section(rows: Rows, store: Store, config: ConfigDict) -> str:
     pair_NM = _find_pairs(rows, store, config)
     if pair_NM.shape[1] == 1:
         return section("Pairs", note=f"{len(pair_NM):,} single segments: the rule makes no pairs.")
+    if config.pairs.rule == "same_segment":
+        return section("Pairs", note=f"{len(pair_NM):,} segments, each paired with itself.")
     place_R = np.zeros(store.rows, np.int32)  # of each of the store's rows among those in use
     place_R[rows.row_R] = np.arange(rows.row_R.size)
     place_NM = place_R[pair_NM]

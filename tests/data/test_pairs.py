@@ -159,6 +159,15 @@ def test_all_segments_index_has_one_member():
     np.testing.assert_array_equal(difficulty_N, 1 - rows.quality_R)
 
 
+def test_same_segment_pairs_every_used_row_with_itself():
+    config = fields.change(fields.defaults(), {"pairs.rule": "same_segment"})
+    rows = make_rows(0, 50)
+    rows_NM, difficulty_N = select(rows, config, 30.0)
+    assert rows_NM.dtype == np.uint32
+    np.testing.assert_array_equal(rows_NM, np.stack([rows.row_R, rows.row_R], axis=1))
+    np.testing.assert_array_equal(difficulty_N, 1 - rows.quality_R)
+
+
 def test_index_hash_follows_pairs_fields_and_variant_and_nothing_else():
     changes = [
         {"quality.variant": "author"},

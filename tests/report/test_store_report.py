@@ -79,9 +79,16 @@ def test_names_of_files_are_shown_as_they_are(made):
 
 
 def test_report_of_single_segments_and_of_another_variant(made, tmp_path):
-    for changes in ({"pairs__rule": "all_segments", "quality__variant": "author"}, {"pairs__rule": "good_bad"}):
-        text = write_store_report(made[1], small_config(**changes), tmp_path / "r.html").read_text()
+    said = {
+        "all_segments": "the rule makes no pairs",
+        "same_segment": "each paired with itself",
+        "good_bad": "pairs by the rule good_bad",
+    }
+    for rule, words in said.items():
+        config = small_config(pairs__rule=rule, quality__variant="author" if rule == "all_segments" else "waveform")
+        text = write_store_report(made[1], config, tmp_path / "r.html").read_text()
         assert "Examples" in text
+        assert words in text
 
 
 def test_drawing_loses_no_peak():
