@@ -113,7 +113,11 @@ def spectral_tokenizer(
     ) -> tuple[jax.Array, tuple[Aux, dict[str, jax.Array]]]:
         x_BCT = prepare(batch, keys["augment"] if train else None)
         code_KZ = state["code_KZ"]
-        z_BAZ = points(params, state, x_BCT)
+        views = [x_BCT, perturb(x_BCT, batch, keys["augment"])] if train else [x_BCT]
+        # the encoder sees both in one pass; a segment's views lie side by side, so that they stay on its device
+        seen_BCT = jnp.stack(views, axis=1).reshape(-1, *x_BCT.shape[1:])
+        z_BVAZ = points(params, state, seen_BCT).reshape(len(x_BCT), len(views), -1, encoder.code_width)
+        z_BAZ = z_BVAZ[:, 0]
         code_BA = codes_of(code_KZ, z_BAZ)
         found = reconstruct(params, code_KZ, z_BAZ, code_BA)
         target = targets_of(x_BCT)
@@ -122,7 +126,7 @@ def spectral_tokenizer(
         weights = {"amplitude": 1.0, "phase": phase_weight, "commitment": commitment_weight}
         aux = Aux(members(z_BAZ, code_BA), _samples(z_BAZ) if revive_below else ())
         if train:
-            z_again_BAZ = points(params, state, perturb(x_BCT, batch, keys["augment"]))
+            z_again_BAZ = z_BVAZ[:, 1]
             terms["consistency"] = quantiser.attraction(z_again_BAZ, z_BAZ)
             weights["consistency"] = consistency_weight
             if codebook_moves == "both":

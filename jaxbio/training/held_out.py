@@ -5,13 +5,14 @@ values = evaluate(program, state, data.held_out(mesh))       # {"eval/loss": ...
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.objectives import Objective
 from jaxbio.training.collapse import collapse_monitors, explained
-from jaxbio.training.program import Program
 from jaxbio.training.state import State
 
 
@@ -53,7 +54,19 @@ def make_held_out_order(pairs: int, batch: int, batches: int, *, whole: bool = F
     return HeldOutOrder(pairs, batch, min(batches, pairs // batch))
 
 
-def evaluate(program: Program, state: State, batches: Iterable[Mapping[str, jax.Array]]) -> dict[str, float]:
+class Evaluating(Protocol):
+    """What evaluates: a run's program, or another that has as much of one."""
+
+    @property
+    def objective(self) -> Objective:
+        """Whose loss it is."""
+
+    @property
+    def eval_step(self) -> Any:
+        """The compiled `make_eval_step` of that objective."""
+
+
+def evaluate(program: Evaluating, state: State, batches: Iterable[Mapping[str, jax.Array]]) -> dict[str, float]:
     """Return means over `batches` of the loss and its terms, spread and effective rank of each encoder's features, and
     what the objective measures of all rows together.
 

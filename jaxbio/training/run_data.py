@@ -114,18 +114,22 @@ class RunData:
         resident = self.resident(mesh)
         if resident is not None:
             return feed.make_resident_feed(self._checksums(start_step), resident.load(self.store), width)
-        loader = self._loader(mesh, self.drawn, self.order, start_step, steps, self.config.data.cache)
+        loader = _make_loader(
+            self.config,
+            self.store,
+            self.drawn,
+            self.order,
+            self.by_row,
+            mesh,
+            start_step=start_step,
+            stop_step=steps,
+            cache=self.config.data.cache,
+        )
         return feed.make_feed(loader, mesh, width)
 
     def held_out(self, mesh: Mesh) -> Iterator[Mapping[str, jax.Array]]:
         """Return the batches of an evaluation, placed on `mesh`: each time the same."""
-        cache = "none" if self.config.data.cache == "device" else self.config.data.cache
-        order = self.held_out_order
-        loader = self._loader(mesh, self.validation, order, 0, order.batches, cache)
-        only_step = jax.jit(_only_step, out_shardings=batch_sharding(mesh))
-        with feed.make_feed(loader, mesh, 1) as batches:
-            for batch in batches:
-                yield only_step(dict(batch.arrays))
+        return held_out_batches(self.config, self.store, self.validation, self.held_out_order, self.by_row, mesh)
 
     def rows(self, step: int) -> np.ndarray:
         """Return the global row_BM uint32 of `step`, counted from 0."""
@@ -144,22 +148,38 @@ class RunData:
         for step in range(start_step, self.config.train.steps):
             yield HostBatch(step, checksum(self.store, self.rows(step)), {})
 
-    def _loader(
-        self, mesh: Mesh, index: Elements, order: Order | HeldOutOrder, start_step: int, stop_step: int, cache: str
-    ) -> Loader:
-        data = self.config.data
-        return make_loader(
-            self.store,
-            index,
-            order,
-            by_row=self.by_row,
-            positions=feed.local_positions(mesh, order.batch),
-            cache=cache,
-            read_threads=data.read_threads,
-            prefetch=data.prefetch,
-            start_step=start_step,
-            stop_step=stop_step,
-        )
+
+def held_out_batches(
+    config: ConfigDict, store: Stores, index: Index, order: HeldOutOrder, by_row: Mapping[str, np.ndarray], mesh: Mesh
+) -> Iterator[Mapping[str, jax.Array]]:
+    """Return the batches that `order` draws from `index`, placed on `mesh`, once."""
+    cache = "none" if config.data.cache == "device" else config.data.cache
+    loader = _make_loader(config, store, index, order, by_row, mesh, start_step=0, stop_step=order.batches, cache=cache)
+    only_step = jax.jit(_only_step, out_shardings=batch_sharding(mesh))
+    with feed.make_feed(loader, mesh, 1) as batches:
+        for batch in batches:
+            yield only_step(dict(batch.arrays))
+
+
+def _make_loader(
+    config: ConfigDict,
+    store: Stores,
+    index: Elements,
+    order: Order | HeldOutOrder,
+    by_row: Mapping[str, np.ndarray],
+    mesh: Mesh,
+    **how: Any,
+) -> Loader:
+    return make_loader(
+        store,
+        index,
+        order,
+        by_row=by_row,
+        positions=feed.local_positions(mesh, order.batch),
+        read_threads=config.data.read_threads,
+        prefetch=config.data.prefetch,
+        **how,
+    )
 
 
 def open_run_data(config: ConfigDict, named: str | Path | Sequence[tuple[str, float]]) -> RunData:
