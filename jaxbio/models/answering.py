@@ -80,7 +80,7 @@ class Answering(nn.Module):
         """Return the answer to each segment."""
         if self.answer == "waveforms":
             y_BLP = self.head(self.encoder(x_BCT, train))
-            y_BK = y_BLP.reshape(len(x_BCT), -1)[:, : x_BCT.shape[2]]
+            y_BK = y_BLP.reshape(x_BCT.shape[0], -1)[:, : x_BCT.shape[2]]
         else:
             y_BK = self.head(self._feature(x_BCT, train))
         if self.answer != "classes":

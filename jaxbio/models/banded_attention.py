@@ -52,7 +52,7 @@ def _cut(x_BLHK: jax.Array, blocks: int, block: int) -> jax.Array:
     """Return (B, N, E, H, K), the last block filled up with zeros."""
     missing = blocks * block - x_BLHK.shape[1]
     padded_BLHK = jnp.pad(x_BLHK, ((0, 0), (0, missing), (0, 0), (0, 0)))
-    return padded_BLHK.reshape(len(x_BLHK), blocks, block, *x_BLHK.shape[2:])
+    return padded_BLHK.reshape(x_BLHK.shape[0], blocks, block, *x_BLHK.shape[2:])
 
 
 def _with_neighbours(x_BNEHK: jax.Array) -> jax.Array:

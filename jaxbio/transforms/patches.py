@@ -20,7 +20,7 @@ _NORMAL_MAD = 0.6745  # median absolute deviation of a standard normal
 
 def cut_patches(x_BT: jax.Array, patch: int) -> jax.Array:
     """Return the patches (B, A, T / A) of signals whose length is a multiple of `patch`."""
-    return x_BT.reshape(len(x_BT), -1, patch)
+    return x_BT.reshape(x_BT.shape[0], -1, patch)
 
 
 def patch_spectra(x_BT: jax.Array, patch: int, *, one_sided: bool = False, phase: bool = False) -> dict[str, jax.Array]:

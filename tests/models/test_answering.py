@@ -3,7 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import linen as nn
+from jax import export
 
 from jaxbio.models.answering import Answering
 
@@ -53,3 +55,22 @@ def test_windows_are_encoded_alone_and_pooled_by_attention():
     alike = np.tile(X_BCT[:, :, :20], 4)
     one = apply(module, variables, X_BCT[:, :, :20])
     np.testing.assert_allclose(apply(module, variables, alike), one, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"outputs": 3, "temperature": 2.0},
+        {"outputs": 1, "answer": "numbers"},
+        {"outputs": 10, "answer": "waveforms"},
+        {"outputs": 2, "window": 20},
+    ],
+    ids=lambda fields: fields.get("answer", "windows" if "window" in fields else "classes"),
+)
+def test_a_program_of_any_batch_answers_as_the_network(fields):
+    module, variables = started(**fields)
+    shape = jax.ShapeDtypeStruct(export.symbolic_shape("b, 2, 80"), jnp.float32)
+    program = export.export(jax.jit(lambda x_BCT: module.apply(variables, x_BCT)))(shape)
+    for rows in (1, 3):
+        expected = apply(module, variables, X_BCT[:rows])
+        np.testing.assert_allclose(program.call(X_BCT[:rows]), expected, rtol=1e-5, atol=1e-6)
