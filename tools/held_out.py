@@ -5,7 +5,7 @@ python tools/held_out.py --workdir runs/tokenizer --store runs/icu_store --store
 
 The loss and its terms are those that the run itself evaluates, under the same keys: "eval/" of metrics.jsonl. Every
 pair of a store counts, of whatever split, but for segments and subjects that the run has learnt from. A store of
-shorter segments than the run's is seen as it is, where the encoder can. One JSON line a store.
+shorter segments than the run's is seen as it is, where the encoder can. The last line, JSON, has the terms by store.
 """
 
 import argparse
@@ -24,7 +24,7 @@ if __name__ == "__main__":
 
 from jaxbio.config import changes, fields
 from jaxbio.config.command_line import parse_command
-from jaxbio.config.faults import run_command
+from jaxbio.config.faults import Fault, UserError, run_command
 from jaxbio.data.seen import SEEN, read_seen
 from jaxbio.data.several import open_stores
 
@@ -72,6 +72,8 @@ def parse_flags(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--store", required=True, action="append", metavar="DIR", help="a prepared store; repeatable")
     parser.add_argument("--batch", type=int, metavar="N", help="pairs at a time; the run's where it is not said")
     flags, _ = parse_command(arguments, parser, needs_config=False)
+    if flags.batch is not None and flags.batch < 1:
+        raise UserError(Fault("--batch", flags.batch, "at least 1"))
     return flags
 
 

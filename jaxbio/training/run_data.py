@@ -203,7 +203,7 @@ def open_run_data(config: ConfigDict, named: str | Path | Sequence[tuple[str, fl
         faults += error.faults
     left_out_R = find_left_out(stores, exclusion)
     if training.labelled and labels:
-        left_out_R = _without_label(labels, left_out_R)
+        left_out_R = without_label(labels, left_out_R)
     train, train_of = open_indexes(stores, config, "train", left_out_R)
     validation, _ = open_indexes(stores, config, "validation", left_out_R)
     known = [_known_label(label, train, validation) for label in labels]
@@ -230,7 +230,7 @@ def open_run_data(config: ConfigDict, named: str | Path | Sequence[tuple[str, fl
     )
 
 
-def _without_label(labels: Sequence[Label], left_out_R: np.ndarray | None) -> np.ndarray:
+def without_label(labels: Sequence[Label], left_out_R: np.ndarray | None) -> np.ndarray:
     """Return which rows are in no pair, bool (rows,): those that are left out, and those that lack a label."""
     unknown_R = np.any([np.isnan(label.value_R) for label in labels], axis=0)
     return unknown_R if left_out_R is None else unknown_R | left_out_R

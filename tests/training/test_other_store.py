@@ -11,8 +11,10 @@ from prepared import prepare, small_config, write_archive
 
 from jaxbio.config import fields
 from jaxbio.config.faults import UserError
+from jaxbio.data.labels import Label
+from jaxbio.data.pairs import split_codes
 from jaxbio.training.held_out import evaluate, make_held_out_order
-from jaxbio.training.other_store import evaluate_on
+from jaxbio.training.other_store import _unseen_pairs, evaluate_on
 from jaxbio.training.program import build_program
 from jaxbio.training.run_data import open_run_data
 
@@ -49,6 +51,16 @@ def test_a_store_that_the_run_has_learnt_from_is_refused(run):
         evaluate_on(data.config, program.objective, state.params, state.objective_state, data.store, everything.seen())
 
 
+def test_only_segments_with_the_label_that_is_learnt_are_asked(run):
+    data = run[0]
+    config = fields.change(fields.defaults(objective="supervised"), {"pairs.rule": "all_segments"})
+    value_R = np.where(np.arange(data.store.rows) % 3 == 0, np.nan, 1.0)
+    nobody = replace(data.seen(), subject_S=data.seen().subject_S[:0], segment_N=data.seen().segment_N[:0])
+    index = _unseen_pairs(config, data.store, nobody, [Label("heart_rate", value_R, ())])
+    used_R = split_codes(data.store.stores[0]) >= 0
+    np.testing.assert_array_equal(index.rows_NM[:, 0], np.flatnonzero(used_R & np.isfinite(value_R)))
+
+
 @pytest.mark.parametrize(("segment_s", "crop_s"), [(240.0, 120.0), (120.0, None), (60.0, None)])
 def test_a_shorter_store_is_seen_whole(repository, segment_s, crop_s):
     fit_to_store = runpy.run_path(str(repository / "tools/held_out.py"))["fit_to_store"]
@@ -56,7 +68,9 @@ def test_a_shorter_store_is_seen_whole(repository, segment_s, crop_s):
     assert (config.data.segment_s, config.data.crop_s, config.train.batch) == (segment_s, crop_s, 4)
 
 
-def test_stores_are_opened_before_anything_else(repository, tmp_path):
+def test_wrong_flags_and_stores_are_told_before_anything_else(repository, tmp_path):
     main = runpy.run_path(str(repository / "tools/held_out.py"))["main"]
+    with pytest.raises(UserError, match="at least 1"):
+        main(["--workdir", str(tmp_path), "--store", str(tmp_path), "--batch", "0"])
     with pytest.raises(UserError, match="nowhere"):
         main(["--workdir", str(tmp_path), "--store", str(tmp_path / "nowhere")])
