@@ -5,7 +5,8 @@ python tools/make_labels.py --headers cinc2021 --source wfdb:cinc2021 --out labe
 python tools/make_labels.py --alarms challenge-2015/training --source wfdb:training --out alarms.csv
 
 --ptbxl names the folder of ptbxl_database.csv and scp_statements.csv: superclass (where a record has exactly one),
-fold, age, sex, and the patients for --subjects of tools/prepare_store.py. --headers names a folder of WFDB records
+fold, age, sex of the records of one rate (--records), and of both rates the patients for --subjects of
+tools/prepare_store.py. --headers names a folder of WFDB records
 whose comments hold Age:, Sex:, Dx: or Labels:, as the challenges of 2020 to 2024 write them. --alarms names a folder of
 the challenge of 2015: vt_alarm and its like, true or false, of the half minute before the alarm.
 """
@@ -25,7 +26,7 @@ if __name__ == "__main__":
 
 from jaxbio.config.command_line import parse_command
 from jaxbio.config.faults import Fault, UserError, run_command
-from jaxbio.data.ecg_archives import read_alarms, read_headers, read_ptbxl, write_labels_csv, write_subjects_csv
+from jaxbio.data.ecg_archives import Row, read_alarms, read_headers, read_ptbxl, write_labels_csv, write_subjects_csv
 from jaxbio.data.recordings import parse_source
 
 
@@ -51,9 +52,10 @@ def main(arguments: Sequence[str]) -> dict:
         raise UserError(Fault("--before_s", flags.before_s, "above 0 and at most 300: recordings begin 300 s before"))
     if flags.subjects is not None and flags.ptbxl is None:
         raise UserError(Fault("--subjects", flags.subjects, "only PTB-XL names its patients: leave it out"))
+    both_rates: list[Row] = []
     if flags.ptbxl is not None:
-        folder = Path(flags.ptbxl)
-        rows = read_ptbxl(folder / "ptbxl_database.csv", folder / "scp_statements.csv", f"filename_{flags.records}")
+        of_rate = {rate: _read_ptbxl(Path(flags.ptbxl), rate) for rate in ("hr", "lr")}
+        rows, both_rates = of_rate[flags.records], [*of_rate["hr"], *of_rate["lr"]]
     elif flags.headers is not None:
         rows = read_headers(Path(flags.headers))
     else:
@@ -61,8 +63,13 @@ def main(arguments: Sequence[str]) -> dict:
     source = name_in_store(flags.source)
     write_labels_csv(Path(flags.out), source, rows)
     if flags.subjects is not None:
-        write_subjects_csv(Path(flags.subjects), source, rows)
+        # Whichever rate has labels: else an ECG's other copy would be a subject of its own, perhaps in another split.
+        write_subjects_csv(Path(flags.subjects), source, both_rates)
     return {"labels": flags.out, "recordings": len(rows), "subjects": flags.subjects, "columns": list(rows[0].cells)}
+
+
+def _read_ptbxl(folder: Path, rate: str) -> list[Row]:
+    return read_ptbxl(folder / "ptbxl_database.csv", folder / "scp_statements.csv", f"filename_{rate}")
 
 
 def name_in_store(text: str) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.data.labels import name_label
 from jaxbio.data.recordings.regular_files import is_regular
 
 _CENSORED_AGE = 300  # PTB-XL's age of whoever is over 89
@@ -79,23 +80,38 @@ def read_headers(folder: Path) -> list[Row]:
     """Return the recordings of a folder of WFDB records: age, sex, and a column of 0 and 1 for each code of their
     comments `Dx:` or `Labels:`, as the challenges of 2020, 2021 and 2024 write them.
 
-    A column is named by its code, blanks as underscores. Raises UserError where no header has such a comment.
+    A column is named by its code, with an underscore for each character that no label's name may have. Raises UserError
+    for a folder that is not there, where no header has such a comment, and for two codes of one name.
     """
+    if not folder.is_dir():
+        raise UserError(Fault(str(folder), "no such folder", "name a folder of WFDB records"))
     found: list[tuple[str, dict[str, str], set[str]]] = []
     for path in sorted(path for path in folder.rglob("*.hea") if is_regular(str(path))):
         comments = [_COMMENT.fullmatch(line) for line in path.read_text(errors="replace").splitlines()]
         said = {match[1].casefold(): match[2] for match in comments if match}
-        codes = {code.strip().replace(" ", "_") for name in ("dx", "labels") for code in said.get(name, "").split(",")}
+        codes = {code.strip() for name in ("dx", "labels") for code in said.get(name, "").split(",")}
         age, sex = said.get("age", ""), _SEXES.get(said.get("sex", "").casefold(), "")
         known = {"age": age if re.fullmatch(r"\d+", age) and int(age) < _CENSORED_AGE else "", "sex": sex}
         if said:
             found.append((path.relative_to(folder).with_suffix("").as_posix(), known, codes - {"", "Unknown"}))
     if not found:
         raise UserError(Fault(str(folder), "no such comment", "WFDB headers with comments Age:, Sex:, Dx: or Labels:"))
-    columns = sorted(set().union(*(codes for _, _, codes in found)))
+    columns = _name_columns(set().union(*(codes for _, _, codes in found)))
     return [
-        Row(name, "", {**known, **{code: str(int(code in codes)) for code in columns}}) for name, known, codes in found
+        Row(name, "", {**known, **{column: str(int(code in codes)) for column, code in columns.items()}})
+        for name, known, codes in found
     ]
+
+
+def _name_columns(codes: Iterable[str]) -> dict[str, str]:
+    """Return the code of each column: the code's own text, as far as the name of a label may have it."""
+    code_of: dict[str, str] = {}
+    for code in sorted(codes):
+        column = name_label(code)
+        if column in code_of:
+            raise UserError(Fault("Dx:", f"{code_of[column]!r} and {code!r}", f"both would be the column {column}"))
+        code_of[column] = code
+    return code_of
 
 
 def read_alarms(folder: Path, before_s: float = 30.0) -> list[Row]:

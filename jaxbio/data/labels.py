@@ -50,6 +50,11 @@ class Label:
         return hashlib.sha256(json.dumps(self.classes).encode() + values).hexdigest()[:32]
 
 
+def name_label(text: str) -> str:
+    """Return `text` as the name of a label: with an underscore for each character that no such name may have."""
+    return re.sub(r"^[^A-Za-z0-9_]|[^A-Za-z0-9_.+-]", "_", text)[:100]
+
+
 def list_labels(store: Store) -> list[str]:
     """Return the names of the labels that were added to `store`, sorted."""
     return sorted(path.stem for path in (store.path / FOLDER).glob("[!.]*.parquet"))

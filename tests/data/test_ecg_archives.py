@@ -6,6 +6,7 @@ import pytest
 
 from jaxbio.config.faults import UserError
 from jaxbio.data.ecg_archives import read_alarms, read_headers, read_ptbxl
+from jaxbio.data.labels import NAME
 from tools import make_labels
 
 STATEMENTS = [
@@ -59,6 +60,15 @@ def test_the_tool_writes_labels_and_patients(ptbxl):
     assert subjects.read_text().splitlines()[2] == "wfdb:ptb-xl,records500/2_hr,13243"
 
 
+def test_both_rates_of_an_ecg_are_its_patients_whichever_rate_has_labels(ptbxl):
+    subjects = ptbxl / "subjects.csv"
+    flags = ["--ptbxl", str(ptbxl), "--source", "wfdb:ptb-xl", "--out", str(ptbxl / "x.csv"), "--subjects", str(subjects)]
+    for rate in ("hr", "lr"):
+        make_labels.main([*flags, "--records", rate])
+        lines = subjects.read_text().splitlines()
+        assert {"wfdb:ptb-xl,records500/2_hr,13243", "wfdb:ptb-xl,records100/2_lr,13243"} < set(lines)
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
@@ -85,6 +95,18 @@ def test_comments_of_headers_become_columns(data_dir, tmp_path):
     rows = {row.recording: row.cells for row in read_headers(data_dir / "ptbxl_sample")}
     assert rows["00841_hr"] | {"STTC": "1", "HYP": "1", "PVC": "1", "sex": "female"} == rows["00841_hr"]
     with pytest.raises(UserError, match="no such comment"):
+        read_headers(tmp_path)
+    with pytest.raises(UserError, match="no such folder"):
+        read_headers(tmp_path / "nowhere")
+
+
+def test_a_code_that_is_no_name_of_a_label_becomes_one(tmp_path):
+    (tmp_path / "a.hea").write_text("a 1 100 10\n# Labels: AFIB/AFL, sinus rhythm\n")
+    (cells,) = (row.cells for row in read_headers(tmp_path))
+    assert {name: text for name, text in cells.items() if text} == {"AFIB_AFL": "1", "sinus_rhythm": "1"}
+    assert all(NAME.fullmatch(name) for name in cells)
+    (tmp_path / "b.hea").write_text("b 1 100 10\n# Labels: AFIB AFL\n")
+    with pytest.raises(UserError, match="both would be the column AFIB_AFL"):
         read_headers(tmp_path)
 
 
