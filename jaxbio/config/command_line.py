@@ -30,9 +30,15 @@ class _FlagError(Exception):
 
 
 def parse_command(
-    arguments: Sequence[str], parser: argparse.ArgumentParser, *, needs_config: bool = True
+    arguments: Sequence[str],
+    parser: argparse.ArgumentParser,
+    *,
+    needs_config: bool = True,
+    needs_networks: bool = True,
 ) -> tuple[argparse.Namespace, ConfigDict | None]:
     """Return the command's own flags and the validated configuration (None where no recipe was named).
+
+    A command that trains nothing sets `needs_networks` to False: the recipe's frozen networks need not be named.
 
     Raises UserError with every fault found: in the flags, the recipe, the changed fields and their combination.
     """
@@ -54,7 +60,9 @@ def parse_command(
     if config is not None:
         faults += _change_fields(config, changes)
         unreadable = {fault.field for fault in faults}
-        faults += [fault for fault in find_faults(config) if fault.field not in unreadable]
+        faults += [
+            fault for fault in find_faults(config, needs_networks=needs_networks) if fault.field not in unreadable
+        ]
     if faults:
         raise UserError(*faults)
     assert flags is not None
