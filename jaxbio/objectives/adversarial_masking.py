@@ -82,6 +82,10 @@ def adversarial_masking(
             params["mask_generator"] = generator.init(mask_key, x_BCT)["params"]
         return params, {"tokenizer": frozen["tokenizer"]}
 
+    def codes_of(state: Tree, x_BCT: jax.Array) -> Any:
+        with jax.default_matmul_precision("highest"):  # float32 in full: coarser products give patches other codes
+            return tokenizer.module.apply(state["tokenizer"], x_BCT, method="codes_of")
+
     def hide(params: Tree, x_BCT: jax.Array, prior_BA: jax.Array, key_B: jax.Array, way: str) -> Masks:
         """Return masks of `way`, drawn by each row's key."""
         patches = prior_BA.shape[1]
@@ -108,7 +112,7 @@ def adversarial_masking(
         x_BCT = prepare(batch, keys["augment"] if train else None)
         prior_BA = patch_prior(x_BCT[:, 0], patch, amplitude_share)
         masks = hide(params, x_BCT, prior_BA, _mask_keys(keys, batch, train), masking if train else "random")
-        code_BA: Any = tokenizer.module.apply(state["tokenizer"], x_BCT, method="codes_of")
+        code_BA = codes_of(state, x_BCT)
         seen_BCT = _augment(x_BCT, batch, keys["augment"], augmentation) if train and augments else x_BCT
         variables, streams = {"params": params["encoder"]}, {"dropout": keys["dropout"]}
         tok_BAD: Any = encoder.apply(variables, seen_BCT, train, masks.hidden_BA, rngs=streams)

@@ -77,6 +77,20 @@ def test_the_value_is_the_cross_entropy_and_the_gradient_that_of_both(started):
     assert np.any(grads["encoder"]["mask_token"])
 
 
+def test_the_tokenizers_products_are_in_full_float32_whatever_the_encoders_are():
+    config = student_config()
+    objective, frozen = small_tokenizer(config)
+    batch = {name: array[0] for name, array in make_batches(config, 1).items()}
+    with jax.default_matmul_precision("default"):
+        params, state = jax.eval_shape(lambda batch: objective.init(jax.random.key(0), batch, frozen), batch)
+        lowered = jax.jit(objective.loss, static_argnums=5).lower(params, state, batch, KEYS, jnp.float32(0), True)
+        tokenizer = SigmaTokenizer(16, 2, 2, 4, config.model.patch, config.model.tokens, 16, 8)
+        codes_of = jax.jit(lambda x_BCT: tokenizer.apply(frozen["tokenizer"], x_BCT, method="codes_of"))
+        alone = codes_of.lower(jnp.zeros((16, 1, 1000))).as_text()
+    products = [line for line in lowered.as_text().splitlines() if "dot_general" in line]
+    assert sum("HIGHEST" in line for line in products) == alone.count("dot_general") < len(products)
+
+
 def test_hidden_shares_follow_ratio_punching_and_runs(started):
     params, state, batch, loss = started
     hidden = [
