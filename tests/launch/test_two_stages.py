@@ -132,7 +132,6 @@ def test_the_encoder_embeds_windows_of_other_lengths(command, student):
         ("objective.tokenizer=foreign", "an encoder without codes"),
         ("data.rate_hz=25", "data.rate_hz = 50.0"),
         ("data.band_hz=(0.5,4.0)", "data.band_hz"),
-        ("data.crop_s=10", "an export with data.crop_s = None"),
         ("model.patch=100", "its patches have 50 samples, the encoder's 100"),
     ],
 )

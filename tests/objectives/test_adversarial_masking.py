@@ -10,11 +10,14 @@ from linear_run import make_batches, start, walk_with
 from sigma_ppg_runs import KEYS, small_tokenizer, student_config, tokenizer_network
 
 from jaxbio.config.faults import UserError
+from jaxbio.export import folder
+from jaxbio.export.frozen import read_networks
 from jaxbio.models.qualityfm import QualityFMEncoder
 from jaxbio.models.sigma_tokenizer import SigmaTokenizer
 from jaxbio.objectives import make_objective, patch_masks
 from jaxbio.training.sharding import dispatch_sharding
 from jaxbio.training.step import make_train_step
+from jaxbio.transforms.prepare_input import Input
 
 STEPS = 5
 
@@ -171,3 +174,14 @@ def test_a_foreign_tokenizer_and_one_of_another_patch_are_refused():
     other = tokenizer_network(SigmaTokenizer(16, 1, 2, 4, 100, 10, 16, 8), {})
     with pytest.raises(UserError, match=r"patches have 100 samples, the encoder's 50"):
         make_objective(config, {"tokenizer": other})
+
+
+def test_a_tokenizer_of_other_crops_is_refused_by_the_fields_name(tmp_path):
+    module, inputs = SigmaTokenizer(16, 1, 2, 4, 50, 20, 16, 8), Input.of(student_config())
+    variables = jax.jit(module.init)(jax.random.key(0), np.zeros((1, *inputs.shape), np.float32))
+    origin = folder.Origin("a test", "tokenizer")
+    folder.write_export(tmp_path / "export", module, variables, inputs=inputs, origin=origin)
+    named = {"objective__tokenizer": str(tmp_path / "export")}
+    assert read_networks(student_config(**named)).keys() == {"tokenizer"}
+    with pytest.raises(UserError, match=r"an export with data\.crop_s = None': the run has 10\.0"):
+        read_networks(student_config(data__crop_s=10.0, **named))
