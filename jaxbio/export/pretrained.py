@@ -172,8 +172,10 @@ class Pretrained:
         does.
         """
         inputs = self.card.inputs
-        shortest = 1 if inputs.crop_s is None else inputs.samples
-        x_BCT = self._check_segments(x_BCT, shortest, inputs.channels)
+        x_BCT = self._check_segments(x_BCT, inputs.channels)
+        if inputs.crop_s is not None and x_BCT.shape[2] < inputs.samples:
+            remedy = f"expected at least {inputs.samples} samples{self._of_crop()}"
+            raise UserError(Fault("x_BCT", f"shape {x_BCT.shape}", remedy))
         x_BCT = append_features(x_BCT, inputs.channels, inputs.rate_hz, inputs.features)
         if not len(x_BCT):
             return jnp.zeros((0, *inputs.shape_of(x_BCT)), jnp.float32)
@@ -185,7 +187,7 @@ class Pretrained:
         Raises UserError for another number of axes or channels, for a T that is too short, and for what is no finite
         number in float32.
         """
-        x_BCT = self._check_segments(x_BCT, 1, (*self.card.channels, *self.card.features))
+        x_BCT = self._check_segments(x_BCT, (*self.card.channels, *self.card.features))
         if len(x_BCT) and x_BCT.shape[2] >= stablehlo.SHORTEST:
             return self._encode(self.variables, jnp.asarray(x_BCT))
         try:
@@ -222,14 +224,22 @@ class Pretrained:
         card, least_s = self.card, self.card.crop_s or 1 / self.card.rate_hz
         is_number = isinstance(window_s, (int, float)) and not isinstance(window_s, bool) and math.isfinite(window_s)
         if not is_number or window_s < least_s:
-            raise UserError(Fault("window_s", window_s, f"seconds, at least {least_s:g}"))
+            raise UserError(Fault("window_s", window_s, f"seconds, at least {least_s:g}{self._of_crop()}"))
         samples = window_s * card.rate_hz
         if abs(samples - round(samples)) > 1e-6:
             near = f"{math.floor(samples) / card.rate_hz:g} or {math.ceil(samples) / card.rate_hz:g}"
             raise UserError(Fault("window_s", window_s, f"whole samples at {card.rate_hz:g} Hz: {near}"))
         return round(samples)
 
-    def _check_segments(self, x_BCT: Any, shortest: int, channels: Sequence[str]) -> np.ndarray:
+    def _of_crop(self) -> str:
+        """Return the words for what a window is at least, where the encoder was trained on crops."""
+        return (
+            ""
+            if self.card.crop_s is None
+            else f", the crop that it was trained on (data.crop_s = {self.card.crop_s:g})"
+        )
+
+    def _check_segments(self, x_BCT: Any, channels: Sequence[str]) -> np.ndarray:
         """Return x_BCT as float32, or raise UserError for what are no segments of `channels`."""
         x_BCT = np.asarray(x_BCT)
         if x_BCT.dtype.kind not in "fiub":
@@ -237,8 +247,8 @@ class Pretrained:
         if x_BCT.ndim != 3 or x_BCT.shape[1] != len(channels):
             wanted = f"(segments, {len(channels)}, samples), channels {', '.join(channels)}"
             raise UserError(Fault("x_BCT", f"shape {x_BCT.shape}", f"expected {wanted}"))
-        if x_BCT.shape[2] < shortest:
-            raise UserError(Fault("x_BCT", f"shape {x_BCT.shape}", f"expected at least {shortest} samples"))
+        if x_BCT.shape[2] < 1:
+            raise UserError(Fault("x_BCT", f"shape {x_BCT.shape}", "expected at least 1 samples"))
         if not np.isfinite(x_BCT).all():
             raise UserError(Fault("x_BCT", "NaN or infinite values", "fill or leave out these segments"))
         with np.errstate(over="ignore"):
