@@ -55,7 +55,8 @@ class Objective:
         `frozen` the variables of the networks by name, which belong into `state`.
     loss(params, state, batch, keys, progress, train) -> loss, (aux, metrics): `keys` has "augment" (of the step) and
         "dropout" (of the step and microbatch); `progress` is step / steps; metrics are means over the batch, so that
-        microbatches do not change them; outside training there may be others, of the batch as a whole.
+        microbatches do not change them; outside training there may be others, of the batch as a whole. One named
+        "still", the share of segments in which nothing moves (`share_still`), is told where an update is refused.
     update(params, state, aux, key, progress) -> state, metrics: once a step, after the optimiser; `key` is the step's.
     encoders: name -> (module, variables(params, state)), the first the default; module.apply(variables, x_BCT).
     judged: term -> (what the best constant prediction gives, the least possible): names of metrics that a term can be
@@ -88,3 +89,8 @@ class Objective:
     measure: Callable[[Mapping[str, np.ndarray]], Mapping[str, float]] | None = None
     place: Callable[[str, Tree, Tree, Tree], tuple[Tree, Tree]] | None = None
     pace: Callable[[Tree], Tree] | None = None
+
+
+def share_still(x_BCT: jax.Array) -> jax.Array:
+    """Return the share of prepared segments (B, C, T) in which no channel moves."""
+    return 1 - (x_BCT != x_BCT[..., :1]).any((1, 2)).mean()

@@ -392,8 +392,8 @@ class _Run:
             with whole_file(path) as unfinished:
                 unfinished.write_text(json.dumps(record, indent=1))
         raise NonFiniteError(
-            f"step {step}: loss or gradient is not finite, refused update {self.nonfinite} of at most "
-            f"{self.config.train.max_nonfinite}. Rows, records and norms: {path}. The last checkpoint is step "
+            f"step {step}: loss or gradient is not finite{_tell_still(values)}, refused update {self.nonfinite} of at "
+            f"most {self.config.train.max_nonfinite}. Rows, records and norms: {path}. The last checkpoint is step "
             f"{self.saved_step}; go on over such steps with --config.train.max_nonfinite={self.nonfinite + 9}"
         )
 
@@ -438,3 +438,10 @@ def _close(stream: object) -> None:
     """End a stream of batches that has threads to end."""
     if hasattr(stream, "close"):
         stream.close()
+
+
+def _tell_still(values: Mapping[str, float]) -> str:
+    """Return the words for how much of a refused step's batch stands still, where its objective says so."""
+    still = values.get("train/still", 0.0)
+    remedy = "leave out recordings that stand still, or what is cropped or filtered to nothing"
+    return f" (nothing moves in {still:.0%} of its segments: {remedy})" if still else ""

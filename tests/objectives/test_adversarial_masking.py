@@ -103,6 +103,38 @@ def test_hidden_shares_follow_ratio_punching_and_runs(started):
     assert np.mean(hidden) == pytest.approx(0.5 * 0.7, abs=0.02)
 
 
+def test_a_batch_in_which_nothing_moves_is_not_learnt_from_and_said(started):
+    params, state, batch, loss = started
+    still = {**batch, "segment_BMCT": np.zeros_like(batch["segment_BMCT"])}
+    value, (_, terms) = loss(params, state, still, KEYS, jnp.float32(0), True)
+    assert np.isnan(value)
+    assert terms["still"] == 1
+    assert loss(params, state, batch, KEYS, jnp.float32(0), True)[1][1]["still"] == 0
+
+
+def test_segments_whose_chosen_patches_are_all_released_move_no_baseline(monkeypatch):
+    def draw(key_B, patches):
+        choice_BA = jax.vmap(lambda key: jax.random.uniform(key, (patches,)))(key_B)
+        released_B1 = (jnp.arange(len(key_B)) % 2 == 0)[:, None]
+        return patch_masks.Uniforms(choice_BA, jnp.broadcast_to(jnp.where(released_B1, 0.0, 1.0), choice_BA.shape))
+
+    monkeypatch.setattr(patch_masks, "draw_uniforms", draw)
+    config = student_config(objective__mask_ratio=0.1, objective__punch_prob=0.5)
+    objective, frozen = small_tokenizer(config)
+    batch = {name: array[0] for name, array in make_batches(config, 1).items()}
+
+    @jax.jit
+    def first(batch):
+        params, state = objective.init(jax.random.key(0), batch, frozen)
+        return objective.loss(params, state, batch, KEYS, jnp.float32(0), True)[1][1]
+
+    terms = first(batch)
+    assert terms["hidden"] == pytest.approx(0.05)
+    # two hidden patches in each of the others: the mean of their rewards is the mean over all hidden patches
+    assert terms["reward"] == pytest.approx(float(terms["cross_entropy"]), rel=1e-5)
+    assert terms["advantage_spread"] < 0.25 * terms["reward"]
+
+
 def test_masks_by_logits_prefer_what_the_logits_prefer():
     logit_BA = jnp.tile(jnp.linspace(-2.0, 2.0, 20)[None], (4000, 1))
     uniform_BA = jax.random.uniform(jax.random.key(0), logit_BA.shape)
