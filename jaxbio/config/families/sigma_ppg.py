@@ -242,6 +242,8 @@ SIZES: dict[str, dict[str, Any]] = {
 SMOKE: dict[str, Any] = {"data.store": "synthetic:400", "prepare.split": (0.4, 0.4, 0.2)}
 TOKENIZER_SMOKE: dict[str, Any] = {**SMOKE, "model.codes": 512}
 
+# Recompute a block in the gradient: a third more products, a fraction of the activations.
+_MACHINES: dict[str, dict[str, Any]] = {"remat": {"model.remat": "full"}}
 PATCH_50: dict[str, Any] = {"model.patch": 50, "model.tokens": 240}
 TOKENIZER_PRESETS: dict[str, dict[str, Any]] = {
     "author": {
@@ -319,12 +321,20 @@ def _masking_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
     width, heads = values["objective.mask_width"], values["objective.mask_heads"]
     if width % heads or width % 4:
         yield Fault("objective.mask_width", width, f"a multiple of objective.mask_heads = {heads}, and of 4")
+    masking, rules = values["objective.masking"], [rule for rule, _ in values["optimizer.groups"]]
+    if masking != "adversarial" and any("mask_generator" in rule for rule in rules):
+        remedy = (
+            f"it has no mask generator for optimizer.groups: the recipe's :{masking}, or optimizer.groups=() as well"
+        )
+        yield Fault("objective.masking", masking, remedy)
 
 
 FAMILY = Family(
     models={
-        "sigma_tokenizer": Model("jaxbio.models.sigma_tokenizer:SigmaTokenizer", _TOKENIZER, _model_faults),
-        "sigma_ppg": Model("jaxbio.models.sigma:SigmaEncoder", _STUDENT, _model_faults),
+        "sigma_tokenizer": Model(
+            "jaxbio.models.sigma_tokenizer:SigmaTokenizer", _TOKENIZER, _model_faults, presets=_MACHINES
+        ),
+        "sigma_ppg": Model("jaxbio.models.sigma:SigmaEncoder", _STUDENT, _model_faults, presets=_MACHINES),
     },
     objectives={
         "spectral_tokenizer": Training(
