@@ -181,9 +181,7 @@ def _check_validation(module: Any, told: HeldOut) -> None:
 
 def _unseen(data: run_data.RunData, row_N: np.ndarray, split: str, seen: Seen) -> np.ndarray:
     """Return those of the rows whose subjects no network before this one has learnt from either."""
-    code_R, names = subject_codes(data.store)
-    subject_N = np.array(["/".join(names[code]) for code in code_R[row_N]], str)
-    seen_N = seen.find(subject_N, data.store.column("fingerprint")[row_N])
+    seen_N = seen.find_rows(data.store, row_N)
     if seen_N.any():
         log.warning("%d of %d %s segments are left out: pretraining has seen them", seen_N.sum(), len(row_N), split)
     return row_N[~seen_N]
