@@ -60,7 +60,7 @@ def test_real_signals_move_and_are_no_noise(data_dir, folder, line, most_s):
             width = round(10 * channel.rate_hz)
             x_BN = x_N[: len(x_N) // width * width].reshape(-1, width)
             x_BN = x_BN[np.isfinite(x_BN).all(axis=1)]
-            x_BN = x_BN[[np.mean(np.diff(x_N) == 0) < 0.9 for x_N in x_BN]]  # these are flat to the bit
+            x_BN = x_BN[find_gaps(x_BN, channel.rate_hz).missing_BN.mean(axis=1) <= 0.5]  # else flat to the bit
             if len(x_BN):
                 segments += len(x_BN)
                 still += [recording.recording] * int((resting_frac(x_BN, channel.rate_hz) > 0.5).sum())
