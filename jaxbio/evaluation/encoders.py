@@ -117,6 +117,7 @@ def answer_all(loaded: Encoders, segments: Segments, task: str, *, cache: Path |
     """
     found = []
     for model in loaded.detectors:
+        assert model.detector is not None
         order = _order_of_classes(model.detector, segments.classes, task)
         said_BK = embedding_cache.embed_cached(model, segments.x_BCT, cache, comparison.embed_segments)
         comparison.check_features(comparison.DETECTOR, said_BK)

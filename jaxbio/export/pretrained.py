@@ -131,13 +131,15 @@ class Pretrained:
         if lacking and not detector.may_lack_channels:
             remedy = "this detector was trained with all its channels: give it, or train with augment.drop_channel"
             raise UserError(*(Fault(role, "not given", remedy) for role in lacking))
-        answer_BK, present_BC, _ = self._embed_windows(windows, card.length)
+        answer_BK, moves_BC, _ = self._embed_windows(windows, card.length)
         scores = score(rate_hz=windows.rate_hz, **dict[str, Any](windows.raw))
+        absent_BC = np.zeros(moves_BC.shape, bool)
         for role, x_BN in windows.raw.items():
             still_B = scores[f"{role}_missing_frac"] > _MOST_STILL
             still_B |= resting_frac(x_BN, windows.rate_hz[role]) > _MOST_STILL
             noise_B = find_noise(x_BN) & (scores[f"{role}_waveform"] < _LEAST_READ)
-            present_BC[:, card.channels.index(role)] &= ~(still_B | noise_B)
+            absent_BC[:, card.channels.index(role)] = still_B | noise_B
+        present_BC: np.ndarray = moves_BC & ~absent_BC
         answered_B = present_BC.any(axis=1) if detector.may_lack_channels else present_BC.all(axis=1)
         wrong = int((answered_B & ~np.isfinite(answer_BK).all(axis=1)).sum())
         if wrong:

@@ -26,11 +26,24 @@ def resting_frac(x_BN: np.ndarray, rate_hz: float) -> np.ndarray:
     A step is the smallest by which two neighbouring samples differ; a constant rests throughout.
     """
     step_BN = np.abs(np.diff(x_BN, axis=1))
-    step_B = np.where(step_BN > 0, step_BN, np.inf).min(axis=1, initial=np.inf)
+    step_B = np.min(step_BN, axis=1, where=step_BN > 0, initial=np.inf)
     limit_B = np.where(np.isfinite(step_B), _STEPS * step_B, 0.0)
     half = round(_STRETCH_S * rate_hz / 2)
-    range_BN = filters.running_max(x_BN, 2 * half + 1) + filters.running_max(-x_BN, 2 * half + 1)
-    return filters.share(filters.grown(range_BN <= limit_B[:, None], half))
+    resting_BN = np.zeros(x_BN.shape, bool)
+    if len(some_R := np.flatnonzero(_may_rest(x_BN, limit_B, half))):
+        x_RN = x_BN[some_R]
+        range_RN = filters.running_max(x_RN, 2 * half + 1) + filters.running_max(-x_RN, 2 * half + 1)
+        resting_BN[some_R] = filters.grown(range_RN <= limit_B[some_R, None], half)
+    return filters.share(resting_BN)
+
+
+def _may_rest(x_BN: np.ndarray, limit_B: np.ndarray, half: int) -> np.ndarray:
+    """Return which segments rest in some block of a third of `half`: every stretch, cut off at an end or not, holds one
+    of them whole, and few signals get further.
+    """
+    block = min(max(half // 3, 1), x_BN.shape[1])
+    x_BKN = x_BN[:, : x_BN.shape[1] // block * block].reshape(len(x_BN), -1, block)
+    return (np.ptp(x_BKN, axis=2) <= limit_B[:, None]).any(axis=1)
 
 
 def find_noise(x_BN: np.ndarray) -> np.ndarray:

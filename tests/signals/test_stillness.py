@@ -42,6 +42,14 @@ def test_a_constant_rests_and_smooth_signals_without_steps_do_not():
     np.testing.assert_array_equal(resting_frac(smooth_BT, RATE_HZ), 0.0)
 
 
+@pytest.mark.parametrize("start", range(0, 1100, 37))
+def test_one_stretch_of_rest_is_found_wherever_it_lies(start):
+    x_T = np.round(20 * np.sin(2 * np.pi * T_T))
+    x_T[start : start + 251] = 5
+    found = resting_frac(x_T[None].astype(np.float32), RATE_HZ)
+    assert found * 1250 == pytest.approx(min(251, 1250 - start), abs=16)  # the tops of the sine beside it
+
+
 @pytest.mark.parametrize(("level", "size"), [(3.3, 1e-4), (0.0, 1e-6), (2048, 50.0)])
 def test_white_noise_is_noise_at_any_size(level, size):
     noise_BT = level + size * np.random.default_rng(0).normal(size=(20, T_T.size))
