@@ -139,8 +139,8 @@ class Pretrained:
             still_B |= resting_frac(x_BN, windows.rate_hz[role]) > _MOST_STILL
             noise_B = find_noise(x_BN) & (scores[f"{role}_waveform"] < _LEAST_READ)
             absent_BC[:, card.channels.index(role)] = still_B | noise_B
-        present_BC: np.ndarray = moves_BC & ~absent_BC
-        answered_B = present_BC.any(axis=1) if detector.may_lack_channels else present_BC.all(axis=1)
+        present_BC = moves_BC & ~absent_BC
+        answered_B = (np.any if detector.may_lack_channels else np.all)(present_BC, axis=1)
         wrong = int((answered_B & ~np.isfinite(answer_BK).all(axis=1)).sum())
         if wrong:
             remedy = "its weights, or what comes of them, are not finite: export another checkpoint of its run (--step)"
