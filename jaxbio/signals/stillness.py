@@ -15,7 +15,7 @@ _STRETCH_S = 2.0  # longer than a beat at 30 a minute: a heart that is recorded 
 # HeartPy's ring, the weakest of them (its pulses are 8 counts of 16,000), one in 8,000 rests so for half of its length,
 # a PPG that has come off. The half step is for what float32 rounds.
 _STEPS = 4.5
-# Correlation of neighbouring samples; of the segments above all have 0.58 or more, but one that a person calls noise.
+# Correlation of neighbouring samples; of the segments above all have 0.58 or more, but one that holds hum alone.
 _LEAST_CORRELATION = 0.25
 
 

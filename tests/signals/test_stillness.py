@@ -60,7 +60,7 @@ def test_white_noise_is_noise_at_any_size(level, size):
 
 @pytest.mark.parametrize(("folder", "line", "most_s"), REAL, ids=[folder for folder, *_ in REAL])
 def test_real_signals_move_and_are_no_noise(data_dir, folder, line, most_s):
-    """A PPG that has come off, and a segment of v168s that a person calls noise, are all of 169 alarms."""
+    """A PPG that has come off, and a segment of v168s that holds hum alone, are all of 169 alarms."""
     segments, still, noise = 0, [], []
     for recording in list_recordings(parse_source(line.format(data_dir / folder)), NAMES, required=()):
         for role, channel in getattr(recording, "channels", {}).items():
