@@ -14,7 +14,7 @@ from array_data import ArrayData, array_program, exact_values, resume_of, run
 
 from jaxbio.config.faults import Preempted
 from jaxbio.training import checkpoint, loop, writers
-from jaxbio.training.loop import NonFiniteError
+from jaxbio.training.nonfinite import NonFiniteError
 from jaxbio.training.resume import owes_evaluation
 
 
