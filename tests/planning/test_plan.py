@@ -195,6 +195,9 @@ def test_the_command_ends_with_one_line_whatever_comes_out(repository):
     [
         (["--topology", "v9:2x2"], "--topology = 'v9:2x2'"),
         (["--topology", "cpu:7"], "train.batch = 512"),
+        (["--topology", "cpu:8", "--mfu", "0"], "argument --mfu: 0: above 0 and at most 1"),
+        (["--topology", "cpu:8", "--mfu", "35"], "argument --mfu: 35: above 0 and at most 1"),
+        (["--topology", "cpu:8", "--pairs", "0"], "argument --pairs: 0: at least 1"),
         ([], "--topology"),
     ],
 )

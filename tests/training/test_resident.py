@@ -1,5 +1,6 @@
 """A store on the devices: the rows and losses of a loader, to the last bit, whatever the mesh and the dispatch."""
 
+import argparse
 import dataclasses
 import itertools
 import os
@@ -16,9 +17,11 @@ from prepared import prepare, small_config, write_archive
 from jaxbio.config.faults import UserError
 from jaxbio.planning.flops import FlopCount
 from jaxbio.planning.plan import make_plan
+from jaxbio.planning.topology import parse_topology
 from jaxbio.training.program import build_program
 from jaxbio.training.run_data import open_run_data
 from jaxbio.training.sharding import batch_sharding, make_mesh
+from tools.plan import open_data, plan_one
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +116,17 @@ def test_two_hundred_losses_of_device_host_and_none_are_the_same(stores, devices
     assert found[2] == found[0]
 
 
+def test_the_largest_batch_is_looked_for_with_the_data_of_each_and_not_beyond_the_pairs(stores, monkeypatch):
+    monkeypatch.setattr("jaxbio.planning.plan.make_objective", lambda config, networks: linear_objective())
+    monkeypatch.setattr("jaxbio.planning.flops.model_flops", lambda *_: FlopCount(1.0, {}))
+    monkeypatch.setattr("jaxbio.planning.topology.open_topology", lambda topology: jax.devices()[:1])
+    pairs = len(open_run_data(config_of(), stores[0][0]).train.rows_NM)
+    largest = 2 ** (pairs.bit_length() - 1)
+    config = config_of(data__cache="device", data__store=stores[0][0], train__batch=largest // 2)
+    flags = argparse.Namespace(pairs=None, mfu=0.35, loader_pairs_per_s=None, largest_batch=True)
+    assert plan_one(config, parse_topology("cpu:1"), {}, open_data(config), flags).largest_batch == largest
+
+
 def test_a_store_larger_than_the_devices_memory_is_refused_with_its_bytes(stores, monkeypatch):
     config = config_of(data__cache="device")
     data = open_run_data(config, stores)
@@ -148,6 +162,7 @@ jax.distributed.initialize(sys.argv[1], num_processes=2, process_id=int(sys.argv
 from test_resident import config_of
 from jaxbio.training.run_data import open_run_data
 from jaxbio.training.sharding import batch_sharding, make_mesh
+from tools.plan import open_data, plan_one
 data = open_run_data(config_of(data__cache="device"), ast.literal_eval(sys.argv[3]))
 devices = sorted(jax.devices(), key=lambda device: (device.id % 2, device.process_index, device.id))
 mesh = make_mesh(4, 1, 1, devices=devices)
