@@ -59,11 +59,17 @@ def test_rows_are_those_that_a_loader_reads(stores, mesh):
     config = config_of(
         data__curriculum=((0.5, 0.4), (1.0, 1.0)), data__cache="device", data__labels=("quality_waveform",)
     )
-    data, mesh = open_run_data(config, stores), make_mesh(*mesh, devices=devices)
+    read = config_of(data__curriculum=config.data.curriculum, data__labels=("quality_waveform",))
+    check_rows(config, read, stores, make_mesh(*mesh, devices=devices))
+
+
+def check_rows(config, config_of_loader, stores, mesh):
+    """See that the devices draw, step by step, the arrays that a loader reads."""
+    data, read = open_run_data(config, stores), open_run_data(config_of_loader, stores)
     resident = data.resident(mesh)
     source = resident.load(data.store)
     fetch = jax.jit(resident.fetch, out_shardings=batch_sharding(mesh))
-    read = open_run_data(config_of(data__curriculum=config.data.curriculum, data__labels=("quality_waveform",)), stores)
+    steps = 0
     with read.batches(mesh, 0) as batches:
         for batch in batches:
             drawn = fetch(source, np.int32(batch.step))
@@ -71,6 +77,20 @@ def test_rows_are_those_that_a_loader_reads(stores, mesh):
             for name, array in batch.arrays.items():
                 assert drawn[name].dtype == array.dtype
                 np.testing.assert_array_equal(np.asarray(drawn[name]), np.asarray(array)[0], err_msg=name)
+            steps += 1
+    assert steps == config.train.steps
+
+
+@pytest.mark.parametrize("ways", [1, 2])
+def test_neighbourhoods_are_those_that_a_loader_reads(stores, ways):
+    settings = {
+        "data__batching": "neighbourhoods",
+        "data__neighbourhood": (6, 4),
+        "train__batch": 8,
+        "data__streams": 2,
+    }
+    mesh = make_mesh(ways, 1, 1, devices=jax.devices()[:ways])
+    check_rows(config_of(**settings, data__cache="device"), config_of(**settings), stores, mesh)
 
 
 def test_a_device_holds_the_segments_of_its_own_streams_alone(stores):
