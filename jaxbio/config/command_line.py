@@ -206,6 +206,27 @@ def free_text(text: str) -> str:
     return text
 
 
+def count(text: str) -> int:
+    """Return `text` as a number of at least 1: the type of a flag that counts; argparse names one that is none."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text}: at least 1")
+    return number
+
+
+def counts(text: str) -> tuple[int, ...]:
+    """Return `text` as such numbers between commas: the type of a flag that lists them."""
+    return tuple(count(part) for part in text.split(","))
+
+
+def share(text: str) -> float:
+    """Return `text` as a share of a whole, above 0 and at most 1: the type of such a flag."""
+    number = float(text)
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: above 0 and at most 1")
+    return number
+
+
 def _change_fields(config: ConfigDict, changes: Sequence[tuple[str, str]]) -> list[Fault]:
     """Set the changed fields of `config`; return a fault for each that is unknown or cannot be read."""
     faults = []

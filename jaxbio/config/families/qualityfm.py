@@ -26,7 +26,7 @@ _MODEL: dict[str, Field] = {
     ),
     "model.tokenizer": machine(
         "auto",
-        "convolution; frames: the same as framed matrix products; auto: the faster for the platform",
+        "convolution; frames: the same as framed matrix products; auto: frames, but for an export of any length",
         choices=("auto", "convolution", "frames"),
     ),
     "model.remat": machine(
