@@ -1,9 +1,11 @@
 """What a recipe of 12-lead encoders may not say, named with what to say instead."""
 
+import numpy as np
 import pytest
 
 from jaxbio.config import fields
 from jaxbio.config.command_line import load_recipe
+from jaxbio.config.families import OBJECTIVES, KnownLabel
 from jaxbio.config.resolve import find_faults
 
 
@@ -36,3 +38,34 @@ def test_an_objective_asks_for_its_own_encoder():
             fields.defaults(model, objective), {"pairs.rule": "all_segments", "data.channels": ("ii",)}
         )
         assert [fault.field for fault in find_faults(config)][-1:] == ["objective.name"]
+
+
+TWO = [0.0, 0.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("classes", "train", "validation", "words"),
+    [
+        ((), np.arange(40.0, 60.0), np.arange(40.0, 60.0), "age: 20 different numbers"),
+        ((), [0.5, 0.5, 1.5, 1.5], TWO, "age: 4 different numbers"),
+        (("young", "old"), np.zeros(20), TWO, "1 classes with two segments in train"),
+        (("young", "old"), [0.0, 0.0, 1.0], TWO, "1 classes with two segments in train"),
+        (("young", "old"), TWO, [0.0, 1.0], "0 classes with two segments in validation"),
+        (("young", "old"), TWO, [], "0 classes with two segments in validation"),
+        (("young", "old"), TWO, TWO, None),
+        ((), TWO, TWO, None),  # 0 and 1 are classes in all but name
+    ],
+)
+def test_triplets_refuse_a_label_of_which_no_triplet_can_be_made(classes, train, validation, words):
+    config = load_recipe("configs/ecg_triplet.py:smoke")
+    label = KnownLabel("age", classes, np.array(train, np.float32), np.array(validation, np.float32))
+    found = list(OBJECTIVES["label_triplets"].label_faults(fields.flatten(config), [label]))
+    assert [fault.field for fault in found] == ["data.labels"] * (words is not None)
+    assert words is None or words in found[0].value
+
+
+def test_triplets_learn_from_a_label_and_from_no_channel():
+    config = load_recipe("configs/ecg_triplet.py:smoke")
+    assert find_faults(config) == []
+    changed = fields.change(config, {"data.channels": ("i", "ii", "abp"), "data.target": "abp"})
+    assert [fault.field for fault in find_faults(changed)] == ["data.target"]

@@ -87,19 +87,22 @@ def test_nobody_left_to_hold_out_is_refused(parts, tmp_path):
         open_run_data(small_config(train__batch=4, data__exclude_subjects=str(file)), parts[0].path)
 
 
-def test_an_objective_of_labels_draws_only_segments_that_have_them(parts):
+@pytest.mark.parametrize(
+    ("objective", "own"), [("supervised", {"objective.classes": ("even", "odd")}), ("label_triplets", {})]
+)
+def test_an_objective_of_labels_draws_only_segments_that_have_them(parts, objective, own):
     store = parts[0]
     make_pairs(store, small_config(pairs__rule="all_segments"))
     index = open_run_data(small_config(train__batch=4, pairs__rule="all_segments"), store.path)
     some_R = np.where(np.arange(store.rows) % 3 == 0, np.arange(store.rows) % 2, np.nan).astype(np.float32)
     write_labels(store, [Label("some", some_R, ("even", "odd"))])
-    learnt = {"objective.classes": ("even", "odd"), "data.labels": ("some",), "data.streams": 4}
+    learnt = {**own, "data.labels": ("some",), "data.streams": 4}
     same = {
         name: value
         for name, value in fields.flatten(index.config).items()
         if name.split(".")[0] in ("data", "prepare", "pairs", "quality")
     }
-    config = fields.change(fields.defaults("resnet1d", "supervised"), {**same, **learnt, "train.batch": 4})
+    config = fields.change(fields.defaults("resnet1d", objective), {**same, **learnt, "train.batch": 4})
     data = open_run_data(config, store.path)
     drawn_N = np.unique(np.concatenate([data.rows(step) for step in range(200)]))
     known_N = index.train.rows_NM[np.isfinite(some_R[index.train.rows_NM[:, 0]]), 0]
