@@ -56,7 +56,9 @@ def test_head_loss_and_gradients_are_the_references(arrays, margin):
 def test_partners_are_of_the_same_and_of_another_class_and_nobody_is_his_own():
     keys = jax.vmap(lambda n: jax.random.split(jax.random.key(n), 8))(jnp.arange(200))
     distance_BB = jnp.zeros((8, 8))
-    positive_XB, negative_XB, anchor_XB = jax.vmap(lambda key_B: mine(key_B, jnp.arange(8), CLASS_B, distance_BB, None))(keys)
+    positive_XB, negative_XB, anchor_XB = jax.vmap(
+        lambda key_B: mine(key_B, jnp.arange(8), CLASS_B, distance_BB, None)
+    )(keys)
     np.testing.assert_array_equal(anchor_XB, np.broadcast_to([1, 1, 1, 1, 1, 0, 0, 0], (200, 8)).astype(bool))
     for row in range(5):
         same = set(np.flatnonzero(CLASS_B[row] == CLASS_B)) - {row}

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jaxbio.config.families.family import Family, Model, Training
-from jaxbio.config.families.st_mem import HYBRID, OUTPUT, PLAIN, lead_faults, single_faults
+from jaxbio.config.families.st_mem import OUTPUT, PLAIN, lead_faults, single_faults
 from jaxbio.config.faults import Fault
+from jaxbio.config.features import FEATURES
 from jaxbio.config.field import Field, science
 from jaxbio.config.roles import LEADS
 
@@ -77,7 +78,8 @@ RECIPE: dict[str, Any] = {
 }
 PRESETS: dict[str, dict[str, Any]] = {
     "twelve": {"data.channels": LEADS},
-    "hybrid": HYBRID,
+    # Hand-made features as further channels (hybrid input: fact sheet of VQ-VAE and triplets, section 5).
+    "hybrid": {"data.features": tuple(FEATURES)},
     # Masks of blocks, with the published learning rate and batch.
     "blocks": {
         "objective.mask": "blocks",
