@@ -23,10 +23,15 @@ from jaxbio.config.resolve import find_faults
         ("ecg_jepa_small", {"objective.predictor_heads": 5}, "objective.predictor_heads", "divisor"),
         ("ecg_jepa_small", {"objective.mask_share": (0.7, 0.6)}, "objective.mask_share", "the smaller first"),
         ("ecg_jepa_small", {"model.width": 390}, "model.width", "a multiple of 4"),
+        ("ecg_jepa_small", {"data.segment_s": 20.0}, "objective.most_visible", "at least 40: of 100 times"),
+        ("ecg_jepa_small", {"objective.mask": "blocks"}, "objective.mask_share", "4 blocks of up to 35 of 50 times"),
+        ("ecg_jepa_small:blocks", {"objective.most_visible": 41}, "objective.most_visible", "at least 42"),
+        ("ecg_jepa_small", {"objective.mask_share": (0.01, 0.7)}, "objective.mask_share", "at least 1/50"),
     ],
 )
 def test_a_fault_is_named_with_its_remedy(recipe, changes, field, words):
-    config = fields.change(load_recipe(f"configs/{recipe}.py"), changes)
+    name, _, preset = recipe.partition(":")
+    config = fields.change(load_recipe(f"configs/{name}.py:{preset}"), changes)
     found = [fault for fault in find_faults(config) if fault.field == field]
     assert found, find_faults(config)
     assert words in found[0].remedy
