@@ -1,5 +1,7 @@
 """An export of a 12-lead encoder: in and out whole, and recordings of one lead."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from jaxbio.config.command_line import load_recipe
 from jaxbio.config.resolve import find_faults
 from jaxbio.config.roles import LEADS
 from jaxbio.export import folder, initial, reference
+from jaxbio.export.pretrained import Pretrained
 from jaxbio.models import ENCODERS
 from jaxbio.objectives import make_objective
 from jaxbio.signals.synthetic import recording
@@ -71,6 +74,19 @@ def test_swapped_leads_are_doubted_and_embedded_all_the_same(exported, caplog):
     assert doubt.startswith("1 of 1 segments have limb leads that contradict each other")
     assert doubt in caplog.text
     assert model.embed_segments(i=leads["i"], ii=leads["avr"], rate_hz=250).doubts == ()  # which two leads cannot show
+
+
+@pytest.mark.parametrize("factor", [1e3, 1e-3])
+def test_leads_that_are_not_in_mv_are_doubted_where_the_size_is_seen(exported, factor):
+    model = jaxbio.load_pretrained(exported[0], check=False)
+    ecg_T = factor * np.nan_to_num(recording(0, duration_s=10.0, rate_hz=250.0).ecg)
+    (doubt,) = model.embed_segments(i=ecg_T, rate_hz=250).doubts
+    assert doubt.startswith("a median range of the leads of")
+    assert doubt.endswith("mV: are they in mV")
+    assert model.embed_segments(i=ecg_T / factor, rate_hz=250).doubts == ()
+    card, module, variables = folder.read_export(exported[0])
+    unitless = Pretrained(dataclasses.replace(card, scaling="per_channel"), module, variables)
+    assert unitless.embed_segments(i=ecg_T, rate_hz=250).doubts == ()
 
 
 def test_the_references_layout_and_back_is_the_identity(exported, tmp_path):
