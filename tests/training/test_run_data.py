@@ -5,9 +5,12 @@ import pytest
 from prepared import prepare, small_config, write_archive
 
 from jaxbio.config import fields
+from jaxbio.config.command_line import load_recipe
 from jaxbio.config.faults import UserError
 from jaxbio.data.labels import Label, write_labels
 from jaxbio.data.pairs import make_pairs
+from jaxbio.data.prepare import prepare_store
+from jaxbio.data.recordings import parse_source
 from jaxbio.evaluation.in_run import choose_questions
 from jaxbio.training.run_data import open_run_data
 
@@ -108,3 +111,11 @@ def test_an_objective_of_labels_draws_only_segments_that_have_them(parts, object
     known_N = index.train.rows_NM[np.isfinite(some_R[index.train.rows_NM[:, 0]]), 0]
     np.testing.assert_array_equal(drawn_N, np.sort(known_N))
     assert data.held_out_order.batches * 4 >= len(data.validation.rows_NM) == data.held_out_order.pairs
+
+
+@pytest.mark.slow
+def test_a_smoke_run_of_triplets_has_classes_to_tell_apart(tmp_path):
+    config = fields.change(load_recipe("configs/ecg_triplet.py:smoke"), {"data.channels": ("i", "ii")})
+    prepare_store([parse_source(config.data.store)], config, tmp_path / "store")
+    data = open_run_data(config, str(tmp_path / "store"))
+    assert len(np.unique(data.by_row["label_BMK"][data.train.rows_NM[:, 0], 0])) > 1
