@@ -11,10 +11,11 @@ from ml_collections import ConfigDict
 
 from jaxbio.config import fields, presets
 from jaxbio.config.families import ecg_vqvae_triplet
-from jaxbio.config.families.st_mem import HYBRID
+from jaxbio.config.features import FEATURES
 
 # Of the published two ways to move a codebook, the one that works alone; it decays every parameter.
 AUTHOR = {"objective.codebook": "gradient", "optimizer.clip_norm": None, "optimizer.decay_mask": "all"}
+HYBRID = {"data.features": tuple(FEATURES)}
 
 
 def get_config(argument: str = "") -> ConfigDict:

@@ -3,6 +3,8 @@
 python tools/judge.py --export runs/st_mem/export --store STORE --label superclass --out runs/st_mem/superclass
 python tools/judge.py --export A --export B --store STORE --label rhythm --leads all --leads i --out judged
 
+Of --leads, all are the channels of an encoder, whether of ECG leads or not.
+
 The store holds the segments at the encoders' rate and length, with a label of classes (tools/add_labels.py). Each
 encoder stands beside the first one's network at random initialisation. Whom any of the encoders has learnt from, by its
 seen.npz or by the store's train split, is never tested.
@@ -43,7 +45,6 @@ def main(arguments: Sequence[str]) -> dict:
     from jaxbio.evaluation import judging
     from jaxbio.evaluation.comparison import initialise_again
     from jaxbio.evaluation.judging_report import Judged, write_judging_page
-    from jaxbio.export.folder import read_seen
     from jaxbio.export.pretrained import load_pretrained
 
     unknown = [name for name in flags.leads if name not in judging.LEAD_SETS]
@@ -55,10 +56,7 @@ def main(arguments: Sequence[str]) -> dict:
     labelled = judging.read_labelled(store, flags.label)
     for name in labelled.left_out:
         log.warning("class %s has a single subject, who cannot be on both sides: left out", name)
-    seen_N = np.isin(labelled.subject_N, labelled.subject_N[store.column("split")[labelled.row_N] == "train"])
-    for folder in flags.export:
-        seen_N |= find_seen(read_seen(folder), store, labelled.row_N)
-    splits = protocol.make_splits(flags.protocol, labelled.subject_N, seen_N, folds=flags.folds, seed=flags.seed)
+    splits = split_rows(flags, store, labelled)
     tested = probes.tested_rows(splits)
     result = {
         "store": flags.store,
@@ -80,7 +78,10 @@ def main(arguments: Sequence[str]) -> dict:
         judged = judging.judge(
             features, labelled.class_N, len(labelled.classes), labelled.subject_N, splits, flags.shares, flags.seed
         )
-        channels = {encoder: [r for r in model.card.channels if r in chosen] for encoder, model in models.items()}
+        channels = {
+            encoder: [role for role in model.card.channels if chosen is None or role in chosen]
+            for encoder, model in models.items()
+        }
         result["leads"][name] = {"channels": channels, "measures": plain(judged)}
         by_leads[name] = Judged(judged, features)
     out = Path(flags.out)
@@ -103,7 +104,7 @@ def parse_flags(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--store", required=True, metavar="DIR", help="a store with the label")
     parser.add_argument("--label", required=True, metavar="NAME", help="a label of classes of the store")
     parser.add_argument(
-        "--leads", action="append", default=[], help="all (the default), limb, i or ii; may be repeated"
+        "--leads", action="append", default=[], help="all channels (the default), limb, i or ii; may be repeated"
     )
     parser.add_argument(
         "--shares", type=float, nargs="+", default=[0.01, 0.05, 1.0], help="shares of the labels that are fitted on"
@@ -120,6 +121,29 @@ def parse_flags(arguments: Sequence[str]) -> argparse.Namespace:
     if faults:
         raise UserError(*faults)
     return flags
+
+
+def split_rows(flags: argparse.Namespace, store, labelled) -> list[probes.Split]:
+    """Return the splits of --protocol over the labelled segments: nobody whom an encoder has learnt from is tested.
+
+    Raises UserError where nothing is left to tell apart, in what is fitted on or in what is tested.
+    """
+    from jaxbio.export.folder import read_seen
+
+    seen_N = np.isin(labelled.subject_N, labelled.subject_N[store.column("split")[labelled.row_N] == "train"])
+    for folder in flags.export:
+        seen_N |= find_seen(read_seen(folder), store, labelled.row_N)
+    splits = protocol.make_splits(
+        flags.protocol,
+        labelled.subject_N,
+        seen_N,
+        folds=flags.folds,
+        seed=flags.seed,
+        label_B=labelled.class_N,
+        named_by="--store",
+    )
+    protocol.check_splits(splits, labelled.class_N, labelled.classes, named_by="--store")
+    return splits
 
 
 def find_seen(seen, store, row_N: np.ndarray) -> np.ndarray:

@@ -40,7 +40,7 @@ COMMON: dict[str, Field] = {
     "data.features": science(
         (),
         "hand-made feature channels behind the recorded ones, made of lead II where the store is prepared "
-        "(config/features.py; hybrid input: all eleven)",
+        "(config/features.py; hybrid input: all eleven, or of ST-MEM the seven that vary within a segment)",
     ),
     "data.feature_scales": science(
         (), "(centre, spread) of each feature; (): fitted on the subjects that the run trains on, when it starts"

@@ -51,10 +51,17 @@ def _sizes(store: Store, mine_R: np.ndarray) -> list[str]:
     if not leads:
         return []
     range_NC = 2 * FULL_RANGE * store.scale_NC2[mine_R][:, leads, 1]
-    median = _median(np.where(store.present_NC[mine_R][:, leads], range_NC, np.nan))
+    said = doubt_size(np.where(store.present_NC[mine_R][:, leads], range_NC, np.nan))
     unstated = any((store.column(f"{store.channels[place]}_unit")[mine_R] == ARBITRARY).any() for place in leads)
-    said = [f"a median range of the leads of {median:.3g} mV"] * (not _RANGE_MV[0] <= median <= _RANGE_MV[1])
     return said + ["leads whose unit is not stated: what it is, --assume_unit=ecg:UNIT says"] * unstated
+
+
+def doubt_size(range_NC: np.ndarray) -> list[str]:
+    """Return in words a median that no leads in mV have; `range_NC` is from smallest to largest value of each segment
+    and lead, NaN where it is not there.
+    """
+    median = _median(range_NC)
+    return [f"a median range of the leads of {median:.3g} mV"] * (median < _RANGE_MV[0] or median > _RANGE_MV[1])
 
 
 def _swapped(store: Store, mine_R: np.ndarray) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxbio.config.faults import Fault, UserError
-from jaxbio.config.roles import LEADS, LIMB_LEADS
+from jaxbio.config.roles import LIMB_LEADS
 from jaxbio.data.labels import open_label
 from jaxbio.data.quantise import dequantise
 from jaxbio.data.store import Store, subject_codes
@@ -20,7 +20,8 @@ from jaxbio.evaluation.probes import Split
 from jaxbio.evaluation.tasks.stored import check_input
 from jaxbio.export.pretrained import Pretrained
 
-LEAD_SETS: Mapping[str, tuple[str, ...]] = {"all": LEADS, "limb": LIMB_LEADS, "i": ("i",), "ii": ("ii",)}
+# None: every channel of the encoder, whatever it is of.
+LEAD_SETS: Mapping[str, tuple[str, ...] | None] = {"all": None, "limb": LIMB_LEADS, "i": ("i",), "ii": ("ii",)}
 NEIGHBOURS = (5, 20)
 SHARES = (0.01, 0.05, 1.0)
 DRAWS = 200  # of subjects, for the interval of each score

@@ -40,18 +40,19 @@ def make_splits(
     folds: int,
     seed: int = 0,
     label_B: np.ndarray | None = None,
+    named_by: str = "--data",
 ) -> list[Split]:
     """Return the splits of a protocol over the rows of `subject_B`, given which of them pretraining has seen (of
     transfer: or are to be fitted on all the same).
 
-    Classes `label_B`, where given, are spread evenly over the folds of cross_validate. Raises UserError for a protocol
-    that leaves nobody to fit on or to test on.
+    Classes `label_B`, where given, are spread evenly over the folds of cross_validate. `named_by` is the flag that
+    names the recordings. Raises UserError for a protocol that leaves nobody to fit on or to test on.
     """
     unseen = np.flatnonzero(~seen_B)
     if not unseen.size:
         remedy = "pretraining has seen every subject, or the store's train split holds it: nothing is left to test on; "
         remedy += "name recordings it was not trained on"
-        raise UserError(Fault("--data", "all seen", remedy))
+        raise UserError(Fault(named_by, "all seen", remedy))
     if protocol == LEAKY:
         order = np.random.default_rng(seed).permutation(len(unseen))
         parts = [unseen[order[fold::folds]] for fold in range(min(folds, len(unseen)))]
@@ -64,9 +65,8 @@ def make_splits(
         )
         return [(unseen[fit], unseen[test]) for fit, test in splits]
     if not seen_B.any():
-        remedy = (
-            "transfer fits on subjects that pretraining has seen and --data has none: try --protocol cross_validate"
-        )
+        remedy = f"transfer fits on subjects that pretraining has seen and {named_by} has none: "
+        remedy += "try --protocol cross_validate"
         raise UserError(Fault("--protocol", protocol, remedy))
     return [(np.flatnonzero(seen_B), unseen)]
 
@@ -81,9 +81,9 @@ def _halves(subject_B: np.ndarray, row_N: np.ndarray) -> Split:
     return row_N[first_N], row_N[~first_N]
 
 
-def check_splits(splits: list[Split], label_B: np.ndarray, classes: Sequence[str]) -> None:
+def check_splits(splits: list[Split], label_B: np.ndarray, classes: Sequence[str], *, named_by: str = "--data") -> None:
     """Raise UserError for a split that nobody is fitted on or tested in, and where what is fitted on, or all that is
-    tested, is of one class.
+    tested, is of one class; `named_by` is the flag that names the recordings.
     """
     for number, (fit, test) in enumerate(splits, 1):
         if not len(fit) or not len(test):
@@ -92,10 +92,10 @@ def check_splits(splits: list[Split], label_B: np.ndarray, classes: Sequence[str
         if classes and len(np.unique(label_B[fit])) < 2:
             found, remedy = classes[int(label_B[fit][0])], "name recordings of more subjects with other labels"
             if len(splits) == 1:
-                raise UserError(Fault("--data", f"all that is fitted on is {found!r}", remedy))
+                raise UserError(Fault(named_by, f"all that is fitted on is {found!r}", remedy))
             remedy = f"more --folds fit on more subjects; or {remedy}"
             raise UserError(Fault("--folds", f"fold {number} is fitted on {found!r} alone", remedy))
     tested_N = label_B[np.concatenate([test for _, test in splits])]
     if classes and len(np.unique(tested_N)) < 2:
         remedy = "there is nothing to tell apart: name recordings of more subjects with other labels"
-        raise UserError(Fault("--data", f"all that is tested is {classes[int(tested_N[0])]!r}", remedy))
+        raise UserError(Fault(named_by, f"all that is tested is {classes[int(tested_N[0])]!r}", remedy))

@@ -19,6 +19,8 @@ import numpy as np
 from etils import epath
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.config.roles import kind_of
+from jaxbio.data.plausibility import doubt_size
 from jaxbio.data.quantise import quantise
 from jaxbio.export import folder as folders
 from jaxbio.export import segmenting, stablehlo
@@ -56,7 +58,8 @@ def load_pretrained(folder: epath.PathLike, *, check: bool = True) -> "Pretraine
 
 class Embedded(NamedTuple):
     """One vector a segment, (B, width) float32, which of the card's channels it had, bool (B, C): those that were given
-    and do not rest throughout the segment, and what is doubtful, in words: leads that seem to be swapped.
+    and do not rest throughout the segment, and what is doubtful, in words: leads that seem to be swapped, or, where
+    their size matters, not in mV.
     """
 
     vector_BD: np.ndarray
@@ -94,7 +97,8 @@ class Pretrained:
         Segments come recording by recording, in time order. A channel that is not given, or rests within four steps of
         its converter throughout a segment, gets what the card says (zeros in the prepared input).
 
-        Leads that seem to be swapped are warned of, and embedded as they are.
+        Leads that seem to be swapped are warned of, and those of an unlikely size where the card's scaling is
+        `physical`; both are embedded as they are.
 
         Raises UserError for an unknown channel, no channel, no rate, a rate that is no signal's, a wrong shape, NaN,
         infinite or masked samples, numbers that float32 cannot carry, recordings of unequal duration, less than a
@@ -172,7 +176,12 @@ class Pretrained:
             vectors.append(np.asarray(tok_BLD[: len(part_BCT)]).mean(axis=1))
         present_BC = np.zeros((len(segments), len(card.channels)), bool)
         present_BC[:, present] = moves_BC
-        doubts = tell_doubts(doubt_leads(segments, [card.channels[place] for place in present], card.rate_hz))
+        given = [card.channels[place] for place in present]
+        doubts = tell_doubts(doubt_leads(segments, given, card.rate_hz))
+        if card.scaling == "physical":
+            leads = [place for place, role in enumerate(given) if kind_of(role) == "ecg"]
+            range_BC = np.ptp(segments[:, leads], axis=-1)
+            doubts += [f"{said}: are they in mV" for said in doubt_size(np.where(range_BC > 0, range_BC, np.nan))]
         for doubt in doubts:
             log.warning("doubtful: %s?", doubt)
         return Embedded(np.concatenate(vectors), present_BC, tuple(doubts))

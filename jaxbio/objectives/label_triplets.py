@@ -51,11 +51,12 @@ def label_triplets(
         rngs = {"dropout": keys["dropout"]}
         tok_BLD: Any = headed.apply({"params": params}, x_BCT, train, rngs=rngs)
         distance_BB = squared_distances(tok_BLD[:, 0])
+        row_B, class_B = batch["row_BM"][:, 0], batch["label_BMK"][:, 0, 0]
         key_B = row_keys(keys["augment"], batch["row_BM"])[:, 0]
         limit = margin if mining == "semi_hard" else None
-        positive_B, negative_B, anchor_B = mine(key_B, batch["label_BMK"][:, 0, 0], distance_BB, limit)
-        rows_B = jnp.arange(len(anchor_B))
-        excess_B = distance_BB[rows_B, positive_B] - distance_BB[rows_B, negative_B] + margin
+        positive_B, negative_B, anchor_B = mine(key_B, row_B, class_B, distance_BB, limit)
+        own_B = jnp.arange(len(anchor_B))
+        excess_B = distance_BB[own_B, positive_B] - distance_BB[own_B, negative_B] + margin
         anchors = jnp.maximum(anchor_B.sum(), 1)
         total = jnp.where(anchor_B, jnp.maximum(excess_B, 0.0), 0.0).sum() / anchors
         metrics = {
@@ -82,18 +83,19 @@ def squared_distances(x_BE: jax.Array) -> jax.Array:
 
 
 def mine(
-    key_B: jax.Array, class_B: jax.Array, distance_BB: jax.Array, margin: float | None
+    key_B: jax.Array, row_B: jax.Array, class_B: jax.Array, distance_BB: jax.Array, margin: float | None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return each row's positive and negative, int32 (B,), and whether it has both, bool (B,): a random row of its
-    class, and one of another.
+    """Return each segment's positive and negative, int32 (B,), and whether it has both, bool (B,): a random segment of
+    its class, and one of another.
 
-    With `margin` the negative is semi-hard where there is one: farther than the positive, by less than the margin. Keys
-    are a row's own; no gradient passes. NaN is no class.
+    `row_B` are the segments' rows of the store: in an evaluation one may come twice, and is no positive of itself. With
+    `margin` the negative is semi-hard where there is one: farther than the positive, by less than the margin. Keys are
+    a row's own; no gradient passes. NaN is no class.
     """
     distance_BB = jax.lax.stop_gradient(distance_BB)
     rows, known_B = len(class_B), jnp.isfinite(class_B)
     both_BB = known_B[:, None] & known_B[None]
-    same_BB = both_BB & (class_B[:, None] == class_B[None]) & ~jnp.eye(rows, dtype=bool)
+    same_BB = both_BB & (class_B[:, None] == class_B[None]) & (row_B[:, None] != row_B[None])
     other_BB = both_BB & (class_B[:, None] != class_B[None])
     draw_B2B = jax.vmap(lambda key: jax.random.uniform(key, (2, rows)))(key_B)
     positive_B = jnp.argmax(jnp.where(same_BB, draw_B2B[:, 0], -1.0), axis=1)

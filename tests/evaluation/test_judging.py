@@ -1,6 +1,7 @@
 """The tool that judges embeddings: a store with a label in, intervals by leads and encoders out."""
 
 import csv
+import dataclasses
 import json
 
 import jax
@@ -11,6 +12,7 @@ import jaxbio
 from jaxbio.config import fields
 from jaxbio.config.faults import UserError
 from jaxbio.config.roles import LEADS
+from jaxbio.data.labels import Label, write_labels
 from jaxbio.data.store import open_store
 from jaxbio.evaluation import judging, judging_report
 from jaxbio.export import folder
@@ -104,6 +106,59 @@ def test_nobody_whom_the_encoder_may_have_learnt_from_is_tested(judged, result):
     labelled = judging.read_labelled(store, "pace")
     trained = set(labelled.subject_N[store.column("split")[labelled.row_N] == "train"])
     assert result["subjects_tested"] == len(set(labelled.subject_N) - trained)
+
+
+@pytest.fixture(scope="module")
+def labelled(judged):
+    """Labelled segments, which of them are of the train split, and a function from a protocol, a seed and their classes
+    to the splits.
+    """
+    store = open_store(judged / "store")
+    read = judging.read_labelled(store, "pace")
+
+    def split(protocol, seed, class_N):
+        flags = ["--export", str(judged / "export"), "--store", str(judged / "store"), "--label", "pace", "--out", "x"]
+        flags = judge.parse_flags([*flags, "--protocol", protocol, "--folds", "2", "--seed", str(seed)])
+        return judge.split_rows(flags, store, dataclasses.replace(read, class_N=class_N))
+
+    return read, store.column("split")[read.row_N] == "train", split
+
+
+def test_a_rare_class_is_in_every_fold(labelled):
+    read, seen_N, split = labelled
+    rare_N = np.isin(read.subject_N, np.unique(read.subject_N[~seen_N])[:2]).astype(int)
+    for seed in range(8):
+        splits = split("cross_validate", seed, rare_N)
+        assert [set(rare_N[test]) for _, test in splits] == [{0, 1}] * 2
+
+
+def test_nothing_to_tell_apart_is_refused(labelled):
+    read, seen_N, split = labelled
+    with pytest.raises(UserError, match="all that is fitted on") as caught:
+        split("transfer", 0, (~seen_N).astype(int))
+    assert caught.value.faults[0].field == "--store"
+    with pytest.raises(UserError, match="all that is tested"):
+        split("transfer", 0, seen_N & (read.class_N == 0))
+
+
+@pytest.mark.slow
+def test_an_encoder_of_a_ppg_and_an_ecg_is_judged_by_all_its_channels(tmp_path):
+    config = fields.change(fields.defaults("resnet1d", "supervised"), {**CHANGES, "data.channels": ("ppg", "ecg")})
+    rng, names = np.random.default_rng(0), [f"r{number}" for number in range(16)]
+    signals = {role: rng.normal(size=(16, 1000)) for role in ("ppg", "ecg")}
+    store = jaxbio.store_from_arrays(
+        str(tmp_path / "store"), rate_hz=100.0, config=config, names=names, subjects=names, **signals
+    )
+    write_labels(store, [Label("kind", (np.arange(store.rows) // 2 % 2).astype(np.float32), ("one", "other"))])
+    module, inputs = ENCODERS["resnet1d"](18, (1, 1, 1, 1)), Input.of(config)
+    variables = jax.jit(module.init)(jax.random.key(0), np.ones((1, *inputs.shape), np.float32))
+    folder.write_export(
+        tmp_path / "export", module, variables, inputs=inputs, origin=folder.Origin("a test", "encoder")
+    )
+    flags = ["--export", str(tmp_path / "export"), "--store", str(store.path), "--label", "kind", "--shares", "1.0"]
+    found = judge.main([*flags, "--out", str(tmp_path / "out")])["leads"]["all"]
+    assert found["channels"][str(tmp_path / "export")] == ["ppg", "ecg"]
+    assert set(found["measures"]["silhouette"]) == {str(tmp_path / "export"), judge.RANDOM}
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """An export of a 12-lead encoder: in and out whole, and recordings of one lead."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -8,9 +10,12 @@ import wfdb
 import jaxbio
 from jaxbio.config import fields
 from jaxbio.config.command_line import load_recipe
+from jaxbio.config.resolve import find_faults
 from jaxbio.config.roles import LEADS
-from jaxbio.export import folder, reference
+from jaxbio.export import folder, initial, reference
+from jaxbio.export.pretrained import Pretrained
 from jaxbio.models import ENCODERS
+from jaxbio.objectives import make_objective
 from jaxbio.signals.synthetic import recording
 from jaxbio.signals.synthetic_leads import project
 from jaxbio.transforms.prepare_input import Input
@@ -18,17 +23,22 @@ from jaxbio.transforms.prepare_input import Input
 SMALL = {"model.width": 16, "model.layers": 1, "model.heads": 2, "model.feedforward": 32}
 
 
-@pytest.fixture(scope="module", params=["st_mem_small", "ecg_jepa_small:twelve"])
-def exported(request, tmp_path_factory):
-    """(folder, configuration) of a small encoder of twelve leads."""
-    name, _, preset = request.param.partition(":")
+def write(recipe, out):
+    """Write the export of a small encoder of `recipe` to `out` and return its configuration."""
+    name, _, preset = recipe.partition(":")
     config = fields.change(load_recipe(f"configs/{name}.py:{preset}"), SMALL)
     module = ENCODERS[config.model.name](**{k: v for k, v in config.model.items() if k != "name"})
     inputs = Input.of(config)
     variables = jax.jit(module.init)(jax.random.key(0), np.ones((1, *inputs.shape), np.float32))
-    out = tmp_path_factory.mktemp("export") / "leads"
     folder.write_export(out, module, variables, inputs=inputs, origin=folder.Origin("a test", "encoder"))
-    return out, config
+    return config
+
+
+@pytest.fixture(scope="module", params=["st_mem_small", "ecg_jepa_small:twelve"])
+def exported(request, tmp_path_factory):
+    """(folder, configuration) of a small encoder of twelve leads."""
+    out = tmp_path_factory.mktemp("export") / "leads"
+    return out, write(request.param, out)
 
 
 def test_a_recording_of_one_lead_is_embedded_and_its_lead_named(exported, data_dir):
@@ -66,6 +76,19 @@ def test_swapped_leads_are_doubted_and_embedded_all_the_same(exported, caplog):
     assert model.embed_segments(i=leads["i"], ii=leads["avr"], rate_hz=250).doubts == ()  # which two leads cannot show
 
 
+@pytest.mark.parametrize("factor", [1e3, 1e-3])
+def test_leads_that_are_not_in_mv_are_doubted_where_the_size_is_seen(exported, factor):
+    model = jaxbio.load_pretrained(exported[0], check=False)
+    ecg_T = factor * np.nan_to_num(recording(0, duration_s=10.0, rate_hz=250.0).ecg)
+    (doubt,) = model.embed_segments(i=ecg_T, rate_hz=250).doubts
+    assert doubt.startswith("a median range of the leads of")
+    assert doubt.endswith("mV: are they in mV")
+    assert model.embed_segments(i=ecg_T / factor, rate_hz=250).doubts == ()
+    card, module, variables = folder.read_export(exported[0])
+    unitless = Pretrained(dataclasses.replace(card, scaling="per_channel"), module, variables)
+    assert unitless.embed_segments(i=ecg_T, rate_hz=250).doubts == ()
+
+
 def test_the_references_layout_and_back_is_the_identity(exported, tmp_path):
     out, config = exported
     card, module, variables = folder.read_export(out)
@@ -74,3 +97,16 @@ def test_the_references_layout_and_back_is_the_identity(exported, tmp_path):
     reference.import_reference(family, config, written["reference"], tmp_path / "back")
     _, _, again = folder.read_export(tmp_path / "back")
     jax.tree.map(np.testing.assert_array_equal, again, variables)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "presets"),
+    [("st_mem_base", ("", "semi_hard", "author", "smoke")), ("st_mem_base:hybrid", ("hybrid", "hybrid,author"))],
+)
+def test_triplets_start_from_an_export_of_st_mem_whatever_the_preset(encoder, presets, tmp_path):
+    write(encoder, tmp_path / "export")
+    for preset in presets:
+        start = {**SMALL, "train.init_from": (("encoder", str(tmp_path / "export")),)}
+        config = fields.change(load_recipe(f"configs/ecg_triplet.py:{preset}"), start)
+        assert find_faults(config) == []
+        initial.check_start(config, make_objective(config))

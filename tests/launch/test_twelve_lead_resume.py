@@ -43,6 +43,8 @@ PREDICTOR = {
 FAMILIES = {
     "st_mem_small.py": {**DECODER, "data.crop_s": 5.0, "model.head_width": 8},
     "ecg_jepa_small.py:hybrid": PREDICTOR,
+    # its codes are moving averages, no parameters: a run that goes on has to have them, too
+    "ecg_vqvae.py": {**DECODER, "data.crop_s": 5.0, "model.head_width": 8, "model.latent": 16, "model.codes": 8},
 }
 
 

@@ -56,7 +56,9 @@ def test_head_loss_and_gradients_are_the_references(arrays, margin):
 def test_partners_are_of_the_same_and_of_another_class_and_nobody_is_his_own():
     keys = jax.vmap(lambda n: jax.random.split(jax.random.key(n), 8))(jnp.arange(200))
     distance_BB = jnp.zeros((8, 8))
-    positive_XB, negative_XB, anchor_XB = jax.vmap(lambda key_B: mine(key_B, CLASS_B, distance_BB, None))(keys)
+    positive_XB, negative_XB, anchor_XB = jax.vmap(
+        lambda key_B: mine(key_B, jnp.arange(8), CLASS_B, distance_BB, None)
+    )(keys)
     np.testing.assert_array_equal(anchor_XB, np.broadcast_to([1, 1, 1, 1, 1, 0, 0, 0], (200, 8)).astype(bool))
     for row in range(5):
         same = set(np.flatnonzero(CLASS_B[row] == CLASS_B)) - {row}
@@ -65,11 +67,18 @@ def test_partners_are_of_the_same_and_of_another_class_and_nobody_is_his_own():
         assert set(np.asarray(negative_XB)[:, row].tolist()) == other
 
 
+def test_a_segment_that_comes_twice_is_no_positive_of_itself():
+    keys = jax.vmap(lambda n: jax.random.split(jax.random.key(n), 4))(jnp.arange(50))
+    row_B, class_B = np.array([7, 7, 8, 9]), np.array([0, 0, 0, 1], np.float32)
+    positive_XB, _, _ = jax.vmap(lambda key_B: mine(key_B, row_B, class_B, jnp.zeros((4, 4)), None))(keys)
+    assert set(np.asarray(positive_XB)[:, :2].ravel().tolist()) == {2}
+
+
 def test_semi_hard_negatives_lie_between_the_positive_and_the_margin():
     class_B = np.array([0, 0, 1, 1, 1], np.float32)
     distance_BB = jnp.array([[0.0, 0.5, 0.1, 0.6, 2.0], [0.5, 0.0, 0.1, 0.2, 3.0]] + [[9.0] * 5] * 3)
     keys = jax.vmap(lambda n: jax.random.split(jax.random.key(n), 5))(jnp.arange(100))
-    _, negative_XB, _ = jax.vmap(lambda key_B: mine(key_B, class_B, distance_BB, 0.2))(keys)
+    _, negative_XB, _ = jax.vmap(lambda key_B: mine(key_B, jnp.arange(5), class_B, distance_BB, 0.2))(keys)
     assert set(np.asarray(negative_XB)[:, 0].tolist()) == {3}
     assert set(np.asarray(negative_XB)[:, 1].tolist()) == {2, 3, 4}  # none is semi-hard: any of them
 

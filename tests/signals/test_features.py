@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxbio.config.features import FEATURES
+from jaxbio.config.features import FEATURES, VARYING
 from jaxbio.signals.features import _LOW_PASS, append_features, make_features
 from jaxbio.signals.synthetic import recording
 
@@ -17,6 +17,11 @@ def by_name(x_BT, rate_hz):
 def segment(rate_hz, seed=1, rhythm="sinus"):
     made = recording(seed, duration_s=10.0, rate_hz=rate_hz, rhythm=rhythm)
     return np.nan_to_num(made.ecg)[None].astype(np.float32), made.r_peaks_s
+
+
+def test_features_that_are_said_to_vary_do_so_within_a_segment_and_no_others():
+    found = by_name(segment(250.0, rhythm="af")[0], 250.0)
+    assert tuple(name for name, value_BT in found.items() if np.ptp(value_BT) > 0) == VARYING
 
 
 @pytest.mark.parametrize("rhythm", ["sinus", "af", "tachycardia"])

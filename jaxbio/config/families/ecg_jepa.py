@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jaxbio.config.families.family import Family, Model, Training
-from jaxbio.config.families.st_mem import HYBRID, OUTPUT, PLAIN, lead_faults, single_faults
+from jaxbio.config.families.st_mem import OUTPUT, PLAIN, lead_faults, single_faults
 from jaxbio.config.faults import Fault
+from jaxbio.config.features import FEATURES
 from jaxbio.config.field import Field, science
 from jaxbio.config.roles import LEADS
 
@@ -40,8 +41,8 @@ _OBJECTIVE: dict[str, Field] = {
     ),
     "objective.most_visible": science(
         20,
-        "times that a student has room for, filled up where it sees fewer; a mask that leaves more hides the last too. "
-        "20 of 50 holds every random mask of (0.6, 0.7), 40 every union of blocks",
+        "times that a student has room for, filled up where it sees fewer: at least as many as a mask may leave. 20 of "
+        "50 for random masks of (0.6, 0.7), 42 for blocks of (0.175, 0.225), which may all lie on each other",
         low=1,
     ),
     "objective.ema_start": science(0.996, "teacher momentum at step 0, a line to ema_end", low=0.0, high=1.0),
@@ -80,12 +81,13 @@ RECIPE: dict[str, Any] = {
 }
 PRESETS: dict[str, dict[str, Any]] = {
     "twelve": {"data.channels": LEADS},
-    "hybrid": HYBRID,
+    # Hand-made features as further channels (hybrid input: fact sheet of VQ-VAE and triplets, section 5).
+    "hybrid": {"data.features": tuple(FEATURES)},
     # Masks of blocks, with the published learning rate and batch.
     "blocks": {
         "objective.mask": "blocks",
         "objective.mask_share": (0.175, 0.225),
-        "objective.most_visible": 40,
+        "objective.most_visible": 42,
         "train.batch": 64,
         "train.steps": 280_000,
         "optimizer.learning_rate": 5e-5,
@@ -113,6 +115,7 @@ def _objective_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
     yield from single_faults(values)
     if values["model.name"] != "ecg_jepa":
         yield Fault("objective.name", values["objective.name"], "it hides times of all leads: model.name = ecg_jepa")
+        return
     width, heads = values["objective.predictor_width"], values["objective.predictor_heads"]
     if width % heads:
         yield Fault("objective.predictor_heads", heads, f"make it a divisor of objective.predictor_width = {width}")
@@ -121,6 +124,23 @@ def _objective_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
     share = values["objective.mask_share"]
     if len(share) != 2 or not 0 < share[0] <= share[1] < 1:
         yield Fault("objective.mask_share", share, "two shares between 0 and 1, the smaller first")
+    else:
+        yield from _mask_faults(values)
+
+
+def _mask_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+    seen = values["data.segment_s"] if values["data.crop_s"] is None else values["data.crop_s"]
+    times = round(values["data.rate_hz"] * seen) // values["model.patch"]
+    share, blocks = values["objective.mask_share"], values["objective.mask_blocks"]
+    least, most = (int(times * bound + 1e-9) for bound in share)
+    if least < 1:
+        yield Fault("objective.mask_share", share, f"at least 1/{times}: of {times} times one is hidden")
+    if values["objective.mask"] == "blocks" and blocks * most >= times:
+        remedy = f"{blocks} blocks of up to {most} of {times} times may hide all: a larger share "
+        yield Fault("objective.mask_share", share, f"{remedy}below 1/{blocks}, or fewer objective.mask_blocks")
+    if values["objective.most_visible"] < times - least:
+        remedy = f"at least {times - least}: of {times} times a mask of objective.mask_share = {share} leaves as many"
+        yield Fault("objective.most_visible", values["objective.most_visible"], remedy)
 
 
 FAMILY = Family(

@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxbio.config.families.family import Family, Model, Training
 from jaxbio.config.faults import Fault
-from jaxbio.config.features import FEATURES
+from jaxbio.config.features import VARYING
 from jaxbio.config.field import Field, machine, science
 from jaxbio.config.roles import LEADS, kind_of
 
@@ -81,8 +81,9 @@ RECIPE: dict[str, Any] = {
     "optimizer.weight_decay": 0.01,
     "optimizer.weight_decay_end": 0.01,
 }
-# Hand-made features as further channels (hybrid input: fact sheet of VQ-VAE and triplets, section 5).
-HYBRID: dict[str, Any] = {"data.features": tuple(FEATURES)}
+# Hand-made features as further channels (hybrid input: fact sheet of VQ-VAE and triplets, section 5). The norm of a raw
+# patch takes the constant ones away, and the normalised targets of their patches are zeros.
+HYBRID: dict[str, Any] = {"data.features": VARYING}
 # The published code clips nothing and decays norms, biases and the learned vectors too.
 AUTHOR: dict[str, Any] = {"optimizer.clip_norm": None, "optimizer.decay_mask": "all"}
 
