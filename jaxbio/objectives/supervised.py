@@ -112,9 +112,8 @@ def supervised(
     def loss_of_constant(label_NT: np.ndarray) -> float:
         """Return what the best answer that is the same for all of these rows, (N, 1) or (N, T), gives."""
         start_K = np.zeros(outputs) if answer == "classes" else np.median(label_NT)[None]
-        label_NT = jnp.asarray(label_NT)
-        shape = (len(label_NT), outputs) if answer == "classes" else label_NT.shape
-        loss_of = jax.jit(lambda same_K: row_losses(jnp.broadcast_to(same_K, shape), label_NT).mean())
+        known_NT, shape = jnp.asarray(label_NT), (len(label_NT), outputs) if answer == "classes" else label_NT.shape
+        loss_of = jax.jit(lambda same_K: row_losses(jnp.broadcast_to(same_K, shape), known_NT).mean())
         return answers.find_least(jax.value_and_grad(loss_of), start_K)
 
     def labelled(batch: Batch) -> tuple[Batch, jax.Array]:

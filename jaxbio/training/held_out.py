@@ -83,7 +83,7 @@ def evaluate(program: Evaluating, state: State, batches: Iterable[Mapping[str, j
         metrics.append(found)
         features.append(pooled)
         outputs.append(by_row)
-    means = {name: np.mean([found[name] for found in metrics], axis=0, dtype=np.float64) for name in metrics[0]}
+    means = {name: np.stack([found[name] for found in metrics]).mean(axis=0, dtype=np.float64) for name in metrics[0]}
     values = {name: float(mean) for name, mean in means.items() if mean.ndim == 0}
     if objective.conclude is not None:
         values |= objective.conclude({name: mean for name, mean in means.items() if mean.ndim})
