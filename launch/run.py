@@ -125,9 +125,10 @@ def fail_together(arguments: Sequence[str], error: UserError) -> NoReturn:
 
 def run(config: ConfigDict, flags: argparse.Namespace, workdir: Path, peers: Any) -> dict[str, Any]:
     """Hold the workdir, see that all processes start from the same, and train what is left of the run."""
+    from jaxbio.data.seen import SEEN, read_seen
     from jaxbio.evaluation.in_run import choose_questions
     from jaxbio.export.frozen import check_same_networks, read_networks, recall_networks
-    from jaxbio.export.initial import weights_before
+    from jaxbio.export.initial import seen_before, weights_before
     from jaxbio.training import run_data
     from jaxbio.training import workdir as folders
     from jaxbio.training.resume import check_same_data, find_resume, owes_evaluation
@@ -160,9 +161,11 @@ def run(config: ConfigDict, flags: argparse.Namespace, workdir: Path, peers: Any
             check_same_start(peers, config, workdir, resume, data, weights)
         log.info("%s", data.summary())
         questions = choose_questions(data.store, config, data.left_out_R)
+        before = seen_before(config) if resume is None else read_seen(workdir / SEEN)
+        data.check_unseen(before, resumed=resume is not None)
         if peers.process == 0:
             write_config(workdir, config)
-            write_seen(workdir, config, data, resume)
+            data.seen().unite(before).write(workdir / SEEN)
         if resume is not None and resume.step >= config.train.steps and not owes_evaluation(workdir, resume):
             log.info(
                 "all %d steps were done before; more with --config.train.steps=%d --allow_change=train.steps",
@@ -311,17 +314,6 @@ def make_synthetic_store(config: ConfigDict, workdir: Path, peers: Any) -> Path:
         prepare_store([parse_source(config.data.store)], config, folder)
     peers.agree("the synthetic store is made", {}, limit_s=3600)
     return folder
-
-
-def write_seen(workdir: Path, config: ConfigDict, data: Any, resume: Any) -> None:
-    """Write the workdir's seen.npz, which an export takes along: what this run trains on, and what it started from had
-    seen. A resumed run adds to what the file holds: its data may have changed since, by --allow_change.
-    """
-    from jaxbio.data.seen import SEEN, read_seen
-    from jaxbio.export.initial import seen_before
-
-    before = seen_before(config) if resume is None else read_seen(workdir / SEEN)
-    data.seen().unite(before).write(workdir / SEEN)
 
 
 def write_config(workdir: Path, config: ConfigDict) -> None:

@@ -6,9 +6,14 @@
 #
 # Expected on every host: this repository in ~/jaxbio with its environment (pip install '.[tpu]' into ~/jaxbio/.venv),
 # and a file system that all hosts share for the store and the workdir. JAX finds the hosts by itself.
+#
+# It ends with the run's code when the run is done or has failed, and when the TPU is there no more or no start comes
+# through; with 2 when there is no such TPU to begin with.
 set -u
 : "${TPU:?name the TPU: TPU=my-pod}" "${ZONE:?name its zone: ZONE=europe-west4-b}"
-WAIT_S=${WAIT_S:-60} # between two looks at a TPU that is not ready
+WAIT_S=${WAIT_S:-60} # between two looks at a TPU that is not ready, and before another start
+TRIES=5              # as often may a look, or a start, fail in a row
+SOON_S=600           # a start that is lost sooner than this has failed
 PREEMPTED=75         # jaxbio: saved, start me again
 GONE=69              # jaxbio: another host ended without a word
 LOST=255             # our name for: no host said how it ended, as when a spot TPU is taken
@@ -24,18 +29,54 @@ read_codes() {
         END { exit code }'
 }
 
+# Return as soon as the TPU is ready; exit with $code when it will not be, or after $1 looks in a row that fail.
+wait_until_ready() {
+    local failed=0 said state
+    while true; do
+        said=$(gcloud compute tpus tpu-vm describe "$TPU" --zone "$ZONE" --format 'value(state)' 2>&1) &&
+            failed=0 || failed=$((failed + 1))
+        state=$(grep -xE '[A-Z]+' <<<"$said")
+        if [ "$failed" -gt 0 ] && [[ "$said" == *NOT_FOUND* ]]; then
+            state=NOT_FOUND
+        fi
+        case "$state" in
+            READY) return ;;
+            PREEMPTED | TERMINATED | STOPPED | DELETING | NOT_FOUND)
+                echo "error: $TPU in $ZONE is $state and will not be ready by itself: create or start it, then start" \
+                    "the same line again" >&2
+                exit "$code"
+                ;;
+        esac
+        if [ "$failed" -ge "$1" ]; then
+            echo "error: cannot look at $TPU in $ZONE ($failed times in a row): $said" >&2
+            exit "$code"
+        fi
+        sleep "$WAIT_S"
+    done
+}
+
 line=$(printf ' %q' "$@")
+code=2 # until a run has another
+lost=0
+wait_until_ready 1
 while true; do
+    began=$SECONDS
     gcloud compute tpus tpu-vm ssh "$TPU" --zone "$ZONE" --worker=all \
         --command "cd ~/jaxbio && .venv/bin/python launch/run.py$line; echo jaxbio exited with \$?" | read_codes
     code=$?
     if [ "$code" -ne "$PREEMPTED" ] && [ "$code" -ne "$GONE" ] && [ "$code" -ne "$LOST" ]; then
         exit "$code"
     fi
+    if [ "$code" -eq "$LOST" ] && [ $((SECONDS - began)) -lt "$SOON_S" ]; then
+        lost=$((lost + 1))
+    else
+        lost=0
+    fi
+    if [ "$lost" -ge "$TRIES" ]; then
+        echo "error: $TRIES starts in a row ended at once and no host said how: does gcloud ... ssh $TPU work?" >&2
+        exit "$code"
+    fi
     echo "stopped with $code; starting again as soon as $TPU is ready"
-    state=unknown
-    until [ "$state" = READY ]; do
-        sleep "$WAIT_S"
-        state=$(gcloud compute tpus tpu-vm describe "$TPU" --zone "$ZONE" --format 'value(state)')
-    done
+    sleep "$WAIT_S"
+    wait_until_ready "$TRIES"
 done

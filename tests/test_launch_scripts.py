@@ -56,49 +56,97 @@ def test_slurm_does_not_queue_again_on_a_failure(cluster, repository, code):
     assert done.returncode == code
 
 
-def tpu(cluster, tmp_path, endings):
-    """Run tpu_vm.sh against hosts that end, call by call, as the lists of codes in `endings` say."""
-    for call, codes in enumerate(endings):
-        (tmp_path / f"call{call}").write_text("".join(f"jaxbio exited with {code}\n" for code in codes))
+def tpu(cluster, tmp_path, endings, looks=()):
+    """Run tpu_vm.sh against hosts that end, call by call, as the lists of codes in `endings` say, and a TPU that is in
+    the states of `looks` and ready from then on; a look that is no state is an error of gcloud's. Returns (process,
+    "start" or "look" in the order in which they came, the first start).
+    """
+    for kind, calls in (
+        ("start", ["".join(f"jaxbio exited with {code}\n" for code in codes) for codes in endings]),
+        ("look", looks),
+    ):
+        for number, said in enumerate(calls):
+            (tmp_path / f"{kind}{number}").write_text(said)
     body = f"""
-case "$*" in
-  *describe*) echo READY ;;
-  *) calls=$(ls {tmp_path}/done* 2>/dev/null | wc -l); touch {tmp_path}/done$calls; cat {tmp_path}/call$calls ;;
-esac"""
-    return cluster(
+case "$*" in *describe*) kind=look ;; *) kind=start ;; esac
+call=$(cat {tmp_path}/$kind.calls 2>/dev/null || echo 0); echo $((call + 1)) >{tmp_path}/$kind.calls
+if [ $kind = start ]; then cat {tmp_path}/start$call 2>/dev/null || exit 255; exit; fi
+said=$(cat {tmp_path}/look$call 2>/dev/null || echo READY)
+case "$said" in *' '*) echo "ERROR: $said" >&2; exit 1 ;; *) echo "$said" ;; esac"""
+    done, lines = cluster(
         "tpu_vm.sh", "--workdir", "a b", commands={"gcloud": body}, TPU="pod", ZONE="europe-west4-b", WAIT_S="0"
     )
+    starts = [line for line in lines if "describe" not in line]
+    return done, ["look" if "describe" in line else "start" for line in lines], starts[0] if starts else None
 
 
 def test_tpu_starts_the_launch_line_on_every_host(cluster, tmp_path):
-    done, lines = tpu(cluster, tmp_path, [[0, 0]])
+    done, calls, start = tpu(cluster, tmp_path, [[0, 0]])
     assert done.returncode == 0
-    assert len(lines) == 1
-    assert "--worker=all" in lines[0]
-    assert r"launch/run.py --workdir a\ b; echo jaxbio exited with $?" in lines[0]
+    assert calls == ["look", "start"]
+    assert "--worker=all" in start
+    assert r"launch/run.py --workdir a\ b; echo jaxbio exited with $?" in start
 
 
 @pytest.mark.parametrize(
     "first", [[75, 75], [0, 75], [], [69, 69]], ids=["preempted", "one_of_two", "all_lost", "one_lost"]
 )
 def test_tpu_starts_again_when_preempted_or_lost(cluster, tmp_path, first):
-    done, lines = tpu(cluster, tmp_path, [first, [0, 0]])
+    done, calls, _ = tpu(cluster, tmp_path, [first, [0, 0]])
     assert done.returncode == 0
-    assert [("describe" in line) for line in lines] == [False, True, False]
+    assert calls == ["look", "start", "look", "start"]
 
 
 @pytest.mark.parametrize("codes", [[2, 2], [75, 1], [1, 75], [0, 1]])
 def test_tpu_ends_on_a_failure(cluster, tmp_path, codes):
-    done, lines = tpu(cluster, tmp_path, [codes])
+    done, calls, _ = tpu(cluster, tmp_path, [codes])
     assert done.returncode in (1, 2)
-    assert len(lines) == 1
+    assert calls == ["look", "start"]
 
 
 @pytest.mark.parametrize("codes", [[69, 137], [137, 69]])
 def test_tpu_ends_when_the_host_that_was_gone_says_how_it_ended(cluster, tmp_path, codes):
-    done, lines = tpu(cluster, tmp_path, [codes])
+    done, calls, _ = tpu(cluster, tmp_path, [codes])
     assert done.returncode == 137
-    assert len(lines) == 1
+    assert calls == ["look", "start"]
+
+
+@pytest.mark.parametrize("look", ["NOT_FOUND: no such node", "no such zone", "PREEMPTED"])
+def test_tpu_that_is_not_there_to_begin_with_ends_with_2(cluster, tmp_path, look):
+    done, calls, _ = tpu(cluster, tmp_path, [[0]], [look])
+    assert done.returncode == 2
+    assert "error: " in done.stderr
+    assert look.partition(":")[0] in done.stderr
+    assert calls == ["look"]
+
+
+@pytest.mark.parametrize("look", ["NOT_FOUND: deleted", "PREEMPTED", "TERMINATED", "STOPPED", "DELETING"])
+def test_tpu_that_will_not_come_back_ends_with_the_code_of_the_run_and_its_state(cluster, tmp_path, look):
+    done, calls, _ = tpu(cluster, tmp_path, [[75, 75]], ["READY", "REPAIRING", look])
+    assert done.returncode == 75
+    assert f"error: pod in europe-west4-b is {look.partition(':')[0]} and" in done.stderr
+    assert calls == ["look", "start", "look", "look"]
+
+
+def test_tpu_is_waited_for_while_it_is_made_and_while_looks_fail_now_and_then(cluster, tmp_path):
+    looks = ["CREATING", "READY", *["try again later"] * 4, "RESTARTING", *["try again later"] * 4]
+    done, calls, _ = tpu(cluster, tmp_path, [[69, 69], [0, 0]], looks)
+    assert done.returncode == 0
+    assert calls == ["look", "look", "start", *["look"] * 10, "start"]
+
+
+def test_tpu_ends_when_looks_fail_five_times_in_a_row(cluster, tmp_path):
+    done, calls, _ = tpu(cluster, tmp_path, [[75, 75]], ["READY", *["not allowed"] * 9])
+    assert done.returncode == 75
+    assert "5 times in a row): ERROR: not allowed" in done.stderr
+    assert calls == ["look", "start", *["look"] * 5]
+
+
+def test_tpu_ends_when_five_starts_in_a_row_are_lost_at_once(cluster, tmp_path):
+    done, calls, _ = tpu(cluster, tmp_path, [[69, 69]])
+    assert done.returncode == 255
+    assert "5 starts in a row" in done.stderr
+    assert calls == ["look", "start"] * 6
 
 
 def test_tpu_wants_a_name(cluster, tmp_path, repository):

@@ -69,11 +69,23 @@ def test_the_table_has_first_and_last_values_and_their_range(lines, runs, tmp_pa
 def test_a_sweep_goes_on_where_it_was(lines, runs, tmp_path, repository):
     seen, failing = runs
     failing.add(("warm", 1))
-    result = sweep.main(arguments(lines, tmp_path / "out", repository))
-    assert result["failed"] == ["warm/1"]
+    with pytest.raises(UserError, match=r"warm/1.*failed"):
+        sweep.main(arguments(lines, tmp_path / "out", repository))
+    assert len(seen) == 4  # the others were run, and are in the table
+    assert "| ours |" in (tmp_path / "out" / "table.md").read_text()
     failing.clear()
-    assert sweep.main(arguments(lines, tmp_path / "out", repository))["failed"] == []
+    assert sweep.main(arguments(lines, tmp_path / "out", repository))["runs"] == 4
     assert len(seen) == 5
+
+
+@pytest.mark.parametrize("changed", ["--config.train.steps=8", "--config.objective.koleo_weight=1"])
+def test_a_folder_of_runs_with_other_words_is_no_part_of_the_sweep(changed, lines, runs, tmp_path, repository):
+    seen, _ = runs
+    words = arguments(lines, tmp_path / "out", repository)
+    sweep.main(words)
+    with pytest.raises(UserError, match="was run with"):
+        sweep.main([*words, changed])
+    assert len(seen) == 4
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,10 @@ python tools/bench_loader.py --config configs/qualityfm_base.py --store store --
 python tools/bench_loader.py --config configs/quickstart.py --source synthetic:1600 --config.data.cache=host
 python tools/bench_loader.py --config configs/qualityfm_base.py --store store --soak_s 60      memory after a minute
 
-With data.cache=device the loader is the drawing of a step's rows from the memory of one device, a program of its own.
-Raw is `ArrayRecordReader.read(list of rows)`, shard by shard, with and without the join into one array. Every figure is
-a median over repeats that take turns; the steps are the same in each, and read once before: the page cache is warm.
+Under data.batching=neighbourhoods the pairs of a step are the mean of those among its segments. With data.cache=device
+the loader is the drawing of a step's rows from the memory of one device, a program of its own. Raw is
+`ArrayRecordReader.read(list of rows)`, shard by shard, with and without the join into one array. Every figure is a
+median over repeats that take turns; the steps are the same in each, and read once before: the page cache is warm.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone runs without being installed
@@ -27,6 +28,7 @@ if __name__ == "__main__":
 
     begin()
 
+import jax
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 from ml_collections import ConfigDict
@@ -34,15 +36,13 @@ from ml_collections import ConfigDict
 from jaxbio.config.command_line import parse_command
 from jaxbio.config.faults import run_command
 from jaxbio.config.interrupt import temporary_folder
-from jaxbio.data.batch import arrays_by_row
-from jaxbio.data.labels import open_labels
 from jaxbio.data.loader import Loader, make_loader
-from jaxbio.data.order import Order, make_order
-from jaxbio.data.pairs import Index, make_pairs, open_index
+from jaxbio.data.pairs import make_pairs
 from jaxbio.data.prepare import prepare_store
 from jaxbio.data.recordings import parse_source
-from jaxbio.data.several import as_stores
 from jaxbio.data.store import Store, open_store
+from jaxbio.training.run_data import RunData, open_run_data
+from jaxbio.training.sharding import batch_sharding, make_mesh
 from launch import environment
 
 log = logging.getLogger(__name__)
@@ -76,18 +76,18 @@ def main(arguments: Sequence[str]) -> dict:
 def bench(
     store: Store, config: ConfigDict, steps: int, repeats: int, soak_s: float, cache_dir: Path | None = None
 ) -> dict:
-    """Return pairs a second of raw reading and of the loader, medians of `repeats` times `steps` batches."""
-    index = open_index(store, config, "train")
-    order = make_order(len(index.rows_NM), config.train.batch, streams=config.data.streams, seed=config.train.seed)
+    """Return pairs a second of raw reading and of the loader, medians of `repeats` times `steps` batches.
 
-    by_row = arrays_by_row(store, config, open_labels(store, config.data.labels))
+    The batches are those of a run, of pairs or of neighbourhoods.
+    """
+    data = open_run_data(config, str(store.path))
 
     def loader() -> Loader:
         return make_loader(
             store,
-            index,
-            order,
-            by_row=by_row,
+            data.drawn,
+            data.order,
+            by_row=data.by_row,
             cache=config.data.cache,
             cache_dir=cache_dir,
             read_threads=config.data.read_threads,
@@ -96,14 +96,14 @@ def bench(
 
     def load() -> Batches:
         if config.data.cache == "device":
-            yield from draw_on_device(store, index, order, by_row)
+            yield from draw_on_device(data)
             return
         with loader() as batches:
             yield from batches
 
     ways: dict[str, Callable[[], Batches]] = {
-        "raw": lambda: read_raw(store, index, order, join=True),
-        "raw_unjoined": lambda: read_raw(store, index, order, join=False),
+        "raw": lambda: read_raw(store, data, join=True),
+        "raw_unjoined": lambda: read_raw(store, data, join=False),
         "loader": load,
     }
     pairs_per_s: dict[str, list[float]] = {name: [] for name in ways}
@@ -111,7 +111,7 @@ def bench(
         for name, start in ways.items():
             seconds = time_steps(start(), steps)
             if repeat:  # the first warms the page cache, and builds the host's cache
-                pairs_per_s[name].append(steps * order.batch / seconds)
+                pairs_per_s[name].append(steps * data.pairs_per_step / seconds)
         log.info("repeat %d: %s", repeat, {name: round(found[-1]) for name, found in pairs_per_s.items() if found})
     memory = soak(contextlib.closing(load()), soak_s)
     median = {name: statistics.median(found) for name, found in pairs_per_s.items()}
@@ -127,8 +127,10 @@ def bench(
         "cache": config.data.cache,
         "read_threads": config.data.read_threads,
         "prefetch": config.data.prefetch,
-        "batch": order.batch,
-        "pairs": order.pairs,
+        "batching": config.data.batching,
+        "batch": config.train.batch,
+        "pairs_per_step": data.pairs_per_step,
+        "pairs": len(data.train.rows_NM),
         "segments": store.rows,
         "segment_bytes": math.prod(store.record_CT) * 2,
         "shards": len(store.shards),
@@ -138,12 +140,12 @@ def bench(
     }
 
 
-def read_raw(store: Store, index: Index, order: Order, *, join: bool) -> Batches:
+def read_raw(store: Store, data: RunData, *, join: bool) -> Batches:
     """Yield the batches of steps 0, 1, ... as array_record gives them: a list of records, or joined into one array."""
     readers = [ArrayRecordReader(str(store.path / shard["name"]), "readahead_buffer_size:0") for shard in store.shards]
     step = 0
     while True:
-        row_N = index.rows_NM[order.draw(step)].reshape(-1).astype(np.int64)
+        row_N = data.rows(step).reshape(-1).astype(np.int64)
         shard_N = np.searchsorted(store.first_rows, row_N, side="right") - 1
         records: list[bytes] = []
         for shard in np.unique(shard_N):
@@ -163,16 +165,12 @@ def time_steps(batches: Batches, steps: int) -> float:
         return time.perf_counter() - started
 
 
-def draw_on_device(store: Store, index: Index, order: Order, by_row: Mapping[str, np.ndarray]) -> Batches:
+def draw_on_device(data: RunData) -> Batches:
     """Yield the batches of steps 0, 1, ... as a device draws them from its memory; it is waited for."""
-    import jax
-
-    from jaxbio.training.resident import plan_resident
-    from jaxbio.training.sharding import batch_sharding, make_mesh
-
     mesh = make_mesh(1, 1, 1, jax.devices()[:1])
-    resident = plan_resident(as_stores(store), index, order, by_row, mesh)
-    source = resident.load(as_stores(store))
+    resident = data.resident(mesh)
+    assert resident is not None, "data.cache is device"
+    source = resident.load(data.store)
     fetch = jax.jit(resident.fetch, out_shardings=batch_sharding(mesh))
     for step in itertools.count():
         yield jax.block_until_ready(fetch(source, np.int32(step)))

@@ -2,8 +2,10 @@
 
 python tools/compare.py runs/a/vt_alarm runs/b/vt_alarm --out compared
 python tools/compare.py runs/a/vt_alarm runs/b/vt_alarm --entrant pretrained --entrant hand_made --out compared
+python tools/compare.py detectors/a/vt_alarm detectors/b/vt_alarm --entrant detector --out compared
 
 Folders are those that `tools/evaluate.py` wrote. Differences are from the first, on the same draws of subjects.
+Segments of different lengths are refused; another protocol, seed or store to fit on is said.
 """
 
 import argparse
@@ -29,7 +31,7 @@ def main(arguments: Sequence[str]) -> dict:
     """Compare; write compared.json and compared.html into --out and return the former."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("evaluations", nargs="+", metavar="DIR", help="folders that tools/evaluate.py wrote")
-    whose = "whose answers: pretrained (the default), hand_made, ...; may be repeated"
+    whose = "whose answers: pretrained (the default), detector, hand_made, ...; may be repeated"
     parser.add_argument("--entrant", action="append", help=whose)
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for compared.json and compared.html")
     parser.add_argument("--seed", type=int, default=0, help="of the draws of subjects")

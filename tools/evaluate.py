@@ -9,10 +9,10 @@ python tools/evaluate.py --workdir runs/icu --task label:transit_time --data run
 `--data` is the folder of a data set that the task knows, as it was downloaded, or FORMAT:PATH. Of label:NAME it is a
 prepared store: any of its labels (tools/add_labels.py), or of its table's columns of numbers, is asked of the segments
 that it holds, and the probes are fitted on those of its train split. Beside a linear probe on the encoder stand the
-run's own start (with --workdir), five fresh initialisations, hand-made features and no features. Several --export or
---workdir are seeds of one recipe. Whom the encoder has learnt from is never tested: the export's seen.npz tells, and so
-does the store of the pretraining where --train_subjects names it, as data.store did: a folder, or
-"(('A', 0.7), ('B', 0.3))".
+run's own start (with --workdir), five fresh initialisations, hand-made features and no features; of a detector, what it
+says itself, by its own temperature and threshold. Several --export or --workdir are seeds of one recipe. Whom the
+encoder has learnt from is never tested: the export's seen.npz tells, and so does the store of the pretraining where
+--train_subjects names it, as data.store did: a folder, or "(('A', 0.7), ('B', 0.3))".
 """
 
 import argparse
@@ -72,9 +72,12 @@ def main(arguments: Sequence[str]) -> dict:
         seed=flags.seed,
         shares=tuple(flags.shares),
         cache=None if flags.cache == "none" else Path(flags.cache).expanduser(),
+        data=tuple(flags.data),
+        train_subjects=flags.train_subjects,
     )
     result = evaluation.evaluate(flags.task, loaded, segments, settings, Path(flags.out), store)
-    entrants = [word for name in (comparison.PRETRAINED, comparison.HAND_MADE) for word in ("--entrant", name)]
+    first = comparison.DETECTOR if loaded.detectors else comparison.PRETRAINED
+    entrants = [word for name in (first, comparison.HAND_MADE) for word in ("--entrant", name)]
     say_next(python("tools/compare.py", flags.out, *entrants, "--out", Path(flags.out) / "compared"))
     return result
 

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> dict:
     parser.add_argument("--prefix", default="", metavar="TEXT", help="take only names that begin so, without it")
     parser.add_argument("--out", required=True, metavar="DIR", help="export folder to write")
     parser.add_argument("--licence", type=free_text, default="not stated", help="licence of the weights, for the card")
-    flags, config = parse_command(arguments, parser)
+    flags, config = parse_command(arguments, parser, needs_networks=False)
     # JAX only after the flags are read: a wrong flag answers at once.
     from jaxbio.export.reference import import_reference
     from jaxbio.training.devices import check_devices

@@ -26,7 +26,7 @@ if __name__ == "__main__":
 
     begin()
 
-from jaxbio.config.command_line import parse_command
+from jaxbio.config.command_line import count, parse_command, share
 from jaxbio.config.faults import Fault, UserError, run_command
 from launch import environment
 
@@ -68,9 +68,9 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="VERSION:SIDES",
         help="v5e:16x16, v4:2x2x4, 2xv5e:16x16 (two slices), cpu:8 ...; several times for a table",
     )
-    parser.add_argument("--pairs", type=int, metavar="N", help="pairs of an epoch, where no store is named")
+    parser.add_argument("--pairs", type=count, metavar="N", help="pairs of an epoch, where no store is named")
     parser.add_argument(
-        "--mfu", type=float, default=0.35, metavar="SHARE", help="share of the peak that a run may reach"
+        "--mfu", type=share, default=0.35, metavar="SHARE", help="share of the peak that a run may reach"
     )
     parser.add_argument(
         "--loader_pairs_per_s", type=float, metavar="N", help="what tools/bench_loader.py gives on one host"
@@ -111,7 +111,12 @@ def plan_one(config, topology, networks, data, flags):
     def fits(changed) -> bool:
         if changed.train.batch == config.train.batch:
             return plan.fits
-        return make_plan(changed, devices, networks, data).fits
+        try:
+            its_data = open_data(changed)  # the rows that the devices hold are those of the batch
+        except UserError as error:
+            log.info("a batch of %d: %s", changed.train.batch, error)
+            return False
+        return make_plan(changed, devices, networks, its_data).fits
 
     return dataclasses.replace(plan, largest_batch=find_largest_batch(config, fits, ways))
 

@@ -33,7 +33,7 @@ if __name__ == "__main__":
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from jaxbio.config.command_line import address, config_words, free_text, parse_command
+from jaxbio.config.command_line import address, config_words, count, free_text, parse_command
 from jaxbio.config.faults import Fault, UserError, run_command
 from jaxbio.config.local_paths import is_address, without_file
 from jaxbio.config.next_lines import python, say_next
@@ -59,11 +59,11 @@ def main(arguments: Sequence[str]) -> dict:
     parser.add_argument(
         "--out", required=True, type=address, metavar="DIR", help="folder of the store; new, or one begun before"
     )
-    parser.add_argument("--workers", type=_count, default=1, metavar="N", help="processes; one a core is right")
+    parser.add_argument("--workers", type=count, default=1, metavar="N", help="processes; one a core is right")
     parser.add_argument("--runner", type=free_text, default="local", help="local, dask:ADDRESS, or 'beam:its options'")
     parser.add_argument("--share", metavar="I/N", help="write only share I, from 0, of N; the last one assembles")
     parser.add_argument("--add", action="store_true", help="extend the finished store in --out by new recordings")
-    parser.add_argument("--limit", type=_count, metavar="N", help="only the first N recordings of every source")
+    parser.add_argument("--limit", type=count, metavar="N", help="only the first N recordings of every source")
     parser.add_argument("--subjects", metavar="FILE.csv", help="source,recording,subject where paths do not say")
     parser.add_argument("--exclude_subjects", metavar="FILE.csv", help="[source,]subject of those who are left out")
     parser.add_argument("--subject_key", metavar="FILE", help="a secret: subjects and recordings go by its HMAC")
@@ -114,14 +114,6 @@ def _folder_of(flags: argparse.Namespace) -> Path:
         remedy = "--add, --share and other runners want a folder that all workers see: name one, and copy it there"
         raise UserError(Fault("--out", flags.out, remedy))
     return fetch_store(flags.out, "--out") if check_free(flags.out) else staging_folder(flags.out)
-
-
-def _count(text: str) -> int:
-    """Return a number of at least 1; argparse names the flag of one that is none."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text}: at least 1")
-    return number
 
 
 def _parse_sources(texts: Sequence[str], assume_unit: str | None) -> list[Source]:

@@ -6,8 +6,8 @@ The same run is made by one process, by each number of hosts undisturbed, and by
 to start, one of which is ended by SIGKILL, SIGTERM or SIGSTOP; all starts have the same number of simulated devices.
 What must hold: losses are those of the one process (--tolerance); the rows of a step come to the devices of all hosts
 together once each, and are those of the one process; after a signal every process ends within --limit_s, with the
-exit code and the words for it; processes that CPUs' network library ended instead are counted, and never are all of
-them. Exit 1 when anything does not.
+exit code and the words for it, and a start without one within --start_limit_s; processes that CPUs' network library
+ended instead are counted, and never are all of them. Exit 1 when anything does not.
 """
 
 import argparse
@@ -37,7 +37,7 @@ if __name__ == "__main__":
     else:
         begin()
 
-from jaxbio.config.command_line import parse_command, recipe_words
+from jaxbio.config.command_line import count, counts, parse_command, recipe_words
 from jaxbio.config.faults import EXIT_PEER_GONE, EXIT_PREEMPTED, Fault, UserError, run_command
 from jaxbio.training.writers import read_metrics
 
@@ -57,14 +57,15 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     """Make the run in one process, in each number of them, and disturbed; return what was done."""
     flags, config = parse_command(arguments, make_parser())
     assert config is not None
-    hosts = [int(count) for count in flags.hosts.split(",")]
+    hosts = flags.hosts
     check(flags, hosts, config.data)
-    pod = Pod(recipe_words(arguments), Path(flags.out), flags.devices, flags.delay_s, flags.limit_s)
+    limits = flags.limit_s, flags.start_limit_s
+    pod = Pod(recipe_words(arguments), Path(flags.out), flags.devices, flags.delay_s, *limits)
     pod.out.mkdir(parents=True)
     whole, differences = pod.undisturbed("whole", 1), []
-    for count in hosts:
-        differences += compare(whole, pod.undisturbed(f"hosts_{count}", count), flags.tolerance)
-        log.info("%d hosts: %d differences so far", count, len(differences))
+    for processes in hosts:
+        differences += compare(whole, pod.undisturbed(f"hosts_{processes}", processes), flags.tolerance)
+        log.info("%d hosts: %d differences so far", processes, len(differences))
     rng, kills, runs = random.Random(flags.seed), [], 0
     while len(kills) < flags.kills:
         kills += pod.disturbed(f"disturbed_{runs}", hosts, rng, flags.kills - len(kills), flags.within_steps)
@@ -76,7 +77,7 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     by_signal = {name.name: sum(kill.signal == name for kill in kills) for name in ENDS}
     longest_s = max((kill.ended_after_s for kill in kills), default=0.0)
     ends = {"longest_end_s": round(longest_s, 1), "ended_by_gloo": sum(kill.ended_by_gloo for kill in kills)}
-    return {"kills": len(kills), **by_signal, "runs": runs, **ends, "hosts": hosts}
+    return {"kills": len(kills), **by_signal, "runs": runs, **ends, "hosts": list(hosts)}
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -84,12 +85,19 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--out", required=True, metavar="DIR", help="new folder for the runs")
-    add("--hosts", default="2,4", metavar="N,N", help="numbers of processes to try")
-    add("--devices", type=int, default=4, metavar="N", help="simulated devices of all processes together")
+    add("--hosts", type=counts, default="2,4", metavar="N,N", help="numbers of processes to try")
+    add("--devices", type=count, default=4, metavar="N", help="simulated devices of all processes together")
     add("--kills", type=int, default=0, metavar="N", help="how often a process is ended")
     add("--delay_s", type=float, default=0.2, help="by how much a host's batch is late at most, one in ten")
-    add("--within_steps", type=int, default=20, metavar="N", help="of a start: one of them is the last before a signal")
+    add(
+        "--within_steps",
+        type=count,
+        default=20,
+        metavar="N",
+        help="of a start: one of them is the last before a signal",
+    )
     add("--limit_s", type=float, default=60.0, help="from a signal to the end of every process, at most")
+    add("--start_limit_s", type=float, default=3600.0, help="from a start to its signal, or to its end, at most")
     add("--tolerance", type=float, default=1e-5, help="relative difference of losses")
     add("--seed", type=int, default=0, help="of signals, moments and numbers of hosts")
     return parser
@@ -98,7 +106,7 @@ def make_parser() -> argparse.ArgumentParser:
 def check(flags: argparse.Namespace, hosts: Sequence[int], data: Any) -> None:
     """Raise UserError for flags and fields that do not go together."""
     faults = [
-        Fault("--hosts", count, f"divisors of --devices={flags.devices}") for count in hosts if flags.devices % count
+        Fault("--hosts", number, f"divisors of --devices={flags.devices}") for number in hosts if flags.devices % number
     ]
     if data.store is None or str(data.store).startswith("synthetic:"):
         faults.append(Fault("data.store", data.store, "name a store, so that all runs read the same one"))
@@ -135,13 +143,17 @@ class Run:
 
 @dataclass(frozen=True)
 class Pod:
-    """Starts the processes of a launch line; what each says and the rows that it gets lie beside the workdir."""
+    """Starts the processes of a launch line; what each says and the rows that it gets lie beside the workdir.
+
+    `limit_s` is from a signal to the end of every process, `start_limit_s` from a start to its signal or its end.
+    """
 
     line: Sequence[str]
     out: Path
     devices: int
     delay_s: float
     limit_s: float
+    start_limit_s: float
 
     def undisturbed(self, name: str, processes: int) -> Run:
         """Make a run in so many processes, of which several are delayed, and none ended."""
@@ -189,8 +201,15 @@ class Pod:
         chosen, number = rng.choice(list(ENDS)), rng.randrange(len(processes))
         said, rows = log_file(workdir, number), rows_file(workdir, number)
         wanted = count_lines(rows) + rng.randint(1, within)
+        until = time.monotonic() + self.start_limit_s
         said_before = [size_bytes(log_file(workdir, place)) for place in range(len(processes))]
         while count_lines(rows) < wanted and processes[number].poll() is None:
+            if time.monotonic() > until:
+                end(processes)
+                raise RuntimeError(
+                    f"{workdir.name}: process {number} has {count_lines(rows)} batches of {wanted} after "
+                    f"{self.start_limit_s:g} s, see {said}"
+                )
             time.sleep(0.01)
         time.sleep(rng.uniform(0.0, self.delay_s))
         if processes[number].poll() is not None:
@@ -220,9 +239,18 @@ class Pod:
             raise RuntimeError(f"{chosen.name} to {number}: no process was left to say so, see {said}")
         return Kill(chosen, number, len(processes), ended_after_s, ended_by_gloo)
 
-    @staticmethod
-    def _check_done(processes: Sequence[subprocess.Popen], workdir: Path) -> None:
-        codes = [process.wait() for process in processes]
+    def _check_done(self, processes: Sequence[subprocess.Popen], workdir: Path) -> None:
+        """See that all processes end by themselves and well."""
+        until = time.monotonic() + self.start_limit_s
+        while running := [number for number, process in enumerate(processes) if process.poll() is None]:
+            if time.monotonic() > until:
+                end(processes)
+                said = log_file(workdir, running[0])
+                raise RuntimeError(
+                    f"{workdir.name}: processes {running} run on after {self.start_limit_s:g} s, see {said}"
+                )
+            time.sleep(0.05)
+        codes = [process.returncode for process in processes]
         if any(codes):
             raise RuntimeError(f"{workdir.name} ended with {codes}; see {log_file(workdir, 0)}")
 

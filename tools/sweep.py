@@ -5,8 +5,9 @@ python tools/sweep.py --config configs/qualityfm_base.py --config.data.store=STO
 
 A line of the file is a name and the fields that it changes, `warm optimizer.warmup_frac=0.1`; `#` begins a remark.
 The runs are those of launch/run.py, one after the other, each in DIR/<name>/<seed>. Started again, the command goes
-on where it was: finished runs are read, one that was ended is resumed. table.csv and table.md hold for every line the
-mean and the range over seeds of the metrics of the last evaluation, and the mean of the first.
+on where it was: finished runs are read, one that was ended is resumed, a folder of other runs is refused. table.csv
+and table.md hold for every line the mean and the range over seeds of the metrics of the last evaluation, and the mean
+of the first.
 """
 
 import argparse
@@ -50,7 +51,11 @@ class Line:
 
 
 def main(arguments: Sequence[str]) -> dict[str, Any]:
-    """Run what has not been run, write the table and return where it lies, and which runs failed."""
+    """Run what has not been run, write the table and return where it lies.
+
+    Raises UserError for lines that are none, for a folder whose runs had other words, and, when all others have been
+    run, for those that failed.
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lines", type=Path, required=True, metavar="FILE", help="a name and its changes a line")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the runs and the table")
@@ -62,14 +67,21 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
         raise UserError(Fault("--seeds", flags.seeds, "at least 1"))
     lines, recipe = read_lines(flags.lines), recipe_words(arguments)
     flags.out.mkdir(parents=True, exist_ok=True)
-    jobs = [(line, seed) for seed in range(flags.seeds) for line in lines]
+    jobs = [
+        Job(flags.out / line.name / str(seed), (*recipe, *line.words, f"--config.train.seed={seed}"))
+        for seed in range(flags.seeds)
+        for line in lines
+    ]
+    check_finished(jobs)
     failed = []
-    for line, seed in tqdm(jobs, unit="run", desc="sweep", disable=None):
-        if not run_one([*recipe, *line.words], flags.out / line.name / str(seed), seed, config.train.steps):
-            failed.append(f"{line.name}/{seed}")
-            log.error("%s: seed %d failed; see %s", line.name, seed, flags.out / line.name / f"{seed}.log")
+    for job in tqdm(jobs, unit="run", desc="sweep", disable=None):
+        if not job.run():
+            failed.append(Fault(str(job.workdir), "failed", f"see {job.log}, mend it and start the sweep again"))
+            log.error("%s", failed[-1])
         write_table(flags.out, gather(flags.out, lines, flags.seeds, flags.metrics))
-    return {"table": str(flags.out / "table.md"), "runs": len(jobs), "failed": failed}
+    if failed:
+        raise UserError(*failed)
+    return {"table": str(flags.out / "table.md"), "runs": len(jobs)}
 
 
 def read_lines(path: Path) -> list[Line]:
@@ -96,18 +108,48 @@ def read_lines(path: Path) -> list[Line]:
     return lines
 
 
-def run_one(words: Sequence[str], workdir: Path, seed: int, steps: int) -> bool:
-    """Run or resume one run unless it is finished; return whether it is now. Its log lies beside its folder."""
-    finished = workdir.with_suffix(".done")
-    if finished.exists():
-        return True
-    workdir.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, str(LAUNCH), *words, f"--config.train.seed={seed}", "--workdir", str(workdir)]
-    with workdir.with_suffix(".log").open("a") as said:
-        code = subprocess.run(command, stdout=said, stderr=said, check=False).returncode
-    if code == 0:
-        finished.touch()
-    return code == 0
+@dataclass(frozen=True)
+class Job:
+    """One run: its folder, beside which its log lies and, when it is finished, the words that it was run with."""
+
+    workdir: Path
+    words: tuple[str, ...]
+
+    @property
+    def log(self) -> Path:
+        """What the run says."""
+        return self.workdir.with_suffix(".log")
+
+    @property
+    def finished(self) -> Path:
+        """The words of the finished run, one a line."""
+        return self.workdir.with_suffix(".done")
+
+    def run(self) -> bool:
+        """Run or resume it unless it is finished; return whether it is now."""
+        if self.finished.exists():
+            return True
+        self.workdir.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, str(LAUNCH), *self.words, "--workdir", str(self.workdir)]
+        with self.log.open("a") as said:
+            code = subprocess.run(command, stdout=said, stderr=said, check=False).returncode
+        if code == 0:
+            self.finished.write_text("\n".join(self.words) + "\n", encoding="utf-8")
+        return code == 0
+
+
+def check_finished(jobs: Sequence[Job]) -> None:
+    """Raise UserError where a finished run had other words than its job has: its figures would be another recipe's."""
+    remedy = "was run with {}: name another folder, or the words as they were"
+    faults = []
+    for job in jobs:
+        if not job.finished.exists():
+            continue
+        words = job.finished.read_text(encoding="utf-8").splitlines()
+        if tuple(words) != job.words:
+            faults.append(Fault("--out", str(job.workdir), remedy.format(" ".join(words))))
+    if faults:
+        raise UserError(*faults)
 
 
 def gather(out: Path, lines: Sequence[Line], seeds: int, patterns: Sequence[str]) -> list[dict[str, Any]]:

@@ -30,9 +30,15 @@ class _FlagError(Exception):
 
 
 def parse_command(
-    arguments: Sequence[str], parser: argparse.ArgumentParser, *, needs_config: bool = True
+    arguments: Sequence[str],
+    parser: argparse.ArgumentParser,
+    *,
+    needs_config: bool = True,
+    needs_networks: bool = True,
 ) -> tuple[argparse.Namespace, ConfigDict | None]:
     """Return the command's own flags and the validated configuration (None where no recipe was named).
+
+    A command that trains nothing sets `needs_networks` to False: the recipe's frozen networks need not be named.
 
     Raises UserError with every fault found: in the flags, the recipe, the changed fields and their combination.
     """
@@ -54,7 +60,9 @@ def parse_command(
     if config is not None:
         faults += _change_fields(config, changes)
         unreadable = {fault.field for fault in faults}
-        faults += [fault for fault in find_faults(config) if fault.field not in unreadable]
+        faults += [
+            fault for fault in find_faults(config, needs_networks=needs_networks) if fault.field not in unreadable
+        ]
     if faults:
         raise UserError(*faults)
     assert flags is not None
@@ -196,6 +204,27 @@ def address(text: str) -> str:
 def free_text(text: str) -> str:
     """Return `text`: the type of a flag that names no file or folder, and whose value may look like an address."""
     return text
+
+
+def count(text: str) -> int:
+    """Return `text` as a number of at least 1: the type of a flag that counts; argparse names one that is none."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text}: at least 1")
+    return number
+
+
+def counts(text: str) -> tuple[int, ...]:
+    """Return `text` as such numbers between commas: the type of a flag that lists them."""
+    return tuple(count(part) for part in text.split(","))
+
+
+def share(text: str) -> float:
+    """Return `text` as a share of a whole, above 0 and at most 1: the type of such a flag."""
+    number = float(text)
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: above 0 and at most 1")
+    return number
 
 
 def _change_fields(config: ConfigDict, changes: Sequence[tuple[str, str]]) -> list[Fault]:

@@ -56,8 +56,12 @@ def normalise(config: ConfigDict) -> ConfigDict:
     return resolved.lock()
 
 
-def find_faults(config: ConfigDict) -> list[Fault]:
-    """Return every fault of `config`; fields that are ill typed are left out of the checks between fields."""
+def find_faults(config: ConfigDict, *, needs_networks: bool = True) -> list[Fault]:
+    """Return every fault of `config`; fields that are ill typed are left out of the checks between fields.
+
+    Where nothing is trained, `needs_networks` is False: the exports of networks that an objective uses and does not
+    train need not be named.
+    """
     model = config.get("model", {}).get("name")
     objective = config.get("objective", {}).get("name")
     if model not in families.MODELS:
@@ -88,6 +92,7 @@ def find_faults(config: ConfigDict) -> list[Fault]:
     faulty = {fault.field for fault in faults}
     if not faulty:
         faults += _between_fields(values)
+        faults += _network_faults(values) if needs_networks else []
     return faults
 
 
@@ -127,11 +132,10 @@ def _between_fields(values: dict[str, Any]) -> Iterator[Fault]:
     yield from _tracker_faults(values["log.trackers"])
     yield from _optimizer_faults(values)
     yield from families.MODELS[values["model.name"]].faults(values)
-    yield from _frozen_faults(values)
     yield from families.OBJECTIVES[values["objective.name"]].faults(values)
 
 
-def _frozen_faults(values: dict[str, Any]) -> Iterator[Fault]:
+def _network_faults(values: dict[str, Any]) -> Iterator[Fault]:
     for name in families.OBJECTIVES[values["objective.name"]].frozen:
         if not values[f"objective.{name}"]:
             yield Fault(f"objective.{name}", values[f"objective.{name}"], "name the folder of the export that it is")

@@ -51,6 +51,12 @@ class Seen:
         hit_B |= are_among(self.segment_N, hash_segments(fingerprint_B))
         return np.isin(subject_B, subject_B[hit_B])
 
+    def find_rows(self, store: StoreView, row_B: np.ndarray) -> np.ndarray:
+        """Return what `find` does of rows of a store, bool (B,)."""
+        code_R, names = subject_codes(store)
+        subject_B = np.array(["/".join(names[code]) for code in code_R[row_B]], str)
+        return self.find(subject_B, store.column("fingerprint")[row_B])
+
     def unite(self, other: "Seen") -> "Seen":
         """Return what either has seen."""
         return Seen(

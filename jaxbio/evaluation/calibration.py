@@ -24,7 +24,11 @@ from jaxbio.config.faults import Fault, UserError
 from jaxbio.data.seen import SEEN, Seen, read_seen
 from jaxbio.data.several import open_indexes
 from jaxbio.data.store import subject_codes
-from jaxbio.evaluation import metrics
+from jaxbio.evaluation.class_measures import AUROC, BRIER, MACRO_AUROC, SENSITIVITY, SPECIFICITY
+from jaxbio.evaluation.intervals import Draws, draw
+from jaxbio.evaluation.measure import Answer, Measure, Truth
+from jaxbio.evaluation.metrics import Interval
+from jaxbio.evaluation.number_measures import MAE
 from jaxbio.export import from_run
 from jaxbio.export.detector import Detector
 from jaxbio.export.folder import portable
@@ -75,7 +79,7 @@ def calibrate_run(
         {"split": split, "channels": channels, **row}
         for split, told in held_out.items()
         if len(told.label_N)
-        for channels, row in _figures(detector, told)
+        for channels, row in measure_detector(detector, told)
     ]
     for row in rows:
         log.info("%s", _in_words(row))
@@ -125,28 +129,38 @@ def _choose(module: Any, config: ConfigDict, told: HeldOut, sensitivity: float) 
     return Detector(**{**vars(detector), **chosen})
 
 
-def _figures(detector: Detector, told: HeldOut) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield what the detector is worth by the channels that it is given: each figure with its 95 % interval."""
+def measure_detector(detector: Detector, told: HeldOut) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield what the detector is worth by the channels that it is given: each figure with its 95 % interval over
+    subjects (BCa).
+    """
     for channels, answer_NLK in told.answers.items():
-        row: dict[str, Any] = {"segments": len(told.label_N), "subjects": len(np.unique(told.subject_N))}
-        if detector.answer != "classes":
-            yield channels, row | _with_interval("mae", metrics.mae, told, answer_NLK.mean(axis=(1, 2)), False)
-            continue
-        assert detector.temperature is not None
-        probability_NK = answers.mean_probability(answer_NLK, detector.temperature)
-        row |= _with_interval("auroc", answers.macro_auroc, told, probability_NK, True)
-        hot_NK = np.eye(len(detector.classes))[told.label_N.astype(int)]
-        row["brier"] = float(np.mean(np.sum((probability_NK - hot_NK) ** 2, axis=1)))
+        truth, answer, measures = _judged(detector, told, answer_NLK)
+        row: dict[str, Any] = {"segments": len(told.label_N), "subjects": truth.subjects}
         if detector.threshold is not None:
-            said_N, true_N = probability_NK[:, 1] >= detector.threshold, told.label_N == 1
-            row |= {"positives": int(true_N.sum()), "sensitivity": _share(said_N[true_N])}
-            row["specificity"] = _share(~said_N[~true_N])
+            row["positives"] = int(np.sum(truth.label_N == 1))
+        draws = Draws(truth.subject_N)
+        for measure in measures:
+            row |= _columns(measure, draw(measure.compute, truth, [answer], draws).interval())
         yield channels, row
 
 
-def _with_interval(name: str, metric: Any, told: HeldOut, answer_N: np.ndarray, classes: bool) -> dict[str, Any]:
-    """Return a metric with its bootstrap interval over subjects, as columns; None where it is not defined."""
-    interval = metrics.bootstrap(metric, told.label_N, {name: answer_N}, told.subject_N, classes=classes)[name]
+def _judged(detector: Detector, told: HeldOut, answer_NLK: np.ndarray) -> tuple[Truth, Answer, Sequence[Measure]]:
+    """Return what is true of the segments, what the detector says of them, and the measures of that."""
+    unscaled_N = np.full(len(told.label_N), np.nan)
+    if detector.answer != "classes":
+        said_N1 = answer_NLK.mean(axis=(1, 2))[:, None]
+        return Truth(told.label_N, told.subject_N, unscaled_N), Answer(said_N1, said_N1[:, 0]), (MAE,)
+    assert detector.temperature is not None
+    probability_NK = answers.mean_probability(answer_NLK, detector.temperature)
+    truth = Truth(told.label_N.astype(int), told.subject_N, unscaled_N)
+    two = len(detector.classes) == 2
+    measures = (AUROC, BRIER, SENSITIVITY, SPECIFICITY) if two else (MACRO_AUROC, BRIER)
+    return truth, Answer(probability_NK, detector.decide_codes(probability_NK)), measures
+
+
+def _columns(measure: Measure, interval: Interval) -> dict[str, Any]:
+    """Return a measure with its interval over subjects, as columns; None where it is not defined."""
+    name = AUROC.name if measure is MACRO_AUROC else measure.name
     columns = {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
     return {column: float(value) if np.isfinite(value) else None for column, value in columns.items()}
 
@@ -164,10 +178,6 @@ def _interval(row: Mapping[str, Any], name: str) -> str:
     return "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
 
 
-def _share(right_N: np.ndarray) -> float | None:
-    return float(right_N.mean()) if right_N.size else None
-
-
 def _check_validation(module: Any, told: HeldOut) -> None:
     """Raise UserError where the validation split gives nothing to choose by."""
     needed = 2 if module.answer == "classes" else 1
@@ -181,9 +191,7 @@ def _check_validation(module: Any, told: HeldOut) -> None:
 
 def _unseen(data: run_data.RunData, row_N: np.ndarray, split: str, seen: Seen) -> np.ndarray:
     """Return those of the rows whose subjects no network before this one has learnt from either."""
-    code_R, names = subject_codes(data.store)
-    subject_N = np.array(["/".join(names[code]) for code in code_R[row_N]], str)
-    seen_N = seen.find(subject_N, data.store.column("fingerprint")[row_N])
+    seen_N = seen.find_rows(data.store, row_N)
     if seen_N.any():
         log.warning("%d of %d %s segments are left out: pretraining has seen them", seen_N.sum(), len(row_N), split)
     return row_N[~seen_N]

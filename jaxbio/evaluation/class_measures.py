@@ -138,14 +138,15 @@ BALANCED_ACCURACY = Measure("balanced_accuracy", _balanced_accuracy)
 MACRO_F1 = Measure("macro_f1", _macro_f1)
 MACRO_AUROC = Measure("macro_auroc", _over_classes(area_under_roc))
 ACCURACY = Measure("accuracy", _accuracy)
+SENSITIVITY, SPECIFICITY = Measure("sensitivity", _sensitivity), Measure("specificity", _specificity)
 BRIER = Measure("brier", _brier, better=-1)
 CALIBRATION_ERROR = Measure("calibration_error", _calibration_error, better=-1)
 CHALLENGE_SCORE = Measure("challenge_score", _challenge_score)
 TWO_CLASSES: tuple[Measure, ...] = (
     AUROC,
     Measure("auprc", _binary(average_precision)),
-    Measure("sensitivity", _sensitivity),
-    Measure("specificity", _specificity),
+    SENSITIVITY,
+    SPECIFICITY,
     Measure("sensitivity_at_specificity_90", _binary(partial(_sensitivity_at, 0.90))),
     Measure("specificity_at_sensitivity_95", _binary(partial(_specificity_at, 0.95))),
     Measure("f1", _f1),

@@ -19,6 +19,7 @@ from jaxbio.evaluation.delong import Areas, compare_areas
 from jaxbio.evaluation.intervals import Drawn, Draws, draw
 from jaxbio.evaluation.measure import Answer, Truth
 from jaxbio.evaluation.metrics import Interval
+from jaxbio.evaluation.number_measures import Grades, grade_pressure
 from jaxbio.evaluation.probes import Split
 from jaxbio.evaluation.readouts import LINEAR, Readout
 from jaxbio.evaluation.tasks import Task
@@ -27,6 +28,7 @@ from jaxbio.export.pretrained import Pretrained
 
 PRETRAINED, OWN_START, RANDOM, CONSTANT = "pretrained", "own_start", "random_initialisation", "constant"
 HAND_MADE, HAND_MADE_BOOSTED = "hand_made", "hand_made_boosted"
+DETECTOR = "detector"  # what a detector says itself, with its temperature and its threshold; nothing is fitted
 FRESH = 5  # fresh initialisations at least: they differ as much as one differs from a trained network
 _SEGMENTS_AT_ONCE = 256
 
@@ -134,6 +136,17 @@ def compare(
         }
     delong = _delong(answers, truth, first) if AUROC.name in intervals else {}
     return Comparison(row_N, answers, intervals, gains, truth, seeds, delong)
+
+
+def grade_answers(task: Task, compared: Comparison) -> dict[str, Grades]:
+    """Return the grades of pressures by who answered, of several seeds the first; {} for what is no pressure."""
+    if task.unit != "mmHg" or task.course_hz or compared.truth is None:
+        return {}
+    truth = compared.truth
+    return {
+        name: grade_pressure(seeds[0].score_NK[:, 0] - truth.label_N, subjects=truth.subjects)
+        for name, seeds in compared.answers.items()
+    }
 
 
 def check_labels(task: Task, label_B: np.ndarray, subject_B: np.ndarray, classes: Sequence[str]) -> list[str]:

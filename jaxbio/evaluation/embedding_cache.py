@@ -16,7 +16,7 @@ import numpy as np
 from jaxbio.data.whole_files import whole_file
 from jaxbio.export.weights import flatten_tree
 
-_VERSION = b"jaxbio embedding 1"  # of what `embed` computes from the same weights and segments
+_VERSION = b"jaxbio embedding 2"  # of what `embed` computes from the same weights and segments
 log = logging.getLogger(__name__)
 
 

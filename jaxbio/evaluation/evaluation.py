@@ -14,8 +14,8 @@ import numpy as np
 from jaxbio.data.seen import SEEN
 from jaxbio.data.store import StoreView
 from jaxbio.evaluation import comparison, probe_report, probes, protocol, readouts, results, verdict
-from jaxbio.evaluation.comparison import HAND_MADE, HAND_MADE_BOOSTED, PRETRAINED, Entrant
-from jaxbio.evaluation.encoders import Encoders, embed_all
+from jaxbio.evaluation.comparison import DETECTOR, HAND_MADE, HAND_MADE_BOOSTED, PRETRAINED, Entrant
+from jaxbio.evaluation.encoders import Encoders, answer_all, embed_all
 from jaxbio.evaluation.metrics import Interval
 from jaxbio.evaluation.pictures import MOST_SHOWN
 from jaxbio.evaluation.probe_report import Part, Shown
@@ -30,13 +30,16 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Settings:
     """How to evaluate: protocol, folds, seed, the shares of subjects that are also fitted on, and where embeddings are
-    kept (None: nowhere)."""
+    kept (None: nowhere); `data` and `train_subjects` are the lines that name the recordings and the store to fit on.
+    """
 
     protocol: str
     folds: int = 5
     seed: int = 0
     shares: tuple[float, ...] = ()
     cache: Path | None = None
+    data: tuple[str, ...] = ()
+    train_subjects: str | None = None
 
 
 def evaluate(
@@ -49,7 +52,7 @@ def evaluate(
     task, seen_known = get_task(name, segments.classes), loaded.seen.complete or store is not None
     seen_B = _find_seen(segments, loaded, store)
     chosen = [_choose_rows(task, segments, place, seen_B, settings) for place in range(len(task.targets))]
-    entrants = _make_entrants(task, loaded, segments, settings)  # after all that may be refused
+    entrants = _make_entrants(name, task, loaded, segments, settings)  # after all that may be refused
     parts = [
         _compare_target(task, place, *rows, entrants, segments, settings, seen_known)
         for place, rows in enumerate(chosen)
@@ -59,7 +62,9 @@ def evaluate(
     log.info("%s: %s", settings.protocol, counts)
     out.mkdir(parents=True, exist_ok=True)
     card, said = loaded.card, _describe(settings, seen_known, stored=bool(segments.train_subjects))
-    facts = {"encoder": card.encoder, "steps": card.steps, **_readable(counts)}
+    identity = _identify(loaded, segments, settings)
+    stated = {name: value for name, value in identity.items() if value is not None}
+    facts = {"encoder": card.encoder, "steps": card.steps, **_readable(stated), **_readable(counts)}
     shown = Shown(segments, entrants[PRETRAINED].features[0], card.rate_hz, card.channels)
     report = probe_report.write_probe_report(
         out / "report.html",
@@ -74,7 +79,7 @@ def evaluate(
     results.write_predictions(out, segments, {part.target: part.compared for part in parts})
     result: dict[str, Any] = {"task": name, "classes": list(segments.classes), "export": ", ".join(loaded.named)}
     result |= {"encoder": card.encoder, "protocol": settings.protocol, "published": task.published, "left_out": said}
-    result |= {**counts, **_summarise(parts), "report": str(report)}
+    result |= {**identity, **counts, **_summarise(task, parts), "report": str(report)}
     results.write_results(out, result)
     log.info("\n%s", "\n\n".join(f"{part.verdict.result}\n{part.verdict.trust}" for part in parts))
     return result
@@ -117,10 +122,15 @@ def _labels(task: Task, segments: Segments, place: int) -> np.ndarray:
     return segments.label_BK if task.course_hz else segments.label_BK[:, place]
 
 
-def _make_entrants(task: Task, loaded: Encoders, segments: Segments, settings: Settings) -> dict[str, Entrant]:
+def _make_entrants(
+    name: str, task: Task, loaded: Encoders, segments: Segments, settings: Settings
+) -> dict[str, Entrant]:
     tokens, card = bool(task.course_hz), loaded.card
+    said = answer_all(loaded, segments, name, cache=settings.cache)  # refuses another question before all is embedded
     features = embed_all(loaded, segments.x_BCT, cache=settings.cache, seed=settings.seed, tokens=tokens)
     entrants = {name: Entrant(own) for name, own in features.items()}
+    if loaded.detectors:
+        entrants[DETECTOR] = Entrant(said, readouts.AS_SAID)
     if tokens:
         entrants[HAND_MADE] = Entrant([describe_seconds(segments.x_BCT, card.rate_hz)])
     elif segments.x_BCT.shape[-1] / card.rate_hz >= MIN_S:
@@ -178,8 +188,9 @@ def _other_ways(
         ways |= {"10 nearest neighbours": {"readout": readouts.KNN}}
     found = {}
     for name, way in ways.items():
-        # who brings a readout of its own would only answer again with another one
-        asked = {who: own for who, own in entrants.items() if own.readout is None or "readout" not in way}
+        # who brings a readout of its own would only answer again with another one, and a detector learns nothing here
+        kept = (None,) if "readout" in way else (None, readouts.BOOSTED)
+        asked = {who: own for who, own in entrants.items() if own.readout in kept}
         run = comparison.compare(
             task, asked, label_N, subject_N, splits, seed=settings.seed, only_first=True, **{**how, **way}
         )
@@ -217,7 +228,22 @@ def _count(
     return counts
 
 
-def _summarise(parts: Sequence[Part]) -> dict[str, Any]:
+def _identify(loaded: Encoders, segments: Segments, settings: Settings) -> dict[str, Any]:
+    """Return what was evaluated on what, so that another evaluation can be told to be the same."""
+    card = loaded.card
+    return {
+        "which": "detector" if loaded.detectors else card.which,
+        "data": list(settings.data),
+        "segment_s": segments.x_BCT.shape[-1] / card.rate_hz,
+        "folds": settings.folds,
+        "shares": list(settings.shares),
+        "seed": settings.seed,
+        "train_subjects": settings.train_subjects,
+        "pretraining_store": card.store_hash,
+    }
+
+
+def _summarise(task: Task, parts: Sequence[Part]) -> dict[str, Any]:
     """Return the numbers of every target, by names that begin with it where there are several."""
     result: dict[str, Any] = {"verdict": " ".join(part.verdict.text for part in parts)}
     for part in parts:
@@ -225,16 +251,23 @@ def _summarise(parts: Sequence[Part]) -> dict[str, Any]:
         kinds = part.compared.summary() | {"other_ways": comparison.plain(part.others)}
         for kind, by_name in kinds.items():
             result.setdefault(kind, {}).update({f"{prefix}{name}": value for name, value in by_name.items()})
+        if graded := comparison.grade_answers(task, part.compared):
+            grades = {f"{prefix}{who}": grade._asdict() for who, grade in graded.items()}
+            result.setdefault("grades", {}).update(grades)
     return result
 
 
 def _readable(counts: dict[str, Any]) -> dict[str, object]:
     """Return counts as a person reads them: names without underscores, classes on one line, unknown said so."""
-    texts = {
-        name: ", ".join(f"{label} {n}" for label, n in count.items()) if isinstance(count, dict) else count
-        for name, count in counts.items()
-    }
-    return {name.replace("_", " "): "not known" if text is None else text for name, text in texts.items()}
+    return {name.replace("_", " "): _as_text(count) for name, count in counts.items()}
+
+
+def _as_text(count: Any) -> object:
+    if isinstance(count, dict):
+        return ", ".join(f"{label} {n}" for label, n in count.items())
+    if isinstance(count, list):
+        return ", ".join(map(str, count))
+    return "not known" if count is None else count
 
 
 def _describe(settings: Settings, known: bool, *, stored: bool) -> str:

@@ -10,15 +10,16 @@ import numpy as np
 from jaxbio.evaluation import pictures
 from jaxbio.evaluation.comparison import (
     CONSTANT,
+    DETECTOR,
     HAND_MADE,
     HAND_MADE_BOOSTED,
     OWN_START,
     PRETRAINED,
     RANDOM,
     Comparison,
+    grade_answers,
 )
 from jaxbio.evaluation.metrics import Interval
-from jaxbio.evaluation.number_measures import grade_pressure
 from jaxbio.evaluation.tasks import Segments, Task
 from jaxbio.evaluation.verdict import Verdict
 from jaxbio.report import page
@@ -27,15 +28,28 @@ from jaxbio.report.text import capitalise
 
 _TITLES = {
     PRETRAINED: "pretrained",
+    DETECTOR: "the detector's own answers",
     OWN_START: "what the run started from",
     RANDOM: "same network, random initialisation",
     HAND_MADE: "hand-made features, linear",
     HAND_MADE_BOOSTED: "hand-made features, boosted trees",
 }
-_CURVES = {OWN_START: "own start", RANDOM: "fresh", HAND_MADE: "by hand", HAND_MADE_BOOSTED: "trees"}  # fit a legend
+_CURVES = {
+    DETECTOR: "detector",
+    OWN_START: "own start",
+    RANDOM: "fresh",
+    HAND_MADE: "by hand",
+    HAND_MADE_BOOSTED: "trees",
+}  # fit a legend
 _FACTS_MEAN = {
     "encoder": "the network that the export holds.",
+    "which": "of its objective's encoders.",
     "steps": "of its pretraining; 0: none.",
+    "segment s": "seconds of a segment.",
+    "seed": "of the folds, of the few labels and of the fresh initialisations: each is drawn once.",
+    "train subjects": "the store whose train subjects the probe is fitted on.",
+    "pretraining store": "the hash of what the encoder was trained on.",
+    "data": "what was named by --data.",
     "segments tested": "each predicted once, by a model that has not seen its subject.",
     "subjects tested": "patients, as far as the sources tell who they are.",
     "subjects fitted on": "whom the linear model has learnt from, by turns where it is cross-validated.",
@@ -181,9 +195,7 @@ def _pictures(task: Task, compared: Comparison, of: str, classes: Sequence[str])
         first, answer = next(iter(firsts.items()))
         caption = f"{capitalise(_title(first, classes))}, error over the mean of predicted and true, {task.unit}."
         blocks.append(page.figure(pictures.draw_bland_altman(truth, answer, task.unit), caption))
-        return page.section(
-            f"Predictions{of}", *blocks, note=_SAID_OF_PICTURES[False], below=_grades(task, compared, firsts)
-        )
+        return page.section(f"Predictions{of}", *blocks, note=_SAID_OF_PICTURES[False], below=_grades(task, compared))
     first, answer = next(iter(firsts.items()))
     blocks = [
         page.figure(
@@ -225,17 +237,15 @@ _CALIBRATION = {
 }
 
 
-def _grades(task: Task, compared: Comparison, firsts: Mapping) -> list[str]:
+def _grades(task: Task, compared: Comparison) -> list[str]:
     """Return the table of grades, of pressures alone."""
-    if task.unit != "mmHg" or compared.truth is None:
-        return []
     rows = []
-    for name, answer in firsts.items():
-        graded = grade_pressure(answer.score_NK[:, 0] - compared.truth.label_N, subjects=compared.truth.subjects)
-        shares = [f"{100 * share:.0f} %" for share in graded.within]
-        rows.append([_title(name, ()), *shares, graded.bhs, graded.aami])
+    for name, graded in grade_answers(task, compared).items():
+        if name != CONSTANT:
+            shares = [f"{100 * share:.0f} %" for share in graded.within]
+            rows.append([_title(name, ()), *shares, graded.bhs, graded.aami])
     header = ("", "within 5 mmHg", "within 10 mmHg", "within 15 mmHg", "BHS", "AAMI")
-    return [page.table(rows, header)]
+    return [page.table(rows, header)] if rows else []
 
 
 def _maps(task: Task, part: Part, of: str, classes: Sequence[str], shown: Shown) -> str:

@@ -77,6 +77,13 @@ def answer_constant(label_N: np.ndarray, splits: Sequence[Split], *, classes: in
     return Answer(said_N[:, None], said_N)
 
 
+def AS_SAID(fit_ND, label_N, group_N, test_MD, classes) -> Answer:
+    """Learn nothing: features are probabilities of the classes and, last, the code that is decided for; or numbers."""
+    if not classes:
+        return Answer(test_MD, test_MD[:, 0])
+    return Answer(test_MD[:, :classes], test_MD[:, classes].astype(int))
+
+
 def LINEAR(fit_ND, label_N, group_N, test_MD, classes) -> Answer:
     """Logistic or ridge regression on standardised features, its penalty chosen on groups left out."""
     probe = probes.CLASSES if classes else probes.NUMBERS

@@ -4,6 +4,7 @@ compared = compare_evaluations({"a": read_evaluation("a"), "b": read_evaluation(
 write_comparison(Path("compared.html"), compared)
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -24,11 +25,18 @@ from jaxbio.report import page
 from jaxbio.report.terms import METRICS, spell
 from jaxbio.report.text import capitalise
 
+log = logging.getLogger(__name__)
+
+# What two evaluations may differ in and still be of the same segments: said beside their numbers, since a difference in
+# these is none of the encoders. `read_evaluation` has None where an evaluation does not state it.
+_STATED = ("protocol", "train_subjects", "folds", "seed")
+
 
 @dataclass(frozen=True)
 class SideBySide:
     """Intervals and differences from the first, by measure (with its target) and by who answered; how many segments and
-    subjects all of them answered, and how many each had beyond these.
+    subjects all of them answered, and how many each had beyond these; and, by name, in what else they differ: each
+    evaluation's own.
     """
 
     task: Task
@@ -37,6 +45,7 @@ class SideBySide:
     segments: int
     subjects: int
     left_out: dict[str, int]
+    differ_in: dict[str, dict[str, Any]]
 
     def summary(self) -> dict[str, Any]:
         """Return it as plain JSON."""
@@ -46,6 +55,7 @@ class SideBySide:
             "segments": self.segments,
             "subjects": self.subjects,
             "left_out": self.left_out,
+            "differ_in": self.differ_in,
             "first": first,
             "metrics": plain(self.intervals),
             "minus_first": plain(self.differences),
@@ -55,13 +65,20 @@ class SideBySide:
 def compare_evaluations(evaluations: Mapping[str, Evaluation], entrants: Sequence[str], *, seed: int = 0) -> SideBySide:
     """Return the evaluations side by side on the segments that all have answered.
 
-    Raises UserError where they are of different tasks, none of their segments are the same, their labels differ, or one
-    has no such entrant.
+    Raises UserError where they are of different tasks or of segments of different lengths, none of their segments are
+    the same, their labels differ, or one has no such entrant.
     """
     names = {folder: own.result.get("task") for folder, own in evaluations.items()}
     if len(set(names.values())) > 1:
         said = ", ".join(f"{folder}: {name}" for folder, name in names.items())
         raise UserError(Fault("DIR", said, "evaluations of one task can be compared"))
+    lengths = {folder: own.result.get("segment_s") for folder, own in evaluations.items()}
+    if len(set(lengths.values())) > 1:
+        said = ", ".join(
+            f"{folder}: {f'{length:g} s' if length else 'not stated'}" for folder, length in lengths.items()
+        )
+        remedy = "segments of one length are the same segments: evaluate all of them again with the same --window_s"
+        raise UserError(Fault("DIR", said, remedy))
     result = next(iter(evaluations.values())).result
     task = get_task(str(result.get("task")), result.get("classes", ()))
     for folder, own in evaluations.items():
@@ -86,7 +103,20 @@ def compare_evaluations(evaluations: Mapping[str, Evaluation], entrants: Sequenc
             key = f"{target}_{measure.name}" if target else measure.name
             intervals[key] = {name: found.interval() for name, found in drawn.items()}
             differences[key] = {name: found.minus(first).interval() for name, found in list(drawn.items())[1:]}
-    return SideBySide(task, intervals, differences, len(shared), truth.subjects, left_out)
+    differ_in = _differences_of(evaluations)
+    for name, by_folder in differ_in.items():
+        log.warning("they differ in %s: %s", name, _listed(by_folder))
+    return SideBySide(task, intervals, differences, len(shared), truth.subjects, left_out, differ_in)
+
+
+def _differences_of(evaluations: Mapping[str, Evaluation]) -> dict[str, dict[str, Any]]:
+    """Return what the evaluations state differently, by its name and by evaluation."""
+    stated = {name: {folder: own.result.get(name) for folder, own in evaluations.items()} for name in _STATED}
+    return {name: by_folder for name, by_folder in stated.items() if len(set(by_folder.values())) > 1}
+
+
+def _listed(by_folder: Mapping[str, Any]) -> str:
+    return ", ".join(f"{folder} {'not stated' if value is None else value}" for folder, value in by_folder.items())
 
 
 def _align(
@@ -124,6 +154,10 @@ def write_comparison(path: Path, compared: SideBySide) -> Path:
     beyond = ", ".join(f"{folder} {count}" for folder, count in compared.left_out.items() if count)
     said = "Only segments that all of them have answered count." + (
         f" Answered beyond these: {beyond}." if beyond else ""
+    )
+    said += "".join(
+        f" They differ in {name.replace('_', ' ')}: {_listed(by_folder)}; what follows may come of that."
+        for name, by_folder in compared.differ_in.items()
     )
     meanings = " ".join(f"{capitalise(spell(name))}: {METRICS[name]}." for name in task.metrics)
     rows = [

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from jaxbio.evaluation.comparison import (
     CONSTANT,
+    DETECTOR,
     HAND_MADE,
     HAND_MADE_BOOSTED,
     OWN_START,
@@ -71,6 +72,12 @@ def judge(
         sentences.append(
             f"What the run started from gives {found[OWN_START].value:.3g}{unit}{_seeds(compared, metric, OWN_START)}: "
             f"since then it has become {_say_of_training(beats[OWN_START], gains[OWN_START])}."
+        )
+    if DETECTOR in found:
+        sentences.append(
+            f"The detector itself, as it was exported and fitted to nothing here, has {_value(found[DETECTOR], unit)}"
+            f"{_seeds(compared, metric, DETECTOR)}: beside it the linear model on its encoder "
+            f"{_say(beats[DETECTOR], gains[DETECTOR])}."
         )
     by_hand = [name for name in (HAND_MADE, HAND_MADE_BOOSTED) if name in found]
     best = max(by_hand, key=lambda name: sign * found[name].value, default=None)
@@ -170,7 +177,8 @@ def _trust(task: Task, subjects: int, unnamed: float, seen_known: bool, *, decid
         size = f"{counted}, enough for such intervals"
     said = [
         f"How far to trust it: it rests on {size}. Subjects are drawn whole, because segments of one resemble each "
-        "other; no interval covers another seed of pretraining, or another hospital."
+        "other; no interval covers another seed of pretraining, another hospital, or other folds and few labels than "
+        "those that one seed has drawn (--seed)."
     ]
     if not decided:
         said.append("More subjects would narrow an interval that holds 0.")

@@ -66,12 +66,14 @@ class Detector:
         """Return what is said of each segment, texts (B,): a class, "answered" with numbers, or "no signal"."""
         if self.answer != "classes":
             return np.where(answered_B, ANSWERED, NO_SIGNAL)
-        classes = np.array(self.classes)
+        return np.where(answered_B, np.array(self.classes)[self.decide_codes(answer_BK)], NO_SIGNAL)
+
+    def decide_codes(self, probability_BK: np.ndarray) -> np.ndarray:
+        """Return the place (B,) of the class that is said of each segment: by the threshold, else the most probable."""
         if self.threshold is None or self.positive is None:
-            return np.where(answered_B, classes[answer_BK.argmax(axis=1)], NO_SIGNAL)
+            return probability_BK.argmax(axis=1)
         place = self.classes.index(self.positive)
-        said = np.where(answer_BK[:, place] >= self.threshold, self.positive, self.classes[1 - place])
-        return np.where(answered_B, said, NO_SIGNAL)
+        return np.where(probability_BK[:, place] >= self.threshold, place, 1 - place)
 
 
 class Prediction(NamedTuple):

@@ -29,6 +29,7 @@ from jaxbio.export.detector import Detector, Prediction, read_detector
 from jaxbio.signals import score
 from jaxbio.signals.features import append_features
 from jaxbio.signals.limb_leads import doubt_leads, tell_doubts
+from jaxbio.signals.stillness import find_noise, resting_frac
 from jaxbio.transforms.prepare_input import join_crops, prepare_crops, prepare_physical
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,9 @@ _LARGEST_BATCH = 64
 # Largest difference from the example, as a share of its largest number: float32 products in full on any platform.
 _EXAMPLE_TOLERANCE = 1e-4
 _MOST_STILL = 0.5  # of a segment: what stands still for longer is no signal to decide upon
+# Noise is none either, unless its channel's score finds beats: of white noise at 32 Hz it is at most 0.27, at the rates
+# of ECGs 0, and of a clean signal that is sampled too sparsely more.
+_LEAST_READ = 0.3
 
 
 def load_pretrained(folder: epath.PathLike, *, check: bool = True) -> "Pretrained":
@@ -54,8 +58,8 @@ def load_pretrained(folder: epath.PathLike, *, check: bool = True) -> "Pretraine
 
 class Embedded(NamedTuple):
     """One vector a segment, (B, width) float32, which of the card's channels it had, bool (B, C): those that were given
-    and move within the segment, and what is doubtful, in words: leads that seem to be swapped, or, where their size
-    matters, not in mV.
+    and do not rest throughout the segment, and what is doubtful, in words: leads that seem to be swapped, or, where
+    their size matters, not in mV.
     """
 
     vector_BD: np.ndarray
@@ -90,8 +94,8 @@ class Pretrained:
         takes it. `signals` are raw arrays by channel role, (samples,) or (recordings, samples), of any length from a
         segment on; what is left after the last whole segment is dropped. Units are those of the training store where
         the card's scaling is `physical` or `joint`, else any. `rate_hz` is theirs, in Hz, one for all or one by role.
-        Segments come recording by recording, in time order. A channel that is not given, or does not
-        move in a segment, gets what the card says (zeros in the prepared input).
+        Segments come recording by recording, in time order. A channel that is not given, or rests within four steps of
+        its converter throughout a segment, gets what the card says (zeros in the prepared input).
 
         Leads that seem to be swapped are warned of, and those of an unlikely size where the card's scaling is
         `physical`; both are embedded as they are.
@@ -115,8 +119,9 @@ class Pretrained:
         """Return what a detector says of each segment: probabilities, a number or a course; decision; quality.
 
         `signals` and `rate_hz` are as for `embed`, and so are the segments. A segment none of whose channels holds a
-        signal (each still for more than half of it) is answered "no signal"; so is one that lacks a channel, where the
-        detector was not trained on segments that lack channels.
+        signal is answered "no signal": each holds one value, or rests within four steps of its converter, for more than
+        half of it, or is white noise. So is one that lacks a channel, where the detector was not trained on segments
+        that lack channels. Where a signal moves and no beat can be read in it, there is an answer, of quality 0.
 
         Raises UserError as `embed` does, for an export that is no detector, for a channel that is not given where the
         detector needs it, and for a network whose answers are no numbers.
@@ -132,9 +137,14 @@ class Pretrained:
             raise UserError(*(Fault(role, "not given", remedy) for role in lacking))
         answer_BK, moves_BC, _ = self._embed_windows(windows, card.length)
         scores = score(rate_hz=windows.rate_hz, **dict[str, Any](windows.raw))
-        still_BC = [scores.get(f"{role}_missing_frac", np.ones(len(answer_BK))) > _MOST_STILL for role in card.channels]
-        present_BC = moves_BC & ~np.stack(still_BC, axis=1)
-        answered_B = present_BC.any(axis=1) if detector.may_lack_channels else present_BC.all(axis=1)
+        absent_BC = np.zeros(moves_BC.shape, bool)
+        for role, x_BN in windows.raw.items():
+            still_B = scores[f"{role}_missing_frac"] > _MOST_STILL
+            still_B |= resting_frac(x_BN, windows.rate_hz[role]) > _MOST_STILL
+            noise_B = find_noise(x_BN) & (scores[f"{role}_waveform"] < _LEAST_READ)
+            absent_BC[:, card.channels.index(role)] = still_B | noise_B
+        present_BC = moves_BC & ~absent_BC
+        answered_B = (np.any if detector.may_lack_channels else np.all)(present_BC, axis=1)
         wrong = int((answered_B & ~np.isfinite(answer_BK).all(axis=1)).sum())
         if wrong:
             remedy = "its weights, or what comes of them, are not finite: export another checkpoint of its run (--step)"
@@ -154,6 +164,9 @@ class Pretrained:
         """Return the vectors of segments of `length` samples at the card's rate."""
         card, segments = self.card, windows.resample(length)
         present = [place for place, role in enumerate(card.channels) if role in windows.raw]
+        rests_BC = np.stack([resting_frac(x_BN, windows.rate_hz[role]) for role, x_BN in windows.raw.items()], axis=1)
+        moves_BC = rests_BC < 1
+        segments = np.where(moves_BC[..., None], segments, np.float32(0))
         vectors = []
         for start in range(0, len(segments), _LARGEST_BATCH):
             part_BCT = segments[start : start + _LARGEST_BATCH]
@@ -162,13 +175,13 @@ class Pretrained:
             tok_BLD = join_crops(self._encode(self.variables, self.prepare(x_BCT)), card.crops)
             vectors.append(np.asarray(tok_BLD[: len(part_BCT)]).mean(axis=1))
         present_BC = np.zeros((len(segments), len(card.channels)), bool)
-        present_BC[:, present] = np.ptp(segments, axis=-1) > 0
+        present_BC[:, present] = moves_BC
         given = [card.channels[place] for place in present]
         doubts = tell_doubts(doubt_leads(segments, given, card.rate_hz))
         if card.scaling == "physical":
             leads = [place for place, role in enumerate(given) if kind_of(role) == "ecg"]
-            range_BC = np.ptp(segments[:, leads], axis=-1)
-            doubts += [f"{said}: are they in mV" for said in doubt_size(np.where(range_BC > 0, range_BC, np.nan))]
+            range_BC = np.where(moves_BC[:, leads], np.ptp(segments[:, leads], axis=-1), np.nan)
+            doubts += [f"{said}: are they in mV" for said in doubt_size(range_BC)]
         for doubt in doubts:
             log.warning("doubtful: %s?", doubt)
         return Embedded(np.concatenate(vectors), present_BC, tuple(doubts))
@@ -181,8 +194,10 @@ class Pretrained:
         does.
         """
         inputs = self.card.inputs
-        shortest = 1 if inputs.crop_s is None else inputs.samples
-        x_BCT = self._check_segments(x_BCT, shortest, inputs.channels)
+        x_BCT = self._check_segments(x_BCT, inputs.channels)
+        if inputs.crop_s is not None and x_BCT.shape[2] < inputs.samples:
+            remedy = f"expected at least {inputs.samples} samples{self._of_crop()}"
+            raise UserError(Fault("x_BCT", f"shape {x_BCT.shape}", remedy))
         x_BCT = append_features(x_BCT, inputs.channels, inputs.rate_hz, inputs.features)
         if not len(x_BCT):
             return jnp.zeros((0, *inputs.shape_of(x_BCT)), jnp.float32)
@@ -194,7 +209,7 @@ class Pretrained:
         Raises UserError for another number of axes or channels, for a T that is too short, and for what is no finite
         number in float32.
         """
-        x_BCT = self._check_segments(x_BCT, 1, (*self.card.channels, *self.card.features))
+        x_BCT = self._check_segments(x_BCT, (*self.card.channels, *self.card.features))
         if len(x_BCT) and x_BCT.shape[2] >= stablehlo.SHORTEST:
             return self._encode(self.variables, jnp.asarray(x_BCT))
         try:
@@ -231,14 +246,22 @@ class Pretrained:
         card, least_s = self.card, self.card.crop_s or 1 / self.card.rate_hz
         is_number = isinstance(window_s, (int, float)) and not isinstance(window_s, bool) and math.isfinite(window_s)
         if not is_number or window_s < least_s:
-            raise UserError(Fault("window_s", window_s, f"seconds, at least {least_s:g}"))
+            raise UserError(Fault("window_s", window_s, f"seconds, at least {least_s:g}{self._of_crop()}"))
         samples = window_s * card.rate_hz
         if abs(samples - round(samples)) > 1e-6:
             near = f"{math.floor(samples) / card.rate_hz:g} or {math.ceil(samples) / card.rate_hz:g}"
             raise UserError(Fault("window_s", window_s, f"whole samples at {card.rate_hz:g} Hz: {near}"))
         return round(samples)
 
-    def _check_segments(self, x_BCT: Any, shortest: int, channels: Sequence[str]) -> np.ndarray:
+    def _of_crop(self) -> str:
+        """Return the words for what a window is at least, where the encoder was trained on crops."""
+        return (
+            ""
+            if self.card.crop_s is None
+            else f", the crop that it was trained on (data.crop_s = {self.card.crop_s:g})"
+        )
+
+    def _check_segments(self, x_BCT: Any, channels: Sequence[str]) -> np.ndarray:
         """Return x_BCT as float32, or raise UserError for what are no segments of `channels`."""
         x_BCT = np.asarray(x_BCT)
         if x_BCT.dtype.kind not in "fiub":
@@ -246,8 +269,8 @@ class Pretrained:
         if x_BCT.ndim != 3 or x_BCT.shape[1] != len(channels):
             wanted = f"(segments, {len(channels)}, samples), channels {', '.join(channels)}"
             raise UserError(Fault("x_BCT", f"shape {x_BCT.shape}", f"expected {wanted}"))
-        if x_BCT.shape[2] < shortest:
-            raise UserError(Fault("x_BCT", f"shape {x_BCT.shape}", f"expected at least {shortest} samples"))
+        if x_BCT.shape[2] < 1:
+            raise UserError(Fault("x_BCT", f"shape {x_BCT.shape}", "expected at least 1 samples"))
         if not np.isfinite(x_BCT).all():
             raise UserError(Fault("x_BCT", "NaN or infinite values", "fill or leave out these segments"))
         with np.errstate(over="ignore"):

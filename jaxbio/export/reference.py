@@ -18,8 +18,7 @@ from jaxbio.data.whole_files import whole_file
 from jaxbio.export import folder as folders
 from jaxbio.export import torch_import
 from jaxbio.export.card import Card
-from jaxbio.export.frozen import read_networks
-from jaxbio.objectives import make_objective
+from jaxbio.objectives import make_encoder
 from jaxbio.transforms.prepare_input import Input
 
 REFERENCE = "reference.safetensors"
@@ -41,7 +40,7 @@ def import_reference(
     """
     if torch_import.family_of(config.model.name) != family:
         raise UserError(Fault("--family", family, f"the recipe's encoder is {config.model.name}"))
-    module, _ = next(iter(make_objective(config, read_networks(config)).encoders.values()))
+    module = make_encoder(config)
     encoder, fields = folders.describe_encoder(module)
     variables = torch_import.from_reference(family, torch_import.read_reference(path, prefix), fields, encoder)
     origin = folders.Origin(source=f"reference weights {epath.Path(path).name}", which="imported", licence=licence)

@@ -18,7 +18,8 @@ _LAYERS = ((15, 8, 7), (3, 1, 1), (3, 1, 1))  # taps, stride, zeros on both side
 def count_patches(samples: int, patch: int) -> int:
     """Return how many patches a signal has. Raises UserError where `patch` does not divide `samples`."""
     if samples % patch or samples < patch:
-        near = f"{max(samples // patch, 1) * patch} or {(samples // patch + 1) * patch}"
+        shorter = samples // patch * patch
+        near = f"{shorter} or {shorter + patch}" if shorter else patch
         raise UserError(Fault("samples of a segment", samples, f"a multiple of the patch of {patch}: {near}"))
     return samples // patch
 

@@ -83,7 +83,7 @@ class SigmaEncoder(nn.Module):
         """
         if hidden_BA is not None:
             return self.all_tokens(x_BCT, train, hidden_BA)[:, 1:]
-        return in_parts(lambda part_BCT: self.all_tokens(part_BCT, train)[:, 1:], x_BCT, self.tokens * self.patch)
+        return in_parts(lambda part_BCT: self.all_tokens(part_BCT, train)[:, 1:], x_BCT, self.tokens, self.patch)
 
     def all_tokens(self, x_BCT: jax.Array, train: bool = False, hidden_BA: jax.Array | None = None) -> jax.Array:
         """Return the same with the class token first, (B, 1 + A, D)."""

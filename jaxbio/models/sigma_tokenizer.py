@@ -61,7 +61,7 @@ class SigmaTokenizer(nn.Module):
 
     def __call__(self, x_BCT: jax.Array, train: bool = False) -> jax.Array:
         """Return tokens (B, A, D) float32 of signals (B, 1, T), A = T / patch, before the head."""
-        tok_BAD = in_parts(self._tokens, x_BCT, self.tokens * self.patch)
+        tok_BAD = in_parts(self._tokens, x_BCT, self.tokens, self.patch)
         if self.is_initializing():
             self.head(tok_BAD)
         return tok_BAD

@@ -1,7 +1,7 @@
 """Learnt positions in time for as many tokens as a network was trained on, and what to do with fewer or more.
 
 tok_BAD = TimeTable(tokens=120, width=200, kernel_init=init, name="time")(tok_BAD)
-tok_BAD = in_parts(encode, x_BCT, longest=12_000)
+tok_BAD = in_parts(encode, x_BCT, tokens=120, patch=100)
 """
 
 from collections.abc import Callable
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.models.patch_embedding import count_patches
 
 
 class TimeTable(nn.Module):
@@ -32,8 +33,13 @@ class TimeTable(nn.Module):
         return tok_BAD + time_AD[None, :found].astype(tok_BAD.dtype)
 
 
-def in_parts(encode: Callable[[jax.Array], jax.Array], x_BCT: jax.Array, longest: int) -> jax.Array:
-    """Return the tokens of a signal, one longer than `longest` samples read in parts of that length, one by one."""
+def in_parts(encode: Callable[[jax.Array], jax.Array], x_BCT: jax.Array, tokens: int, patch: int) -> jax.Array:
+    """Return the tokens of a signal, one longer than `tokens` patches read in parts of that length, one by one.
+
+    Raises UserError where `patch` does not divide the signal: said of all of it, not of its last part.
+    """
+    count_patches(x_BCT.shape[-1], patch)
+    longest = tokens * patch
     starts = range(0, x_BCT.shape[-1], longest)
     parts = [encode(x_BCT[..., start : start + longest]) for start in starts]
     return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=1)

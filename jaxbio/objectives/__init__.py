@@ -2,12 +2,14 @@
 
 objective = make_objective(config)
 params, state = objective.init(key, batch, {})
+encoder = make_encoder(config)
 """
 
 import dataclasses
 from collections.abc import Callable, Mapping
 
 import jax
+from flax import linen as nn
 from ml_collections import ConfigDict
 
 from jaxbio.config import families
@@ -16,7 +18,7 @@ from jaxbio.models import ENCODERS
 from jaxbio.objectives.objective import Aux, Batch, Network, Objective, Tree
 from jaxbio.transforms.prepare_input import Input
 
-__all__ = ["OBJECTIVES", "Aux", "Batch", "Network", "Objective", "Tree", "make_objective"]
+__all__ = ["OBJECTIVES", "Aux", "Batch", "Network", "Objective", "Tree", "make_encoder", "make_objective"]
 
 OBJECTIVES: dict[str, Callable[..., Objective]] = {
     name: families.load(training.make) for name, training in families.OBJECTIVES.items()
@@ -31,14 +33,25 @@ def make_objective(config: ConfigDict, networks: Mapping[str, Network] = {}) -> 
     function gets each without its weights, which `init` puts into the state. Raises UserError for a model that cannot
     be built and for a network that does not suit the objective.
     """
-    model, settings = dict(config.model), dict(at_batch(config).objective)
+    settings = dict(at_batch(config).objective)
     name = settings.pop("name")
-    for field in families.OBJECTIVES[name].model_fields:  # such as adapters: of the model, and the objective's to apply
-        settings[field] = model.pop(field)
-    encoder = ENCODERS[model.pop("name")](**model, dtype=config.precision.compute)
+    settings |= {field: config.model[field] for field in families.OBJECTIVES[name].model_fields}
     settings |= {wanted: networks[wanted].without_weights() for wanted in families.OBJECTIVES[name].frozen}
-    objective = OBJECTIVES[name](encoder, inputs=Input.of(config), augmentation=dict(config.augment), **settings)
+    objective = OBJECTIVES[name](
+        make_encoder(config), inputs=Input.of(config), augmentation=dict(config.augment), **settings
+    )
     return dataclasses.replace(objective, frozen={name: _shapes(network) for name, network in networks.items()})
+
+
+def make_encoder(config: ConfigDict) -> nn.Module:
+    """Return the encoder of `config`, from the sections model and precision alone.
+
+    Raises UserError for a model that cannot be built.
+    """
+    model = dict(config.model)
+    for field in families.OBJECTIVES[config.objective.name].model_fields:  # such as adapters: the objective's to apply
+        del model[field]
+    return ENCODERS[model.pop("name")](**model, dtype=config.precision.compute)
 
 
 def _shapes(network: Network) -> Tree:

@@ -1,10 +1,11 @@
 """SIGMA-PPG's second stage: an encoder names the codes of hidden patches, and a small network learns which to hide.
 
 The encoder's loss is the cross-entropy of the codes that a frozen tokenizer gives the hidden patches. The mask
-generator is rewarded with that loss by policy gradient (REINFORCE with the mean over the global batch as baseline), a
-statistical prior being added to its logits, so that it looks for patches that are hard and physiological, not noisy
-(fact sheet, sections 5 and 6). Random and prior-only masks are there to compare with, and every evaluation hides the
-same patches, drawn at random by a segment's row alone: held-out losses of all ways of masking, steps and seeds compare.
+generator is rewarded with that loss by policy gradient (REINFORCE; its baseline is the mean over those segments of the
+global batch that have anything hidden), a statistical prior being added to its logits, so that it looks for patches
+that are hard and physiological, not noisy (fact sheet, sections 5 and 6). Random and prior-only masks are there to
+compare with, and every evaluation hides the same patches, drawn at random by a segment's row alone: held-out losses of
+all ways of masking, steps and seeds compare.
 
     params: {"encoder", "head", "mask_generator" where it is learnt}
     state:  {"tokenizer": the frozen network's variables}
@@ -19,7 +20,7 @@ import jax.numpy as jnp
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.models.sigma import CodeHead, MaskGenerator, SigmaEncoder
 from jaxbio.objectives import patch_masks
-from jaxbio.objectives.objective import Aux, Batch, Network, Objective, Tree
+from jaxbio.objectives.objective import Aux, Batch, Network, Objective, Tree, share_still
 from jaxbio.transforms.augment import augment, row_keys
 from jaxbio.transforms.patches import patch_prior
 from jaxbio.transforms.prepare_input import Input, prepare_batch
@@ -60,9 +61,9 @@ def adversarial_masking(
     `tokenizer` is the frozen network, an export of the first stage; UserError where it gives no codes, or its patch is
     not the encoder's. Metrics: cross_entropy, policy, accuracy (share of exact codes; accuracy_peak and accuracy_flat
     where the prior is above, or not, its mean over hidden patches), reward, advantage_spread, mask_entropy,
-    encoder_entropy, hidden (share of patches), prior_of_hidden (over the mean of all) and prior_overlap (share of the
-    hidden that are among as many patches of largest prior). The loss is a mean over all hidden patches of a batch and
-    its baseline that of the batch, so that accumulation is refused.
+    encoder_entropy, hidden (share of patches), prior_of_hidden (over the mean of all), prior_overlap (share of the
+    hidden that are among as many patches of largest prior) and still. The loss is a mean over all hidden patches of a
+    batch and its baseline that of the batch, so that accumulation is refused.
     """
     _check_tokenizer(tokenizer, encoder)
     patch = encoder.patch
@@ -81,6 +82,10 @@ def adversarial_masking(
         if masking == "adversarial":
             params["mask_generator"] = generator.init(mask_key, x_BCT)["params"]
         return params, {"tokenizer": frozen["tokenizer"]}
+
+    def codes_of(state: Tree, x_BCT: jax.Array) -> Any:
+        with jax.default_matmul_precision("highest"):  # float32 in full: coarser products give patches other codes
+            return tokenizer.module.apply(state["tokenizer"], x_BCT, method="codes_of")
 
     def hide(params: Tree, x_BCT: jax.Array, prior_BA: jax.Array, key_B: jax.Array, way: str) -> Masks:
         """Return masks of `way`, drawn by each row's key."""
@@ -108,7 +113,7 @@ def adversarial_masking(
         x_BCT = prepare(batch, keys["augment"] if train else None)
         prior_BA = patch_prior(x_BCT[:, 0], patch, amplitude_share)
         masks = hide(params, x_BCT, prior_BA, _mask_keys(keys, batch, train), masking if train else "random")
-        code_BA: Any = tokenizer.module.apply(state["tokenizer"], x_BCT, method="codes_of")
+        code_BA = codes_of(state, x_BCT)
         seen_BCT = _augment(x_BCT, batch, keys["augment"], augmentation) if train and augments else x_BCT
         variables, streams = {"params": params["encoder"]}, {"dropout": keys["dropout"]}
         tok_BAD: Any = encoder.apply(variables, seen_BCT, train, masks.hidden_BA, rngs=streams)
@@ -119,24 +124,27 @@ def adversarial_masking(
         miss_BN = -jnp.take_along_axis(jax.nn.log_softmax(logit_BNK), label_BN[..., None], axis=-1)[..., 0]
         cross_entropy = _mean(miss_BN, hidden_BN)
         reward_B = (miss_BN * hidden_BN).sum(-1) / (hidden_BN.sum(-1) + 1e-6)
+        paid_B = hidden_BN.any(-1)  # where every chosen patch was released there is nothing to pay for
+        baseline, still = _mean(reward_B, paid_B), share_still(x_BCT)
         correct_BN = jnp.argmax(logit_BNK, axis=-1) == label_BN
         terms = {
             "cross_entropy": cross_entropy,
-            "reward": reward_B.mean(),
+            "reward": baseline,
+            "still": still,
             "encoder_entropy": _mean(patch_masks.entropy(logit_BNK), hidden_BN),
             **_accuracies(correct_BN, hidden_BN, prior_BN),
             **_mask_metrics(masks.hidden_BA, prior_BA),
         }
         total = cross_entropy
         if masks.log_likelihood_B is not None and masks.logit_BA is not None:
-            advantage_B = jax.lax.stop_gradient(reward_B - reward_B.mean())
-            policy = -(advantage_B * masks.log_likelihood_B).mean()
-            terms |= {"policy": policy, "advantage_spread": advantage_B.std()}
+            advantage_B = jax.lax.stop_gradient(reward_B - baseline)
+            policy = -_mean(advantage_B * masks.log_likelihood_B, paid_B)
+            terms |= {"policy": policy, "advantage_spread": jnp.sqrt(_mean(jnp.square(advantage_B), paid_B))}
             terms["mask_entropy"] = patch_masks.entropy(masks.logit_BA).mean()
             # the gradient of both; the value of what is to fall
             total = total + policy - jax.lax.stop_gradient(policy)
-        # nothing can be learnt from a batch in which nothing moves: the run stops and says where
-        return jnp.where((x_BCT != x_BCT[..., :1]).any(), total, jnp.nan), (Aux(()), terms)
+        # nothing can be learnt from a batch in which nothing moves: the run stops and says so
+        return jnp.where(still < 1, total, jnp.nan), (Aux(()), terms)
 
     def update(
         params: Tree, state: Tree, aux: Aux, key: jax.Array, progress: jax.Array

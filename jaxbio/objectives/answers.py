@@ -5,9 +5,11 @@ An evaluation reads whole batches, so a row may come twice; it counts once.
     auroc(is_true_N, probability_N)
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
+from scipy.optimize import minimize
 from scipy.special import softmax
 
 from jaxbio.report.ranking import area_under_roc
@@ -56,6 +58,16 @@ def measure_waveforms(errors: Mapping[str, np.ndarray], flat_N: np.ndarray) -> d
     return {_name("mae", name): float(np.mean(error_N)) for name, error_N in errors.items()} | {
         "mae_flat": float(np.mean(flat_N))
     }
+
+
+def find_least(value_and_gradient: Callable[[np.ndarray], tuple[Any, Any]], start_K: np.ndarray) -> float:
+    """Return the least value of a function that has one valley, found by BFGS from `start_K`."""
+
+    def in_float64(point_K: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient_K = value_and_gradient(point_K.astype(np.float32))
+        return float(value), np.asarray(gradient_K, np.float64)
+
+    return float(minimize(in_float64, start_K, jac=True, method="BFGS").fun)
 
 
 def mean_probability(logit_NLK: np.ndarray, temperature: float = 1.0) -> np.ndarray:

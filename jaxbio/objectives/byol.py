@@ -13,18 +13,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 
 from jaxbio.objectives.objective import Aux, Batch, Objective, Tree
 from jaxbio.objectives.schedule import cosine
 from jaxbio.objectives.siamese import (
-    constant_similarity,
     cosine_similarity,
     dropout_key,
     make_network,
+    mean_directions,
     move_stats,
     output_spread,
+    shared_similarity,
     two_views,
 )
 from jaxbio.transforms.prepare_input import Input
@@ -68,12 +70,11 @@ def byol(
             online[view] = {**moments, **more}
         z = jax.lax.stop_gradient(z)
         total = 2 - cosine_similarity(p["first"], z["second"]) - cosine_similarity(p["second"], z["first"])
-        metrics = {
-            "output_spread": output_spread(z["first"]),
-            "loss_constant": 2 - constant_similarity(z["first"]) - constant_similarity(z["second"]),
-            "loss_floor": jnp.zeros(()),
-        }
+        metrics = {"output_spread": output_spread(z["first"])} | ({} if train else mean_directions(z))
         return total, (Aux({"online": online, "target": target}), metrics)
+
+    def conclude(means: Mapping[str, np.ndarray]) -> dict[str, float]:
+        return {"loss_constant": 2 - shared_similarity(means), "loss_floor": 0.0}
 
     def update(
         params: Tree, state: Tree, aux: Aux, key: jax.Array, progress: jax.Array
@@ -86,8 +87,13 @@ def byol(
         }
         return moved, {"ema_momentum": momentum}
 
+    def target_variables(params: Tree, state: Tree) -> Tree:
+        part = {"params": state["target"]["encoder"]}
+        return part | ({"batch_stats": state["target_stats"]["encoder"]} if "encoder" in state["target_stats"] else {})
+
+    encoders = network.encoders() | {"target": (encoder, target_variables)}
     judged = {"loss": ("loss_constant", "loss_floor")}
-    return Objective(init, loss, update, network.encoders(), coupled=True, judged=judged)
+    return Objective(init, loss, update, encoders, coupled=True, judged=judged, conclude=conclude)
 
 
 def _target_part(tree: Tree) -> Tree:

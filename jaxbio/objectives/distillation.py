@@ -3,16 +3,21 @@
 The target is softmax((z_teacher - centre) / teacher temperature), the prediction softmax(z_student / student
 temperature), compared by cross-entropy (DINO, Caron et al. 2021; QualityFM, fact sheet, section 6.1). Beside the
 cross-entropy stand the two numbers that it can be judged by: what the best prediction that is the same for every
-segment would give, and the least there is, the entropy of the targets.
+segment would give, and the least there is, the entropy of the targets. The first is of all held-out segments
+together: within a batch of few patients a constant would know who they are.
 
     distillation = Distillation(over="segment", ...)
     terms, mean_1LK = distillation.compare(z_teacher_BLK, z_student_BLK, centre_1LK, progress, train=False)
+    conclude(means_over_batches_of_terms)     # {"distill_constant": ..., ...}
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from scipy import special
 
 from jaxbio.objectives.pairing import ROWS, Pairing
 from jaxbio.objectives.schedule import linear
@@ -53,9 +58,8 @@ class Distillation:
 
         Features are those of `pairing`'s pairs, B of them, which it averages over.
         distill: the cross-entropy. teacher_entropy: that of the best prediction. student_entropy: how sharp the
-        predictions are. Outside training also what is no mean over rows, which microbatches would change:
-        distill_constant, the cross-entropy of the best prediction that does not look at the segment, which is the mean
-        target of its position; student_mean_entropy, how sharp the mean prediction is.
+        predictions are. Outside training also target_mean_LK and prediction_mean_LK, the mean distributions of each
+        position, for `conclude`.
         """
         warm = linear(self.teacher_temperature_start, self.teacher_temperature, self.teacher_warmup_frac, progress)
         target_BLK = jax.nn.softmax((teacher_BLK - centre_1LK) / warm)
@@ -67,8 +71,8 @@ class Distillation:
             "student_entropy": pairing.mean(jax.scipy.special.entr(prediction_BLK).sum(-1)),
         }
         if not train:
-            terms["distill_constant"] = entropy(target_BLK.mean(0))
-            terms["student_mean_entropy"] = entropy(prediction_BLK.mean(0))
+            terms["target_mean_LK"] = target_BLK.mean(0)
+            terms["prediction_mean_LK"] = prediction_BLK.mean(0)
         mean_1LK = pairing.centre(teacher_BLK)
         return terms, mean_1LK if self.centre_over == "position" else mean_1LK.mean(1, keepdims=True)
 
@@ -78,6 +82,16 @@ class Distillation:
         return jnp.zeros_like(z_1LK.mean(axes, keepdims=True))
 
 
-def entropy(p_K: jax.Array) -> jax.Array:
-    """Return the entropy of distributions (..., K), nats, their mean over the leading axes."""
-    return jax.scipy.special.entr(p_K).sum(-1).mean()
+def conclude(means: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Return what follows of the mean distributions (L, K) over all held-out segments, in nats a compared token.
+
+    distill_constant: the cross-entropy of the best prediction that does not look at the segment, which is the mean
+    target of its position. distill_uniform: that of a prediction that says nothing, log K. student_mean_entropy: how
+    sharp the mean prediction is.
+    """
+    target_LK, prediction_LK = means["target_mean_LK"], means["prediction_mean_LK"]
+    return {
+        "distill_constant": float(special.entr(target_LK).sum(-1).mean()),
+        "distill_uniform": float(np.log(target_LK.shape[-1])),
+        "student_mean_entropy": float(special.entr(prediction_LK).sum(-1).mean()),
+    }

@@ -48,7 +48,8 @@ def feature_prediction(
     """Return the objective for `encoder`; the arguments are the fields of the same names in jaxbio/config/families/.
 
     It reads single segments and gives the metrics hidden_times (mean over rows), teacher_spread (the deviation of the
-    targets over rows, 1 where they tell rows apart and 0 where the teacher has collapsed) and ema_momentum. `loss`
+    targets over rows, 1 where they tell rows apart and 0 where the teacher has collapsed) and ema_momentum; outside
+    training loss_constant, what the mean target of the batch's other rows at the same lead and time foretells. `loss`
     raises UserError for segments that come in pairs.
     """
     predictor = TimePredictor(
@@ -103,6 +104,10 @@ def feature_prediction(
             "hidden_times": hidden_BN.sum(-1).mean(dtype=jnp.float32),
             "teacher_spread": target_BCND.std(axis=0).mean(),
         }
+        if not train:
+            others_BCND = mean_of_others(target_BCND, present_channels(x_BCT))
+            metrics["loss_constant"] = row_mean(_distance(others_BCND, target_BCND, distance), counts_BCN)
+            metrics["loss_floor"] = jnp.zeros(())
         return row_mean(_distance(predicted_BCND, target_BCND, distance), counts_BCN), (Aux({}), metrics)
 
     def teach(state: Tree, x_BCT: jax.Array, key: jax.Array, train: bool) -> jax.Array:
@@ -128,7 +133,7 @@ def feature_prediction(
         "teacher": (encoder, lambda params, state: {"params": state["teacher"]["encoder"]}),
         "tokens": (tokens, student_variables),
     }
-    return Objective(init, loss, update, encoders)
+    return Objective(init, loss, update, encoders, judged={"loss": ("loss_constant", "loss_floor")})
 
 
 def choose_visible(hidden_BN: jax.Array, most: int) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
@@ -142,6 +147,13 @@ def choose_visible(hidden_BN: jax.Array, most: int) -> tuple[tuple[jax.Array, ja
     place_BN = jnp.where(hidden_BN, slots, jnp.minimum(jnp.argsort(order_BN, axis=-1), slots))
     time_BV = order_BN[:, :slots]
     return (time_BV, ~jnp.take_along_axis(hidden_BN, time_BV, axis=1)), place_BN
+
+
+def mean_of_others(target_BCND: jax.Array, present_BC: jax.Array) -> jax.Array:
+    """Return, for each row, the mean target of the other rows that have the channel; zeros where there is none."""
+    weight_BC11 = present_BC[..., None, None].astype(jnp.float32)
+    others_BCND = (weight_BC11 * target_BCND).sum(0) - weight_BC11 * target_BCND
+    return others_BCND / jnp.maximum(weight_BC11.sum(0) - weight_BC11, 1.0)
 
 
 def _distance(predicted_BCND: jax.Array, target_BCND: jax.Array, kind: str) -> jax.Array:

@@ -55,7 +55,9 @@ class Objective:
         `frozen` the variables of the networks by name, which belong into `state`.
     loss(params, state, batch, keys, progress, train) -> loss, (aux, metrics): `keys` has "augment" (of the step) and
         "dropout" (of the step and microbatch); `progress` is step / steps; metrics are means over the batch, so that
-        microbatches do not change them; outside training there may be others, of the batch as a whole.
+        microbatches do not change them; outside training there may be others, of the batch as a whole, and arrays:
+        means over the batch that `conclude` needs. One named "still", the share of segments in which nothing moves
+        (`share_still`), is told where an update is refused.
     update(params, state, aux, key, progress) -> state, metrics: once a step, after the optimiser; `key` is the step's.
     encoders: name -> (module, variables(params, state)), the first the default; module.apply(variables, x_BCT).
     judged: term -> (what the best constant prediction gives, the least possible): names of metrics that a term can be
@@ -70,6 +72,8 @@ class Objective:
     outputs(params, state, batch) -> arrays by name that lead with the rows of the batch, or None; an evaluation gathers
         them over all its batches and calls
     measure(outputs) -> metrics by name, in NumPy: what is no mean over batches, such as perplexity or an AUROC.
+    conclude(means) -> metrics by name, in NumPy: what follows of the arrays among the metrics, their means over all
+        held-out batches, and is no mean itself, such as the entropy of the mean target; None where there are none.
     place(name, params, state, variables) -> params, state: with the variables of encoder `name` in their places; None
         where `encoders` hand them out as they lie there, so that the places are found from that.
     pace(params) -> by how much the learning rate of each parameter is multiplied, in their shape, floats or arrays that
@@ -86,5 +90,11 @@ class Objective:
     show: Callable[[Tree, Tree, Batch], dict[str, Any]] | None = None
     outputs: Callable[[Tree, Tree, Batch], Mapping[str, jax.Array]] | None = None
     measure: Callable[[Mapping[str, np.ndarray]], Mapping[str, float]] | None = None
+    conclude: Callable[[Mapping[str, np.ndarray]], Mapping[str, float]] | None = None
     place: Callable[[str, Tree, Tree, Tree], tuple[Tree, Tree]] | None = None
     pace: Callable[[Tree], Tree] | None = None
+
+
+def share_still(x_BCT: jax.Array) -> jax.Array:
+    """Return the share of prepared segments (B, C, T) in which no channel moves."""
+    return 1 - (x_BCT != x_BCT[..., :1]).any((1, 2)).mean()

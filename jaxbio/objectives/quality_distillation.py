@@ -20,7 +20,7 @@ import optax
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.models.distillation_head import DistillationHead, DistillationPredictor
 from jaxbio.models.qualityfm import QualityFMEncoder, SpectrumHead
-from jaxbio.objectives.distillation import Distillation
+from jaxbio.objectives.distillation import Distillation, conclude
 from jaxbio.objectives.objective import Aux, Batch, Objective, Tree
 from jaxbio.objectives.pairing import Pairing
 from jaxbio.objectives.schedule import cosine, horizon_momentum
@@ -207,7 +207,7 @@ def quality_distillation(
     }
     coupled = bool(koleo_weight or variance_weight)
     judged = {"distill": ("distill_constant", "teacher_entropy")}
-    return Objective(init, loss, update, encoders, coupled=coupled, show=show, judged=judged)
+    return Objective(init, loss, update, encoders, coupled=coupled, show=show, judged=judged, conclude=conclude)
 
 
 def _taught(params: Tree) -> Tree:

@@ -10,16 +10,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from jaxbio.objectives.objective import Aux, Batch, Objective, Tree
 from jaxbio.objectives.siamese import (
-    constant_similarity,
     cosine_similarity,
     dropout_key,
     make_network,
+    mean_directions,
     output_spread,
+    shared_similarity,
     two_views,
     update_stats,
 )
@@ -37,9 +38,9 @@ def quality_siamese(
 ) -> Objective:
     """Return the objective for `encoder`; the arguments are the fields of the same names in jaxbio/config/families/.
 
-    The metric output_spread watches for collapse; loss_constant is what the best prediction that is the same for every
-    segment gives, loss_floor the least there is. Batch statistics couple the pairs of a batch, so that accumulation is
-    refused.
+    The metric output_spread watches for collapse; outside training loss_constant is what the best prediction that is
+    the same for every held-out segment gives, loss_floor the least there is. Batch statistics couple the pairs of a
+    batch, so that accumulation is refused.
     """
     network = make_network(encoder, inputs, projector_width, projector_layers, predictor_hidden)
 
@@ -54,12 +55,12 @@ def quality_siamese(
             moved[view] = {**moments, **more}
         first_BD, second_BD = jax.lax.stop_gradient((z["first"], z["second"]))
         total = -(cosine_similarity(p["first"], second_BD) + cosine_similarity(p["second"], first_BD)) / 2
-        metrics = {
-            "output_spread": output_spread(first_BD),
-            "loss_constant": -(constant_similarity(first_BD) + constant_similarity(second_BD)) / 2,
-            "loss_floor": -jnp.ones(()),
-        }
-        return total, (Aux(moved), metrics)
+        metrics = {"output_spread": output_spread(first_BD)}
+        return total, (Aux(moved), metrics if train else metrics | mean_directions(z))
+
+    def conclude(means: Mapping[str, np.ndarray]) -> dict[str, float]:
+        return {"loss_constant": -shared_similarity(means) / 2, "loss_floor": -1.0}
 
     judged = {"loss": ("loss_constant", "loss_floor")}
-    return Objective(network.start, loss, update_stats, network.encoders(), coupled=True, judged=judged)
+    encoders = network.encoders()
+    return Objective(network.start, loss, update_stats, encoders, coupled=True, judged=judged, conclude=conclude)

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from jaxbio.models.batch_norm import move
@@ -133,11 +134,16 @@ def cosine_similarity(x_BD: jax.Array, y_BD: jax.Array) -> jax.Array:
     return jnp.mean(jnp.sum(normalise(x_BD) * normalise(y_BD), axis=-1))
 
 
-def constant_similarity(z_BD: jax.Array) -> jax.Array:
-    """Return the largest mean cosine that one direction, the same for every row, has with the rows: the length of the
-    mean of the normalised rows.
+def mean_directions(z: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """Return the mean of the normalised rows (D,) of each view's outputs, for `shared_similarity`."""
+    return {f"{view}_mean_D": normalise(z_BD).mean(0) for view, z_BD in z.items()}
+
+
+def shared_similarity(means: Mapping[str, np.ndarray]) -> float:
+    """Return the largest mean cosine that one direction for each view, the same for every row, has with the rows: the
+    length of the mean of the normalised rows, summed over both views.
     """
-    return jnp.linalg.norm(normalise(z_BD).mean(0))
+    return float(sum(np.linalg.norm(means[f"{view}_mean_D"]) for view in ("first", "second")))
 
 
 def output_spread(z_BD: jax.Array) -> jax.Array:

@@ -21,7 +21,7 @@ import optax
 from jaxbio.models import quantiser
 from jaxbio.models.quantiser import Codebook
 from jaxbio.models.sigma_tokenizer import CODEBOOK, SigmaTokenizer, SpectrumDecoder
-from jaxbio.objectives.objective import Aux, Batch, Objective, Tree
+from jaxbio.objectives.objective import Aux, Batch, Objective, Tree, share_still
 from jaxbio.transforms.augment import augment, row_keys
 from jaxbio.transforms.patches import cut_patches, patch_spectra
 from jaxbio.transforms.prepare_input import Input, prepare_batch
@@ -50,9 +50,9 @@ def spectral_tokenizer(
     """Return the objective for `encoder`; the arguments are the fields of the same names in jaxbio/config/families/.
 
     It reads single segments of one channel. Metrics: amplitude, phase, commitment, consistency, identical_codes (share
-    of patches whose code the perturbation leaves), and of the codebook code_perplexity and used_codes (share of them,
-    both of the batch) and revived_codes. Outside training amplitude_constant is what the typical spectrum gives for
-    every patch, amplitude_floor 0.
+    of patches whose code the perturbation leaves), still, and of the codebook code_perplexity and used_codes (share of
+    them, both of the batch) and revived_codes. Outside training amplitude_constant is what the typical spectrum gives
+    for every patch, amplitude_floor 0.
     """
     patch, codes = encoder.patch, encoder.codes
     decoder = SpectrumDecoder(
@@ -138,8 +138,9 @@ def spectral_tokenizer(
             same_S = _typical(target["amplitude"], spectrum_loss)
             terms["amplitude_constant"] = _distance(same_S[None, None], target["amplitude"], spectrum_loss)
             terms["amplitude_floor"] = jnp.zeros(())
-        # nothing can be learnt from a batch in which nothing moves: the run stops and says where
-        return jnp.where((x_BCT != x_BCT[..., :1]).any(), total, jnp.nan), (aux, terms)
+        terms["still"] = share_still(x_BCT)
+        # nothing can be learnt from a batch in which nothing moves: the run stops and says so
+        return jnp.where(terms["still"] < 1, total, jnp.nan), (aux, terms)
 
     def update(
         params: Tree, state: Tree, aux: Aux, key: jax.Array, progress: jax.Array

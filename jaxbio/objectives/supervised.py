@@ -29,6 +29,7 @@ from jaxbio.transforms.prepare_input import Input, join_crops, prepare_crops
 
 _OWN = ("head", "pool")  # what an Answering has beside its encoder
 _BY_DEPTH = ("encoder", "adapters")
+_SAMPLES = 64  # at least so many of each held-out waveform are gathered, for the best constant
 
 
 def supervised(
@@ -106,17 +107,15 @@ def supervised(
         known_B = jnp.isfinite(label_BT).all(-1)  # a batch of noise, in a plan or a bench, is none to fail on
         loss_B = row_losses(tok_B1K[:, 0], jnp.where(known_B[:, None], label_BT, 0.0))
         moments = reported.get("moments", {}).get("encoder", {})
-        metrics = {} if train else {"loss_constant": constant_loss(label_BT), "loss_floor": jnp.zeros(())}
-        return jnp.where(known_B, loss_B, 0.0).mean(), (Aux(moments), metrics)
+        return jnp.where(known_B, loss_B, 0.0).mean(), (Aux(moments), {})
 
-    def constant_loss(label_BT: jax.Array) -> jax.Array:
-        """Return what the best answer that is the same for every segment of a batch gives: shares, or the median."""
-        if answer == "classes":
-            share_K = jax.nn.one_hot(label_BT[:, 0].astype(jnp.int32), outputs).mean(0)
-            constant_BK = jnp.broadcast_to(jnp.log(jnp.maximum(share_K, 1e-6)), (len(label_BT), outputs))
-        else:
-            constant_BK = jnp.full_like(label_BT, jnp.median(label_BT))
-        return row_losses(constant_BK, label_BT).mean()
+    def loss_of_constant(label_NT: np.ndarray) -> float:
+        """Return what the best answer that is the same for all of these rows, (N, 1) or (N, T), gives."""
+        start_K = np.zeros(outputs) if answer == "classes" else np.median(label_NT)[None]
+        label_NT = jnp.asarray(label_NT)
+        shape = (len(label_NT), outputs) if answer == "classes" else label_NT.shape
+        loss_of = jax.jit(lambda same_K: row_losses(jnp.broadcast_to(same_K, shape), label_NT).mean())
+        return answers.find_least(jax.value_and_grad(loss_of), start_K)
 
     def labelled(batch: Batch) -> tuple[Batch, jax.Array]:
         """Return what is seen of a batch, and what is to be learnt of it, (B, 1) or (B, T), NaN where unknown."""
@@ -154,6 +153,7 @@ def supervised(
         variables, (batch, label_BT) = answering_variables(params, state), labelled(batch)
         told = {"row": batch["row_BM"][:, 0], "label": label_BT[:, 0]}
         if answer == "waveforms":
+            told["label"] = label_BT[:, :: max(1, label_BT.shape[1] // _SAMPLES)]
             told["flat"] = jnp.abs(label_BT - jnp.median(label_BT, axis=1, keepdims=True)).mean(axis=1)
         for name, keep_C in subsets.items():
             part = keep_channels(batch, keep_C) if name != answers.ALL else batch
@@ -169,6 +169,12 @@ def supervised(
         first_N = answers.first_of_each(gathered["row"])
         label_N = gathered["label"][first_N]
         told = {name: gathered[f"answer_{name}"][first_N] for name in subsets}
+        constant = loss_of_constant(label_N.reshape(len(label_N), -1))
+        return {"loss_constant": constant, "loss_floor": 0.0, **measure_answers(label_N, told, gathered, first_N)}
+
+    def measure_answers(
+        label_N: np.ndarray, told: Mapping[str, np.ndarray], gathered: Mapping[str, np.ndarray], first_N: np.ndarray
+    ) -> dict[str, float]:
         match answer:
             case "numbers":
                 return answers.measure_numbers(label_N, {name: value.mean(axis=1) for name, value in told.items()})

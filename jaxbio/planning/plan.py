@@ -198,7 +198,14 @@ def make_plan(
         collectives=traffic,
         host_transfers=() if text is None else find_host_transfers(text),
         compile_s=compile_s,
-        remedies=remedies(config, layout.mesh.shape, objective.coupled, sum(state_bytes.values()), memory_bytes),
+        remedies=remedies(
+            config,
+            layout.mesh.shape,
+            objective.coupled,
+            sum(state_bytes.values()),
+            layout.resident.bytes_per_device if layout.resident else 0,
+            memory_bytes,
+        ),
         demand=make_demand(config, devices, count, state_bytes, traffic, data, asked),
     )
 

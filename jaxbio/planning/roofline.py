@@ -4,7 +4,8 @@ A layer takes the longer of computing its products and of moving their operands 
 taken to ride along, as compilers fuse it. The update of parameters, moments and teacher moves each of them once in and
 out. Both are bounds from below: a run takes longer, and the larger of two bounds says what to look at first.
 
-    roofline = make_roofline(count, devices=256, device_kind="TPU v5 lite", dtype="bfloat16", state_bytes=..., ...)
+    roofline = make_roofline(count, devices=256, device_kind="TPU v5 lite", dtype="bfloat16", update_bytes=10**9,
+                             network_bytes=10**8)
     roofline.step_s, roofline.bound, roofline.layers
 """
 

@@ -220,12 +220,22 @@ def _by_channels(series: Series) -> dict[str, dict[str, str]]:
 
 
 def _judged(series: Series) -> dict[str, dict[str, str]]:
-    """Return panels of how much of each term that can be judged is explained, and of how much there is to explain."""
-    return {
-        key.removeprefix("eval/").replace("_", " "): {"held out": key}
-        for key in series
-        if key.endswith((EXPLAINED, EXPLAINABLE))
-    }
+    """Return for each term that can be judged a panel of it beside what it is judged by, of how much of it is
+    explained, and of how much there is to explain.
+    """
+    panels: dict[str, dict[str, str]] = {}
+    for term in [key.removesuffix(EXPLAINED) for key in series if key.endswith(EXPLAINED)]:
+        name = term.removeprefix("eval/").replace("_", " ")
+        beside = {
+            "held out": term,
+            "a prediction that says nothing": f"{term}_uniform",
+            "the best constant": f"{term}_constant",
+            "the least there can be": f"{term}_floor" if f"{term}_floor" in series else "eval/teacher_entropy",
+        }
+        panels[name] = {label: key for label, key in beside.items() if key in series}
+        panels[f"{name} explained"] = {"held out": f"{term}{EXPLAINED}"}
+        panels[f"{name} explainable"] = {"held out": f"{term}{EXPLAINABLE}"}
+    return panels
 
 
 def _monitors(series: Series) -> dict[str, dict[str, str]]:

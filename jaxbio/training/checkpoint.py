@@ -22,6 +22,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import tensorstore as ts
+from jax.experimental import multihost_utils
 
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.config.refusals import NO_ROOM, advise, error_number
@@ -132,10 +133,11 @@ class Checkpoints:
     def restore(self, abstract: State, step: int) -> tuple[State, Meta]:
         """Return the state of `step`, placed as `abstract` says (shapes, dtypes, shardings), and its meta.
 
-        Raises UserError, naming item and leaf and offering the checkpoint before, when an item is missing, a file or a
+        Of several processes each reads a share of the files to check them, and all learn what one finds. Raises
+        UserError, naming item and leaf and offering the checkpoint before, when an item is missing, a file or a
         restored value differs from what was saved, or the saved leaves are not those of `abstract`, or of other shapes.
         """
-        meta = check_files(self.folder, step)
+        meta = _check_files_together(self.folder, step)
         wanted = _items(abstract)
         _check_leaves(self.folder, step, meta, wanted)
         args = {name: ocp.args.StandardRestore(tree) for name, tree in wanted.items()}
@@ -221,16 +223,16 @@ def read_meta(folder: Path, step: int) -> Meta:
     return Meta(**saved["content"])
 
 
-def check_files(folder: Path, step: int) -> Meta:
+def check_files(folder: Path, step: int, share: int = 0, shares: int = 1) -> Meta:
     """Check that checkpoint `step` has all items and that every file is what was sealed; return its meta.
 
-    Raises UserError naming items, leaves and files.
+    Of `shares` callers each reads the files of its own `share`. Raises UserError naming items, leaves and files.
     """
     missing = [name for name in ITEMS if not (folder / str(step) / name).is_dir()]
     if missing:
         raise _damaged(folder, step, missing, "the item is missing")
     meta = read_meta(folder, step)
-    broken = integrity.find_broken_files(folder / str(step))
+    broken = integrity.find_broken_files(folder / str(step), share, shares)
     if broken is None:
         log.warning("checkpoint %d was never sealed (its process was killed right after); values are checked", step)
     elif broken:
@@ -238,6 +240,26 @@ def check_files(folder: Path, step: int) -> Meta:
         items = sorted({name.split("/")[0] for name in broken})
         where = leaves or [f"{item} (the values of its leaves are whole)" for item in items]
         raise _damaged(folder, step, where, f"changed since it was saved: {', '.join(broken)}")
+    return meta
+
+
+def _check_files_together(folder: Path, step: int) -> Meta:
+    """As `check_files`, a share of the files in each process; what one finds is an error of all."""
+    process, processes = jax.process_index(), jax.process_count()
+    if processes == 1:
+        return check_files(folder, step)
+    error = None
+    try:
+        meta = check_files(folder, step, process, processes)
+    except UserError as found:
+        error = found
+    whole_P = np.asarray(multihost_utils.process_allgather(np.bool_(error is None)))
+    if error is not None:
+        raise error
+    if not whole_P.all():
+        check_files(folder, step)  # all of them, to say which
+        where = [f"what process {other} read" for other in np.flatnonzero(~whole_P)]
+        raise _damaged(folder, step, where, "the same files are whole on this host: a disk or a network that errs")
     return meta
 
 

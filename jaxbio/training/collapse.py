@@ -9,8 +9,12 @@ import numpy as np
 
 
 def collapse_monitors(feature_BD: np.ndarray) -> dict[str, float]:
-    """Return `batch_spread` and `effective_rank` of pooled features (B, D) of held-out segments, B at least 2."""
+    """Return `batch_spread` and `effective_rank` of pooled features (B, D) of held-out segments, B at least 2; both 0
+    of features that are not finite, which tell nothing apart.
+    """
     feature_BD = np.asarray(feature_BD, np.float64)
+    if not np.isfinite(feature_BD).all():
+        return {"batch_spread": 0.0, "effective_rank": 0.0}
     return {"batch_spread": batch_spread(feature_BD), "effective_rank": effective_rank(feature_BD)}
 
 

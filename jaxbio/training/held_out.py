@@ -18,9 +18,11 @@ from jaxbio.training.state import State
 
 @dataclass(frozen=True)
 class HeldOutOrder:
-    """The pairs that every evaluation reads: `batches` whole batches, spread evenly over the `pairs` of the split.
+    """The pairs that every evaluation reads: `batches` whole batches, each spread evenly over the `pairs` of the split.
 
-    A function of these numbers alone: no seed and no step changes it.
+    Pairs lie in the order of recordings: neighbours would make a batch of few patients, and what a loss asks of a
+    segment beside the others of its batch would be asked of these alone. A function of these numbers alone: no
+    seed and no step changes it.
     """
 
     pairs: int
@@ -29,7 +31,7 @@ class HeldOutOrder:
 
     def draw(self, step: int) -> np.ndarray:
         """Return the pair numbers (batch,) uint32 of batch `step`."""
-        place_B = np.arange(self.batch, dtype=np.uint64) + np.uint64(step * self.batch)
+        place_B = np.arange(self.batch, dtype=np.uint64) * np.uint64(self.batches) + np.uint64(step)
         return (place_B * np.uint64(self.pairs) // np.uint64(self.batches * self.batch)).astype(np.uint32)
 
 
@@ -67,11 +69,12 @@ class Evaluating(Protocol):
 
 
 def evaluate(program: Evaluating, state: State, batches: Iterable[Mapping[str, jax.Array]]) -> dict[str, float]:
-    """Return means over `batches` of the loss and its terms, spread and effective rank of each encoder's features, and
-    what the objective measures of all rows together.
+    """Return means over `batches` of the loss and its terms, spread and effective rank of each encoder's features, what
+    the objective concludes of means and measures of all rows together, and how much of each judged term is explained.
 
     Waits for the device.
     """
+    objective = program.objective
     metrics: list[dict[str, np.ndarray]] = []
     features: list[dict[str, np.ndarray]] = []
     outputs: list[dict[str, np.ndarray]] = []
@@ -80,17 +83,17 @@ def evaluate(program: Evaluating, state: State, batches: Iterable[Mapping[str, j
         metrics.append(found)
         features.append(pooled)
         outputs.append(by_row)
-    values = {
-        f"eval/{name}": float(np.mean([found[name] for found in metrics], dtype=np.float64)) for name in metrics[0]
-    }
-    for term, (constant, floor) in program.objective.judged.items():
-        value, constant_value, floor_value = (values[f"eval/{name}"] for name in (term, constant, floor))
-        values[f"eval/{term}_explainable"] = constant_value - floor_value
-        values[f"eval/{term}_explained"] = explained(value, constant_value, floor_value)
+    means = {name: np.mean([found[name] for found in metrics], axis=0, dtype=np.float64) for name in metrics[0]}
+    values = {name: float(mean) for name, mean in means.items() if mean.ndim == 0}
+    if objective.conclude is not None:
+        values |= objective.conclude({name: mean for name, mean in means.items() if mean.ndim})
     for name in features[0]:
         feature_BD = np.concatenate([pooled[name] for pooled in features])
-        values |= {f"eval/{name}_{key}": value for key, value in collapse_monitors(feature_BD).items()}
-    if program.objective.measure is not None:
+        values |= {f"{name}_{key}": value for key, value in collapse_monitors(feature_BD).items()}
+    if objective.measure is not None:
         gathered = {name: np.concatenate([by_row[name] for by_row in outputs]) for name in outputs[0]}
-        values |= {f"eval/{name}": float(value) for name, value in program.objective.measure(gathered).items()}
-    return values
+        values |= objective.measure(gathered)
+    for term, (constant, floor) in objective.judged.items():
+        values[f"{term}_explainable"] = values[constant] - values[floor]
+        values[f"{term}_explained"] = explained(values[term], values[constant], values[floor])
+    return {f"eval/{name}": float(value) for name, value in values.items()}

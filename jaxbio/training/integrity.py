@@ -60,8 +60,11 @@ def seal(folder: Path) -> None:
         unfinished.write_text(json.dumps({"files": files, "crc32": checksum_json(files)}))
 
 
-def find_broken_files(folder: Path) -> list[str] | None:
-    """Return the files below `folder` that are not what was sealed; None where it was never sealed."""
+def find_broken_files(folder: Path, share: int = 0, shares: int = 1) -> list[str] | None:
+    """Return the files below `folder` that are not what was sealed; None where it was never sealed.
+
+    Of `shares` callers each reads the files of its own `share`; which files there are is seen by all.
+    """
     path = folder / SEAL
     if not path.exists():
         return None
@@ -73,10 +76,8 @@ def find_broken_files(folder: Path) -> list[str] | None:
     except (ValueError, KeyError, TypeError):
         return [SEAL]
     found = {str(path.relative_to(folder)): path for path in _files(folder)}
-    return sorted(
-        {name for name, crc in files.items() if name not in found or _checksum(found[name]) != crc}
-        | (found.keys() - files.keys())
-    )
+    read = sorted(files.keys() & found.keys())[share::shares]
+    return sorted((files.keys() ^ found.keys()) | {name for name in read if _checksum(found[name]) != files[name]})
 
 
 def checksum_json(value: Any) -> int:

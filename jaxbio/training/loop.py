@@ -8,9 +8,7 @@ evaluation and saving. What is trained on comes as `Data`, what runs as `Program
 
 import contextlib
 import itertools
-import json
 import logging
-import math
 import signal
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -19,19 +17,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 
 from jaxbio.config import changes
 from jaxbio.config.faults import Preempted
-from jaxbio.data.whole_files import whole_file
-from jaxbio.report.series import Series, extend, read_series
-from jaxbio.report.verdict import judge_run
-from jaxbio.training import performance, writers
 from jaxbio.training.agreement import Agreement
 from jaxbio.training.checkpoint import Checkpoints, Meta
-from jaxbio.training.clock import BEGAN, PARTS, Clock, Lap
+from jaxbio.training.clock import Clock
 from jaxbio.training.held_out import evaluate
+from jaxbio.training.journal import Journal
+from jaxbio.training.nonfinite import NonFiniteUpdates, StepRows
 from jaxbio.training.pace import Timer
 from jaxbio.training.peers import ALONE, Peers
 from jaxbio.training.profiler import Profiler
@@ -40,12 +35,10 @@ from jaxbio.training.reporter import Reporter
 from jaxbio.training.resume import owes_evaluation
 from jaxbio.training.same_start import SameData, versions
 from jaxbio.training.state import State
-from jaxbio.training.trackers import TrackedRun, open_tracker
 from jaxbio.training.watch import StopRequest, Watchdog
 
 log = logging.getLogger(__name__)
 
-_SUMMARY = ("train/loss", "eval/loss", "perf/pairs_per_s", "perf/mfu")
 _INTERRUPT = (signal.SIGINT,)
 
 
@@ -60,7 +53,7 @@ class DispatchBatch(Protocol):
     def arrays(self) -> Mapping[str, jax.Array]: ...
 
 
-class Data(SameData, Protocol):
+class Data(SameData, StepRows, Protocol):
     """What a run is trained on. `step` counts from 0: the rows of a step are a function of it."""
 
     @property
@@ -68,18 +61,12 @@ class Data(SameData, Protocol):
 
     def batches(self, mesh: Mesh, start_step: int) -> Iterator[DispatchBatch]: ...
     def held_out(self, mesh: Mesh) -> Iterator[Mapping[str, jax.Array]]: ...
-    def rows(self, step: int) -> np.ndarray: ...
-    def describe(self, rows: np.ndarray) -> list[dict[str, Any]]: ...
 
 
 Probe = Callable[[State], Mapping[str, float]]
 Report = Callable[[Path], object]
 Initial = Callable[[Any, Any], tuple[Any, Any]]
 Check = Callable[[], None]
-
-
-class NonFiniteError(FloatingPointError):
-    """More updates than `train.max_nonfinite` were not finite. The last checkpoint is from before them."""
 
 
 @dataclass(frozen=True)
@@ -158,15 +145,18 @@ class _Run:
         self.checks = (peers.check, *checks)
         self.clock = Clock(resume.clock if resume else None)
         self.clock.add("compile", program.compile_s)
-        self.nonfinite = resume.nonfinite if resume else 0
         self.saved_step, self.saved_at = self.done, time.monotonic()
         self.resumed_from = self.done if resume else None
-        self.latest: dict[str, Any] = {}
-        self.evaluations: Series = {}
-        self.latest_step: dict[str, int] = {}
         self.pending: Dispatched | None = None
-        self.lap = Lap()
         self.main = jax.process_index() == 0
+        self.journal = Journal(workdir, program, data.pairs_per_step, self.clock)
+        self.nonfinite = NonFiniteUpdates(
+            data,
+            workdir,
+            at_most=config.train.max_nonfinite,
+            before=resume.nonfinite if resume else 0,
+            writes=self.main,
+        )
         self.agreement, self.alone = Agreement(peers, Timer(self.clock)), peers.alone
         self.checkpoints = Checkpoints(
             workdir / "checkpoints",
@@ -175,7 +165,6 @@ class _Run:
             best_metric=config.checkpoint.best_metric,
         )
         stack.push(self._close_checkpoints)
-        self.writers: list[writers.Writer] = []
         self.report = Reporter(report if self.main else None, workdir, config.log.report_every_s)
         stack.push(self._close_report)
         self.profiler = Profiler(
@@ -192,11 +181,11 @@ class _Run:
         if resume is not None:
             self.state, _ = self.checkpoints.restore(self.program.abstract, resume.step)
             log.info("resumed from checkpoint %d", resume.step)
-            self._open_writers()  # not before: they drop the records after the step that was restored
+            self._open_journal()  # not before: it drops the records after the step that was restored
             if owes_evaluation(self.workdir, resume):
                 self.evaluate()
             return
-        self._open_writers()
+        self._open_journal()
         first = next(self.batches)
         self.batches = itertools.chain([first], self.batches)
         self.state = self.program.init(first.arrays)
@@ -253,18 +242,17 @@ class _Run:
             return
         with self.clock.part("step") as fetch:
             metrics = jax.device_get(dispatched.metrics)
-        self.lap.add(len(dispatched.rows_crc32), dispatched.wait_s, dispatched.dispatch_s + fetch.seconds)
+        self.journal.lap.add(len(dispatched.rows_crc32), dispatched.wait_s, dispatched.dispatch_s + fetch.seconds)
         first = dispatched.step - len(dispatched.rows_crc32)
         for place, rows_crc32 in enumerate(dispatched.rows_crc32):
             values = {name: float(value[place]) for name, value in metrics.items()}
             step = first + place + 1
             if values.pop("nonfinite"):
-                self._refused(step, rows_crc32, values)
+                self.nonfinite.add(step, rows_crc32, values, saved_step=self.saved_step)
             if self._is_logged(step):
-                self.write(step, values | {"train/nonfinite": self.nonfinite, "data/rows_crc32": rows_crc32})
-        for writer in self.writers:
-            if isinstance(writer, writers.Console):
-                writer.advance(dispatched.step)
+                counted = {"train/nonfinite": self.nonfinite.count, "data/rows_crc32": rows_crc32}
+                self.journal.write_step(step, values | counted)
+        self.journal.advance(dispatched.step)
 
     def _is_logged(self, step: int) -> bool:
         return step % self.config.log.every_steps == 0 or step == self.config.train.steps
@@ -282,12 +270,7 @@ class _Run:
             for probe in self.probes:
                 self._leave_evaluation()
                 values |= {f"eval/{name}": value for name, value in probe(self.state).items()}
-        self._write(self.done, values)
-        if self.main:
-            extend(self.evaluations, self.done, values)
-            for finding in judge_run(self.evaluations):
-                if finding.bad:
-                    log.warning("%s", finding.words)
+        self.journal.write_evaluation(self.done, values)
 
     def _held_out(self) -> Generator[Mapping[str, jax.Array], None, None]:
         for batch in self.data.held_out(self.program.mesh):
@@ -307,9 +290,7 @@ class _Run:
         self.settle_all()
         if self.done == self.saved_step:
             return
-        for writer in self.writers:
-            if isinstance(writer, writers.MetricsFile):
-                writer.sync()
+        self.journal.sync()
         with self.clock.part("checkpoint"):
             self.checkpoints.save(self.state, self._meta())
         self.saved_step, self.saved_at = self.done, time.monotonic()
@@ -328,36 +309,8 @@ class _Run:
         self.save()
         with self.clock.part("checkpoint"):
             self.checkpoints.wait()
-        shown = {name: value for name, value in self.latest.items() if name in _SUMMARY}
-        totals = {f"time/{part}_s": round(self.clock.totals[f"{part}_s"], 1) for part in PARTS}
-        return {"workdir": str(self.workdir), "step": self.done, "resumed_from": self.resumed_from} | shown | totals
-
-    def write(self, step: int, values: Mapping[str, Any]) -> None:
-        """Write the line of `step`, with what the steps since the last line took."""
-        wait_s, step_s = self.lap.take()
-        flops, devices = self.program.flops, self.program.mesh.devices
-        mfu = None
-        if flops is not None and step_s > 0:
-            kind, dtype = devices.flat[0].device_kind, self.config.precision.compute
-            mfu = performance.mfu(flops / step_s, devices.size, kind, dtype)
-        line = {
-            **values,
-            "data/wait_s": wait_s,
-            "perf/step_s": step_s,
-            "perf/pairs_per_s": self.data.pairs_per_step / step_s if step_s > 0 else None,
-            "perf/mfu": mfu,
-            "perf/goodput": self.clock.goodput(),
-            **{f"memory/{name}": value for name, value in performance.memory().items()},
-            **{f"time/{name}": total for name, total in self.clock.totals.items() if name != BEGAN},
-        }
-        self._write(step, line)
-
-    def _write(self, step: int, values: Mapping[str, Any]) -> None:
-        self.latest |= values
-        self.latest_step |= dict.fromkeys(values, step)
-        with self.clock.part("log"):
-            for writer in self.writers:
-                writer.write(step, values)
+        came_to = {"workdir": str(self.workdir), "step": self.done, "resumed_from": self.resumed_from}
+        return came_to | self.journal.summary()
 
     def _close_checkpoints(self, kind: type[BaseException] | None, *_: object) -> None:
         """Wait for the background; an error of it is logged, not raised, where another is on its way."""
@@ -372,35 +325,10 @@ class _Run:
         """Draw the last version, which takes seconds, unless somebody waits for the run to stop."""
         self.report.close(last=kind is None or not issubclass(kind, Preempted))
 
-    def _refused(self, step: int, rows_crc32: int, values: Mapping[str, float]) -> None:
-        """Count a refused update and log its rows; stop the run when there were too many."""
-        self.nonfinite += 1
-        rows = self.data.rows(step - 1)
-        log.error("step %d: the update was not finite and was refused; rows %s", step, rows.tolist())
-        if self.nonfinite <= self.config.train.max_nonfinite:
-            return
-        path = self.workdir / "nonfinite" / f"{step}.json"
-        if self.main:
-            record = {
-                "step": step,
-                "rows_crc32": rows_crc32,
-                "rows": rows.tolist(),
-                "metrics": {name: value if math.isfinite(value) else str(value) for name, value in values.items()},
-                "records": self.data.describe(np.unique(rows)),
-            }
-            path.parent.mkdir(exist_ok=True)
-            with whole_file(path) as unfinished:
-                unfinished.write_text(json.dumps(record, indent=1))
-        raise NonFiniteError(
-            f"step {step}: loss or gradient is not finite, refused update {self.nonfinite} of at most "
-            f"{self.config.train.max_nonfinite}. Rows, records and norms: {path}. The last checkpoint is step "
-            f"{self.saved_step}; go on over such steps with --config.train.max_nonfinite={self.nonfinite + 9}"
-        )
-
     def _meta(self) -> Meta:
-        metric = self.config.checkpoint.best_metric
-        if metric is not None and metric not in self.latest:
-            log.warning("checkpoint.best_metric = %s is not among %s", metric, ", ".join(sorted(self.latest)))
+        metric, names = self.config.checkpoint.best_metric, self.journal.names()
+        if metric is not None and metric not in names:
+            log.warning("checkpoint.best_metric = %s is not among %s", metric, ", ".join(names))
         return Meta(
             step=self.done,
             config=changes.to_plain(self.config),
@@ -409,29 +337,20 @@ class _Run:
             label_hashes=dict(self.data.label_hashes),
             clock=dict(self.clock.totals),
             versions=dict(versions()),
-            nonfinite=self.nonfinite,
+            nonfinite=self.nonfinite.count,
             frozen={name: dict(network.card) for name, network in self.program.networks.items()},
-            evaluation_due=self._is_evaluated() and self.latest_step.get("eval/loss") != self.done,
+            evaluation_due=self._is_evaluated() and self.journal.value_at("eval/loss", self.done) is None,
             # a value of an earlier step says nothing of this state
-            best=self.latest[metric] if metric is not None and self.latest_step.get(metric) == self.done else None,
+            best=None if metric is None else self.journal.value_at(metric, self.done),
         )
 
     def _save_is_due(self) -> bool:
         every_s = self.config.checkpoint.every_s
         return every_s is not None and time.monotonic() - self.saved_at >= every_s and self.done > self.saved_step
 
-    def _open_writers(self) -> None:
-        if not self.main:
-            return
-        steps, batch = self.config.train.steps, self.data.pairs_per_step
-        kept = -1 if self.resumed_from is None else self.done  # a fresh run writes step 0 anew
-        self.writers.append(writers.MetricsFile(self.workdir / writers.METRICS, kept))
-        self.evaluations = read_series(self.workdir)  # of the run before it was resumed
-        self.writers.append(writers.Console(steps, self.done, batch))
-        tracked = TrackedRun(self.workdir, self.config.log.project, changes.to_plain(self.config), self.resumed_from)
-        self.writers += [open_tracker(name, tracked) for name in self.config.log.trackers]
-        for writer in self.writers:
-            self.stack.callback(writer.close)
+    def _open_journal(self) -> None:
+        if self.main:
+            self.journal.open(self.stack, self.resumed_from)
 
 
 def _close(stream: object) -> None:

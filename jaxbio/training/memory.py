@@ -1,6 +1,6 @@
 """When a device's memory does not suffice: how that is told from other errors, and what to lower.
 
-with explained(config, mesh.shape, objective.coupled, state_bytes, memory_bytes):
+with explained(config, mesh.shape, objective.coupled, state_bytes, resident_bytes, memory_bytes):
     state, metrics = program.step(state, batches)       # want of memory raises UserError, with what to try
 """
 
@@ -24,7 +24,12 @@ def want_of_memory(error: jax.errors.JaxRuntimeError) -> str | None:
 
 @contextlib.contextmanager
 def explained(
-    config: ConfigDict, mesh: Mapping[str, int], coupled: bool, state_bytes: int, memory_bytes: int | None
+    config: ConfigDict,
+    mesh: Mapping[str, int],
+    coupled: bool,
+    state_bytes: int,
+    resident_bytes: int,
+    memory_bytes: int | None,
 ) -> Iterator[None]:
     """Raise UserError with what to lower where a device wants for memory inside; see `remedies`."""
     try:
@@ -33,7 +38,9 @@ def explained(
         words = want_of_memory(error)
         if words is None:
             raise
-        tries = remedies(config, mesh, coupled, state_bytes, memory_bytes or state_bytes)
+        tries = remedies(
+            config, mesh, coupled, state_bytes, resident_bytes, memory_bytes or state_bytes + resident_bytes
+        )
         raise UserError(Fault("memory of a device", words, "\n  try ".join(["it does not suffice", *tries]))) from error
 
 
@@ -49,11 +56,17 @@ def compile_or_refuse(lowered: Any) -> tuple[Any, str | None]:
 
 
 def remedies(
-    config: ConfigDict, mesh: Mapping[str, int], coupled: bool, state_bytes: int, memory_bytes: int
+    config: ConfigDict,
+    mesh: Mapping[str, int],
+    coupled: bool,
+    state_bytes: int,
+    resident_bytes: int,
+    memory_bytes: int,
 ) -> tuple[str, ...]:
     """Return what lowers the memory of a device, the likeliest to suffice first; `mesh` is its axes' sizes.
 
-    Where the state alone takes most of the memory that is to split it, else to hold fewer activations.
+    `resident_bytes` are those of the data that a device holds (`data.cache=device`). Where they and the state take most
+    of the memory that is to hold less of the larger of them, else to hold fewer activations.
     """
     devices, parts = math.prod(mesh.values()), config.train.microbatches
     rows = config.train.batch // (parts * math.prod(mesh[axis] for axis in sharding.BATCH_AXES))
@@ -65,7 +78,8 @@ def remedies(
     if config.mesh.moments != "zero":
         of_state.append("--config.mesh.moments=zero: moments split over data")
     if config.data.cache == "device":
-        of_state.append("--config.data.cache=host: the segments lie in the host's memory")
+        elsewhere = "--config.data.cache=host: the segments lie in the host's memory"
+        of_state.insert(0 if resident_bytes > state_bytes else len(of_state), elsewhere)
     of_activations = []
     if rows > 1 and not coupled and config.data.batching == "pairs":
         least = next(factor for factor in range(2, rows + 1) if rows % factor == 0)
@@ -74,5 +88,7 @@ def remedies(
         of_activations.append("--config.precision.compute=bfloat16: activations of half the size")
     if config.model.get("remat", "full") != "full":
         of_activations.append("--config.model.remat=full: activations computed twice instead of held")
-    first, second = (of_state, of_activations) if 2 * state_bytes > memory_bytes else (of_activations, of_state)
+    first, second = (
+        (of_state, of_activations) if 2 * (state_bytes + resident_bytes) > memory_bytes else (of_activations, of_state)
+    )
     return (*first, *second, "more devices, or a smaller train.batch")

@@ -94,7 +94,8 @@ class Layout:
     def explained(self, config: ConfigDict, objective: Objective) -> AbstractContextManager[None]:
         """Return the context in which want of memory is the user's fault, with what to lower."""
         state_bytes, memory_bytes = self.placement.bytes_per_device, performance.memory_of(self.mesh.local_devices)
-        return memory.explained(config, self.mesh.shape, objective.coupled, state_bytes, memory_bytes)
+        resident_bytes = self.resident.bytes_per_device if self.resident else 0
+        return memory.explained(config, self.mesh.shape, objective.coupled, state_bytes, resident_bytes, memory_bytes)
 
 
 def build_program(

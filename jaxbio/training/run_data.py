@@ -4,6 +4,7 @@ data = open_run_data(config, "store")
 for batch in data.batches(mesh, start_step): ...
 """
 
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from jaxbio.training.held_out import HeldOutOrder, make_held_out_order
 from jaxbio.training.resident import Resident, plan_resident
 from jaxbio.training.sharding import batch_sharding
 
+log = logging.getLogger(__name__)
 _DESCRIBED = ("source", "subject", "recording", "start_s")
 
 
@@ -77,6 +79,26 @@ class RunData:
     def seen(self) -> Seen:
         """Return whom and what an encoder of this run learns from."""
         return seen_of(self.store, self.train.rows_NM)
+
+    def check_unseen(self, before: Seen, *, resumed: bool = False) -> None:
+        """Warn where validation segments are of subjects that what the run starts from has seen: on these, `eval/` and
+        `checkpoint.best_metric` tell of memory.
+
+        Raises UserError where all of them are and the run learns from labels, unless it is `resumed`.
+        """
+        row_N = np.unique(self.validation.rows_NM)
+        seen = int(before.find_rows(self.store, row_N).sum())
+        if not seen:
+            return
+        what = f"{seen:,} of {len(row_N):,} validation segments are of subjects that the start has seen"
+        remedy = (
+            "evaluations, and the best checkpoint by them, would tell of memory: prepare this store with the source's "
+            "name and the prepare.split of the pretraining's, which keeps subjects in their split, or with other "
+            "shares, leave these subjects out (data.exclude_subjects), or start from an export that has not seen them"
+        )
+        if seen == len(row_N) and not resumed and families.OBJECTIVES[self.config.objective.name].labelled:
+            raise UserError(Fault("train.init_from", what, remedy))
+        log.warning("%s; %s", what, remedy)
 
     def summary(self) -> str:
         """Return what a run is trained on, for its start print."""

@@ -10,6 +10,7 @@ of a process (`jax.process_index` would start the devices).
 """
 
 import os
+import re
 import socket
 import threading
 from typing import Any, NoReturn, Protocol
@@ -84,8 +85,21 @@ class JaxBoard:
 
 def finds_cluster() -> bool:
     """Tell whether `jax.distributed.initialize` would find a cluster by itself."""
-    found = (kind.is_env_present() for kind in clusters.ClusterEnv._cluster_types if not kind.opt_in_only_method)
-    return "JAX_COORDINATOR_ADDRESS" in os.environ or any(found)
+    return "JAX_COORDINATOR_ADDRESS" in os.environ or _found_cluster() is not None
+
+
+def _found_cluster() -> str | None:
+    """Return JAX's name of the kind of cluster that it finds."""
+    kinds = (kind for kind in clusters.ClusterEnv._cluster_types if not kind.opt_in_only_method)
+    return next((kind.name for kind in kinds if kind.is_env_present()), None)
+
+
+def is_alone_on_node() -> bool:
+    """Tell whether Slurm or Open MPI, where one of them started this process, started no other one on its node."""
+    found = _found_cluster()
+    if found == "slurm":  # "1(x4)": on each of four nodes; where nodes differ, each process takes one device
+        return re.fullmatch(r"1(\(x\d+\))?", os.environ.get("SLURM_STEP_TASKS_PER_NODE", "")) is not None
+    return found == "ompi" and os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1"
 
 
 def connect(
@@ -93,9 +107,13 @@ def connect(
 ) -> tuple[JaxBoard, int, int]:
     """Join the cluster that is named, or found; return the board, our number, and how many processes there are.
 
-    When not all processes have come after `limit_s`, this one says who was waited for and ends with `EXIT_PEER_GONE`:
-    JAX itself would abort.
+    A process that is alone on its node takes all devices that it sees, unless JAX_LOCAL_DEVICE_IDS names some. When not
+    all processes have come after `limit_s`, this one says who was waited for and ends with `EXIT_PEER_GONE`: JAX itself
+    would abort.
     """
+    # Under Slurm and Open MPI, JAX gives a process the one device of its number on the node unless it is given a list;
+    # an empty one restricts nothing.
+    takes_all = is_alone_on_node() and "JAX_LOCAL_DEVICE_IDS" not in os.environ
     limit = threading.Timer(limit_s, _end_waiting, [limit_s])
     limit.daemon = True
     limit.start()
@@ -104,6 +122,7 @@ def connect(
             coordinator,
             processes,
             process,
+            local_device_ids=[] if takes_all else None,
             initialization_timeout=int(limit_s) + 60,  # later than our own limit
             heartbeat_timeout_seconds=_HEARTBEAT_S,
             shutdown_timeout_seconds=_SHUTDOWN_S,

@@ -27,3 +27,10 @@ def test_a_recipe_that_does_not_foretell_breathing_needs_no_band():
     changes = {"objective.breathing_weight": 0.0, "data.crop_s": 2.0}
     config = fields.change(load_recipe("configs/qualityfm_base.py"), changes)
     assert "objective.breathing_hz" not in [fault.field for fault in find_faults(config)]
+
+
+def test_a_segment_may_last_an_hour_and_no_longer():
+    config = load_recipe("configs/qualityfm_base.py")
+    assert list(find_faults(fields.change(config, {"data.segment_s": 3600.0}))) == []
+    (fault,) = find_faults(fields.change(config, {"data.segment_s": 3601.0}))
+    assert fault.field == "data.segment_s"

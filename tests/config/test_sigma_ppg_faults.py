@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from jaxbio.config.command_line import parse_command
+from jaxbio.config.command_line import load_recipe, parse_command
 from jaxbio.config.faults import UserError
 
 TOKENIZER, STUDENT = "configs/sigma_ppg_tokenizer.py", "configs/sigma_ppg_base.py"
@@ -43,11 +43,17 @@ def faults_of(recipe, *arguments) -> dict[str, str]:
             "less than one is left hidden",
         ),
         (STUDENT, ["objective.tokenizer=T", "objective.mask_width=10"], "objective.mask_width", "a multiple of"),
+        (STUDENT, ["objective.tokenizer=T", "objective.masking=random"], "objective.masking", "the recipe's :random"),
         (STUDENT, [], "objective.tokenizer", "name the folder of the export"),
     ],
 )
 def test_what_cannot_be_is_refused(recipe, changes, field, remedy):
     assert remedy in faults_of(recipe, *changes)[field]
+
+
+def test_blocks_are_computed_twice_in_both_stages_where_the_preset_says_so():
+    for recipe in (TOKENIZER, "configs/sigma_ppg_huge.py"):
+        assert load_recipe(f"{recipe}:tpu,remat").model.remat == "full"
 
 
 def test_few_codes_may_start_from_few_patches_and_random_ones_from_none():

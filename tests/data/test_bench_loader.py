@@ -28,13 +28,29 @@ def run_bench(repository: Path, store: Path, *flags: str) -> dict:
     return json.loads(done.stdout)
 
 
-def test_bench_states_pairs_a_second_beside_raw_array_record(tmp_path, repository):
-    store = prepare(write_archive(tmp_path / "archive", 8, minutes=5), tmp_path / "store", small_config())
-    flags = ["--steps", "2", "--repeats", "1", "--config.train.batch=16", "--config.data.cache=host"]
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("small")
+    return prepare(write_archive(folder / "archive", 8, minutes=5), folder / "store", small_config())
+
+
+FEW = ("--steps", "2", "--repeats", "1", "--config.train.batch=16")
+
+
+def test_bench_states_pairs_a_second_beside_raw_array_record(store, repository):
+    flags = [*FEW, "--config.data.cache=host"]
     result = run_bench(repository, store.path, *flags)
     assert result["ratio_to_raw"] == pytest.approx(result["pairs_per_s"] / result["raw_pairs_per_s"])
-    assert result["batch"] == 16
+    assert result["batch"] == result["pairs_per_step"] == 16
     assert result["cache_bytes"] == store.rows * 36_000
+
+
+def test_a_batch_of_neighbourhoods_counts_the_pairs_among_its_segments(store, repository):
+    flags = ["--config.data.batching=neighbourhoods", "--config.data.neighbourhood=(6,4)", "--config.data.streams=2"]
+    result = run_bench(repository, store.path, *FEW, *flags)
+    assert (result["batching"], result["batch"]) == ("neighbourhoods", 16)
+    assert result["pairs_per_step"] > 16
+    assert result["ratio_to_raw"] == pytest.approx(result["pairs_per_s"] / result["raw_pairs_per_s"])
 
 
 @pytest.fixture(scope="module")

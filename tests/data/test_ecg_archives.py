@@ -62,7 +62,16 @@ def test_the_tool_writes_labels_and_patients(ptbxl):
 
 def test_both_rates_of_an_ecg_are_its_patients_whichever_rate_has_labels(ptbxl):
     subjects = ptbxl / "subjects.csv"
-    flags = ["--ptbxl", str(ptbxl), "--source", "wfdb:ptb-xl", "--out", str(ptbxl / "x.csv"), "--subjects", str(subjects)]
+    flags = [
+        "--ptbxl",
+        str(ptbxl),
+        "--source",
+        "wfdb:ptb-xl",
+        "--out",
+        str(ptbxl / "x.csv"),
+        "--subjects",
+        str(subjects),
+    ]
     for rate in ("hr", "lr"):
         make_labels.main([*flags, "--records", rate])
         lines = subjects.read_text().splitlines()

@@ -17,7 +17,9 @@ from jaxbio.evaluation.tasks import Segments
 SUBJECTS = np.repeat(np.arange(20), 3)
 
 
-def write_evaluation(folder, seed: int, noise: float, rows=slice(None), task: str = "heart_rate", shift: float = 0.0):
+def write_evaluation(
+    folder, seed: int, noise: float, rows=slice(None), task: str = "heart_rate", shift: float = 0.0, **stated
+):
     """Write an evaluation of sixty segments of twenty subjects, of two seeds, some rows of it."""
     rng = np.random.default_rng(0)
     label_N = 80 + 10 * rng.normal(size=60) + shift
@@ -32,7 +34,7 @@ def write_evaluation(folder, seed: int, noise: float, rows=slice(None), task: st
     segments = Segments(np.zeros((60, 1, 1)), *marks, *told, np.ones(60, bool))
     folder.mkdir()
     write_predictions(folder, segments, {"": Comparison(row_N, answers, {}, {}, truth)})
-    write_results(folder, {"task": task})
+    write_results(folder, {"task": task, "protocol": "cross_validate", "segment_s": 30.0, "seed": 0, **stated})
     return str(folder)
 
 
@@ -94,6 +96,7 @@ def test_entrants_of_one_evaluation_are_compared(tmp_path, tool):
     [
         ({"task": "spo2"}, "of one task"),
         ({"shift": 1.0}, "labels differ"),
+        ({"segment_s": 10.0}, "a: 30 s.*b: 10 s.*--window_s"),
         (None, "no evaluation"),
     ],
 )
@@ -102,6 +105,16 @@ def test_what_cannot_be_compared_is_said(tmp_path, tool, second, said):
     other = str(tmp_path) if second is None else write_evaluation(tmp_path / "b", 2, 2.0, **second)
     with pytest.raises(UserError, match=said):
         tool("compare")([first, other, "--out", str(tmp_path / "out")])
+
+
+def test_what_they_differ_in_is_said_and_stands_on_the_page(tmp_path, tool, caplog):
+    folders = [write_evaluation(tmp_path / "a", 1, 2.0), write_evaluation(tmp_path / "b", 2, 2.0, protocol="leaky")]
+    result = tool("compare")([*folders, "--out", str(tmp_path / "out")])
+    assert result["differ_in"] == {"protocol": {folders[0]: "cross_validate", folders[1]: "leaky"}}
+    assert "they differ in protocol" in caplog.text
+    assert "They differ in protocol" in (tmp_path / "out" / "compared.html").read_text()
+    folders[1] = write_evaluation(tmp_path / "c", 2, 2.0)
+    assert tool("compare")([*folders, "--out", str(tmp_path / "out")])["differ_in"] == {}
 
 
 def test_evaluations_without_a_common_segment_or_an_entrant_are_refused(tmp_path, tool):

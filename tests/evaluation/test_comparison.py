@@ -194,3 +194,19 @@ def test_a_fold_without_anybody_or_with_one_class_alone_is_refused():
         protocol.check_splits([(false, true), (true, false)], label_N, ALARM.classes)
     with pytest.raises(UserError, match="all that is fitted on is 'false alarm'"):  # there are no folds of one split
         protocol.check_splits([(false, true)], label_N, ALARM.classes)
+
+
+@pytest.mark.parametrize("subjects", [84, 85])
+def test_grades_of_pressure_are_those_of_everybody_who_answered(subjects):
+    rng, pressure = np.random.default_rng(0), TASKS["blood_pressure"]
+    label_N, subject_N = 120 + 20 * rng.normal(size=subjects), np.arange(subjects)
+    feature_N1 = label_N[:, None] + 2 * rng.normal(size=(subjects, 1))
+    splits = protocol.make_splits("cross_validate", subject_N, np.zeros(subjects, bool), folds=5)
+    compared = comparison.compare(pressure, {PRETRAINED: Entrant([feature_N1])}, label_N, subject_N, splits)
+    grades = comparison.grade_answers(pressure, compared)
+    assert set(grades) == {PRETRAINED, CONSTANT}
+    if subjects < 85:
+        assert grades[PRETRAINED].bhs == "not applicable"
+    else:
+        assert (grades[PRETRAINED].bhs, grades[PRETRAINED].aami, grades[CONSTANT].bhs) == ("A", "passed", "D")
+    assert comparison.grade_answers(RATE, compared) == {}

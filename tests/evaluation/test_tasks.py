@@ -31,8 +31,8 @@ RATE_HZ, SECONDS = 125, 40
 RATES = {"r1": 60, "r2": 105, "r3": 75, "r4": 90, "r5": 65, "r6": 100, "r7": 82, "r8": 70}
 SUBJECTS = {"r1": "a", "r2": "a", "r3": "b", "r4": "c", "r5": "d", "r6": "e", "r7": "f", "r8": "g"}
 CARD = SimpleNamespace(
-    encoder="stand_in", steps=0, store_hash=None, rate_hz=100.0, length=1000, channels=("ppg", "ecg"), width=3,
-    encoder_fields={}, inputs="as it is",
+    encoder="stand_in", which="encoder", steps=0, store_hash=None, rate_hz=100.0, length=1000, channels=("ppg", "ecg"),
+    width=3, encoder_fields={}, inputs="as it is",
 )  # fmt: skip
 
 
@@ -113,7 +113,7 @@ def test_numerics_without_a_heart_rate_are_refused(tmp_path):
 class _StandIn:
     """An encoder one of whose numbers is the pulse's strongest frequency; a `blind` one gives noise."""
 
-    card = CARD
+    card, detector = CARD, None
 
     def __init__(self, blind: bool = False, seed: int = 0):
         self.blind, self.seed = blind, seed
@@ -152,8 +152,14 @@ def test_command_gives_metrics_with_intervals_and_a_page(bidmc, evaluate, tmp_pa
     assert errors["pretrained"][0] < errors["random_initialisation"][0]
     assert result["subjects_tested"] == 7
     assert "may have seen" in result["left_out"]
+    stated = {"which": "encoder", "data": [bidmc.line], "segment_s": 10.0, "folds": 5, "seed": 0, "shares": [1.0]}
+    assert stated | {"train_subjects": None, "pretraining_store": None} == {
+        name: result[name] for name in (*stated, "train_subjects", "pretraining_store")
+    }
     page = (tmp_path / "out" / "report.html").read_text()
     assert "beats/min" in page
+    assert html.escape(bidmc.line) in page
+    assert "segment s</dt><dd>10.0</dd>" in page
     # the last thing it says, and on the page: what the numbers mean
     value, low, high = errors["pretrained"]
     said = caplog.messages[-1]

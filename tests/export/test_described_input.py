@@ -80,6 +80,14 @@ def test_embed_gives_the_encoder_what_training_gives_it(model, signals, monkeypa
     np.testing.assert_allclose(vector_BD, tok_BLD.reshape(3, -1, vector_BD.shape[1]).mean(axis=1), atol=1e-5)
 
 
+def test_a_window_shorter_than_the_crops_of_training_is_refused_by_the_fields_name(model, signals):
+    named = r"the crop that it was trained on \(data\.crop_s = 9\)"
+    with pytest.raises(UserError, match=rf"window_s = 5: seconds, at least 9, {named}"):
+        model.embed(**signals, rate_hz=500, window_s=5)
+    with pytest.raises(UserError, match=rf"at least 2250 samples, {named}"):
+        model.prepare(np.zeros((1, 12, 1250)))
+
+
 def test_the_card_states_the_input_and_reads_it_back(twelve_leads):
     stored = json.loads((twelve_leads / cards.CARD).read_text())
     assert stored["schema"] == 3

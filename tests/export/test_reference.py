@@ -1,7 +1,9 @@
 import json
 import pickle
+import runpy
 import zipfile
 
+import jax
 import numpy as np
 import pytest
 
@@ -11,6 +13,8 @@ from jaxbio.config.faults import UserError
 from jaxbio.config.resolve import resolve
 from jaxbio.export import reference, torch_import
 from jaxbio.export.card import WEIGHTS, read_card
+from jaxbio.export.torch_names_sigma_ppg import STUDENT
+from jaxbio.models.sigma import SigmaEncoder
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +45,25 @@ def test_the_references_weights_give_the_references_features(parity_config, pari
     ten_seconds = model.encode(x_BCT[..., :3000])
     np.testing.assert_allclose(ten_seconds, arrays["teacher_features_10s_BLD"], atol=2e-5)
     assert read_card(tmp_path / "teacher").source == "reference weights qualityfm.npz"
+
+
+def test_published_weights_of_a_second_stage_are_imported_without_a_tokenizer(repository, tmp_path, monkeypatch):
+    monkeypatch.chdir(repository)
+    own = {"width": 16, "layers": 2, "heads": 2, "channels": 4, "patch": 50, "tokens": 8}
+    module, rng = SigmaEncoder(**own), np.random.default_rng(0)
+    x_BCT = rng.normal(size=(2, 1, 400)).astype(np.float32)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), x_BCT)
+    variables = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), shapes)
+    arrays = torch_import.arrays_from_table(STUDENT, {"params": {"encoder": variables["params"]}})
+    unread = {"lm_head.weight": (32, 16), "lm_head.bias": (32,), "student.lm_head.bias": (32,)}
+    arrays |= {name: np.zeros(shape, np.float32) for name, shape in unread.items()}
+    np.savez(tmp_path / "sigma.npz", **arrays)
+    changes = [f"--config.model.{name}={value}" for name, value in own.items()]
+    main = runpy.run_path(str(repository / "tools/import_torch.py"))["main"]
+    line = ["--family", "sigma_ppg", "--config", "configs/sigma_ppg_pro.py", "--config.data.segment_s=8", *changes]
+    main([*line, "--weights", str(tmp_path / "sigma.npz"), "--out", str(tmp_path / "out")])
+    model = jaxbio.load_pretrained(tmp_path / "out")
+    np.testing.assert_allclose(model.encode(x_BCT), jax.jit(module.apply)(variables, x_BCT), atol=1e-5)
 
 
 def test_weights_of_another_size_are_refused(small_config, encoder, small_input, tmp_path):

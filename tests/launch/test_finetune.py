@@ -220,6 +220,15 @@ def test_labels_that_are_not_there_or_say_nothing_are_refused(refused, place):
     assert "a label of numbers" in refused(objective__answer="numbers", objective__classes="()")
 
 
+def test_an_export_that_has_seen_all_validation_subjects_is_refused(refused, place, tmp_path):
+    shutil.copytree(place / "export", tmp_path / "leaking")
+    store = open_store(place / "store")
+    seen_of(store, np.arange(store.rows)).write(tmp_path / "leaking" / SEEN)
+    said = refused(train__init_from=tmp_path / "leaking")
+    assert "validation segments are of subjects that the start has seen" in said
+    assert "data.exclude_subjects" in said
+
+
 def test_an_encoder_of_another_input_is_refused(refused):
     assert "rate" in refused(data__rate_hz=125.0)
     assert "channels" in refused(data__channels="('ppg',)")

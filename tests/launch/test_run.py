@@ -167,12 +167,15 @@ def test_empty_validation_split_is_a_fault_of_the_run(store, tmp_path):
         open_run_data(load_recipe(RECIPE), folder)
 
 
-def test_held_out_pairs_are_whole_batches_spread_over_the_split():
+def test_held_out_pairs_are_whole_batches_each_spread_over_the_split():
+    """Neighbours in the index are of one patient: a batch of them would be judged beside that patient alone."""
     order = make_held_out_order(100, 8, 3)
-    drawn = np.concatenate([order.draw(step) for step in range(order.batches)])
-    assert len(set(drawn.tolist())) == 24
-    assert drawn.min() == 0
-    assert drawn.max() >= 95
+    drawn = [order.draw(step) for step in range(order.batches)]
+    assert len(set(np.concatenate(drawn).tolist())) == 24
+    for pair_B in drawn:
+        assert pair_B.min() < 10
+        assert pair_B.max() >= 85
+        assert np.diff(pair_B.astype(int)).min() >= 10
     assert make_held_out_order(17, 8, 3).batches == 2
 
 

@@ -1,6 +1,8 @@
 """A pod on this machine: what it finds different, and one that is killed and goes on."""
 
 import argparse
+import random
+import subprocess
 from collections import Counter
 from signal import SIGKILL, SIGTERM
 
@@ -48,6 +50,36 @@ def test_what_does_not_go_together_is_named_together(tmp_path):
     with pytest.raises(UserError) as refused:
         simulate_pod.check(flags, [2, 3], data)
     assert [fault.field for fault in refused.value.faults] == ["--hosts", "data.store", "--out"]
+
+
+@pytest.mark.parametrize("flag", ["--hosts=2,x", "--hosts=0", "--hosts=", "--devices=0", "--within_steps=0"])
+def test_numbers_that_count_nothing_are_refused_by_the_name_of_their_flag(tmp_path, flag):
+    with pytest.raises(UserError, match=flag.partition("=")[0]):
+        simulate_pod.main(["--config", TINY_RECIPE, "--config.data.store=s", "--out", str(tmp_path / "pod"), flag])
+    assert not (tmp_path / "pod").exists()
+
+
+@pytest.fixture
+def sleepers(tmp_path):
+    """A pod of two processes that do nothing for a minute, and start with a limit of half a second."""
+    pod = simulate_pod.Pod((), tmp_path, devices=2, delay_s=0.0, limit_s=1.0, start_limit_s=0.5)
+    started = [subprocess.Popen(["sleep", "60"]) for _ in range(2)]
+    yield pod, started
+    assert [process.poll() for process in started] == [-SIGKILL] * 2
+
+
+def test_a_start_whose_batches_do_not_come_ends_by_name(sleepers, tmp_path):
+    pod, started = sleepers
+    with pytest.raises(
+        RuntimeError, match=r"run: process [01] has 0 batches of [1-3] after 0.5 s, see .*run\.[01]\.log"
+    ):
+        pod._kill_one(started, tmp_path / "run", random.Random(0), 3)
+
+
+def test_a_start_that_does_not_end_is_ended_by_name(sleepers, tmp_path):
+    pod, started = sleepers
+    with pytest.raises(RuntimeError, match=r"run: processes \[0, 1\] run on after 0.5 s, see .*run\.0\.log"):
+        pod._check_done(started, tmp_path / "run")
 
 
 def test_a_process_ends_right_with_the_code_and_the_number_of_the_one_that_got_the_signal():

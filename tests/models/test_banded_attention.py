@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxbio.config.faults import UserError
-from jaxbio.models import attention
+from jaxbio.models import ENCODERS, attention
 from jaxbio.models.attention import window_mask, window_of
 from jaxbio.models.banded_attention import attend_banded
 from jaxbio.models.transformer import Transformer
@@ -73,3 +73,22 @@ def test_weights_are_dropped_out_in_both_parts():
     qkv = inputs(70)
     nothing = attend_banded(*qkv, 8, drop=jnp.zeros_like)
     np.testing.assert_array_equal(nothing, jnp.zeros_like(nothing))
+
+
+def test_an_encoder_reads_an_hour_forwards_and_backwards():
+    """QualityFM at small width and 25 Hz: 180 tokens, by banded attention."""
+    module = ENCODERS["qualityfm"](width=100, layers=1, heads=2, feedforward=16, window=8, dropout=0.0)
+    x_BCT = jnp.sin(jnp.arange(90_000.0))[None, None]
+    abstract = jax.eval_shape(module.init, jax.random.key(0), x_BCT)
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(0, 0.1, leaf.shape), leaf.dtype), abstract)
+
+    def last(variables):
+        tok_BLD = module.apply(variables, x_BCT)
+        return tok_BLD[:, -1].sum(), tok_BLD
+
+    (_, tok_BLD), gradient = jax.jit(jax.value_and_grad(last, has_aux=True))(variables)
+    assert tok_BLD.shape == (1, 180, 100)
+    assert tok_BLD.shape[1] > attention.DENSE_TOKENS
+    assert np.isfinite(tok_BLD).all()
+    assert all(np.isfinite(leaf).all() and np.any(leaf) for leaf in jax.tree.leaves(gradient))

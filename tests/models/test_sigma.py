@@ -174,6 +174,10 @@ def test_a_patch_that_does_not_divide_a_window_and_several_channels_are_refused(
     variables, x_BCT = small
     with pytest.raises(UserError, match="multiple of the patch of 25: 175 or 200"):
         jax.eval_shape(SMALL.apply, variables, x_BCT[..., :190])
+    with pytest.raises(UserError, match="= 210: a multiple of the patch of 25: 200 or 225"):  # past the time table
+        jax.eval_shape(SMALL.apply, variables, np.concatenate([x_BCT, x_BCT[..., :10]], axis=-1))
+    with pytest.raises(UserError, match=r"multiple of the patch of 25: 25\s"):
+        jax.eval_shape(SMALL.apply, variables, x_BCT[..., :10])
     with pytest.raises(UserError, match="a single signal"):
         jax.eval_shape(SMALL.apply, variables, np.concatenate([x_BCT, x_BCT], axis=1))
 

@@ -10,11 +10,14 @@ from linear_run import make_batches, start, walk_with
 from sigma_ppg_runs import KEYS, small_tokenizer, student_config, tokenizer_network
 
 from jaxbio.config.faults import UserError
+from jaxbio.export import folder
+from jaxbio.export.frozen import read_networks
 from jaxbio.models.qualityfm import QualityFMEncoder
 from jaxbio.models.sigma_tokenizer import SigmaTokenizer
 from jaxbio.objectives import make_objective, patch_masks
 from jaxbio.training.sharding import dispatch_sharding
 from jaxbio.training.step import make_train_step
+from jaxbio.transforms.prepare_input import Input
 
 STEPS = 5
 
@@ -77,6 +80,20 @@ def test_the_value_is_the_cross_entropy_and_the_gradient_that_of_both(started):
     assert np.any(grads["encoder"]["mask_token"])
 
 
+def test_the_tokenizers_products_are_in_full_float32_whatever_the_encoders_are():
+    config = student_config()
+    objective, frozen = small_tokenizer(config)
+    batch = {name: array[0] for name, array in make_batches(config, 1).items()}
+    with jax.default_matmul_precision("default"):
+        params, state = jax.eval_shape(lambda batch: objective.init(jax.random.key(0), batch, frozen), batch)
+        lowered = jax.jit(objective.loss, static_argnums=5).lower(params, state, batch, KEYS, jnp.float32(0), True)
+        tokenizer = SigmaTokenizer(16, 2, 2, 4, config.model.patch, config.model.tokens, 16, 8)
+        codes_of = jax.jit(lambda x_BCT: tokenizer.apply(frozen["tokenizer"], x_BCT, method="codes_of"))
+        alone = codes_of.lower(jnp.zeros((16, 1, 1000))).as_text()
+    products = [line for line in lowered.as_text().splitlines() if "dot_general" in line]
+    assert sum("HIGHEST" in line for line in products) == alone.count("dot_general") < len(products)
+
+
 def test_hidden_shares_follow_ratio_punching_and_runs(started):
     params, state, batch, loss = started
     hidden = [
@@ -84,6 +101,38 @@ def test_hidden_shares_follow_ratio_punching_and_runs(started):
         for seed in range(20)
     ]
     assert np.mean(hidden) == pytest.approx(0.5 * 0.7, abs=0.02)
+
+
+def test_a_batch_in_which_nothing_moves_is_not_learnt_from_and_said(started):
+    params, state, batch, loss = started
+    still = {**batch, "segment_BMCT": np.zeros_like(batch["segment_BMCT"])}
+    value, (_, terms) = loss(params, state, still, KEYS, jnp.float32(0), True)
+    assert np.isnan(value)
+    assert terms["still"] == 1
+    assert loss(params, state, batch, KEYS, jnp.float32(0), True)[1][1]["still"] == 0
+
+
+def test_segments_whose_chosen_patches_are_all_released_move_no_baseline(monkeypatch):
+    def draw(key_B, patches):
+        choice_BA = jax.vmap(lambda key: jax.random.uniform(key, (patches,)))(key_B)
+        released_B1 = (jnp.arange(len(key_B)) % 2 == 0)[:, None]
+        return patch_masks.Uniforms(choice_BA, jnp.broadcast_to(jnp.where(released_B1, 0.0, 1.0), choice_BA.shape))
+
+    monkeypatch.setattr(patch_masks, "draw_uniforms", draw)
+    config = student_config(objective__mask_ratio=0.1, objective__punch_prob=0.5)
+    objective, frozen = small_tokenizer(config)
+    batch = {name: array[0] for name, array in make_batches(config, 1).items()}
+
+    @jax.jit
+    def first(batch):
+        params, state = objective.init(jax.random.key(0), batch, frozen)
+        return objective.loss(params, state, batch, KEYS, jnp.float32(0), True)[1][1]
+
+    terms = first(batch)
+    assert terms["hidden"] == pytest.approx(0.05)
+    # two hidden patches in each of the others: the mean of their rewards is the mean over all hidden patches
+    assert terms["reward"] == pytest.approx(float(terms["cross_entropy"]), rel=1e-5)
+    assert terms["advantage_spread"] < 0.25 * terms["reward"]
 
 
 def test_masks_by_logits_prefer_what_the_logits_prefer():
@@ -157,3 +206,14 @@ def test_a_foreign_tokenizer_and_one_of_another_patch_are_refused():
     other = tokenizer_network(SigmaTokenizer(16, 1, 2, 4, 100, 10, 16, 8), {})
     with pytest.raises(UserError, match=r"patches have 100 samples, the encoder's 50"):
         make_objective(config, {"tokenizer": other})
+
+
+def test_a_tokenizer_of_other_crops_is_refused_by_the_fields_name(tmp_path):
+    module, inputs = SigmaTokenizer(16, 1, 2, 4, 50, 20, 16, 8), Input.of(student_config())
+    variables = jax.jit(module.init)(jax.random.key(0), np.zeros((1, *inputs.shape), np.float32))
+    origin = folder.Origin("a test", "tokenizer")
+    folder.write_export(tmp_path / "export", module, variables, inputs=inputs, origin=origin)
+    named = {"objective__tokenizer": str(tmp_path / "export")}
+    assert read_networks(student_config(**named)).keys() == {"tokenizer"}
+    with pytest.raises(UserError, match=r"an export with data\.crop_s = None': the run has 10\.0"):
+        read_networks(student_config(data__crop_s=10.0, **named))

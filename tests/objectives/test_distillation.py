@@ -10,13 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
 
-from jaxbio.objectives.distillation import Distillation
+from jaxbio.objectives.distillation import Distillation, conclude
 from jaxbio.objectives.schedule import horizon_momentum, linear
 from jaxbio.objectives.spread import koleo, variance_hinge
 from jaxbio.training.collapse import explained
 
 PLAIN = Distillation("token", 0.5, 0.5, 0.0, 1.0, "position", 0.9)
 compare = jax.jit(lambda *arrays: PLAIN.compare(*arrays, jnp.zeros(()), train=False))
+
+
+def concluded(terms):
+    """Return the terms that are numbers, with what follows of the mean distributions."""
+    means = {name: np.asarray(term) for name, term in terms.items()}
+    arrays = {name: mean for name, mean in means.items() if mean.ndim}
+    return {name: float(mean) for name, mean in means.items() if not mean.ndim} | conclude(arrays)
 
 
 def features(seed, batch=6, tokens=3, width=8):
@@ -34,10 +41,12 @@ def test_terms_equal_numpy(seed):
     expected = {
         "distill": -(target_BLK * log_prediction_BLK).sum(-1).mean(),
         "distill_constant": stats.entropy(target_BLK.mean(0), axis=-1).mean(),
+        "distill_uniform": np.log(8),
         "teacher_entropy": stats.entropy(target_BLK, axis=-1).mean(),
         "student_entropy": stats.entropy(np.exp(log_prediction_BLK), axis=-1).mean(),
         "student_mean_entropy": stats.entropy(np.exp(log_prediction_BLK).mean(0), axis=-1).mean(),
     }
+    terms = concluded(terms)
     assert terms.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_allclose(terms[name], value, rtol=2e-5, err_msg=name)
@@ -51,9 +60,20 @@ def test_the_constant_and_the_floor_are_what_such_predictions_give():
     target_BLK = special.softmax(teacher_BLK / 0.5, axis=-1)
     constant_BLK = np.broadcast_to(np.log(target_BLK.mean(0)), teacher_BLK.shape)
     for prediction_BLK, name in ((constant_BLK, "distill_constant"), (np.log(target_BLK), "teacher_entropy")):
-        terms, _ = compare(teacher_BLK, prediction_BLK, centre_1LK)
+        terms = concluded(compare(teacher_BLK, prediction_BLK, centre_1LK)[0])
         np.testing.assert_allclose(terms["distill"], terms[name], rtol=1e-5)
     assert terms["teacher_entropy"] < terms["distill_constant"] < np.log(8)
+
+
+def test_the_constant_is_of_all_batches_together_and_knows_no_patient():
+    """Each batch one patient whose target never changes: beside itself it has nothing to explain, all together have."""
+    centre_1LK = np.zeros((1, 3, 8), np.float32)
+    batches = [np.tile(features(seed, batch=1)[0], (6, 1, 1)) for seed in range(4)]
+    found = [compare(teacher_BLK, teacher_BLK, centre_1LK)[0] for teacher_BLK in batches]
+    means = {name: np.mean([terms[name] for terms in found], axis=0) for name in found[0]}
+    alone, together = concluded(found[0]), concluded(means)
+    np.testing.assert_allclose(alone["distill_constant"], alone["teacher_entropy"], rtol=1e-5)
+    assert together["distill_constant"] > together["teacher_entropy"] + 0.1
 
 
 def test_segments_are_compared_by_the_mean_over_their_tokens():

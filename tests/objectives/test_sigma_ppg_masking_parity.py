@@ -111,6 +111,13 @@ def test_the_student_equals_the_reference(reference):
     np.testing.assert_allclose(apply(~mask_BA & mask_BA), reference["student_features_unmasked_BLD"], atol=3e-5)
     logit_BAK = CodeHead(64).apply(head, tok_BLD[:, 1:])
     np.testing.assert_allclose(logit_BAK[mask_BA], reference["logits_MK"], atol=3e-5)
+    label_BA = np.asarray(reference["codes_BA"])
+    np.testing.assert_array_equal(label_BA[mask_BA], reference["labels_M"])
+    miss_BA = -jnp.take_along_axis(jax.nn.log_softmax(logit_BAK), label_BA[..., None], axis=-1)[..., 0]
+    np.testing.assert_allclose(miss_BA[mask_BA], reference["loss_per_token_M"], atol=3e-5)
+    reward_B = (miss_BA * mask_BA).sum(-1) / mask_BA.sum(-1)
+    np.testing.assert_allclose(reward_B, reference["reward_B"], rtol=1e-5)
+    np.testing.assert_allclose(reward_B - reward_B.mean(), reference["advantage_B"], atol=1e-5)
     inverted_BAK = CodeHead(64).apply(head, apply(~mask_BA)[:, 1:])
     np.testing.assert_allclose(inverted_BAK[~mask_BA], reference["logits_symmetric_NK"], atol=3e-5)
     miss_N = -jnp.take_along_axis(

@@ -74,24 +74,41 @@ def test_the_tokenizer_equals_the_reference(reference):
     def compute(variables, decoder_params, x_BCT):
         tok_BAD = encoder.apply(variables, x_BCT)
         code_BA = encoder.apply(variables, x_BCT, method="codes_of")
-        found = decoder.apply({"params": decoder_params}, reference["quantised_BAZ"])
-        return tok_BAD, encoder.apply(variables, tok_BAD, method="head"), code_BA, found["amplitude"]
+        found, inside = decoder.apply(
+            {"params": decoder_params},
+            reference["quantised_BAZ"],
+            capture_intermediates=lambda module, _: module.name == "norm",
+        )
+        decoded_BAD = inside["intermediates"]["norm"]["__call__"][0][:, 1:]
+        return tok_BAD, encoder.apply(variables, tok_BAD, method="head"), code_BA, decoded_BAD, found["amplitude"]
 
     variables, decoder_params = reference.tokenizer_variables, reference.tokenizer["params"]["decoder"]
-    tok_BAD, z_BAZ, code_BA, found_BAS = compute(variables, decoder_params, reference.x_BCT)
+    tok_BAD, z_BAZ, code_BA, decoded_BAD, found_BAS = compute(variables, decoder_params, reference.x_BCT)
     np.testing.assert_allclose(tok_BAD, reference["encoder_features_BAD"], atol=3e-5)
     np.testing.assert_allclose(z_BAZ, reference["embeddings_BAZ"], atol=5e-5)
     np.testing.assert_array_equal(code_BA, reference["codes_BA"])
+    np.testing.assert_allclose(decoded_BAD, reference["decoder_features_BAD"], atol=3e-5)
     np.testing.assert_allclose(found_BAS, reference["reconstruction_BAS"], atol=1e-5)
     target = patches.patch_spectra(reference.x_BCT[:, 0], 100)
     np.testing.assert_allclose(target["amplitude"], reference["spectrum_BAS"], atol=2e-5)
 
 
+def perturbed(reference):
+    """The arrays' own perturbed view of their windows."""
+    noise_BCT = reference["augment_noise_BAT"].reshape(2, 1, -1)
+    return reference.x_BCT * reference["augment_scale_B"][:, None, None] + noise_BCT
+
+
+def test_points_of_the_perturbed_view_equal_the_reference(reference):
+    encoder = SigmaTokenizer(**TOKENIZER_FIELDS)
+    z_BAZ = jax.jit(partial(encoder.apply, method="points_of"))(reference.tokenizer_variables, perturbed(reference))
+    np.testing.assert_allclose(z_BAZ, reference["embeddings_augmented_BAZ"], atol=5e-5)
+
+
 @pytest.fixture(scope="module")
 def first_stage(reference):
     """The published first stage: its objective, and a step of it on the arrays' own perturbed view."""
-    scale_B, noise_BAT = reference["augment_scale_B"], reference["augment_noise_BAT"]
-    again_BCT = reference.x_BCT * scale_B[:, None, None] + noise_BAT.reshape(2, 1, -1)
+    again_BCT = perturbed(reference)
     config = config_of(
         "sigma_tokenizer",
         "spectral_tokenizer",

@@ -88,9 +88,12 @@ def test_a_batch_in_which_nothing_moves_is_not_learnt_from(started):
     still = {**batch, "segment_BMCT": np.zeros_like(batch["segment_BMCT"])}
     one = {**still, "segment_BMCT": still["segment_BMCT"].copy()}
     one["segment_BMCT"][3] = batch["segment_BMCT"][3]
-    loss = jax.jit(lambda batch: objective.loss(params, state, batch, KEYS, jnp.float32(0), True)[0])
-    assert np.isnan(loss(still))
-    assert np.isfinite(loss(one))
+    loss = jax.jit(lambda batch: objective.loss(params, state, batch, KEYS, jnp.float32(0), True))
+    (of_still, (_, said)), (of_one, (_, other)) = loss(still), loss(one)
+    assert np.isnan(of_still)
+    assert said["still"] == 1
+    assert np.isfinite(of_one)
+    assert other["still"] == pytest.approx(15 / 16)
 
 
 def test_most_used_codes_come_with_the_mean_of_their_patches(started):

@@ -136,10 +136,42 @@ def test_rows_without_a_label_move_nothing(batch):
 def test_the_loss_is_judged_by_the_best_constant(batch):
     objective = make()
     params, state = jax.jit(objective.init)(jax.random.key(0), batch, {})
-    loss = jax.jit(lambda batch: objective.loss(params, state, batch, KEYS, jnp.float32(0), False))
-    total, (_, metrics) = loss(batch)
-    assert metrics["loss_constant"] == pytest.approx(-0.25 * np.log(0.25) - 0.75 * np.log(0.75), abs=1e-5)
-    assert metrics["loss_floor"] == 0 < total
+    told = jax.device_get(jax.jit(objective.outputs)(params, state, batch))
+    metrics = objective.measure(told)
+    assert metrics["loss_constant"] == pytest.approx(-0.25 * np.log(0.25) - 0.75 * np.log(0.75), abs=1e-4)
+    assert metrics["loss_floor"] == 0
+
+
+def test_the_best_constant_is_of_all_held_out_rows_and_knows_no_batch(batch):
+    """Batches of one patient each, all of one class, would have a constant of 0; all together have ln 2."""
+    objective = make()
+    params, state = jax.jit(objective.init)(jax.random.key(0), batch, {})
+    told = jax.device_get(jax.jit(objective.outputs)(params, state, batch))
+    rows = len(told["row"])
+    alone = [{**told, "label": np.full(rows, float(code)), "row": told["row"] + 100 * code} for code in (0, 1)]
+    both = {name: np.concatenate([part[name] for part in alone]) for name in told}
+    assert objective.measure(alone[0])["loss_constant"] == pytest.approx(0.0, abs=1e-3)
+    assert objective.measure(both)["loss_constant"] == pytest.approx(np.log(2), abs=1e-4)
+
+
+def test_the_best_constant_follows_the_loss(batch):
+    """Weights, smoothing and the power of the focal loss move it: no other constant does better."""
+    changes = {"class_weights": (0.5, 2.0), "label_smoothing": 0.1, "focal": 2.0}
+    objective = make(**changes)
+    params, state = jax.jit(objective.init)(jax.random.key(0), batch, {})
+    told = jax.device_get(jax.jit(objective.outputs)(params, state, batch))
+    found = objective.measure(told)["loss_constant"]
+    tried = [
+        class_loss(
+            jnp.broadcast_to(jnp.array([0.0, logit]), (len(told["label"]), 2)),
+            told["label"],
+            weights=changes["class_weights"],
+            focal=2.0,
+            smoothing=0.1,
+        ).mean()
+        for logit in np.linspace(-4, 4, 801)
+    ]
+    assert found == pytest.approx(float(min(tried)), abs=1e-4)
 
 
 def test_a_row_that_comes_twice_counts_once_and_channels_are_measured_alone(batch):
@@ -180,7 +212,7 @@ def test_a_channel_is_learnt_that_the_encoder_does_not_see():
     params, state = jax.jit(objective.init)(jax.random.key(0), batch, {})
     told = jax.device_get(jax.jit(objective.outputs)(params, state, batch))
     measured = objective.measure(told)
-    assert set(measured) == {"mae", "mae_ppg_only", "mae_ecg_only", "mae_flat"}
+    assert set(measured) == {"mae", "mae_ppg_only", "mae_ecg_only", "mae_flat", "loss_constant", "loss_floor"}
     module, take = objective.encoders["answering"]
     x_BCT = np.float32(batch["segment_BMCT"][:, 0, :2]) / 32767
     answer_BT = np.asarray(jax.jit(module.apply)(take(params, state), x_BCT))[:, 0]

@@ -53,17 +53,22 @@ SIGMA = {
 }
 TOKENIZER = {"model.codes": 16, "model.code_width": 8, "objective.decoder_layers": 1}
 MASKS = {"objective.tokenizer": "given", "objective.mask_width": 8, "objective.mask_layers": 1}
+CODES = {"model.latent": 4, "model.codes": 8}
+LABEL = {"model.head_width": 8, "data.labels": ("fast",)}
 LABELS = {"data.labels": ("fast",), "objective.classes": ("slow", "fast"), "pairs.rule": "all_segments"}
 
 # name -> model, objective, changes
 STEPS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     "qualityfm": ("qualityfm", "quality_distillation", {**qualityfm.LEARNS, **QUALITYFM}),
     "siamquality": ("resnet1d", "quality_siamese", {**SIAMQUALITY, "objective.projector_width": 32}),
+    "contrastive": ("resnet1d", "contrastive", {**SIAMQUALITY, "objective.projector_width": 32}),
+    "byol": ("resnet1d", "byol", {**SIAMQUALITY, "objective.projector_width": 32}),
     "st_mem": ("st_mem", "patch_reconstruction", {**LEADS, **DECODER}),
     "ecg_jepa": ("ecg_jepa", "feature_prediction", {**LEADS, **PREDICTOR}),
-    "ecg_vqvae": ("vq_vae", "code_reconstruction", {**LEADS, **DECODER, "model.latent": 4, "model.codes": 8}),
+    "ecg_vqvae": ("vq_vae", "code_reconstruction", {**LEADS, **DECODER, **CODES}),
     "sigma_tokenizer": ("sigma_tokenizer", "spectral_tokenizer", {**sigma_ppg.TOKENIZER, **SIGMA, **TOKENIZER}),
     "sigma_ppg": ("sigma_ppg", "adversarial_masking", {**sigma_ppg.STUDENT, **SIGMA, **MASKS}),
+    "label_triplets": ("vq_vae", "label_triplets", {**LEADS, **CODES, **LABEL}),
     "finetune": ("qualityfm", "supervised", {**QUALITYFM, **LABELS}),
 }
 # The processor's code is generated without effort, in half the time: the text is the same.

@@ -19,6 +19,7 @@ if __name__ == "__main__":
 import pytest
 from family_steps import STEPS, compile_text
 
+from jaxbio.config import families
 from jaxbio.planning.collectives import count_collectives
 from jaxbio.planning.compiled_text import count_operations, find_host_transfers
 
@@ -66,6 +67,10 @@ def test_a_step_is_compiled_to_its_golden_summary_and_never_waits_for_its_host(s
         pytest.skip(f"the summary is of {made_with[2:]}, here is {versions(topology)[2:]}")
     changes = find_changes(step, summarise(step, text), golden)
     assert not changes, "\n".join(["the step changed; if that is meant, run this file and commit:", *changes])
+
+
+def test_every_objective_has_a_step():
+    assert {objective for _, objective, _ in STEPS.values()} == set(families.OBJECTIVES)
 
 
 @pytest.mark.parametrize("topology", COMPILERS)

@@ -130,8 +130,9 @@ GIB = 2**30
 MESH = {"data": 16, "fsdp": 1, "tensor": 1}
 
 
-def tried(config, mesh=MESH, coupled=False, state_bytes=GIB):
-    words = [remedy.partition(":")[0] for remedy in remedies(config, mesh, coupled, state_bytes, 16 * GIB)]
+def tried(config, mesh=MESH, coupled=False, state_bytes=GIB, resident_bytes=0):
+    found = remedies(config, mesh, coupled, state_bytes, resident_bytes, 16 * GIB)
+    words = [remedy.partition(":")[0] for remedy in found]
     return [word.removeprefix("--config.").removeprefix("--config ") for word in words[:-1]]
 
 
@@ -145,8 +146,15 @@ def test_activations_are_lowered_first_where_the_state_is_small():
 
 def test_the_state_is_split_first_where_it_takes_most_of_the_memory():
     assert tried(small_config(), state_bytes=9 * GIB)[0] == "RECIPE"
-    first = remedies(small_config(), MESH, False, 9 * GIB, 16 * GIB)[0]
+    first = remedies(small_config(), MESH, False, 9 * GIB, 0, 16 * GIB)[0]
     assert first.startswith("--config RECIPE:fsdp --config.mesh.fsdp=8")
+
+
+def test_the_data_leave_the_devices_first_where_they_take_most_of_the_memory():
+    held = small_config(**{"data.cache": "device"})
+    assert tried(held, resident_bytes=9 * GIB)[0] == "data.cache=host"
+    assert tried(held, state_bytes=6 * GIB, resident_bytes=4 * GIB)[0] == "RECIPE"
+    assert tried(held, resident_bytes=2 * GIB)[0] == "precision.compute=bfloat16"
 
 
 def test_nothing_is_proposed_that_is_already_so_or_cannot_be():
@@ -195,6 +203,9 @@ def test_the_command_ends_with_one_line_whatever_comes_out(repository):
     [
         (["--topology", "v9:2x2"], "--topology = 'v9:2x2'"),
         (["--topology", "cpu:7"], "train.batch = 512"),
+        (["--topology", "cpu:8", "--mfu", "0"], "argument --mfu: 0: above 0 and at most 1"),
+        (["--topology", "cpu:8", "--mfu", "35"], "argument --mfu: 35: above 0 and at most 1"),
+        (["--topology", "cpu:8", "--pairs", "0"], "argument --pairs: 0: at least 1"),
         ([], "--topology"),
     ],
 )

@@ -35,7 +35,7 @@ RECIPES = {
     "contrastive": ("siamquality_simclr", {"model.depth": 18}),
     "byol": ("siamquality_byol", {"model.depth": 18}),
 }
-# What the trainer adds to an objective's metrics (training/step.py, training/loop.py).
+# What the trainer adds to an objective's metrics (training/step.py, training/journal.py).
 TRAINER = {
     *(f"train/{name}" for name in ("loss", "nonfinite", "learning_rate", "learning_rate_group_1", "weight_decay")),
     *(f"train/{name}" for name in ("grad_norm", "param_norm", "update_norm", "update_norm_group_0")),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from linear_run import linear_config, linear_objective, make_batches
 from ml_collections import ConfigDict
@@ -82,11 +83,12 @@ SETTINGS = {
 
 
 def poisonable(objective: Objective) -> Objective:
-    """Return `objective` with a loss that is NaN where the scales of its batch are."""
+    """Return `objective` with a loss that is NaN where the scales of its batch are, and their share as `still`."""
 
     def loss(params, state, batch, keys, progress, train):
-        value, aux = objective.loss(params, state, batch, keys, progress, train)
-        return value + 0.0 * batch["scale_BMC2"].sum(), aux
+        value, (aux, terms) = objective.loss(params, state, batch, keys, progress, train)
+        still = jnp.isnan(batch["scale_BMC2"]).any((1, 2, 3)).mean()
+        return value + 0.0 * batch["scale_BMC2"].sum(), (aux, {**terms, "still": still})
 
     return dataclasses.replace(objective, loss=loss)
 

@@ -17,7 +17,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxbio.config.faults import UserError
-from jaxbio.training import integrity
+from jaxbio.training import checkpoint, integrity
 from jaxbio.training.checkpoint import (
     ITEMS,
     Checkpoints,
@@ -341,3 +341,38 @@ def test_bench_checkpoint_prints_one_line_and_leaves_nothing(repository, tmp_pat
     assert 0 < line["blocked_s"] < line["saved_s"]
     assert line["saved_gb_per_s"] == pytest.approx(line["bytes"] / line["saved_s"] / 1e9)
     assert list((tmp_path / "disk").iterdir()) == []
+
+
+def test_the_files_of_a_checkpoint_are_read_by_several_once_each(copied, monkeypatch):
+    read = []
+    whole = integrity._checksum
+    monkeypatch.setattr(integrity, "_checksum", lambda path: read.append(path) or whole(path))
+    assert [integrity.find_broken_files(copied / "9", share, 3) for share in range(3)] == [[], [], []]
+    sealed = json.loads((copied / "9" / integrity.SEAL).read_text())["files"]
+    assert sorted(str(path.relative_to(copied / "9")) for path in read) == sorted(sealed)
+    assert len(read) > 3
+
+
+def test_a_broken_file_is_found_by_one_of_several_and_a_missing_one_by_all(copied):
+    flipped, gone = sorted(path for path in (copied / "9" / "params").rglob("*") if path.is_file())[:2]
+    flip(flipped, 0)
+    gone.unlink()
+    found = [integrity.find_broken_files(copied / "9", share, 3) for share in range(3)]
+    names = [str(path.relative_to(copied / "9")) for path in (flipped, gone)]
+    assert sorted(len(broken) for broken in found) == [1, 1, 2]
+    assert all(names[1] in broken for broken in found)
+    assert sorted(set().union(*found)) == sorted(names)
+
+
+@pytest.mark.parametrize("process", [0, 1])
+def test_what_one_process_finds_broken_is_named_by_all(copied, monkeypatch, process):
+    """This one is `process` of two; the other, which read its share, is stood in for."""
+    broken = next(path for path in sorted((copied / "9" / "params").rglob("*")) if path.is_file())
+    flip(broken, 0)
+    monkeypatch.setattr(jax, "process_index", lambda: process)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    found = [bool(integrity.find_broken_files(copied / "9", share, 2)) for share in range(2)]
+    assert sorted(found) == [False, True]
+    monkeypatch.setattr(checkpoint.multihost_utils, "process_allgather", lambda whole: ~np.array(found))
+    with pytest.raises(UserError, match=str(broken.relative_to(copied / "9"))):
+        checkpoint._check_files_together(copied, 9)

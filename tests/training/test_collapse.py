@@ -31,3 +31,10 @@ def test_rank_ignores_scale_and_offset_and_spread_follows_scale():
     feature_BD = np.random.default_rng(1).normal(size=(64, 8))
     assert effective_rank(100 + 3 * feature_BD) == pytest.approx(effective_rank(feature_BD))
     assert batch_spread(100 + 3 * feature_BD) == pytest.approx(3 * batch_spread(feature_BD))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_features_that_are_not_finite_tell_nothing_apart(value):
+    feature_BD = np.random.default_rng(0).normal(size=(16, 4))
+    feature_BD[3, 2] = value
+    assert collapse_monitors(feature_BD) == {"batch_spread": 0.0, "effective_rank": 0.0}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from array_data import array_program, exact_values, run
 
-from jaxbio.config.faults import EXIT_PREEMPTED, UserError
+from jaxbio.config.faults import EXIT_PREEMPTED, EXIT_USER_FAULT, UserError
 from jaxbio.training.agreement import Agreement, Decision
 from jaxbio.training.checkpoint import list_steps
 from jaxbio.training.clock import Clock
@@ -74,3 +74,19 @@ def test_one_preempted_process_stops_all_at_the_same_step_and_another_number_of_
         values = whole[step]
         assert continued[step]["data/rows_crc32"] == values["data/rows_crc32"]
         assert continued[step]["train/loss"] == pytest.approx(values["train/loss"], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_file_that_one_of_two_processes_finds_broken_ends_both_with_its_name(tmp_path, capfd):
+    assert [code for code, _ in start(2, 1, tmp_path / "run", "7")] == [EXIT_PREEMPTED] * 2
+    (saved,) = (tmp_path / "run" / "checkpoints").iterdir()
+    broken = next(path for path in sorted((saved / "params").rglob("*")) if path.is_file())
+    whole = broken.read_bytes()
+    broken.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+    capfd.readouterr()
+    assert [code for code, _ in start(2, 1, tmp_path / "run")] == [EXIT_USER_FAULT] * 2
+    said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(said) >= 2
+    assert all(str(broken.relative_to(saved)) in line for line in said)
+    broken.write_bytes(whole)
+    assert [code for code, _ in start(2, 1, tmp_path / "run")] == [0, 0]

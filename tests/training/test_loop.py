@@ -14,7 +14,7 @@ from array_data import ArrayData, array_program, exact_values, resume_of, run
 
 from jaxbio.config.faults import Preempted
 from jaxbio.training import checkpoint, loop, writers
-from jaxbio.training.loop import NonFiniteError
+from jaxbio.training.nonfinite import NonFiniteError
 from jaxbio.training.resume import owes_evaluation
 
 
@@ -180,6 +180,8 @@ def test_non_finite_step_stops_with_a_record_and_passes_when_allowed(program, un
     with pytest.raises(NonFiniteError, match="step 13") as stopped:
         run(program, tmp_path, data)
     assert "--config.train.max_nonfinite=" in str(stopped.value)
+    share = f"{1 / program.config.train.batch:.0%}"
+    assert f"nothing moves in {share} of its segments: leave out recordings" in str(stopped.value)
     assert checkpoint.list_steps(tmp_path / "checkpoints") == [5, 10]
     record = json.loads((tmp_path / "nonfinite" / "13.json").read_text())
     assert record["rows"] == data.rows(12).tolist()

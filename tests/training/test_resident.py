@@ -1,5 +1,6 @@
 """A store on the devices: the rows and losses of a loader, to the last bit, whatever the mesh and the dispatch."""
 
+import argparse
 import dataclasses
 import itertools
 import os
@@ -16,9 +17,11 @@ from prepared import prepare, small_config, write_archive
 from jaxbio.config.faults import UserError
 from jaxbio.planning.flops import FlopCount
 from jaxbio.planning.plan import make_plan
+from jaxbio.planning.topology import parse_topology
 from jaxbio.training.program import build_program
 from jaxbio.training.run_data import open_run_data
 from jaxbio.training.sharding import batch_sharding, make_mesh
+from tools.plan import open_data, plan_one
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +59,17 @@ def test_rows_are_those_that_a_loader_reads(stores, mesh):
     config = config_of(
         data__curriculum=((0.5, 0.4), (1.0, 1.0)), data__cache="device", data__labels=("quality_waveform",)
     )
-    data, mesh = open_run_data(config, stores), make_mesh(*mesh, devices=devices)
+    read = config_of(data__curriculum=config.data.curriculum, data__labels=("quality_waveform",))
+    check_rows(config, read, stores, make_mesh(*mesh, devices=devices))
+
+
+def check_rows(config, config_of_loader, stores, mesh):
+    """See that the devices draw, step by step, the arrays that a loader reads."""
+    data, read = open_run_data(config, stores), open_run_data(config_of_loader, stores)
     resident = data.resident(mesh)
     source = resident.load(data.store)
     fetch = jax.jit(resident.fetch, out_shardings=batch_sharding(mesh))
-    read = open_run_data(config_of(data__curriculum=config.data.curriculum, data__labels=("quality_waveform",)), stores)
+    steps = 0
     with read.batches(mesh, 0) as batches:
         for batch in batches:
             drawn = fetch(source, np.int32(batch.step))
@@ -68,6 +77,20 @@ def test_rows_are_those_that_a_loader_reads(stores, mesh):
             for name, array in batch.arrays.items():
                 assert drawn[name].dtype == array.dtype
                 np.testing.assert_array_equal(np.asarray(drawn[name]), np.asarray(array)[0], err_msg=name)
+            steps += 1
+    assert steps == config.train.steps
+
+
+@pytest.mark.parametrize("ways", [1, 2])
+def test_neighbourhoods_are_those_that_a_loader_reads(stores, ways):
+    settings = {
+        "data__batching": "neighbourhoods",
+        "data__neighbourhood": (6, 4),
+        "train__batch": 8,
+        "data__streams": 2,
+    }
+    mesh = make_mesh(ways, 1, 1, devices=jax.devices()[:ways])
+    check_rows(config_of(**settings, data__cache="device"), config_of(**settings), stores, mesh)
 
 
 def test_a_device_holds_the_segments_of_its_own_streams_alone(stores):
@@ -113,6 +136,17 @@ def test_two_hundred_losses_of_device_host_and_none_are_the_same(stores, devices
     assert found[2] == found[0]
 
 
+def test_the_largest_batch_is_looked_for_with_the_data_of_each_and_not_beyond_the_pairs(stores, monkeypatch):
+    monkeypatch.setattr("jaxbio.planning.plan.make_objective", lambda config, networks: linear_objective())
+    monkeypatch.setattr("jaxbio.planning.flops.model_flops", lambda *_: FlopCount(1.0, {}))
+    monkeypatch.setattr("jaxbio.planning.topology.open_topology", lambda topology: jax.devices()[:1])
+    pairs = len(open_run_data(config_of(), stores[0][0]).train.rows_NM)
+    largest = 2 ** (pairs.bit_length() - 1)
+    config = config_of(data__cache="device", data__store=stores[0][0], train__batch=largest // 2)
+    flags = argparse.Namespace(pairs=None, mfu=0.35, loader_pairs_per_s=None, largest_batch=True)
+    assert plan_one(config, parse_topology("cpu:1"), {}, open_data(config), flags).largest_batch == largest
+
+
 def test_a_store_larger_than_the_devices_memory_is_refused_with_its_bytes(stores, monkeypatch):
     config = config_of(data__cache="device")
     data = open_run_data(config, stores)
@@ -148,6 +182,7 @@ jax.distributed.initialize(sys.argv[1], num_processes=2, process_id=int(sys.argv
 from test_resident import config_of
 from jaxbio.training.run_data import open_run_data
 from jaxbio.training.sharding import batch_sharding, make_mesh
+from tools.plan import open_data, plan_one
 data = open_run_data(config_of(data__cache="device"), ast.literal_eval(sys.argv[3]))
 devices = sorted(jax.devices(), key=lambda device: (device.id % 2, device.process_index, device.id))
 mesh = make_mesh(4, 1, 1, devices=devices)

@@ -53,6 +53,9 @@ _OBJECTIVE: dict[str, Field] = {
 _METRICS: dict[str, str] = {
     "loss": "smooth L1 (or L1) between predicted and the teacher's features of hidden times, which have deviation 1: "
     "zeros have about 0.42, 0 is perfect. It falls by collapse as well.",
+    "loss_constant": "what the mean of other segments' targets at the same lead and time would give: what the place in "
+    "time alone tells.",
+    "loss_floor": "the least the loss can be.",
     "hidden_times": "times that are hidden from the student, of all that a segment has; the mean over segments.",
     "teacher_spread": "the deviation of the targets over segments; 1 tells segments apart as well as can be, 0 not at "
     "all: then the place in time is all that is predicted.",

@@ -26,7 +26,7 @@ _MODEL: dict[str, Field] = {
     ),
     "model.tokenizer": machine(
         "auto",
-        "convolution; frames: the same as framed matrix products; auto: the faster for the platform",
+        "convolution; frames: the same as framed matrix products; auto: frames, but for an export of any length",
         choices=("auto", "convolution", "frames"),
     ),
     "model.remat": machine(
@@ -211,7 +211,9 @@ _METRICS: dict[str, str] = {
     "the better one. It cannot fall below the teacher's entropy; a student that says nothing has the logarithm of the "
     "number of features compared.",
     "distill_constant": "what the best prediction that is the same for every segment would give, nats: the entropy of "
-    "the mean of what the teacher says.",
+    "the mean of what the teacher says, over all held-out segments.",
+    "distill_uniform": "what a prediction that says nothing would give, nats: the logarithm of the number of features "
+    "compared.",
     "student_entropy": "entropy of what the student says of a segment, nats, at its own temperature.",
     "student_mean_entropy": "entropy of the mean of what the student says, nats: where it equals student_entropy, the "
     "student says the same of every segment.",

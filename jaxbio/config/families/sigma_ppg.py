@@ -161,6 +161,7 @@ _SPECTRAL_METRICS: dict[str, str] = {
     "used_codes": "share of the codes that the patches of a batch have; more is better.",
     "unused_codes": "share of the codes that no held-out patch has; less is better, the paper asks for below 0.1.",
     "revived_codes": "codes that started anew from points of the batch in this step.",
+    "still": "share of segments in which nothing moves; where nothing moves in a whole batch its update is refused.",
 }
 _MASKING_METRICS: dict[str, str] = {
     "cross_entropy": "of the codes of hidden patches, nats; less is better, log of the codes is knowing nothing. Held "
@@ -169,13 +170,15 @@ _MASKING_METRICS: dict[str, str] = {
     "accuracy_peak": "the same of hidden patches with a prior above its mean.",
     "accuracy_flat": "the same of hidden patches with a prior not above its mean; equal to the peaks' is a bad sign.",
     "encoder_entropy": "of the encoder's answer for a hidden patch, nats; 0 is certainty.",
-    "reward": "mean over segments of the cross-entropy of their hidden patches: what the mask generator is paid.",
+    "reward": "mean over segments, of those with any hidden patch, of the cross-entropy of their hidden patches: what "
+    "the mask generator is paid.",
     "advantage_spread": "standard deviation over the batch of reward minus its mean; 0 teaches the generator nothing.",
     "policy": "what the mask generator makes smaller: minus advantage times the log likelihood of the mask.",
     "mask_entropy": "of the distribution that patches are chosen from, nats; log of the patches is no preference.",
     "hidden": "share of patches that are hidden.",
     "prior_of_hidden": "mean prior of hidden patches over that of all; 1 is no preference.",
     "prior_overlap": "share of hidden patches that are among as many of largest prior.",
+    "still": "share of segments in which nothing moves; where nothing moves in a whole batch its update is refused.",
 }
 
 # Single windows of four minutes at 50 Hz, band-passed and scaled to [0, 1] (fact sheet, section 2). What `per_channel`
@@ -239,6 +242,8 @@ SIZES: dict[str, dict[str, Any]] = {
 SMOKE: dict[str, Any] = {"data.store": "synthetic:400", "prepare.split": (0.4, 0.4, 0.2)}
 TOKENIZER_SMOKE: dict[str, Any] = {**SMOKE, "model.codes": 512}
 
+# Recompute a block in the gradient: a third more products, a fraction of the activations.
+_MACHINES: dict[str, dict[str, Any]] = {"remat": {"model.remat": "full"}}
 PATCH_50: dict[str, Any] = {"model.patch": 50, "model.tokens": 240}
 TOKENIZER_PRESETS: dict[str, dict[str, Any]] = {
     "author": {
@@ -316,12 +321,20 @@ def _masking_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
     width, heads = values["objective.mask_width"], values["objective.mask_heads"]
     if width % heads or width % 4:
         yield Fault("objective.mask_width", width, f"a multiple of objective.mask_heads = {heads}, and of 4")
+    masking, rules = values["objective.masking"], [rule for rule, _ in values["optimizer.groups"]]
+    if masking != "adversarial" and any("mask_generator" in rule for rule in rules):
+        remedy = (
+            f"it has no mask generator for optimizer.groups: the recipe's :{masking}, or optimizer.groups=() as well"
+        )
+        yield Fault("objective.masking", masking, remedy)
 
 
 FAMILY = Family(
     models={
-        "sigma_tokenizer": Model("jaxbio.models.sigma_tokenizer:SigmaTokenizer", _TOKENIZER, _model_faults),
-        "sigma_ppg": Model("jaxbio.models.sigma:SigmaEncoder", _STUDENT, _model_faults),
+        "sigma_tokenizer": Model(
+            "jaxbio.models.sigma_tokenizer:SigmaTokenizer", _TOKENIZER, _model_faults, presets=_MACHINES
+        ),
+        "sigma_ppg": Model("jaxbio.models.sigma:SigmaEncoder", _STUDENT, _model_faults, presets=_MACHINES),
     },
     objectives={
         "spectral_tokenizer": Training(
