@@ -180,8 +180,8 @@ class Pretrained:
         doubts = tell_doubts(doubt_leads(segments, given, card.rate_hz))
         if card.scaling == "physical":
             leads = [place for place, role in enumerate(given) if kind_of(role) == "ecg"]
-            range_BC = np.ptp(segments[:, leads], axis=-1)
-            doubts += [f"{said}: are they in mV" for said in doubt_size(np.where(range_BC > 0, range_BC, np.nan))]
+            range_BC = np.where(moves_BC[:, leads], np.ptp(segments[:, leads], axis=-1), np.nan)
+            doubts += [f"{said}: are they in mV" for said in doubt_size(range_BC)]
         for doubt in doubts:
             log.warning("doubtful: %s?", doubt)
         return Embedded(np.concatenate(vectors), present_BC, tuple(doubts))

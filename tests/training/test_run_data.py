@@ -91,13 +91,14 @@ def test_nobody_left_to_hold_out_is_refused(parts, tmp_path):
         open_run_data(small_config(train__batch=4, data__exclude_subjects=str(file)), parts[0].path)
 
 
-def learn_some(store, objective="supervised", **own):
+def learn_some(store, objective="supervised"):
     """Return the data of a run that learns a label of every third segment, and of one that learns from pairs."""
     make_pairs(store, small_config(pairs__rule="all_segments"))
     index = open_run_data(small_config(train__batch=4, pairs__rule="all_segments"), store.path)
     some_R = np.where(np.arange(store.rows) % 3 == 0, np.arange(store.rows) % 2, np.nan).astype(np.float32)
     write_labels(store, [Label("some", some_R, ("even", "odd"))])
-    learnt = {**own, "data.labels": ("some",), "data.streams": 4}
+    classes = {"objective.classes": ("even", "odd")} if objective == "supervised" else {}
+    learnt = {**classes, "data.labels": ("some",), "data.streams": 4}
     same = {
         name: value
         for name, value in fields.flatten(index.config).items()
@@ -107,19 +108,25 @@ def learn_some(store, objective="supervised", **own):
     return open_run_data(config, store.path), index, some_R
 
 
-@pytest.mark.parametrize(
-    ("objective", "own"), [("supervised", {"objective.classes": ("even", "odd")}), ("label_triplets", {})]
-)
-def test_an_objective_of_labels_draws_only_segments_that_have_them(parts, objective, own):
-    data, index, some_R = learn_some(parts[0], objective, **own)
+@pytest.mark.parametrize("objective", ["supervised", "label_triplets"])
+def test_an_objective_of_labels_draws_only_segments_that_have_them(parts, objective):
+    data, index, some_R = learn_some(parts[0], objective)
     drawn_N = np.unique(np.concatenate([data.rows(step) for step in range(200)]))
     known_N = index.train.rows_NM[np.isfinite(some_R[index.train.rows_NM[:, 0]]), 0]
     np.testing.assert_array_equal(drawn_N, np.sort(known_N))
     assert data.held_out_order.batches * 4 >= len(data.validation.rows_NM) == data.held_out_order.pairs
 
 
+@pytest.mark.slow
+def test_a_smoke_run_of_triplets_has_classes_to_tell_apart(tmp_path):
+    config = fields.change(load_recipe("configs/ecg_triplet.py:smoke"), {"data.channels": ("i", "ii")})
+    prepare_store([parse_source(config.data.store)], config, tmp_path / "store")
+    data = open_run_data(config, str(tmp_path / "store"))
+    assert len(np.unique(data.by_row["label_BMK"][data.train.rows_NM[:, 0], 0])) > 1
+
+
 def test_validation_subjects_that_the_start_has_seen_are_counted_and_all_of_them_refused(parts, caplog):
-    data, pairs, _ = learn_some(parts[0], **{"objective.classes": ("even", "odd")})
+    data, pairs, _ = learn_some(parts[0])
     row_N = np.unique(data.validation.rows_NM)
     data.check_unseen(data.seen())  # its own train split, pretrained on
     data.check_unseen(UNKNOWN)
@@ -134,11 +141,3 @@ def test_validation_subjects_that_the_start_has_seen_are_counted_and_all_of_them
     data.check_unseen(everybody, resumed=True)
     pairs.check_unseen(everybody)  # pretraining measures no clinical answer on them
     assert len(caplog.messages) == 3
-
-
-@pytest.mark.slow
-def test_a_smoke_run_of_triplets_has_classes_to_tell_apart(tmp_path):
-    config = fields.change(load_recipe("configs/ecg_triplet.py:smoke"), {"data.channels": ("i", "ii")})
-    prepare_store([parse_source(config.data.store)], config, tmp_path / "store")
-    data = open_run_data(config, str(tmp_path / "store"))
-    assert len(np.unique(data.by_row["label_BMK"][data.train.rows_NM[:, 0], 0])) > 1
