@@ -3,7 +3,6 @@
 card = export_run("runs/quickstart", "runs/quickstart/export")
 """
 
-import json
 import logging
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ from jaxbio.export.frozen import recall_networks
 from jaxbio.export.moved import moved_from_start, starting_variables
 from jaxbio.objectives import Objective, make_objective
 from jaxbio.training import checkpoint
+from jaxbio.training.writers import METRICS, read_metrics
 from jaxbio.transforms.prepare_input import Input
 
 MOVED = "moved_from_start"  # among a card's metrics: see moved.py
@@ -119,10 +119,9 @@ def _moved(config: ConfigDict, objective: Objective, which: str, variables: Any)
 
 def _last_metrics(workdir: Path, step: int) -> dict[str, float]:
     """Return the last value up to `step` of the held-out metrics and the loss; empty where nothing was recorded."""
-    path = workdir / "metrics.jsonl"
+    path = workdir / METRICS
     found: dict[str, float] = {}
-    for line in path.read_text().splitlines() if path.is_file() else ():
-        record = json.loads(line)
+    for record in read_metrics(path) if path.is_file() else ():
         if record["step"] <= step:
             found |= {key: value for key, value in record.items() if key.startswith(_METRIC_AREAS)}
     return found

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.models.sigma import CodeHead, MaskGenerator, SigmaEncoder
 from jaxbio.objectives import patch_masks
-from jaxbio.objectives.objective import Aux, Batch, Network, Objective, Tree, share_still
+from jaxbio.objectives.objective import Aux, Batch, Network, Objective, Tree, anything_moves, share_still
 from jaxbio.transforms.augment import augment, row_keys
 from jaxbio.transforms.patches import patch_prior
 from jaxbio.transforms.prepare_input import Input, prepare_batch
@@ -125,12 +125,12 @@ def adversarial_masking(
         cross_entropy = _mean(miss_BN, hidden_BN)
         reward_B = (miss_BN * hidden_BN).sum(-1) / (hidden_BN.sum(-1) + 1e-6)
         paid_B = hidden_BN.any(-1)  # where every chosen patch was released there is nothing to pay for
-        baseline, still = _mean(reward_B, paid_B), share_still(x_BCT)
+        baseline = _mean(reward_B, paid_B)
         correct_BN = jnp.argmax(logit_BNK, axis=-1) == label_BN
         terms = {
             "cross_entropy": cross_entropy,
             "reward": baseline,
-            "still": still,
+            "still": share_still(x_BCT),
             "encoder_entropy": _mean(patch_masks.entropy(logit_BNK), hidden_BN),
             **_accuracies(correct_BN, hidden_BN, prior_BN),
             **_mask_metrics(masks.hidden_BA, prior_BA),
@@ -144,7 +144,7 @@ def adversarial_masking(
             # the gradient of both; the value of what is to fall
             total = total + policy - jax.lax.stop_gradient(policy)
         # nothing can be learnt from a batch in which nothing moves: the run stops and says so
-        return jnp.where(still < 1, total, jnp.nan), (Aux(()), terms)
+        return jnp.where(anything_moves(x_BCT), total, jnp.nan), (Aux(()), terms)
 
     def update(
         params: Tree, state: Tree, aux: Aux, key: jax.Array, progress: jax.Array

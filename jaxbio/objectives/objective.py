@@ -61,7 +61,9 @@ class Objective:
     update(params, state, aux, key, progress) -> state, metrics: once a step, after the optimiser; `key` is the step's.
     encoders: name -> (module, variables(params, state)), the first the default; module.apply(variables, x_BCT).
     judged: term -> (what the best constant prediction gives, the least possible): names of metrics that a term can be
-        judged by; an evaluation adds `<term>_explained`, the share of the way from the one to the other.
+        judged by; an evaluation adds `<term>_explained`, the share of the way from the one to the other, and
+        `<term>_explainable`, its length: a teacher's targets may become all the same. Not where `targets_given` says
+        that they are labels, which do not.
     frozen: name -> shapes of the variables that `init` wants; `make_objective` fills it in.
     coupled: the loss of a pair depends on the others of its batch, so that accumulation would change it.
     show(params, state, batch) -> what a report draws of some held-out rows, or None: "segment" x_BMCT float32,
@@ -85,6 +87,7 @@ class Objective:
     update: Callable[[Tree, Tree, Aux, jax.Array, jax.Array], tuple[Tree, Metrics]]
     encoders: Mapping[str, tuple[nn.Module, Callable[[Tree, Tree], Tree]]]
     frozen: Mapping[str, Tree] = field(default_factory=dict)
+    targets_given: bool = False
     coupled: bool = False
     judged: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     show: Callable[[Tree, Tree, Batch], dict[str, Any]] | None = None
@@ -95,6 +98,11 @@ class Objective:
     pace: Callable[[Tree], Tree] | None = None
 
 
+def anything_moves(x_BCT: jax.Array) -> jax.Array:
+    """Return whether any channel of any segment (B, C, T) moves: of a batch in which none does nothing is learnt."""
+    return (x_BCT != x_BCT[..., :1]).any()
+
+
 def share_still(x_BCT: jax.Array) -> jax.Array:
     """Return the share of prepared segments (B, C, T) in which no channel moves."""
-    return 1 - (x_BCT != x_BCT[..., :1]).any((1, 2)).mean()
+    return (x_BCT == x_BCT[..., :1]).all((1, 2)).mean(dtype=np.float32)

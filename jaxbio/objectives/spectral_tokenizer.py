@@ -21,7 +21,7 @@ import optax
 from jaxbio.models import quantiser
 from jaxbio.models.quantiser import Codebook
 from jaxbio.models.sigma_tokenizer import CODEBOOK, SigmaTokenizer, SpectrumDecoder
-from jaxbio.objectives.objective import Aux, Batch, Objective, Tree, share_still
+from jaxbio.objectives.objective import Aux, Batch, Objective, Tree, anything_moves, share_still
 from jaxbio.transforms.augment import augment, row_keys
 from jaxbio.transforms.patches import cut_patches, patch_spectra
 from jaxbio.transforms.prepare_input import Input, prepare_batch
@@ -140,7 +140,7 @@ def spectral_tokenizer(
             terms["amplitude_floor"] = jnp.zeros(())
         terms["still"] = share_still(x_BCT)
         # nothing can be learnt from a batch in which nothing moves: the run stops and says so
-        return jnp.where(terms["still"] < 1, total, jnp.nan), (aux, terms)
+        return jnp.where(anything_moves(x_BCT), total, jnp.nan), (aux, terms)
 
     def update(
         params: Tree, state: Tree, aux: Aux, key: jax.Array, progress: jax.Array

@@ -116,6 +116,13 @@ def supervised(
         loss_of = jax.jit(lambda same_K: row_losses(jnp.broadcast_to(same_K, shape), known_NT).mean())
         return answers.find_least(jax.value_and_grad(loss_of), start_K)
 
+    def least_loss(label_NT: np.ndarray) -> float:
+        """Return what answers give that are the best for each row: above 0 where targets are smoothed."""
+        if answer != "classes" or not label_smoothing:
+            return 0.0
+        codes, counts = np.unique(label_NT, return_counts=True)
+        return float(np.average([loss_of_constant(code[None, None]) for code in codes], weights=counts))
+
     def labelled(batch: Batch) -> tuple[Batch, jax.Array]:
         """Return what is seen of a batch, and what is to be learnt of it, (B, 1) or (B, T), NaN where unknown."""
         if answer == "waveforms":
@@ -168,8 +175,9 @@ def supervised(
         first_N = answers.first_of_each(gathered["row"])
         label_N = gathered["label"][first_N]
         told = {name: gathered[f"answer_{name}"][first_N] for name in subsets}
-        constant = loss_of_constant(label_N.reshape(len(label_N), -1))
-        return {"loss_constant": constant, "loss_floor": 0.0, **measure_answers(label_N, told, gathered, first_N)}
+        label_NT = label_N.reshape(len(label_N), -1)
+        judged_by = {"loss_constant": loss_of_constant(label_NT), "loss_floor": least_loss(label_NT)}
+        return judged_by | measure_answers(label_N, told, gathered, first_N)
 
     def measure_answers(
         label_N: np.ndarray, told: Mapping[str, np.ndarray], gathered: Mapping[str, np.ndarray], first_N: np.ndarray
@@ -186,6 +194,7 @@ def supervised(
         loss,
         update,
         judged={"loss": ("loss_constant", "loss_floor")},
+        targets_given=True,
         encoders={"answering": (answering, answering_variables), "encoder": (encoder, encoder_variables)},
         outputs=outputs_of,
         measure=measure,

@@ -234,7 +234,8 @@ def _judged(series: Series) -> dict[str, dict[str, str]]:
         }
         panels[name] = {label: key for label, key in beside.items() if key in series}
         panels[f"{name} explained"] = {"held out": f"{term}{EXPLAINED}"}
-        panels[f"{name} explainable"] = {"held out": f"{term}{EXPLAINABLE}"}
+        if f"{term}{EXPLAINABLE}" in series:
+            panels[f"{name} explainable"] = {"held out": f"{term}{EXPLAINABLE}"}
     return panels
 
 

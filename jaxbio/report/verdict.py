@@ -69,7 +69,9 @@ def words_of(findings: Iterable[Finding]) -> str:
 
 def _judge_term(series: Series, term: str) -> Finding:
     step_N, share_N = series[f"eval/{term}{EXPLAINED}"]
-    share, way = float(share_N[-1]), float(series[f"eval/{term}{EXPLAINABLE}"][1][-1])
+    share = float(share_N[-1])
+    _, way_N = series.get(f"eval/{term}{EXPLAINABLE}", ((), ()))  # none where the targets are labels
+    way = float(way_N[-1]) if len(way_N) else np.inf
     if way < LEAST_WAY:
         return Finding(
             term,

@@ -10,6 +10,7 @@ visible only when it is whole. What is restored is checked to the bit (see `inte
 
 import json
 import logging
+import math
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -101,7 +102,8 @@ class Checkpoints:
         content = asdict(meta) | {"sums": sums}
         args: dict[str, Any] = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
         args["meta"] = ocp.args.JsonSave({"content": content, "crc32": integrity.checksum_json(content)})
-        metrics = {"best": meta.best} if self._by_metric and meta.best is not None else None
+        best = meta.best if meta.best is not None and math.isfinite(meta.best) else None  # no number is none to sort by
+        metrics = {"best": best} if self._by_metric and best is not None else None
         try:
             self._manager.save(meta.step, args=ocp.args.Composite(**args), metrics=metrics, force=True)
         except OSError as error:

@@ -94,6 +94,7 @@ def evaluate(program: Evaluating, state: State, batches: Iterable[Mapping[str, j
         gathered = {name: np.concatenate([by_row[name] for by_row in outputs]) for name in outputs[0]}
         values |= objective.measure(gathered)
     for term, (constant, floor) in objective.judged.items():
-        values[f"{term}_explainable"] = values[constant] - values[floor]
+        if not objective.targets_given:
+            values[f"{term}_explainable"] = values[constant] - values[floor]
         values[f"{term}_explained"] = explained(values[term], values[constant], values[floor])
     return {f"eval/{name}": float(value) for name, value in values.items()}

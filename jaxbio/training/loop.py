@@ -278,8 +278,10 @@ class _Run:
             yield batch
 
     def _leave_evaluation(self) -> None:
-        """Leave where a stop is asked for; several processes, which must do the same, leave at a step boundary."""
-        if self.alone and self.stop.asked:
+        """Leave where a stop is asked for; several processes, which must do the same, leave at a step boundary, and so
+        does a run that keeps its best checkpoint: one that was saved without its value would never be that.
+        """
+        if self.alone and self.stop.asked and self.config.checkpoint.best_metric is None:
             self.leave()
 
     def _is_evaluated(self) -> bool:

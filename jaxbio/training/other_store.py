@@ -24,7 +24,7 @@ from jaxbio.data.several import Stores, open_joined_labels
 from jaxbio.objectives import Objective
 from jaxbio.training.held_out import evaluate, make_held_out_order
 from jaxbio.training.program import lay_out, lower_eval_step
-from jaxbio.training.run_data import held_out_batches, without_label
+from jaxbio.training.run_data import held_out_batches, without_answer
 from jaxbio.training.state import State
 
 
@@ -64,7 +64,7 @@ def _unseen_pairs(config: ConfigDict, stores: Stores, seen: Seen, labels: Sequen
     whose_R = np.char.add(np.char.add(store.column("source").astype(str), "/"), store.column("subject").astype(str))
     left_out_R = seen.find(whose_R, store.column("fingerprint")) | (pairs.split_codes(store) < 0)
     if families.OBJECTIVES[config.objective.name].labelled:
-        left_out_R = without_label(labels, left_out_R)
+        left_out_R = without_answer(config, stores, labels, left_out_R)
     row_R = np.flatnonzero(~left_out_R)
     quality_R = store.column(f"quality_{config.quality.variant}")
     rows = pairs.read_rows(store, row_R, quality_R, pairs.class_edges(quality_R, config))

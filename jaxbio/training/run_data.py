@@ -209,8 +209,8 @@ def open_run_data(config: ConfigDict, named: str | Path | Sequence[tuple[str, fl
 
     Raises UserError with every fault: not a store, another rate, length or channels than the recipe's, no such index,
     an excluded subject that is in none, fewer pairs than a batch, a batch that does not fit the streams, an empty
-    validation split, no such label, one that the objective cannot learn. Of an objective that learns from labels
-    only segments that have them are drawn.
+    validation split, no such label, one that the objective cannot learn. Of an objective that learns from labels, or
+    from a channel, only segments that have them are drawn.
     """
     stores = open_stores(named)
     stores.check(config)
@@ -224,8 +224,8 @@ def open_run_data(config: ConfigDict, named: str | Path | Sequence[tuple[str, fl
     except UserError as error:
         faults += error.faults
     left_out_R = find_left_out(stores, exclusion)
-    if training.labelled and labels:
-        left_out_R = without_label(labels, left_out_R)
+    if training.labelled:
+        left_out_R = without_answer(config, stores, labels, left_out_R)
     train, train_of = open_indexes(stores, config, "train", left_out_R)
     validation, _ = open_indexes(stores, config, "validation", left_out_R)
     known = [_known_label(label, train, validation) for label in labels]
@@ -252,10 +252,18 @@ def open_run_data(config: ConfigDict, named: str | Path | Sequence[tuple[str, fl
     )
 
 
-def without_label(labels: Sequence[Label], left_out_R: np.ndarray | None) -> np.ndarray:
-    """Return which rows are in no pair, bool (rows,): those that are left out, and those that lack a label."""
-    unknown_R = np.any([np.isnan(label.value_R) for label in labels], axis=0)
-    return unknown_R if left_out_R is None else unknown_R | left_out_R
+def without_answer(
+    config: ConfigDict, stores: Stores, labels: Sequence[Label], left_out_R: np.ndarray | None
+) -> np.ndarray | None:
+    """Return which rows are in no pair, bool (rows,): those that are left out, and those that lack a label or the
+    channel that is learnt; None where that is nobody.
+    """
+    lacking = [np.isnan(label.value_R) for label in labels]
+    if config.data.target is not None:
+        lacking.append(~stores.present_NC[:, config.data.channels.index(config.data.target)])
+    if left_out_R is not None:
+        lacking.append(left_out_R)
+    return np.any(lacking, axis=0) if lacking else None
 
 
 def _known_label(label: Label, train: Index, validation: Index) -> families.KnownLabel:

@@ -161,3 +161,8 @@ def test_the_tool_exits_2_with_a_line_for_the_users_fault(repository, tmp_path, 
     assert len(faults) == 1
     assert says in faults[0]
     assert done.stdout == ""
+
+
+def test_a_torn_last_record_is_passed_over(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 2, "eval/loss": 1.5}\n{"step": 4, "eval/lo')
+    assert from_run._last_metrics(tmp_path, 4) == {"eval/loss": 1.5}

@@ -15,6 +15,7 @@ from jaxbio.export.frozen import read_networks
 from jaxbio.models.qualityfm import QualityFMEncoder
 from jaxbio.models.sigma_tokenizer import SigmaTokenizer
 from jaxbio.objectives import make_objective, patch_masks
+from jaxbio.objectives.objective import share_still
 from jaxbio.training.sharding import dispatch_sharding
 from jaxbio.training.step import make_train_step
 from jaxbio.transforms.prepare_input import Input
@@ -217,3 +218,10 @@ def test_a_tokenizer_of_other_crops_is_refused_by_the_fields_name(tmp_path):
     assert read_networks(student_config(**named)).keys() == {"tokenizer"}
     with pytest.raises(UserError, match=r"an export with data\.crop_s = None': the run has 10\.0"):
         read_networks(student_config(data__crop_s=10.0, **named))
+
+
+@pytest.mark.parametrize("rows", [3, 41, 96, 192])
+def test_none_of_a_batch_that_moves_is_said_to_stand_still(rows):
+    x_BCT = jnp.asarray(np.random.default_rng(0).normal(size=(rows, 1, 8)), jnp.float32)
+    assert jax.jit(share_still)(x_BCT) == 0
+    assert jax.jit(share_still)(x_BCT.at[0].set(1.0)) == pytest.approx(1 / rows)

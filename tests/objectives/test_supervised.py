@@ -174,6 +174,14 @@ def test_the_best_constant_follows_the_loss(batch):
     assert found == pytest.approx(float(min(tried)), abs=1e-4)
 
 
+def test_the_floor_is_what_the_best_answers_give_of_smoothed_targets(batch):
+    objective = make(label_smoothing=0.2)
+    params, state = jax.jit(objective.init)(jax.random.key(0), batch, {})
+    told = jax.device_get(jax.jit(objective.outputs)(params, state, batch))
+    assert objective.measure(told)["loss_floor"] == pytest.approx(-0.9 * np.log(0.9) - 0.1 * np.log(0.1), abs=1e-4)
+    assert objective.targets_given  # rare classes have little to explain, and are learnt all the same
+
+
 def test_a_row_that_comes_twice_counts_once_and_channels_are_measured_alone(batch):
     objective = make()
     params, state = jax.jit(objective.init)(jax.random.key(0), batch, {})

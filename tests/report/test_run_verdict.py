@@ -40,6 +40,15 @@ def test_a_loss_no_better_than_a_constant_does_not_learn(share):
     assert "does not learn" in found.words
 
 
+def test_labels_are_never_nothing_to_learn():
+    """Of 1 % of true alarms a constant is 0.05 nats from all there is: what is explained of that counts."""
+    values = series(explained=(0.0, 0.23))
+    del values["eval/distill_explainable"]
+    (found,) = judge_terms(values)
+    assert not found.bad
+    assert "learns" in found.words
+
+
 def test_a_teacher_that_says_the_same_of_every_segment_leaves_nothing_to_learn():
     found = finding("distill", explainable=(1.0, 0.001), explained=(-1.5, 0.9))
     assert found.bad

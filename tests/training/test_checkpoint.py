@@ -145,6 +145,14 @@ def test_keeps_the_newest_the_multiples_and_the_best(folder):
     assert list_steps(folder) == [3, 4, 6, 7]
 
 
+def test_a_metric_that_is_no_number_is_never_the_best(folder):
+    kept = Checkpoints(folder, keep=1, keep_every_steps=None, best_metric="eval/loss")
+    for step, best in ((2, 0.9), (3, 0.1), (4, np.nan), (5, 0.4), (6, np.inf)):
+        kept.save(small_state(step), meta_of(step, best))
+    kept.close()
+    assert list_steps(folder) == [3, 6]
+
+
 def test_reading_without_a_trainer_gives_nested_numpy_arrays(saved):
     step, items, meta = restore_items(saved, ("params", "objective", "optimizer"))
     state = small_state(9)

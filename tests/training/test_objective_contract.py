@@ -115,7 +115,9 @@ def test_what_is_no_mean_over_batches_is_measured_once_over_all_rows():
     def measure(gathered):
         return {"codes": len(np.unique(gathered["code_B"])), "rows": len(gathered["code_B"])}
 
-    program = SimpleNamespace(eval_step=eval_step, objective=SimpleNamespace(measure=measure, conclude=None, judged={}))
+    program = SimpleNamespace(
+        eval_step=eval_step, objective=SimpleNamespace(measure=measure, conclude=None, judged={}, targets_given=False)
+    )
     values = evaluate(program, None, [{}] * 3)
     assert values["eval/rows"] == 48
     assert values["eval/codes"] == len(np.unique(np.concatenate(codes)))

@@ -1,5 +1,7 @@
 """What a run reads of several stores, and of whom it reads nothing."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from prepared import prepare, small_config, write_archive
@@ -13,7 +15,7 @@ from jaxbio.data.prepare import prepare_store
 from jaxbio.data.recordings import parse_source
 from jaxbio.data.seen import UNKNOWN, seen_of
 from jaxbio.evaluation.in_run import choose_questions
-from jaxbio.training.run_data import open_run_data
+from jaxbio.training.run_data import open_run_data, without_answer
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +143,16 @@ def test_validation_subjects_that_the_start_has_seen_are_counted_and_all_of_them
     data.check_unseen(everybody, resumed=True)
     pairs.check_unseen(everybody)  # pretraining measures no clinical answer on them
     assert len(caplog.messages) == 3
+
+
+def test_segments_without_the_channel_that_is_learnt_are_drawn_as_little_as_those_without_a_label():
+    config = fields.change(fields.defaults("resnet1d", "supervised"), {"data.channels": ("ppg", "abp")})
+    config = fields.change(config, {"data.target": "abp"})
+    present_NC = np.array([[True, True], [True, False], [False, True], [True, True]])
+    stores, left_out_R = SimpleNamespace(present_NC=present_NC), np.array([True, False, False, False])
+    assert without_answer(config, stores, [], None).tolist() == [False, True, False, False]
+    assert without_answer(config, stores, [], left_out_R).tolist() == [True, True, False, False]
+    label = Label("some", np.array([1, 1, np.nan, 1], np.float32))
+    assert without_answer(config, stores, [label], None).tolist() == [False, True, True, False]
+    config.data.target = None
+    assert without_answer(config, stores, [], None) is None
