@@ -70,8 +70,8 @@ def words_of(findings: Iterable[Finding]) -> str:
 def _judge_term(series: Series, term: str) -> Finding:
     step_N, share_N = series[f"eval/{term}{EXPLAINED}"]
     share = float(share_N[-1])
-    _, way_N = series.get(f"eval/{term}{EXPLAINABLE}", ((), ()))  # none where the targets are labels
-    way = float(way_N[-1]) if len(way_N) else np.inf
+    explainable = series.get(f"eval/{term}{EXPLAINABLE}")  # none where the targets are labels
+    way = np.inf if explainable is None else float(explainable[1][-1])
     if way < LEAST_WAY:
         return Finding(
             term,

@@ -64,7 +64,9 @@ def _unseen_pairs(config: ConfigDict, stores: Stores, seen: Seen, labels: Sequen
     whose_R = np.char.add(np.char.add(store.column("source").astype(str), "/"), store.column("subject").astype(str))
     left_out_R = seen.find(whose_R, store.column("fingerprint")) | (pairs.split_codes(store) < 0)
     if families.OBJECTIVES[config.objective.name].labelled:
-        left_out_R = without_answer(config, stores, labels, left_out_R)
+        lacking_R = without_answer(config, stores, labels, left_out_R)
+        assert lacking_R is not None, "those that are left out are among them"
+        left_out_R = lacking_R
     row_R = np.flatnonzero(~left_out_R)
     quality_R = store.column(f"quality_{config.quality.variant}")
     rows = pairs.read_rows(store, row_R, quality_R, pairs.class_edges(quality_R, config))
