@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from prepared import prepare, small_config, write_archive
+from prepared import prepare, small_config, write_archive, write_mixture
 
 from jaxbio.config.faults import UserError
 from jaxbio.data.listing import find_recordings, read_subjects
 from jaxbio.data.recordings import parse_source
+from jaxbio.data.splits import split_of
 from jaxbio.data.store import Store
 
 RECORDINGS_MADE = 24
@@ -54,6 +55,21 @@ def test_recording_under_two_names_is_used_once(archive, store, tmp_path):
     used = store.column("split") != "none"
     assert np.unique(store.column("fingerprint")[used]).size == used.sum()
     assert splits_of(store) == splits_of(without)
+
+
+@pytest.mark.parametrize(("of_part", "of_whole"), [("train", "validation"), ("test", "train"), ("validation", "test")])
+def test_a_subject_with_part_of_another_s_recording_lies_in_one_split_with_them(
+    of_part, of_whole, archive, store, tmp_path, caplog
+):
+    folder, before = Path(shutil.copytree(archive, tmp_path / "archive")), splits_of(store)
+    part, whole = (next(name for name in sorted(before) if before[name] == {split}) for split in (of_part, of_whole))
+    write_mixture(folder / f"{part}.npz", folder / f"{whole}.npz", seed=99)
+    store = prepare(folder, tmp_path / "store")
+    after = splits_of(store)
+    together = {split_of("numpy:archive", min(part, whole), small_config().prepare.split)}
+    assert after == {**before, part: together, whole: together}
+    assert store.manifest["counts"]["duplicates"] == 2
+    assert "2 subjects hold copies of others' segments: those who do lie in one split, at most 2" in caplog.text
 
 
 def test_splits_hold_when_data_is_added_later(archive, store, tmp_path):
