@@ -104,6 +104,23 @@ def test_subjects_file_of_other_recordings_is_refused(archive, tmp_path, caplog)
     assert "1 lines of --subjects name no recording" in caplog.text
 
 
+def test_blanks_around_a_name_are_no_part_of_it(tmp_path):
+    (tmp_path / "subjects.csv").write_text("source,recording,subject\nwfdb:a,r1,p1\n wfdb:a , r2,p1 \n")
+    assert read_subjects(tmp_path / "subjects.csv") == {("wfdb:a", "r1"): "p1", ("wfdb:a", "r2"): "p1"}
+    (tmp_path / "subjects.csv").write_text("source,recording,subject\nwfdb:a,r1, \n")
+    with pytest.raises(UserError, match="line 2"):
+        read_subjects(tmp_path / "subjects.csv")
+
+
+def test_one_name_in_two_sources_is_warned_of(tmp_path, caplog):
+    sources = [parse_source(f"numpy:{write_archive(tmp_path / name, 2, minutes=0.6)}") for name in ("icu", "ward")]
+    one = {("numpy:icu", "r000"): "p", ("numpy:icu", "r001"): "p", ("numpy:ward", "r001"): "q"}
+    find_recordings(sources, small_config(), subjects=one)
+    assert "more than one source" not in caplog.text
+    find_recordings(sources, small_config(), subjects={**one, ("numpy:ward", "r000"): "p"})
+    assert "--subjects gives 1 names in more than one source; the first: p, in numpy:icu and numpy:ward" in caplog.text
+
+
 @pytest.mark.parametrize("text", ["source,recording\na,b", "source,recording,subject\na,b,", "\x00\xff", None])
 def test_subjects_file_that_is_none_is_refused(tmp_path, text):
     file = tmp_path / "subjects.csv"
