@@ -5,7 +5,7 @@ import pytest
 from prepared import prepare, small_config, write_archive, write_mixture
 
 from jaxbio.config.faults import UserError
-from jaxbio.data import assemble
+from jaxbio.data import assemble, exclusion
 from jaxbio.data.exclusion import find_excluded, find_leaks, find_left_out, read_exclusion
 from jaxbio.data.several import Stores
 
@@ -47,8 +47,8 @@ def test_copies_of_an_excluded_subject_s_segments_are_left_out_with_them(tmp_pat
     assert set(subject_R[copy_R]) == {"r002"}
     assert set(subject_R[copied_R]) == {"a_part"}
     for subject, copies_R in (("r002", copied_R), ("a_part", copy_R)):
-        exclusion = read_exclusion(write(tmp_path / "file.csv", f"subject\n{subject}\n"))
-        left_out_R = find_left_out(Stores((store,)), exclusion)
+        file = write(tmp_path / "file.csv", f"subject\n{subject}\n")
+        left_out_R = find_left_out(Stores((store,)), read_exclusion(file))
         np.testing.assert_array_equal(left_out_R, (subject_R == subject) | copies_R)
     assert caplog.text.count("2 segments of 1 other subjects are copies, and left out too") == 2
 
@@ -70,6 +70,13 @@ def test_strangers_are_named_with_the_nearest_subject(stores, tmp_path):
     assert "did you mean numpy:archive,r01" in faults["r01"]
     assert "did you mean numpy:archive,r001" in faults["numpy:elsewhere,r001"]
     assert "4 more" in faults
+
+
+def test_no_nearest_subject_is_looked_for_among_thousands(monkeypatch, stores, tmp_path):
+    file = write(tmp_path / "file.csv", "subject\nr01\n")
+    monkeypatch.setattr(exclusion, "_COMPARED", 5)
+    with pytest.raises(UserError, match=r"r01.*is a subject of no store; subjects are spelt as in segments\.parquet"):
+        find_excluded(stores, read_exclusion(file))
 
 
 @pytest.mark.parametrize("text", ["source,name\na,b\n", "subject\n", "", "subject\na\n,\n", "\x00\xff", None])
