@@ -18,7 +18,7 @@ def join_subjects(code_R: np.ndarray, fingerprint_R: np.ndarray) -> np.ndarray:
 
     `code_R` (rows,) are whose the rows are, from 0 to subjects - 1, and `fingerprint_R` (rows,) of their samples.
     """
-    rising_R = np.sort(fingerprint_R)  # ten times faster than sorting the numbers of all rows by it
+    rising_R = np.sort(fingerprint_R)  # where copies are few, much faster than sorting row numbers by it
     repeated = np.flatnonzero(are_among(rising_R[1:][rising_R[1:] == rising_R[:-1]], fingerprint_R))
     repeated = repeated[np.argsort(fingerprint_R[repeated])]
     same = np.flatnonzero(fingerprint_R[repeated[1:]] == fingerprint_R[repeated[:-1]])
