@@ -37,6 +37,7 @@ from jaxbio.config.command_line import address, config_words, count, free_text, 
 from jaxbio.config.faults import Fault, UserError, run_command
 from jaxbio.config.local_paths import is_address, without_file
 from jaxbio.config.next_lines import python, say_next
+from jaxbio.data.addition import open_base
 from jaxbio.data.exclusion import read_exclusion
 from jaxbio.data.listing import find_recordings, read_subjects
 from jaxbio.data.prepare import prepare_share, prepare_store
@@ -82,7 +83,9 @@ def main(arguments: Sequence[str]) -> dict:
     if flags.share and flags.runner != "local":
         raise UserError(Fault("--share", flags.share, f"is for jobs of their own: leave --runner {flags.runner} out"))
     if flags.dry_run:
+        base = open_base(_folder_of(flags), config, said["key"]) if flags.add else None
         found = find_recordings(sources, config, **said)
+        found = base.leave_out_known(found) if base else found
         refused = Counter(entry.reason for entry in found if isinstance(entry, Refused))
         return {"store": flags.out, "dry_run": True, **_planned(plan_store(found, config)), "refused": dict(refused)}
     out = _folder_of(flags)
@@ -136,7 +139,9 @@ def _parse_sources(texts: Sequence[str], assume_unit: str | None) -> list[Source
 
 def _planned(plan: Plan) -> dict:
     return {
-        "recordings": len({block.recording.recording for shard in plan.shards for block in shard}),
+        "recordings": len(
+            {(block.recording.source, block.recording.recording) for shard in plan.shards for block in shard}
+        ),
         "hours": round(plan.windows * plan.settings.segment_s / 3600, 3),
         "segments_at_most": plan.windows,
         "shards": len(plan.shards),

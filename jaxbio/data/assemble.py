@@ -7,6 +7,7 @@ It reads tables only, one part at a time, so that a store of any size is assembl
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +20,7 @@ from ml_collections import ConfigDict
 
 from jaxbio import __version__
 from jaxbio.data.account import account_of, read_outcomes, write_recordings
+from jaxbio.data.copies import join_subjects
 from jaxbio.data.pairs import CLASSES, class_edges, class_of
 from jaxbio.data.shard_plan import Plan
 from jaxbio.data.shards import Part, part_path
@@ -42,8 +44,9 @@ def assemble_store(
 ) -> Store:
     """Write the table and the account of finished shards and return the store, its manifest still to be written.
 
-    Rows with the same samples and scale as an earlier one (by source, recording, start) get split "none". `extra` goes
-    into the manifest. Rows and shards of `base` come first and stay as they are; then the files are written to `place`.
+    Rows with the same samples and scale as an earlier one (by source, recording, start) get split "none", and subjects
+    with such rows go into one split. `extra` goes into the manifest. Rows and shards of `base` come first and stay as
+    they are; then the files are written to `place`.
     """
     place = place or folder
     kept = [part for part in parts if part.records]
@@ -126,11 +129,26 @@ def _split_rows(
     names = [(sources[pair // len(subjects)], subjects[pair % len(subjects)]) for pair in pairs.tolist()]
     in_use = np.bincount(code_R[used_R], minlength=len(names)) > 0
     used = [name for name, wanted in zip(names, in_use, strict=True) if wanted]
-    assigned, moves = assign_splits(used, config.prepare.split, known)
+    joined = _joined_subjects(names, join_subjects(code_R, rows["fingerprint"].to_numpy()))
+    assigned, moves = assign_splits(used, config.prepare.split, known, joined)
     kinds = (*SPLITS, UNUSED)
     split_of_pair = np.array([kinds.index(assigned.get(name, UNUSED)) for name in names], np.int32)
     split_R = np.where(used_R, split_of_pair[code_R], np.int32(kinds.index(UNUSED)))
     return pa.DictionaryArray.from_arrays(pa.array(split_R, pa.int32()), pa.array(kinds)), moves
+
+
+def _joined_subjects(names: Sequence[tuple[str, str]], group_S: np.ndarray) -> list[list[tuple[str, str]]]:
+    """Return the groups of more than one subject, and say how many there are."""
+    groups: dict[int, list[tuple[str, str]]] = {}
+    for group, name in zip(group_S.tolist(), names, strict=True):
+        groups.setdefault(group, []).append(name)
+    joined = [group for group in groups.values() if len(group) > 1]
+    if joined:
+        largest = max(joined, key=len)
+        remark = "%d subjects hold copies of others' segments: those who do lie in one split, "
+        remark += "at most %d together (%s of %s among them)"
+        logging.warning(remark, sum(map(len, joined)), len(largest), *reversed(min(largest)))
+    return joined
 
 
 def _write_table(

@@ -1,8 +1,8 @@
 """Rows of a store that a run leaves out of its pairs; no store is rewritten.
 
 Subjects that `data.exclude_subjects` names: the file is a CSV in UTF-8 with a header, a column `subject` and, where
-sources call different patients by one name, a column `source`; an empty cell of it means every source. And, of several
-stores, held-out subjects from whom another of the stores trains.
+sources call different patients by one name, a column `source`; an empty cell of it means every source. Copies of their
+segments under other names are left out with them. And held-out subjects from whom the train split learns all the same.
 
     exclusion = read_exclusion("withdrawn.csv")
     left_out_R = find_left_out(stores, exclusion)
@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.data.copies import join_subjects
 from jaxbio.data.pairs import split_codes
 from jaxbio.data.regular_files import open_text
 from jaxbio.data.seen import are_among
@@ -29,6 +30,7 @@ from jaxbio.data.store import subject_codes
 
 FIELD = "data.exclude_subjects"
 _NAMED = 5  # strangers that are named one by one, each beside the nearest subject
+_COMPARED = 2000  # subjects among whom the nearest is looked for, 0.1 ms each
 log = logging.getLogger(__name__)
 
 
@@ -74,18 +76,16 @@ def find_left_out(stores: Stores, exclusion: Exclusion | None) -> np.ndarray | N
     if exclusion is not None:
         left_out_R = find_excluded(stores, exclusion)
         log.info("%s leaves out %d of %d segments", FIELD, left_out_R.sum(), stores.rows)
-    if len(stores.stores) > 1:
-        left_out_R = np.zeros(stores.rows, bool) if left_out_R is None else left_out_R
-        leaked_R = find_leaks(stores, left_out_R)
-        if leaked_R.any():
-            remark = "%d segments of the validation split are left out: another store trains on their subjects"
-            log.warning(remark, leaked_R.sum())
-        left_out_R = left_out_R | leaked_R
+    leaked_R = find_leaks(stores, np.zeros(stores.rows, bool) if left_out_R is None else left_out_R)
+    if leaked_R.any():
+        remark = "%d segments of the validation split are left out: their subjects, or copies, are in the train split"
+        log.warning(remark, leaked_R.sum())
+        left_out_R = leaked_R if left_out_R is None else left_out_R | leaked_R
     return left_out_R
 
 
 def find_excluded(stores: Stores, exclusion: Exclusion) -> np.ndarray:
-    """Return which rows, bool (rows,), are of an excluded subject.
+    """Return which rows, bool (rows,), are of an excluded subject or a copy of such a row, and say how many copies.
 
     Raises UserError for every subject that is in no store, naming the nearest that is.
     """
@@ -94,22 +94,28 @@ def find_excluded(stores: Stores, exclusion: Exclusion) -> np.ndarray:
     strangers = [entry for entry in exclusion.subjects if entry not in there]
     if strangers:
         raise UserError(*_stranger_faults(strangers, names))
-    return np.array([name in named or ("", name[1]) in named for name in names], bool)[code_R]
+    named_R = np.array([name in named or ("", name[1]) in named for name in names], bool)[code_R]
+    fingerprint_R = stores.column("fingerprint")
+    copy_R = are_among(np.sort(fingerprint_R[named_R]), fingerprint_R) & ~named_R
+    if copy_R.any():
+        remark = "%s: %d segments of %d other subjects are copies, and left out too; name these to leave them out whole"
+        log.warning(remark, FIELD, copy_R.sum(), np.unique(code_R[copy_R]).size)
+    return named_R | copy_R
 
 
 def find_leaks(stores: Stores, excluded_R: np.ndarray) -> np.ndarray:
     """Return which validation rows, bool (rows,), are of a subject from whom the train split learns.
 
-    Within one store there is none; two may hold one subject in different splits (other shares, a move into an empty
-    split), or one recording under two names: a subject with a copy of a train segment counts whole.
+    By name, or because they hold copies of one segment, be it used or not (`join_subjects`). Two stores may hold one
+    subject in different splits (other shares, a move into an empty split); one store may where it was prepared before
+    joined subjects were split together, or extended by the recording that joins them.
     """
     code_R, _ = subject_codes(stores)
-    split_R, fingerprint_R = split_codes(stores), stores.column("fingerprint")
+    split_R, group_S = split_codes(stores), join_subjects(code_R, stores.column("fingerprint"))
     train_R, held_R = ((split_R == SPLITS.index(split)) & ~excluded_R for split in ("train", "validation"))
-    held = np.flatnonzero(held_R)
-    learnt = np.isin(code_R[held], code_R[train_R])
-    learnt |= are_among(np.sort(fingerprint_R[train_R]), fingerprint_R[held])
-    return held_R & np.isin(code_R, code_R[held[learnt]])
+    learnt_G = np.zeros(group_S.size, bool)
+    learnt_G[group_S[code_R[train_R]]] = True
+    return held_R & learnt_G[group_S[code_R]]
 
 
 def _stranger_faults(strangers: Sequence[tuple[str, str]], names: Sequence[tuple[str, str]]) -> list[Fault]:
@@ -117,7 +123,7 @@ def _stranger_faults(strangers: Sequence[tuple[str, str]], names: Sequence[tuple
     spelt = {subject: f"{source},{subject}" for source, subject in names}
     faults = []
     for source, subject in strangers[:_NAMED]:
-        close = difflib.get_close_matches(subject, spelt, n=1)
+        close = difflib.get_close_matches(subject, spelt, n=1) if len(spelt) <= _COMPARED else []
         near = f"; did you mean {spelt[close[0]]}?" if close else "; subjects are spelt as in segments.parquet"
         faults.append(Fault(FIELD, f"{source},{subject}".removeprefix(","), "is a subject of no store" + near))
     if len(strangers) > _NAMED:

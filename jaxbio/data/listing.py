@@ -118,6 +118,7 @@ def find_recordings(
         found += assign_subjects(entries[:limit], subjects or {})
     _check_source_names(sources, listed)
     _check_subjects(subjects or {}, listed)
+    _warn_of_namesakes(subjects or {}, listed)
     found = _exclude(found, excluded)
     recordings = [entry for entry in found if isinstance(entry, Recording)]
     unknown = sum(not recording.subject_known for recording in recordings)
@@ -134,6 +135,8 @@ def find_recordings(
 def read_subjects(path: Path | str) -> dict[tuple[str, str], str]:
     """Return {(source, recording): subject} of a CSV with the columns source, recording, subject.
 
+    Blanks around a name are no part of it.
+
     Raises UserError for a file that cannot be read, lacks a column or names a recording twice.
     """
     remedy = "a CSV in UTF-8 with the columns source,recording,subject and each recording once"
@@ -141,10 +144,11 @@ def read_subjects(path: Path | str) -> dict[tuple[str, str], str]:
     try:
         with open_text(path) as file:
             for number, line in enumerate(csv.DictReader(file), 2):
-                key, subject = (line.get("source"), line.get("recording")), line.get("subject")
-                if not (key[0] and key[1] and subject) or key in subjects:
+                cells = [(line.get(name) or "").strip() for name in ("source", "recording", "subject")]
+                source, recording, subject = cells
+                if not (source and recording and subject) or (source, recording) in subjects:
                     raise UserError(Fault("--subjects", f"{path}, line {number}", remedy))
-                subjects[key[0], key[1]] = subject
+                subjects[source, recording] = subject
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(Fault("--subjects", str(path), f"{error}; {remedy}")) from None
     return subjects
@@ -195,3 +199,20 @@ def _check_subjects(subjects: Mapping[tuple[str, str], str], listed: set[tuple[s
         raise UserError(Fault("--subjects", ",".join(strangers[0]), remedy))
     if strangers:
         logging.warning("%d lines of --subjects name no recording; the first: %s,%s", len(strangers), *strangers[0])
+
+
+def _warn_of_namesakes(subjects: Mapping[tuple[str, str], str], listed: set[tuple[str, str]]) -> None:
+    """Say how many subjects have recordings in two sources: splits go by source and subject, and may part them."""
+    sources_of: dict[str, set[str]] = {}
+    for (source, recording), subject in subjects.items():
+        if (source, recording) in listed:
+            sources_of.setdefault(subject, set()).add(source)
+    namesakes = sorted(subject for subject, sources in sources_of.items() if len(sources) > 1)
+    if namesakes:
+        logging.warning(
+            "--subjects gives %d names in more than one source; the first: %s, in %s. In each it is another subject, "
+            "perhaps in another split: if they are one patient, docs/data.md says under Splits what to do",
+            len(namesakes),
+            namesakes[0],
+            " and ".join(sorted(sources_of[namesakes[0]])),
+        )

@@ -76,14 +76,19 @@ def _describe_channel(x_BT: np.ndarray, rate_hz: float, is_ecg: bool) -> dict[st
 
 
 def _describe_intervals(found: Beats) -> dict[str, np.ndarray]:
-    """Return rate and variability of the intervals between beats, in s and 1/min; NaN of fewer than three."""
+    """Return rate and variability of the intervals between beats, in s and 1/min; NaN of fewer than three.
+
+    Rates of runs are NaN of fewer intervals than a run has.
+    """
     second_I, interval_I = found.intervals_s()
     ends = beats.beats_of(found.row_J[second_I], interval_I, len(found.count_B))
     interval_BI = ends.table(interval_I, np.nan)
-    enough_B = ends.count_B >= 3
-    step_BI = np.diff(interval_BI, axis=1) if interval_BI.shape[1] > 1 else np.full_like(interval_BI, np.nan)
-    run = min(_FAST_BEATS, interval_BI.shape[1])
-    runs_BI = np.lib.stride_tricks.sliding_window_view(interval_BI, run, axis=1).mean(axis=-1)
+    lacking = max(0, _FAST_BEATS - interval_BI.shape[1])
+    interval_BI = np.pad(interval_BI, ((0, 0), (0, lacking)), constant_values=np.nan)
+    enough_B, long_B = ends.count_B >= 3, ends.count_B >= _FAST_BEATS
+    step_BI = np.diff(interval_BI, axis=1)
+    runs_BI = np.lib.stride_tricks.sliding_window_view(interval_BI, _FAST_BEATS, axis=1).mean(axis=-1)
+    last_B = np.maximum(ends.count_B - _FAST_BEATS, 0)  # where the last run begins
     with np.errstate(all="ignore"):
         mean_B = _over(np.nanmean, interval_BI, enough_B)
         deviation_B = _over(np.nanstd, interval_BI, enough_B)
@@ -95,8 +100,8 @@ def _describe_intervals(found: Beats) -> dict[str, np.ndarray]:
             "interval_median_step_s": _over(np.nanmedian, np.abs(step_BI), enough_B),
             "interval_shortest_s": _over(np.nanmin, interval_BI, enough_B),
             "interval_longest_s": _over(np.nanmax, interval_BI, enough_B),
-            "fastest_run_bpm": 60.0 / _over(np.nanmin, runs_BI, enough_B & np.isfinite(runs_BI).any(axis=1)),
-            "last_run_bpm": 60.0 / _over(np.nanmean, _last(interval_BI, ends.count_B, run), enough_B),
+            "fastest_run_bpm": 60.0 / _over(np.nanmin, runs_BI, long_B),
+            "last_run_bpm": 60.0 / np.take_along_axis(runs_BI, last_B[:, None], axis=1)[:, 0],
         }
 
 
@@ -106,12 +111,6 @@ def _over(statistic, value_BI: np.ndarray, known_B: np.ndarray) -> np.ndarray:
     if known_B.any():
         result_B[known_B] = statistic(value_BI[known_B], axis=1)
     return result_B
-
-
-def _last(value_BI: np.ndarray, count_B: np.ndarray, run: int) -> np.ndarray:
-    """Return the last `run` values of each row, the first ones repeated where there are fewer."""
-    place_BI = np.maximum(count_B[:, None] - 1 - np.arange(run), 0)
-    return np.take_along_axis(value_BI, np.minimum(place_BI, value_BI.shape[1] - 1), axis=1)
 
 
 def _describe_heights(x_BT: np.ndarray, found: Beats) -> dict[str, np.ndarray]:

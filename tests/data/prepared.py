@@ -41,6 +41,14 @@ def write_recording(path: Path, signals: dict[str, np.ndarray], rate_hz: float =
     np.savez(path, rate_hz=rate_hz, **signals)
 
 
+def write_mixture(path: Path, whole: Path, seed: int) -> None:
+    """Write a recording of two minutes: the first is that of the recording `whole`, the second its own."""
+    own = beating_signals(seed, 60)
+    with np.load(whole) as known:
+        signals = {name: np.concatenate([known[name][: x_T.size], x_T]) for name, x_T in own.items()}
+    write_recording(path, signals)
+
+
 def small_config(**changes: object) -> ConfigDict:
     """Default fields with splits that a few subjects fill and shards of a few recordings; `section__field=value`."""
     config = fields.change(fields.defaults(), {"prepare.split": (0.5, 0.3, 0.2), "prepare.shard_bytes": 400_000})

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from prepared import beating_signals, bytes_of, prepare, small_config, write_archive, write_recording
+from prepared import beating_signals, bytes_of, prepare, small_config, write_archive, write_mixture, write_recording
 
 from jaxbio.config.faults import UserError
 from jaxbio.data import addition
@@ -63,6 +63,18 @@ def test_an_extended_store_keeps_its_shards_its_rows_and_its_splits(archive, tmp
     assert open_index(bigger, small_config(), "train").rows_NM.max() < bigger.rows
     assert not (bigger.path / PARTS).exists()
     assert prepare(archive, tmp_path / "store", adds=True).manifest == bigger.manifest  # nothing new
+
+
+def test_an_added_subject_with_part_of_a_known_recording_lies_in_the_known_one_s_split(archive, tmp_path):
+    """One for every known subject: some would be parted from theirs by their own hash."""
+    store = prepare(archive, tmp_path / "store")
+    split_of = dict(zip(store.column("subject"), store.column("split"), strict=True))
+    for subject in split_of:
+        write_mixture(archive / f"a_{subject}.npz", archive / f"{subject}.npz", seed=90 + int(subject[1:]))
+    bigger = prepare(archive, tmp_path / "store", adds=True)
+    new = [row for row in bigger.table.to_pylist() if row["recording"].startswith("a_") and row["split"] != "none"]
+    assert len(new) == 2 * len(split_of)
+    assert all(row["split"] == split_of[row["subject"].removeprefix("a_")] for row in new)
 
 
 def test_what_is_added_and_refused_is_in_the_account(archive, tmp_path):

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from prepared import prepare, small_config, write_archive
+from prepared import prepare, small_config, write_archive, write_mixture
 
 from jaxbio.config.faults import UserError
+from jaxbio.data import assemble, exclusion
 from jaxbio.data.exclusion import find_excluded, find_leaks, find_left_out, read_exclusion
 from jaxbio.data.several import Stores
 
@@ -37,6 +38,21 @@ def test_a_subject_is_left_out_by_name_or_by_source_and_name(stores, tmp_path):
     assert 0 < excluded_R.sum() < stores.rows
 
 
+def test_copies_of_an_excluded_subject_s_segments_are_left_out_with_them(tmp_path, caplog):
+    archive = write_archive(tmp_path / "archive", 6)
+    write_mixture(archive / "a_part.npz", archive / "r002.npz", seed=99)
+    store = prepare(archive, tmp_path / "store")
+    subject_R, copy_R = store.column("subject"), np.isfinite(store.column("duplicate_of"))
+    copied_R = np.isin(np.arange(store.rows), store.column("duplicate_of")[copy_R])
+    assert set(subject_R[copy_R]) == {"r002"}
+    assert set(subject_R[copied_R]) == {"a_part"}
+    for subject, copies_R in (("r002", copied_R), ("a_part", copy_R)):
+        file = write(tmp_path / "file.csv", f"subject\n{subject}\n")
+        left_out_R = find_left_out(Stores((store,)), read_exclusion(file))
+        np.testing.assert_array_equal(left_out_R, (subject_R == subject) | copies_R)
+    assert caplog.text.count("2 segments of 1 other subjects are copies, and left out too") == 2
+
+
 def test_whom_the_file_names_decides_its_hash_not_how(tmp_path):
     one, other, more = (
         read_exclusion(write(tmp_path / "file.csv", text))
@@ -56,6 +72,13 @@ def test_strangers_are_named_with_the_nearest_subject(stores, tmp_path):
     assert "4 more" in faults
 
 
+def test_no_nearest_subject_is_looked_for_among_thousands(monkeypatch, stores, tmp_path):
+    file = write(tmp_path / "file.csv", "subject\nr01\n")
+    monkeypatch.setattr(exclusion, "_COMPARED", 5)
+    with pytest.raises(UserError, match=r"r01.*is a subject of no store; subjects are spelt as in segments\.parquet"):
+        find_excluded(stores, read_exclusion(file))
+
+
 @pytest.mark.parametrize("text", ["source,name\na,b\n", "subject\n", "", "subject\na\n,\n", "\x00\xff", None])
 def test_a_file_that_names_nobody_is_refused(tmp_path, text):
     file = tmp_path / "file.csv"
@@ -72,7 +95,7 @@ def test_held_out_subjects_from_whom_another_store_trains_are_left_out(stores, c
     assert expected_R.any()
     np.testing.assert_array_equal(find_left_out(stores, None), expected_R)
     assert f"{expected_R.sum()} segments of the validation split" in caplog.text
-    # of one store there is none; and whoever is excluded is not trained on
+    # of one store, here, there is none; and whoever is excluded is not trained on
     assert find_left_out(Stores(stores.stores[:1]), None) is None
     assert not find_leaks(Stores(stores.stores[:1]), np.zeros(stores.stores[0].rows, bool)).any()
     assert not find_leaks(stores, split_R == "train").any()
@@ -89,3 +112,19 @@ def test_a_recording_under_another_name_is_a_leak(tmp_path):
     leaked_R = find_leaks(stores, np.zeros(stores.rows, bool))
     np.testing.assert_array_equal(leaked_R, (split_R == "validation") & np.isin(fingerprint_R, trained))
     assert leaked_R.any()
+
+
+def test_a_store_whose_splits_were_parted_by_a_partial_copy_is_a_leak_to_itself(tmp_path, monkeypatch, caplog):
+    """As stores are that were prepared before subjects with copies went into one split."""
+    monkeypatch.setattr(assemble, "join_subjects", lambda code_R, _: np.arange(code_R.max() + 1))
+    archive = write_archive(tmp_path / "archive", 8)
+    before = prepare(archive, tmp_path / "before")
+    split_of = dict(zip(before.column("subject"), before.column("split"), strict=True))
+    held, trained = (next(s for s in sorted(split_of) if split_of[s] == split) for split in ("validation", "train"))
+    write_mixture(archive / f"{trained}.npz", archive / f"{held}.npz", seed=99)
+    store = prepare(archive, tmp_path / "store")
+    split_R, subject_R = store.column("split"), store.column("subject")
+    leaked_R = find_left_out(Stores((store,)), None)
+    np.testing.assert_array_equal(leaked_R, (split_R == "validation") & (subject_R == held))
+    assert leaked_R.any()
+    assert f"{leaked_R.sum()} segments of the validation split are left out" in caplog.text

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import random
+import runpy
 import shutil
 import signal
 import subprocess
@@ -452,6 +453,23 @@ def test_dry_run_writes_nothing(archive, tmp_path, repository):
     assert said["recordings"] == RECORDINGS_MADE
     assert said["shards"] >= 12
     assert not (tmp_path / "store").exists()
+
+
+def test_dry_run_counts_recordings_of_one_name_in_two_sources_and_of_an_addition_what_is_new(tmp_path, repository):
+    main = runpy.run_path(str(repository / "tools/prepare_store.py"))["main"]
+    one, other = (write_archive(tmp_path / name, 2, minutes=1.2) for name in ("one", "other"))
+    store = prepare(one, tmp_path / "store")
+    before = bytes_of(store.path)
+    fields = ["--config.prepare.split=(0.5, 0.3, 0.2)", "--config.prepare.shard_bytes=400000"]
+    line = ["--config", str(repository / "configs/qualityfm_base.py"), *fields, "--dry_run", "--out", str(store.path)]
+    line += ["--source", f"numpy:{one}"]
+    assert main([*line, "--source", f"numpy:{other}"])["recordings"] == 4
+    planned = main([*line, "--source", f"numpy:{other}", "--add"])
+    assert (planned["recordings"], planned["segments_at_most"]) == (2, 4)
+    assert main([*line, "--add"])["recordings"] == 0
+    with pytest.raises(UserError, match=r"prepare\.block_h.*prepared with"):
+        main([*line, "--add", "--config.prepare.block_h=0.5"])
+    assert bytes_of(store.path) == before
 
 
 @pytest.mark.slow

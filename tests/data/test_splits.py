@@ -54,5 +54,28 @@ def test_share_of_zero_stays_empty_and_a_single_subject_stays():
     assert not moves
 
 
+def test_joined_subjects_go_where_the_first_of_them_goes_and_move_together():
+    subjects = [("s", name) for name in "abcdefgh"]
+    joined = [[("s", "h"), ("s", "b"), ("r", "a")], [("s", "c"), ("s", "d")]]
+    alone, _ = assign_splits(subjects, (0.4, 0.3, 0.3))
+    assigned, _ = assign_splits(subjects, (0.4, 0.3, 0.3), joined=joined)
+    assert assigned == {**alone, ("s", "h"): alone["s", "b"], ("s", "d"): alone["s", "c"]}  # r, a has nothing in use
+    ours = [("s", name) for name in "abcdefgh" if split_of("s", name, (0.999, 0.0005, 0.0005)) == "train"]
+    first, second, *others = sorted(ours, key=lambda subject: unit_hash(*subject))
+    assigned, moves = assign_splits(ours, (0.999, 0.0005, 0.0005), joined=[sorted([first, others[-1]])])
+    leader = min(first, others[-1])
+    assert assigned[first] == assigned[others[-1]]
+    assert set(assigned.values()) == set(SPLITS)
+    assert {(move["source"], move["subject"]) for move in moves} <= {leader, second, *others}
+
+
+def test_of_joined_subjects_the_known_ones_stay_and_the_others_follow_them():
+    joined = [[("s", "new"), ("s", "a"), ("s", "b")], [("s", "other"), ("s", "c")]]
+    known = {("s", "a"): "test", ("s", "b"): "train", ("s", "c"): "validation"}
+    assigned, moves = assign_splits([*known, ("s", "new"), ("s", "other")], SHARES, known, joined)
+    assert assigned == {**known, ("s", "new"): "train", ("s", "other"): "validation"}
+    assert not moves
+
+
 def test_names_that_join_alike_are_different_subjects():
     assert unit_hash("a", "bc") != unit_hash("ab", "c")

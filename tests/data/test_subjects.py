@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from prepared import prepare, small_config, write_archive
+from prepared import prepare, small_config, write_archive, write_mixture
 
 from jaxbio.config.faults import UserError
 from jaxbio.data.listing import find_recordings, read_subjects
 from jaxbio.data.recordings import parse_source
+from jaxbio.data.splits import split_of
 from jaxbio.data.store import Store
 
 RECORDINGS_MADE = 24
@@ -56,6 +57,21 @@ def test_recording_under_two_names_is_used_once(archive, store, tmp_path):
     assert splits_of(store) == splits_of(without)
 
 
+@pytest.mark.parametrize(("of_part", "of_whole"), [("train", "validation"), ("test", "train"), ("validation", "test")])
+def test_a_subject_with_part_of_another_s_recording_lies_in_one_split_with_them(
+    of_part, of_whole, archive, store, tmp_path, caplog
+):
+    folder, before = Path(shutil.copytree(archive, tmp_path / "archive")), splits_of(store)
+    part, whole = (next(name for name in sorted(before) if before[name] == {split}) for split in (of_part, of_whole))
+    write_mixture(folder / f"{part}.npz", folder / f"{whole}.npz", seed=99)
+    store = prepare(folder, tmp_path / "store")
+    after = splits_of(store)
+    together = {split_of("numpy:archive", min(part, whole), small_config().prepare.split)}
+    assert after == {**before, part: together, whole: together}
+    assert store.manifest["counts"]["duplicates"] == 2
+    assert "2 subjects hold copies of others' segments: those who do lie in one split, at most 2" in caplog.text
+
+
 def test_splits_hold_when_data_is_added_later(archive, store, tmp_path):
     folder = Path(shutil.copytree(archive, tmp_path / "archive"))
     write_archive(folder, 8, first=100)
@@ -86,6 +102,23 @@ def test_subjects_file_of_other_recordings_is_refused(archive, tmp_path, caplog)
     )
     assert found[0].subject == "p"
     assert "1 lines of --subjects name no recording" in caplog.text
+
+
+def test_blanks_around_a_name_are_no_part_of_it(tmp_path):
+    (tmp_path / "subjects.csv").write_text("source,recording,subject\nwfdb:a,r1,p1\n wfdb:a , r2,p1 \n")
+    assert read_subjects(tmp_path / "subjects.csv") == {("wfdb:a", "r1"): "p1", ("wfdb:a", "r2"): "p1"}
+    (tmp_path / "subjects.csv").write_text("source,recording,subject\nwfdb:a,r1, \n")
+    with pytest.raises(UserError, match="line 2"):
+        read_subjects(tmp_path / "subjects.csv")
+
+
+def test_one_name_in_two_sources_is_warned_of(tmp_path, caplog):
+    sources = [parse_source(f"numpy:{write_archive(tmp_path / name, 2, minutes=0.6)}") for name in ("icu", "ward")]
+    one = {("numpy:icu", "r000"): "p", ("numpy:icu", "r001"): "p", ("numpy:ward", "r001"): "q"}
+    find_recordings(sources, small_config(), subjects=one)
+    assert "more than one source" not in caplog.text
+    find_recordings(sources, small_config(), subjects={**one, ("numpy:ward", "r000"): "p"})
+    assert "--subjects gives 1 names in more than one source; the first: p, in numpy:icu and numpy:ward" in caplog.text
 
 
 @pytest.mark.parametrize("text", ["source,recording\na,b", "source,recording,subject\na,b,", "\x00\xff", None])

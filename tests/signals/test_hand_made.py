@@ -53,6 +53,19 @@ def test_a_missing_channel_has_no_features_and_the_other_keeps_its_own(features)
     assert features["ecg_interval_mean_s"][3] == pytest.approx(features["ecg_interval_mean_s"][0])
 
 
+def test_features_of_a_segment_do_not_depend_on_its_batch():
+    """Four intervals are no run of five, be there longer segments beside them or not."""
+    made = [synthetic.recording(5, duration_s=8, rate_hz=RATE_HZ, heart_rate_bpm=bpm) for bpm in (34.0, 120.0)]
+    x_BCT = np.stack([np.stack([one.ppg, one.ecg]) for one in made]).astype(np.float32)
+    together, alone = described(x_BCT), described(x_BCT[:1])
+    for name, value_B in together.items():
+        np.testing.assert_allclose(alone[name], value_B[:1], err_msg=name)
+    assert np.isfinite(alone["ecg_interval_mean_s"][0])
+    for name in ("ecg_fastest_run_bpm", "ecg_last_run_bpm"):
+        assert np.isnan(alone[name][0])
+        assert together[name][1] == pytest.approx(120, rel=0.1)
+
+
 def test_shares_of_bands_are_those_of_the_power():
     time_s = np.arange(3000) / RATE_HZ
     x_T = np.sin(2 * np.pi * 0.25 * time_s) + 2 * np.sin(2 * np.pi * 2.0 * time_s)

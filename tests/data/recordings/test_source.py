@@ -187,6 +187,10 @@ def test_a_named_column_overrides_the_list(tmp_path):
         ("other/p10/p100020/3544749_0001", ("p100020", True)),
         ("waves/p100/p10014354/81739927/81739927", ("p10014354", True)),
         ("s25047/s25047-2704-05-04-10-44", ("s25047", True)),
+        ("matched/s25047/3544749_0001", ("s25047", True)),
+        ("patient1/s00001", ("patient1/s00001", False)),
+        ("patient1/s00002/ppg", ("patient1/s00002/ppg", False)),
+        ("s00001", ("s00001", False)),
         ("data_101_6", ("101", True)),
         ("00841_hr", ("00841", False)),
         ("00841_lr", ("00841", False)),
@@ -199,7 +203,9 @@ def test_subject_follows_the_archive_s_path(recording, subject):
 
 def test_of_the_source_s_own_path_only_the_last_folder_names_a_subject():
     assert subject_of("/mimic/p10/p100020", "3544749_0001") == ("p100020", True)
+    assert subject_of("/mimic2/s25047", "s25047-2704-05-04-10-44") == ("s25047", True)
     assert subject_of("/home/s12345/archive", "a") == ("a", False)
+    assert subject_of("/home/s12345", "a") == ("a", False)
 
 
 def test_one_subject_under_two_folders_is_one(tmp_path):
