@@ -71,7 +71,8 @@ class _Tokens:
     """An encoder of tokens: each the pulse's mean over its tenth of the segment, or noise where it is `blind`."""
 
     card = SimpleNamespace(encoder="stand_in", encoder_fields={}, inputs="as it is", rate_hz=float(RATE_HZ),
-                           length=RATE_HZ * SECONDS, channels=("ppg", "ecg"), crops=1, steps=3)  # fmt: skip
+                           length=RATE_HZ * SECONDS, channels=("ppg", "ecg"), crops=1, steps=3, which="encoder",
+                           store_hash="made")  # fmt: skip
 
     def __init__(self, blind: bool = False):
         self.blind, self.variables = blind, {"params": {"blind": np.array([blind])}}
