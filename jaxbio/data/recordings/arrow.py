@@ -64,7 +64,7 @@ class ArrowReader:
 @functools.lru_cache(maxsize=1)
 def _load(
     reader: ArrowReader, wanted: tuple[tuple[str, float], ...], version: tuple[int, int]
-) -> tuple[dict[str, np.ndarray | Placed], Wrong] | RecordingError:
+) -> tuple[Mapping[str, np.ndarray | Placed], Wrong] | RecordingError:
     """Return column -> its signal, whole, and which stamps are wrong; or why the file cannot be read, which no window
     tries again.
     """
