@@ -26,12 +26,15 @@ LEAST_USABLE = 0.3  # of a segment: a rate from less is in doubt
 class Scored:
     """One channel of B segments: resampled signal, its beats, its artefacts on the common grid, its rate, its terms.
 
-    rate_bpm_B is NaN where there are too few beats, and where the rate is in doubt (`terms["rate_doubt"]`).
+    unread_BK is True in the cells of that grid where no beat can be relied on: samples are lost, or the nearest beat is
+    worth less than a half or 1.5 s away. rate_bpm_B is NaN where there are too few beats, and where the rate is in
+    doubt (`terms["rate_doubt"]`).
     """
 
     x_BT: np.ndarray
     beats: Beats
     artefact_BK: np.ndarray
+    unread_BK: np.ndarray
     rate_bpm_B: np.ndarray
     terms: dict[str, np.ndarray]
 
@@ -88,7 +91,14 @@ def score_channel(
     else:
         terms |= {"inverted": found.inverted_B} | quality.pulse_waveform(usable_B, power_BS, duration_s)
         terms |= author.ppg_score(analysed_BT, ANALYSIS_HZ)
-    return Scored(from_unit(target_BT, gaps), beats, artefact_BK, np.where(doubt_B, np.nan, rate_bpm_B), terms)
+    return Scored(
+        from_unit(target_BT, gaps),
+        beats,
+        artefact_BK,
+        disturbances.cells_of(gaps.lost_BN, cells) | (worth_BK < disturbances.LEAST_WORTH),
+        np.where(doubt_B, np.nan, rate_bpm_B),
+        terms,
+    )
 
 
 def _read_ecg(analysed_BT: np.ndarray, beats: Beats, is_whole: IsWhole) -> Read:

@@ -160,7 +160,7 @@ def _compare_channels(scored: Mapping[str, Scored]) -> None:
     for role, channel in scored.items():
         if kind_of(role) != "ecg":
             known_B = ecg.terms["usable"] >= 0.5
-            follows_B = np.where(known_B, follow_frac(channel.beats, ecg.beats), np.nan)
+            follows_B = np.where(known_B, follow_frac(channel.beats, ecg.beats, ecg.unread_BK), np.nan)
             channel.terms["follows"] = np.nan_to_num(follows_B, nan=1.0)
             channel.terms["waveform"] = channel.terms["waveform"] * np.minimum(1, 2 * channel.terms["follows"])
 

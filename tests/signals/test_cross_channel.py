@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from jaxbio.signals import cross_channel
 from jaxbio.signals.beats import beats_of
-from jaxbio.signals.cross_channel import follow_frac
 from jaxbio.signals.segments import measure
 from jaxbio.signals.synthetic import RHYTHMS, recording
 
@@ -12,6 +12,10 @@ from jaxbio.signals.synthetic import RHYTHMS, recording
 def beats(*times_s):
     row_J = np.repeat(np.arange(len(times_s)), [len(time_s) for time_s in times_s])
     return beats_of(row_J, np.concatenate(times_s), len(times_s))
+
+
+def follow_frac(pulses, r_peaks):
+    return cross_channel.follow_frac(pulses, r_peaks, np.zeros((len(pulses.count_B), 300), bool))
 
 
 def both(ppg_of, ecg_of, cross_channel):
@@ -48,6 +52,26 @@ def test_too_few_beats_say_nothing():
     few = beats(np.arange(4.0), np.arange(30.0))
     assert np.isnan(follow_frac(few, none)).all()
     assert np.isnan(follow_frac(few, few)).tolist() == [True, False]
+
+
+def test_r_peaks_so_fast_that_every_pulse_lies_near_one_say_nothing():
+    slow_s, fast_s = np.arange(0.5, 29, 0.4), np.arange(0.5, 29, 0.3)
+    assert np.isnan(follow_frac(beats(slow_s, fast_s), beats(slow_s, fast_s))).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("rate_bpm", [75, 120, 158, 180, 200])
+@pytest.mark.parametrize(("loss", "lost_s"), [("gap", 4), ("gap", 6), ("noise", 12)])
+def test_the_score_of_clean_pulses_stays_where_a_part_of_the_ecg_is_lost(rate_bpm, loss, lost_s):
+    made = recording(4, duration_s=30.0, heart_rate_bpm=rate_bpm)
+    lost = slice(3000, 3000 + 300 * lost_s)
+    made.ecg[lost] = np.nan if loss == "gap" else np.random.default_rng(0).normal(size=300 * lost_s)
+    assert both(made, made, "on")["ppg_waveform"] == both(made, made, "off")["ppg_waveform"] > 0.95
+
+
+def test_the_score_of_pulses_of_another_falls_where_a_part_of_the_ecg_is_lost():
+    own, other = recording(5, duration_s=30.0, heart_rate_bpm=70.0), recording(6, duration_s=30.0, heart_rate_bpm=101.0)
+    own.ecg[3000:4500] = np.nan
+    assert both(other, own, "on")["ppg_waveform"][0] < 0.5 * both(other, own, "off")["ppg_waveform"][0]
 
 
 @pytest.mark.parametrize("rhythm", RHYTHMS)

@@ -21,7 +21,7 @@ from jaxbio.data.recordings.recording import Channel, Recording, RecordingError,
 from jaxbio.data.recordings.regular_files import version_of
 from jaxbio.data.recordings.source import Source
 from jaxbio.data.recordings.subjects import subject_of
-from jaxbio.data.recordings.text_clock import resample_stamps
+from jaxbio.data.recordings.text_clock import Placed, Wrong, place_signal
 
 _SUFFIXES = (".parquet", ".pq", ".arrow", ".feather", ".ipc")
 _ROUNDED = 1e-3  # of a sample: POSIX seconds in float64 are exact to 2.4e-7 s
@@ -40,39 +40,44 @@ class ArrowReader:
     path: str
     columns: tuple[str, ...]
     rows: int
-    duration_s: float
     stamps: Stamps | None
 
     def read(self, channels: Mapping[str, Channel], start_s: float, stop_s: float) -> dict[str, np.ndarray]:
-        """Return the samples of `channels` (by role), as Recording.read does."""
+        """Return the samples of `channels` (by role), as Recording.read does.
+
+        Raises RecordingError where the span holds a sample whose stamp is wrong.
+        """
         wanted = tuple(sorted({(self.columns[channel.index], channel.rate_hz) for channel in channels.values()}))
         loaded = _load(self, wanted, version_of(self.path))
         if isinstance(loaded, RecordingError):
             raise loaded
-        spans = {role: slice(*sample_span(channel, start_s, stop_s)) for role, channel in channels.items()}
-        return {
-            role: loaded[self.columns[channel.index]][spans[role]] * np.float32(channel.factor)
-            for role, channel in channels.items()
-        }
+        signals, wrong = loaded
+        wrong.check(self.path, start_s, stop_s)
+        read = {}
+        for role, channel in channels.items():
+            signal, (first, last) = signals[self.columns[channel.index]], sample_span(channel, start_s, stop_s)
+            samples = signal.span(first, last) if isinstance(signal, Placed) else signal[first:last]
+            read[role] = samples * np.float32(channel.factor)
+        return read
 
 
 @functools.lru_cache(maxsize=1)
 def _load(
     reader: ArrowReader, wanted: tuple[tuple[str, float], ...], version: tuple[int, int]
-) -> dict[str, np.ndarray] | RecordingError:
-    """Return column -> its signal, whole, at its rate, or why it cannot be read: no window reads it again to fail."""
+) -> tuple[Mapping[str, np.ndarray | Placed], Wrong] | RecordingError:
+    """Return column -> its signal, whole, and which stamps are wrong; or why the file cannot be read, which no window
+    tries again.
+    """
     try:
         values = read_columns(reader.path, [name for name, _ in wanted], reader.rows)
         if reader.stamps is None:
-            return values
-        right_R, place_s = place_rows(reader.path, reader.stamps, reader.rows)
+            return values, Wrong(np.zeros(0), ())
+        held_R = np.any([np.isfinite(value_R) for value_R in values.values()], axis=0)
+        right_R, place_R, wrong = place_rows(reader.path, reader.stamps, held_R)
     except RecordingError as error:
         return error
-    gap_s = reader.stamps.clock.gap_s
-    return {
-        name: resample_stamps(place_s, values[name][right_R], rate_hz, round(reader.duration_s * rate_hz), gap_s)
-        for name, rate_hz in wanted
-    }
+    place_s, gap_s = place_R[right_R], reader.stamps.clock.gap_s
+    return {name: place_signal(place_s, values[name][right_R], rate_hz, gap_s) for name, rate_hz in wanted}, wrong
 
 
 def _recording(source: Source, path: str, channel_names: Mapping[str, Sequence[str]]) -> Recording:
@@ -97,7 +102,7 @@ def _recording(source: Source, path: str, channel_names: Mapping[str, Sequence[s
     duration_s = check_clock(rate_hz, samples, path)
     name = recording_name(source, path, _SUFFIXES)
     subject, known = subject_of(source.folder, name)
-    reader = ArrowReader(path, tuple(look.types), look.rows, duration_s, stamps)
+    reader = ArrowReader(path, tuple(look.types), look.rows, stamps)
     signals = tuple(name for name, _ in labels if name)
     start_time = stamps.start_time if stamps else None
     return Recording(

@@ -11,9 +11,10 @@ from jaxbio.data.recordings.array_paths import RATE_NAMES
 from jaxbio.data.recordings.arrow_columns import Look, read_columns
 from jaxbio.data.recordings.channels import same_name
 from jaxbio.data.recordings.recording import RecordingError
-from jaxbio.data.recordings.text_clock import Clock, find_clock, find_wrong_stamps, span_of, spread_rows
+from jaxbio.data.recordings.text_clock import WRONG_STAMP, Clock, Wrong, find_wrong_stamps, measure_clock, place_stamps
 
 _WRONG_FRAC = 0.1  # of the stamps, as in text
+_MOST_QUOTED = 1000  # wrong stamps that are named one by one
 
 
 class Stamps(NamedTuple):
@@ -27,7 +28,7 @@ class Stamps(NamedTuple):
 
 
 def find_stamps(path: str, look: Look, time: tuple[str, str]) -> Stamps:
-    """Return the stamps in `time` (column, unit); raises RecordingError `bad_time` where they do not advance."""
+    """Return the stamps in `time` (column, unit); raises RecordingError `bad_time` where they are none."""
     called, unit = time
     column = next((name for name in look.types if same_name(name) == same_name(called)), None)
     if column is None:
@@ -35,20 +36,32 @@ def find_stamps(path: str, look: Look, time: tuple[str, str]) -> Stamps:
     factor = 1e-3 if unit == "ms" else 1.0
     time_s = read_columns(path, [column], look.rows, np.float64)[column] * factor
     wrong_R = find_wrong_stamps(time_s)
-    clock = find_clock(time_s[~wrong_R]) if wrong_R.mean() <= _WRONG_FRAC else None
-    span_s = span_of(time_s[~wrong_R], time_s[~wrong_R], clock) if clock is not None else 0.0
-    if clock is None or not 0.0 < span_s < np.inf:
-        raise RecordingError("bad_time", path, f"the time stamps {called!r} in {unit} do not advance")
+    if wrong_R.mean() > _WRONG_FRAC:
+        detail = f"{_fault_of(time_s, int(np.argmax(wrong_R)), column)}; so are {wrong_R.sum()} of {look.rows} stamps"
+        raise RecordingError("bad_time", path, detail)
+    clock, span_s = measure_clock(time_s[~wrong_R], time_s[~wrong_R], path)
     start_time = float(time_s[~wrong_R][0]) if unit == "datetime" else None
     return Stamps(column, factor, clock, span_s, start_time)
 
 
-def place_rows(path: str, stamps: Stamps, rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return which rows have a right time (bool), and where those lie, in s from the first of them."""
-    time_s = read_columns(path, [stamps.column], rows, np.float64)[stamps.column] * stamps.factor
+def place_rows(path: str, stamps: Stamps, held_R: np.ndarray) -> tuple[np.ndarray, np.ndarray, Wrong]:
+    """Return which rows have a right time (bool), where all lie in s from the first of them, and what is wrong.
+
+    A row without a right stamp lies where the one before it does, and is wrong where it holds a sample (`held_R`).
+    """
+    time_s = read_columns(path, [stamps.column], len(held_R), np.float64)[stamps.column] * stamps.factor
     right_R = ~find_wrong_stamps(time_s)
-    place_s = spread_rows(time_s[right_R], stamps.clock) if stamps.clock.tick_s else time_s[right_R]
-    return right_R, place_s - place_s[0]
+    if not right_R.any():
+        raise RecordingError("bad_time", path, "no row has a time stamp")
+    place_R = place_stamps(time_s, right_R, stamps.clock)
+    wrong = np.flatnonzero(~right_R & held_R)
+    faults = tuple(("bad_time", _fault_of(time_s, row, stamps.column)) for row in wrong[:_MOST_QUOTED].tolist())
+    return right_R, place_R, Wrong(place_R[wrong], faults)
+
+
+def _fault_of(time_s: np.ndarray, row: int, column: str) -> str:
+    """Say why the stamp of a row is wrong."""
+    return f"row {row + 1}, column {column!r}: {WRONG_STAMP if np.isfinite(time_s[row]) else 'no time'}"
 
 
 def stated_rate(path: str, look: Look) -> float | None:

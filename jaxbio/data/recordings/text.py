@@ -26,13 +26,13 @@ from jaxbio.data.recordings.recording import (
 )
 from jaxbio.data.recordings.source import Source
 from jaxbio.data.recordings.subjects import subject_of
-from jaxbio.data.recordings.text_clock import Clock, find_clock, find_wrong_stamps, span_of
-from jaxbio.data.recordings.text_reader import Stamps, TextReader
+from jaxbio.data.recordings.text_clock import Clock, find_clock, find_wrong_stamps, measure_clock
+from jaxbio.data.recordings.text_reader import Stamps, TextReader, parse_columns
 from jaxbio.data.recordings.text_table import Scan, Table, scan_table
 
 _SUFFIXES = tuple(suffix + packed for suffix in (".csv", ".txt", ".tsv") for packed in ("", ".gz"))
 _NO_CLOCK = "text states no sampling rate: add ?rate_hz=125, or ?time=NAME:s (or ms, datetime)"
-_WRONG_FRAC = 0.1  # of the first cells of a column: more that are no numbers make it no signal
+_WRONG_FRAC = 0.1  # of the first cells of a column: more that are no numbers make it no signal; and of all stamps
 _OWN_FRAC = 0.1  # of the first rows: a column that lacks more may have a rate of its own
 _COUNTED_ROWS = 16  # so many rows show a rule: that they count up by one, or that a column fills every fourth
 
@@ -88,7 +88,7 @@ def _recording(source: Source, path: str, channel_names: Mapping[str, Sequence[s
         duration_s = check_clock(fastest_hz, int(span_s * fastest_hz + 1e-6) + 1, path)
     name = recording_name(source, path, _SUFFIXES)
     subject, known = subject_of(source.folder, name)
-    reader = TextReader(path, table, clock, tuple(own.items()), stamps, duration_s)
+    reader = TextReader(path, table, clock, tuple(own.items()), stamps)
     signals = tuple(label for (label, _), value_R in zip(labels, values) if label and np.isfinite(value_R).any())
     return Recording(
         source.name, subject, known, name, duration_s, start_time, channels, reader, faults, signals=signals
@@ -125,24 +125,31 @@ def _clock_of_stamps(
 ) -> tuple[Clock, dict[int, Clock], float, float | None]:
     """Return the rows' clock, those of columns in rows of their own, seconds from first row to last, POSIX start."""
     column, unit = stamps
-    head_s, tail_s = scan.head.times(column, unit)[0], scan.tail.times(column, unit)[0]
+    head_s = scan.head.times(column, unit)[0]
     right_R = ~find_wrong_stamps(head_s)
-    wrong_R = ~right_R & scan.head.filled_R
-    if wrong_R.mean() > _WRONG_FRAC:
-        row = int(np.argmax(wrong_R))
-        detail = f"{scan.head.cell(row, column)[:40]!r} is no time in {unit}, or earlier than the one before"
-        raise RecordingError("bad_time", path, f"line {scan.table.skipped + scan.head.line_R[row] + 1}: {detail}")
-    clock = find_clock(head_s[right_R]) if right_R.any() else None
-    tail_s = tail_s[~find_wrong_stamps(tail_s)]
-    span_s = span_of(head_s[right_R], tail_s, clock) if clock is not None and len(tail_s) else 0.0
-    if clock is None or not 0.0 < span_s < np.inf:
-        raise RecordingError("bad_time", path, "the time stamps do not advance")
+    time_s = _right_stamps(scan.table, stamps, path)
+    clock, span_s = measure_clock(head_s[right_R], time_s, path)
     own = {}
     for number in _columns_of_own(values, column):
         found = find_clock(head_s[right_R & np.isfinite(values[number])])
         if found is not None:
             own[number] = found
-    return clock, own, span_s, float(head_s[right_R][0]) if unit == "datetime" else None
+    return clock, own, span_s, float(time_s[0]) if unit == "datetime" else None
+
+
+def _right_stamps(table: Table, stamps: Stamps, path: str) -> np.ndarray:
+    """Return the right stamps (s, rising) of the whole file: a clock may be set anywhere in it.
+
+    Raises RecordingError `bad_time` where more than a tenth of the rows has none, and so no place.
+    """
+    columns = parse_columns(path, table, stamps, ())
+    right_R = columns.find_right(stamps.column)
+    wrong = columns.wrong[stamps.column]
+    if len(wrong) > _WRONG_FRAC * table.rows:
+        row = int(wrong[0])
+        said = f"line {columns.line_of(row)}: {columns.fault_of_stamp(row, stamps.column)}"
+        raise RecordingError("bad_time", path, f"{said}; so are {len(wrong)} of {table.rows} stamps")
+    return columns.time_s[right_R]
 
 
 def _columns_of_own(values: Sequence[np.ndarray], time_column: int) -> list[int]:

@@ -112,11 +112,6 @@ class Rows:
             return f"{self.cells_R[row]} cells in the place of {self.columns}"
         return f"{self.cell(row, column)[:40]!r} is no {kind}"
 
-    def until(self, row: int, nbytes: int) -> bytes:
-        """Return at most the last `nbytes` bytes of the block's lines up to a row, that one included."""
-        stop = int(self._stop_R[row]) + 1
-        return bytes(self._byte_N[max(0, stop - nbytes) : stop])
-
     def cells(self, column: int) -> pa.StringArray:
         """Return the cells of a column without what stands around them; those that a row lacks are empty."""
         there_R = self.cells_R > column

@@ -1,4 +1,4 @@
-"""Time stamps of rows: the rate that they show, samples that share a stamp, and signals on a regular grid.
+"""Time stamps of rows: the rate that they show, samples that share a stamp, wrong ones, and signals on a regular grid.
 
 Stamps are seconds. A clock coarser than the samples (whole seconds, or one stamp for a packet) gives several rows one
 stamp; those rows lie evenly, at the rate that the stamps show together.
@@ -9,13 +9,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jaxbio.data.recordings.recording import RecordingError
+
 # Stamps further apart than both leave a gap: three samples (a camera drops single frames), and 0.1 s.
 _GAP_SAMPLES, _GAP_S = 3.0, 0.1
 _SAME_S = 1e-6  # the finest clock that text states
+WRONG_STAMP = "the stamp is earlier than the one before, or far off"
 _PIECE = 2**18  # samples interpolated at once
 _RATE_ROWS = 64  # rows that a rate is taken over: more than a coarse clock's ticks, fewer than lie between gaps
 _COARSE_FRAC = 0.1  # of the rows: so many repeat the stamp before them only where the clock is coarse
 _SMOOTHED_TICKS = 16
+_MOST_EMPTY = 1000.0  # times what its rows fill may a recording span: half a minute every eight hours does
 
 
 @dataclass(frozen=True)
@@ -70,15 +74,38 @@ def find_clock(time_s: np.ndarray) -> Clock | None:
     return Clock(float(f"{rate_hz:.6g}"), tick_s)
 
 
-def span_of(head_s: np.ndarray, tail_s: np.ndarray, clock: Clock) -> float:
-    """Return the seconds from the first row to the last, by the stamps of the first rows and of the last."""
-    first_s, last_s = float(head_s[0]), float(tail_s[-1])
+def measure_clock(first_s: np.ndarray, time_s: np.ndarray, path: str) -> tuple[Clock, float]:
+    """Return the clock that right stamps `first_s` show, and the seconds from the first to the last row of `time_s`.
+
+    `time_s` are all right stamps, rising. Raises RecordingError `bad_time` where they do not advance, and where they
+    span a thousand times what their rows fill: a clock that was set forward would make windows without end.
+    """
+    clock = find_clock(first_s)
+    span_s = _span_of(time_s, clock) if clock is not None else 0.0
+    if clock is None or not 0.0 < span_s < np.inf:
+        raise RecordingError("bad_time", path, "the time stamps do not advance")
+    filled_s = len(time_s) / clock.rate_hz
+    if span_s > _MOST_EMPTY * filled_s:
+        detail = f"its {len(time_s)} rows fill {filled_s:.6g} s, and their time stamps span {span_s:.6g} s"
+        raise RecordingError("bad_time", path, f"{detail}: a clock that was set forward? Split the file there")
+    return clock, span_s
+
+
+def place_stamps(time_s: np.ndarray, right_R: np.ndarray, clock: Clock) -> np.ndarray:
+    """Return where rows lie, in s from the first right one: those without a right stamp where the one before does."""
+    right_s = spread_rows(time_s[right_R], clock) if clock.tick_s else time_s[right_R]
+    place_R = np.zeros(len(right_R))
+    place_R[right_R] = right_s - right_s[0]
+    return np.maximum.accumulate(place_R)
+
+
+def _span_of(time_s: np.ndarray, clock: Clock) -> float:
+    first_s, last_s = float(time_s[0]), float(time_s[-1])
     if clock.tick_s:
         # The rows of the first tick are its last ones, and those of the last its first.
-        head, tail = int(np.sum(head_s == first_s)), int(np.sum(tail_s == last_s))
-        later_s = head_s[head_s > first_s]
-        if len(later_s):
-            first_s = max(first_s, float(later_s[0]) - head / clock.rate_hz)
+        head, tail = int(np.sum(time_s == first_s)), int(np.sum(time_s == last_s))
+        if head < len(time_s):
+            first_s = max(first_s, float(time_s[head]) - head / clock.rate_hz)
         last_s += (tail - 1) / clock.rate_hz
     return last_s - first_s
 
@@ -107,28 +134,63 @@ def spread_rows(time_s: np.ndarray, clock: Clock) -> np.ndarray:
     return np.maximum.accumulate(offset_s + rows / clock.rate_hz)
 
 
-def resample_stamps(time_s: np.ndarray, signal: np.ndarray, rate_hz: float, samples: int, gap_s: float) -> np.ndarray:
-    """Return `samples` values at rate_hz, interpolated linearly between the rising time stamps `time_s`, float32.
+@dataclass(frozen=True)
+class Placed:
+    """A signal whose samples lie where their stamps say: `value` (R,) at `time_s` (R,), strictly rising.
 
-    Of equal stamps the mean counts. NaN where a neighbour is missing or the neighbours lie more than gap_s apart.
+    It is interpolated when it is read, so that it takes the memory of its rows, however long the gaps between them.
     """
-    stamps_s, value = time_s, signal
-    rising = time_s[1:] > time_s[:-1]
-    if not rising.all():
-        firsts = np.flatnonzero(np.append(True, rising))
-        stamps_s = time_s[firsts]
-        value = np.add.reduceat(signal, firsts, dtype=np.float64) / np.diff(np.append(firsts, len(time_s)))
-    resampled = np.empty(samples, np.float32)
-    for first in range(0, samples, _PIECE):
-        grid_s = np.arange(first, min(first + _PIECE, samples)) / rate_hz
-        before = np.maximum(np.searchsorted(stamps_s, grid_s + _SAME_S, side="right") - 1, 0)
-        after = np.minimum(before + 1, len(stamps_s) - 1)
-        step_s = stamps_s[after] - stamps_s[before]
-        passed_s = grid_s - stamps_s[before]
+
+    time_s: np.ndarray
+    value: np.ndarray
+    rate_hz: float
+    gap_s: float
+
+    def span(self, first: int, last: int) -> np.ndarray:
+        """Return samples [first, last) of the grid at `rate_hz` from 0 s, interpolated linearly, float32.
+
+        NaN where a neighbour is missing or the neighbours lie more than gap_s apart.
+        """
+        resampled = np.empty(last - first, np.float32)
+        for begin in range(first, last, _PIECE):
+            end = min(begin + _PIECE, last)
+            resampled[begin - first : end - first] = self._at(np.arange(begin, end) / self.rate_hz)
+        return resampled
+
+    def _at(self, grid_s: np.ndarray) -> np.ndarray:
+        before = np.maximum(np.searchsorted(self.time_s, grid_s + _SAME_S, side="right") - 1, 0)
+        after = np.minimum(before + 1, len(self.time_s) - 1)
+        step_s = self.time_s[after] - self.time_s[before]
+        passed_s = grid_s - self.time_s[before]
         weight = passed_s / np.where(step_s > 0.0, step_s, 1.0)
-        between = value[before] + weight * (value[after] - value[before])
+        between = self.value[before] + weight * (self.value[after] - self.value[before])
         # Beyond the ends there is nothing to lie between.
-        between[(step_s > gap_s) | (passed_s < 0.0) | (passed_s > gap_s)] = np.nan
+        between[(step_s > self.gap_s) | (passed_s < 0.0) | (passed_s > self.gap_s)] = np.nan
         # On a stamp its own value counts, whatever comes after it.
-        resampled[first : first + len(grid_s)] = np.where(np.abs(passed_s) <= _SAME_S, value[before], between)
-    return resampled
+        return np.where(np.abs(passed_s) <= _SAME_S, self.value[before], between)
+
+
+def place_signal(time_s: np.ndarray, signal: np.ndarray, rate_hz: float, gap_s: float) -> Placed:
+    """Return a signal (R,) at its rising time stamps, for reading at rate_hz; of equal stamps the mean counts."""
+    rising = time_s[1:] > time_s[:-1]
+    if rising.all():
+        return Placed(time_s, signal, rate_hz, gap_s)
+    firsts = np.flatnonzero(np.append(True, rising))
+    mean = np.add.reduceat(signal, firsts, dtype=np.float64) / np.diff(np.append(firsts, len(time_s)))
+    return Placed(time_s[firsts], mean, rate_hz, gap_s)
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """What is wrong in a column and its stamps: when (s, rising), and in which words; `faults` are (reason, detail)."""
+
+    at_s: np.ndarray
+    faults: tuple[tuple[str, str], ...]
+
+    def check(self, path: str, start_s: float, stop_s: float) -> None:
+        """Raise RecordingError for the first that lies in the span."""
+        inside = np.flatnonzero((self.at_s >= start_s) & (self.at_s < stop_s))
+        if inside.size:
+            reason, detail = self.faults[min(int(inside[0]), len(self.faults) - 1)]
+            more = f" (and {inside.size - 1} more in this span)" if inside.size > 1 else ""
+            raise RecordingError(reason, path, detail + more)

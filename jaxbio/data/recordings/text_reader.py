@@ -13,7 +13,15 @@ import numpy as np
 
 from jaxbio.data.recordings.recording import Channel, RecordingError, sample_span
 from jaxbio.data.recordings.regular_files import version_of
-from jaxbio.data.recordings.text_clock import Clock, find_wrong_stamps, resample_stamps, spread_rows
+from jaxbio.data.recordings.text_clock import (
+    WRONG_STAMP,
+    Clock,
+    Placed,
+    Wrong,
+    find_wrong_stamps,
+    place_signal,
+    place_stamps,
+)
 from jaxbio.data.recordings.text_table import Table, read_rows
 
 _MOST_QUOTED = 1000  # wrong cells whose text is kept, a column
@@ -38,7 +46,6 @@ class TextReader:
     clock: Clock
     own: tuple[tuple[int, Clock], ...]
     stamps: Stamps | None
-    duration_s: float
 
     def read(self, channels: Mapping[str, Channel], start_s: float, stop_s: float) -> dict[str, np.ndarray]:
         """Return the samples of `channels` (by role), as Recording.read does.
@@ -54,46 +61,31 @@ class TextReader:
             signal, wrong = loaded[channel.index]
             wrong.check(self.path, start_s, stop_s)
             first, last = sample_span(channel, start_s, stop_s)
-            samples = signal[first:last] * np.float32(channel.factor)
+            samples = signal.span(first, last) if isinstance(signal, Placed) else signal[first:last]
+            samples = samples * np.float32(channel.factor)
             signals[role] = np.pad(samples, (0, last - first - len(samples)), constant_values=np.nan)
         return signals
 
 
-@dataclass(frozen=True)
-class Wrong:
-    """What is wrong in a column and its stamps: when (s, rising), and in which words; `faults` are (reason, detail)."""
-
-    at_s: np.ndarray
-    faults: tuple[tuple[str, str], ...]
-
-    def check(self, path: str, start_s: float, stop_s: float) -> None:
-        """Raise RecordingError for the first that lies in the span."""
-        inside = np.flatnonzero((self.at_s >= start_s) & (self.at_s < stop_s))
-        if inside.size:
-            reason, detail = self.faults[min(int(inside[0]), len(self.faults) - 1)]
-            more = f" (and {inside.size - 1} more in this span)" if inside.size > 1 else ""
-            raise RecordingError(reason, path, detail + more)
-
-
-Loaded = dict[int, tuple[np.ndarray, Wrong]]
+Loaded = dict[int, tuple[np.ndarray | Placed, Wrong]]
 
 
 @functools.lru_cache(maxsize=1)
 def _load(
     reader: TextReader, wanted: tuple[tuple[int, float], ...], version: tuple[int, int]
 ) -> Loaded | RecordingError:
-    """Return column -> its signal, whole, at its rate, and what is wrong in it; or why the file cannot be read."""
+    """Return column -> its signal, whole, and what is wrong in it; or why the file cannot be read."""
     try:
-        columns = _parse(reader, sorted({column for column, _ in wanted}))
+        columns = parse_columns(reader.path, reader.table, reader.stamps, sorted({column for column, _ in wanted}))
         right_R, place_R = _place_rows(reader, columns)
-        signals = {column: _on_grid(reader, columns, column, rate_hz, right_R, place_R) for column, rate_hz in wanted}
+        signals = {column: _place(reader, columns, column, rate_hz, right_R, place_R) for column, rate_hz in wanted}
         return {column: (signal, _wrong(reader, columns, column, place_R)) for column, signal in signals.items()}
     except RecordingError as error:
         return error
 
 
 @dataclass
-class _Columns:
+class Columns:
     """A file's columns as they were parsed.
 
     `values` (rows,) float32 by column and `time_s` (rows,) float64, NaN where missing or wrong; `wrong` the rows of
@@ -112,16 +104,29 @@ class _Columns:
         first, line, line_R = self.lines[bisect_right(self.lines, row, key=lambda block: block[0]) - 1]
         return line + int(line_R[row - first]) + 1
 
+    def find_right(self, time_column: int) -> np.ndarray:
+        """Return (bool) which rows have a right time; those whose time is an outlier become `wrong`, too."""
+        right_R = ~find_wrong_stamps(self.time_s)
+        outliers = np.flatnonzero(~right_R & np.isfinite(self.time_s))
+        self.wrong[time_column] = np.union1d(self.wrong[time_column], outliers)
+        return right_R
 
-def _parse(reader: TextReader, wanted: Sequence[int]) -> _Columns:
-    """Return the columns of a file, parsed block by block, and what is wrong in them."""
-    table, stamps = reader.table, reader.stamps
+    def fault_of_stamp(self, row: int, time_column: int) -> str:
+        """Say why the stamp of a row is wrong."""
+        return self.said.get((row, time_column), WRONG_STAMP)
+
+
+def parse_columns(path: str, table: Table, stamps: Stamps | None, wanted: Sequence[int]) -> Columns:
+    """Return the columns of a file and its stamps, parsed block by block, and what is wrong in them.
+
+    Raises RecordingError for a damaged file, and for fewer rows than the table's.
+    """
     # Filled in place: joining blocks at the end would hold everything twice.
-    columns = _Columns(
+    columns = Columns(
         {column: np.empty(table.rows, np.float32) for column in wanted}, np.empty(table.rows if stamps else 0), {}
     )
     found: dict[int, list[np.ndarray]] = {column: [] for column in (*wanted, *([stamps.column] if stamps else ()))}
-    for first, line, rows in read_rows(reader.path, table):
+    for first, line, rows in read_rows(path, table):
         here = slice(first, min(first + len(rows), table.rows))
         count = here.stop - first
         columns.lines.append((first, line, rows.line_R.astype(np.int32)))
@@ -142,7 +147,7 @@ def _parse(reader: TextReader, wanted: Sequence[int]) -> _Columns:
     return columns
 
 
-def _wrong(reader: TextReader, columns: _Columns, column: int, place_R: np.ndarray) -> Wrong:
+def _wrong(reader: TextReader, columns: Columns, column: int, place_R: np.ndarray) -> Wrong:
     """Return what is wrong in a column, whose rows lie at `place_R` (s), and in its stamps, in words."""
     stamps = columns.wrong[reader.stamps.column] if reader.stamps is not None else np.zeros(0, np.int64)
     row_K = np.concatenate([columns.wrong[column], stamps])
@@ -151,41 +156,31 @@ def _wrong(reader: TextReader, columns: _Columns, column: int, place_R: np.ndarr
     for number in order_K[:_MOST_QUOTED].tolist():
         row, is_cell = int(row_K[number]), number < len(columns.wrong[column])
         at = column if is_cell or reader.stamps is None else reader.stamps.column
-        said = columns.said.get(
-            (row, at), "wrong" if is_cell else "the stamp is earlier than the one before, or far off"
-        )
+        said = columns.said.get((row, at), "wrong") if is_cell else columns.fault_of_stamp(row, at)
         detail = f"line {columns.line_of(row)}, column {reader.table.names[at]!r}: {said}"
         faults.append(("unreadable_file" if is_cell else "bad_time", detail))
     return Wrong(place_R[row_K[order_K]], tuple(faults))
 
 
-def _place_rows(reader: TextReader, columns: _Columns) -> tuple[np.ndarray, np.ndarray]:
+def _place_rows(reader: TextReader, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
     """Return which rows have a right time (bool), and where all lie, in s from the first.
 
     A row without a right stamp lies where the one before it does, and is noted as wrong.
     """
     if reader.stamps is None:
         return np.ones(reader.table.rows, bool), np.arange(reader.table.rows) / reader.clock.rate_hz
-    right_R = ~find_wrong_stamps(columns.time_s)
+    right_R = columns.find_right(reader.stamps.column)
     if not right_R.any():
         raise RecordingError("bad_time", reader.path, "no row has a time stamp")
-    outliers = np.flatnonzero(~right_R & np.isfinite(columns.time_s))
-    columns.wrong[reader.stamps.column] = np.union1d(columns.wrong[reader.stamps.column], outliers)
-    time_s = columns.time_s[right_R]
-    if reader.clock.tick_s:
-        time_s = spread_rows(time_s, reader.clock)
-    place_R = np.zeros(len(right_R))
-    place_R[right_R] = time_s - time_s[0]
-    return right_R, np.maximum.accumulate(place_R)
+    return right_R, place_stamps(columns.time_s, right_R, reader.clock)
 
 
-def _on_grid(
-    reader: TextReader, columns: _Columns, column: int, rate_hz: float, right_R: np.ndarray, place_R: np.ndarray
-) -> np.ndarray:
-    """Return a column's signal on the regular grid of rate_hz that begins with the first row."""
+def _place(
+    reader: TextReader, columns: Columns, column: int, rate_hz: float, right_R: np.ndarray, place_R: np.ndarray
+) -> np.ndarray | Placed:
+    """Return a column's signal: its rows where they are the grid, else where those lie in time."""
     own, values = dict(reader.own), columns.values[column]
     if column not in own and reader.stamps is None:
-        return values  # the rows are the grid
+        return values
     there_R = right_R & np.isfinite(values) if column in own else right_R
-    samples, clock = round(reader.duration_s * rate_hz), own.get(column, reader.clock)
-    return resample_stamps(place_R[there_R], values[there_R], rate_hz, samples, clock.gap_s)
+    return place_signal(place_R[there_R], values[there_R], rate_hz, own.get(column, reader.clock).gap_s)

@@ -1,6 +1,6 @@
 """The table in a text file: how it is written, what its columns are called, and where its rows begin and end.
 
-Scanning reads a file once, block by block, and keeps the first block and the last rows. What a cell means is decided in
+Scanning reads a file once, block by block, and keeps the first block. What a cell means is decided in
 `text_cells`, for scanning and reading alike.
 """
 
@@ -18,7 +18,6 @@ from jaxbio.data.recordings.text_lines import read_blocks
 
 _SEEN = 64  # lines that decide how a table is written
 _HEAD = 2**18  # bytes whose cells decide what a column is, and the rate that stamps show: several whole seconds
-_TAIL = 2**16  # bytes at the end that are looked at for the last time stamp
 _EMPTY = re.compile(rb"\n[ \t\r,;\"']*\n")  # lines that may be no rows
 _MOST_ROWS = 2**27  # 12 days at 125 Hz: text cannot be sought, so its columns are held whole
 _WRONG_FRAC = 0.1  # of the first rows: more wrong cells make it another kind of file
@@ -52,11 +51,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Scan:
-    """What scanning a file found: its `table`, its first rows, and its last."""
+    """What scanning a file found: its `table` and its first rows."""
 
     table: Table
     head: Rows
-    tail: Rows
 
 
 def scan_table(path: str, decimal: str | None = None, missing: Sequence[str] = ()) -> Scan:
@@ -78,14 +76,14 @@ def scan_table(path: str, decimal: str | None = None, missing: Sequence[str] = (
     columns = len(header.names)
     rest = _without_lines(body, header_lines)
     head = Rows(rest[: rest.rfind(b"\n", 0, _HEAD) + 1] or rest, dialect, columns)
-    rows, tail = _count_rows(itertools.chain([rest], blocks), dialect, columns)
+    rows = _count_rows(itertools.chain([rest], blocks), dialect, columns)
     if rows < 2:
         raise RecordingError("not_a_recording", path, "the lines are no table of two rows or more")
     if rows > _MOST_ROWS:
         raise RecordingError("unreadable_file", path, f"more than {_MOST_ROWS:,} rows: split it")
     table = Table(header.names, header.units, header.named, dialect, preface + header_lines, rows, rate_hz, start_time)
     _check_shape(table, head, path)
-    return Scan(table, head, Rows(tail, dialect, columns))
+    return Scan(table, head)
 
 
 def read_rows(path: str, table: Table) -> Iterator[tuple[int, int, Rows]]:
@@ -267,22 +265,20 @@ def _read_preamble(top: bytes, dialect: Dialect, columns: int) -> tuple[float, f
     return float(start_s), float(rate_hz), int(rows.line_R[1]) + 1
 
 
-def _count_rows(blocks: Iterable[bytes], dialect: Dialect, columns: int) -> tuple[int, bytes]:
-    """Return the number of rows up to the last that holds something, and the last lines of the table."""
-    total, count, tail = 0, 0, b""
+def _count_rows(blocks: Iterable[bytes], dialect: Dialect, columns: int) -> int:
+    """Return the number of rows up to the last that holds something."""
+    total, count = 0, 0
     for block in blocks:
         if _EMPTY.search(b"\n" + block):
             rows = Rows(block, dialect, columns)
-            filled = np.flatnonzero(rows.filled_R).tolist()
-            found, until = len(rows), filled[-1] + 1 if filled else 0
-            last = rows.until(filled[-1], _TAIL) if filled else b""
+            filled = np.flatnonzero(rows.filled_R)
+            found, until = len(rows), int(filled[-1]) + 1 if filled.size else 0
         else:
             found = until = block.count(b"\n")
-            last = block[-_TAIL:]
         if until:
-            count, tail = total + until, (tail + last)[-_TAIL:]
+            count = total + until
         total += found
-    return count, tail if len(tail) < _TAIL else _without_lines(tail, 1)
+    return count
 
 
 def _check_shape(table: Table, head: Rows, path: str) -> None:

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from small_files import NAMES
 
-from jaxbio.data.recordings import Refused, list_recordings, parse_source
+from jaxbio.data.recordings import RecordingError, Refused, list_recordings, parse_source
 
 RATE_HZ = 50.0
 
@@ -88,6 +88,32 @@ def test_stamps_place_samples_and_leave_gaps(tmp_path, kind):
     assert np.isnan(ppg[2000:2250]).all()
     assert one(path, "?time=note:s").reason in ("bad_time", "unreadable_file")
     assert one(path, "?time=when:s").reason == "bad_time"
+
+
+def test_a_clock_that_is_set_back_is_accounted_and_one_set_back_far_or_forward_is_refused(tmp_path):
+    path, row = tmp_path / "a.parquet", np.arange(3000)
+    write(path, table(time=(row - np.where(row >= 2000, 100, 0)) / RATE_HZ))
+    entry = one(path, "?time=time:s")
+    assert entry.duration_s == 58.0
+    assert np.isfinite(entry.read(0.0, 39.0, ["ppg"])["ppg"]).all()
+    assert np.isfinite(entry.read(40.5, 58.0, ["ppg"])["ppg"]).all()
+    # 99: the row behind them has the stamp of the one before the first
+    with pytest.raises(RecordingError, match=r"row 2001, column 'time'.*98 more") as caught:
+        entry.read(30.0, 58.0, ["ppg"])
+    assert caught.value.reason == "bad_time"
+    for change, said in ((-1900, "row 2001"), (280 * 86_400 * 50, "set forward")):
+        write(path, table(time=(row + np.where(row >= 2000, change, 0)) / RATE_HZ))
+        assert (one(path, "?time=time:s").reason, said in one(path, "?time=time:s").detail) == ("bad_time", True)
+
+
+def test_a_missing_stamp_costs_the_span_of_a_sample_and_nothing_where_there_is_none(tmp_path):
+    path, row = tmp_path / "a.parquet", np.arange(3000)
+    seconds = pa.array(row / RATE_HZ, mask=row == 2000)
+    write(path, table(time=seconds))
+    with pytest.raises(RecordingError, match="no time"):
+        one(path, "?time=time:s").read(30.0, 58.0, ["ppg"])
+    write(path, table(time=seconds).set_column(0, "PLETH", pa.array(np.ones(3000), mask=row == 2000)))
+    assert np.isfinite(one(path, "?time=time:s").read(30.0, 58.0, ["ppg"])["ppg"]).all()
 
 
 def test_damaged_and_foreign_files_are_refused_by_name(tmp_path):

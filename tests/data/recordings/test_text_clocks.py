@@ -1,5 +1,6 @@
 """Clocks of text: time stamps of every kind, coarse ones, two rates in one table, preambles."""
 
+import tracemalloc
 from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
@@ -186,6 +187,43 @@ def test_a_clock_that_is_set_back_keeps_what_came_before(tmp_path):
     np.testing.assert_allclose(recording.read(0.0, 19.0, ["ppg"])["ppg"], np.arange(950))
     with pytest.raises(RecordingError, match="earlier than the one before"):
         recording.read(19.0, 21.0, ["ppg"])
+
+
+def test_a_clock_that_is_set_back_and_never_comes_up_again_shortens_nothing(tmp_path):
+    times = np.concatenate([np.arange(15_000), np.arange(10_000, 11_000)]) / 50
+    write_csv(tmp_path / "a.csv", {"t": times, "PPG": np.arange(16_000)})
+    recording = one(tmp_path, "time=t:s")
+    assert recording.duration_s == 300.0
+    np.testing.assert_allclose(recording.read(0.0, 299.0, ["ppg"])["ppg"], np.arange(14_950))
+    with pytest.raises(RecordingError, match=r"line 15002.*999 more"):
+        recording.read(270.0, 300.0, ["ppg"])
+
+
+def test_a_clock_that_is_set_back_for_more_than_a_tenth_of_the_file_is_refused_by_line(tmp_path):
+    times = np.concatenate([np.arange(15_000), np.arange(5_000, 10_000)]) / 50
+    write_csv(tmp_path / "a.csv", {"t": times, "PPG": np.arange(20_000)})
+    (entry,) = list_recordings(parse_source(f"csv:{tmp_path}?time=t:s"), NAMES)
+    assert (entry.reason, "line 15002" in entry.detail) == ("bad_time", True)
+    assert "5000 of 20000" in entry.detail
+
+
+def test_a_clock_that_is_set_forward_by_months_is_refused(tmp_path):
+    times = np.concatenate([np.arange(3000), 280 * 86_400 * 50 + np.arange(3000)]) / 50
+    write_csv(tmp_path / "a.csv", {"t": times, "PPG": np.zeros(6000)})
+    (entry,) = list_recordings(parse_source(f"csv:{tmp_path}?time=t:s"), NAMES)
+    assert (entry.reason, "set forward" in entry.detail) == ("bad_time", True)
+
+
+def test_a_long_gap_takes_no_memory(tmp_path):
+    at = np.concatenate([np.arange(3000), 5_000_000 + np.arange(3000)])
+    write_csv(tmp_path / "a.csv", {"t": at / 50, "PPG": np.arange(6000)})
+    recording = one(tmp_path, "time=t:s")
+    tracemalloc.start()
+    ppg = recording.read(99_990.0, 100_060.0, ["ppg"])["ppg"]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4e6  # the grid of the file has 20 MB
+    np.testing.assert_array_equal(ppg, [*[np.nan] * 500, *range(3000, 6000)])
 
 
 @pytest.mark.parametrize("query", ["rate_hz=100", "time=t:s", "time=t:s&rate_hz=100"])
