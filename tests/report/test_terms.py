@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from jaxbio.config import families, fields
@@ -68,7 +69,9 @@ def metrics_of(objective: str, repository: Path) -> set[str]:
         _, (_, held_out) = made.loss(params, state, batch, keys, jnp.float32(0), False)
         return {**terms, **held_out, **made.update(params, state, aux, key, jnp.float32(0))[1]}
 
-    return set(jax.eval_shape(step, jax.random.key(0)))
+    traced = jax.eval_shape(step, jax.random.key(0))
+    means = {name: np.full(term.shape, 0.5) for name, term in traced.items() if term.ndim}  # only `conclude` sees them
+    return {*(traced.keys() - means.keys()), *(made.conclude(means) if made.conclude else ())}
 
 
 @pytest.mark.parametrize("objective", RECIPES)
