@@ -15,10 +15,10 @@ from jaxbio.config.features import FEATURES
 
 # Of the published two ways to move a codebook, the one that works alone; it decays every parameter.
 AUTHOR = {"objective.codebook": "gradient", "optimizer.clip_norm": None, "optimizer.decay_mask": "all"}
-HYBRID = {"data.features": tuple(FEATURES)}
 
 
 def get_config(argument: str = "") -> ConfigDict:
     """Return the recipe's configuration; `argument` names presets."""
     config = fields.change(fields.defaults("vq_vae", "code_reconstruction"), ecg_vqvae_triplet.CODES)
-    return presets.apply(config, argument, {"smoke": presets.SMOKE, "author": AUTHOR, "hybrid": HYBRID})
+    hybrid = {"data.features": tuple(FEATURES)}
+    return presets.apply(config, argument, {"smoke": presets.SMOKE, "author": AUTHOR, "hybrid": hybrid})

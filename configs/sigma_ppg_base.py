@@ -2,7 +2,7 @@
 
 It needs a tokenizer, the export of a run of configs/sigma_ppg_tokenizer.py:
 
-python launch/run.py --config configs/sigma_ppg_base.py --config.data.store=STORE
+python launch/run.py --config configs/sigma_ppg_base.py --config.data.store=STORE \\
     --config.objective.tokenizer=runs/tokenizer/export --workdir runs/base
 python launch/run.py --config configs/sigma_ppg_base.py:smoke --config.objective.tokenizer=EXPORT    # on a laptop
 python launch/run.py --config configs/sigma_ppg_base.py:random ...    # random masks; :prior by the prior alone

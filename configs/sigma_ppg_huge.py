@@ -2,7 +2,7 @@
 
 Width, depth and heads are our choice for the paper's 350 M. It needs a tokenizer, as configs/sigma_ppg_pro.py does.
 
-python launch/run.py --config configs/sigma_ppg_huge.py:tpu,remat --config.data.store=STORE
+python launch/run.py --config configs/sigma_ppg_huge.py:tpu,remat --config.data.store=STORE \\
     --config.objective.tokenizer=runs/tokenizer/export --workdir runs/huge
 """
 

@@ -2,7 +2,7 @@
 
 Width, depth and heads are our choice for the paper's 80 M. It needs a tokenizer, as configs/sigma_ppg_pro.py does.
 
-python launch/run.py --config configs/sigma_ppg_large.py:gpu --config.data.store=STORE
+python launch/run.py --config configs/sigma_ppg_large.py:gpu --config.data.store=STORE \\
     --config.objective.tokenizer=runs/tokenizer/export --workdir runs/large
 """
 

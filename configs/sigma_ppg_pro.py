@@ -2,7 +2,7 @@
 
 The published default size. It needs a tokenizer, the export of a run of configs/sigma_ppg_tokenizer.py:
 
-python launch/run.py --config configs/sigma_ppg_pro.py --config.data.store=STORE
+python launch/run.py --config configs/sigma_ppg_pro.py --config.data.store=STORE \\
     --config.objective.tokenizer=runs/tokenizer/export --workdir runs/pro
 python launch/run.py --config configs/sigma_ppg_pro.py:patch50 ...    # patches of 1 s; the tokenizer's must be, too
 """

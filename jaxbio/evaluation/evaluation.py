@@ -15,7 +15,8 @@ from jaxbio.data.seen import SEEN
 from jaxbio.data.store import StoreView
 from jaxbio.evaluation import comparison, probe_report, probes, protocol, readouts, results, verdict
 from jaxbio.evaluation.comparison import DETECTOR, HAND_MADE, HAND_MADE_BOOSTED, PRETRAINED, Entrant
-from jaxbio.evaluation.encoders import Encoders, answer_all, embed_all
+from jaxbio.evaluation.detectors import answer_all
+from jaxbio.evaluation.encoders import Encoders, embed_all
 from jaxbio.evaluation.metrics import Interval
 from jaxbio.evaluation.pictures import MOST_SHOWN
 from jaxbio.evaluation.probe_report import Part, Shown
@@ -126,7 +127,8 @@ def _make_entrants(
     name: str, task: Task, loaded: Encoders, segments: Segments, settings: Settings
 ) -> dict[str, Entrant]:
     tokens, card = bool(task.course_hz), loaded.card
-    said = answer_all(loaded, segments, name, cache=settings.cache)  # refuses another question before all is embedded
+    # refuses another question before all is embedded
+    said = answer_all(loaded.detectors, segments, name, cache=settings.cache)
     features = embed_all(loaded, segments.x_BCT, cache=settings.cache, seed=settings.seed, tokens=tokens)
     entrants = {name: Entrant(own) for name, own in features.items()}
     if loaded.detectors:

@@ -29,7 +29,7 @@ from jaxbio.export.detector import Detector, Prediction, read_detector
 from jaxbio.signals import score
 from jaxbio.signals.features import append_features
 from jaxbio.signals.limb_leads import doubt_leads, tell_doubts
-from jaxbio.signals.stillness import find_noise, resting_frac
+from jaxbio.signals.stillness import find_noise
 from jaxbio.transforms.prepare_input import join_crops, prepare_crops, prepare_physical
 
 log = logging.getLogger(__name__)
@@ -140,7 +140,7 @@ class Pretrained:
         absent_BC = np.zeros(moves_BC.shape, bool)
         for role, x_BN in windows.raw.items():
             still_B = scores[f"{role}_missing_frac"] > _MOST_STILL
-            still_B |= resting_frac(x_BN, windows.rate_hz[role]) > _MOST_STILL
+            still_B |= windows.rests[role] > _MOST_STILL
             noise_B = find_noise(x_BN) & (scores[f"{role}_waveform"] < _LEAST_READ)
             absent_BC[:, card.channels.index(role)] = still_B | noise_B
         present_BC = moves_BC & ~absent_BC
@@ -164,8 +164,7 @@ class Pretrained:
         """Return the vectors of segments of `length` samples at the card's rate."""
         card, segments = self.card, windows.resample(length)
         present = [place for place, role in enumerate(card.channels) if role in windows.raw]
-        rests_BC = np.stack([resting_frac(x_BN, windows.rate_hz[role]) for role, x_BN in windows.raw.items()], axis=1)
-        moves_BC = rests_BC < 1
+        moves_BC = np.stack(list(windows.rests.values()), axis=1) < 1
         segments = np.where(moves_BC[..., None], segments, np.float32(0))
         vectors = []
         for start in range(0, len(segments), _LARGEST_BATCH):

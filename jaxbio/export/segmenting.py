@@ -7,12 +7,14 @@ x_BCT = windows.resample(9000)
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.signals.segments import resample_segments
+from jaxbio.signals.stillness import resting_frac
 
 _RATES_HZ = (1.0, 1e6)  # below, a segment is a few samples; above, none of a body's signals is sampled
 # A signal that moves at all must lie between these: sums over a segment overflow float32 above, and steps of a
@@ -29,6 +31,11 @@ class Windows:
 
     raw: Mapping[str, np.ndarray]
     rate_hz: Mapping[str, float]
+
+    @cached_property
+    def rests(self) -> dict[str, np.ndarray]:
+        """What share (B,) of each segment rests, by role: `signals/stillness.py`."""
+        return {role: resting_frac(raw_BN, self.rate_hz[role]) for role, raw_BN in self.raw.items()}
 
     def resample(self, length: int) -> np.ndarray:
         """Return x_BCT float32 of the given channels, `length` samples each, as a preparation makes them."""

@@ -20,7 +20,8 @@ import jax.numpy as jnp
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.models.sigma import CodeHead, MaskGenerator, SigmaEncoder
 from jaxbio.objectives import patch_masks
-from jaxbio.objectives.objective import Aux, Batch, Network, Objective, Tree, anything_moves, share_still
+from jaxbio.objectives.objective import Aux, Batch, Network, Objective, Tree
+from jaxbio.objectives.single_segments import anything_moves, share_still
 from jaxbio.transforms.augment import augment, row_keys
 from jaxbio.transforms.patches import patch_prior
 from jaxbio.transforms.prepare_input import Input, prepare_batch

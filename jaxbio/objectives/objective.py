@@ -57,7 +57,7 @@ class Objective:
         "dropout" (of the step and microbatch); `progress` is step / steps; metrics are means over the batch, so that
         microbatches do not change them; outside training there may be others, of the batch as a whole, and arrays:
         means over the batch that `conclude` needs. One named "still", the share of segments in which nothing moves
-        (`share_still`), is told where an update is refused.
+        (`single_segments.share_still`), is told where an update is refused.
     update(params, state, aux, key, progress) -> state, metrics: once a step, after the optimiser; `key` is the step's.
     encoders: name -> (module, variables(params, state)), the first the default; module.apply(variables, x_BCT).
     judged: term -> (what the best constant prediction gives, the least possible): names of metrics that a term can be
@@ -96,13 +96,3 @@ class Objective:
     conclude: Callable[[Mapping[str, np.ndarray]], Mapping[str, float]] | None = None
     place: Callable[[str, Tree, Tree, Tree], tuple[Tree, Tree]] | None = None
     pace: Callable[[Tree], Tree] | None = None
-
-
-def anything_moves(x_BCT: jax.Array) -> jax.Array:
-    """Return whether any channel of any segment (B, C, T) moves: of a batch in which none does nothing is learnt."""
-    return (x_BCT != x_BCT[..., :1]).any()
-
-
-def share_still(x_BCT: jax.Array) -> jax.Array:
-    """Return the share of prepared segments (B, C, T) in which no channel moves."""
-    return (x_BCT == x_BCT[..., :1]).all((1, 2)).mean(dtype=np.float32)

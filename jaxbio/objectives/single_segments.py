@@ -1,4 +1,4 @@
-"""What objectives on single segments share: the prepared segment, and means over what is there.
+"""What objectives on single segments share: the prepared segment, means over what is there, and whether any moves.
 
 x_BCT = single_segments(batch, inputs, augmentation, keys["augment"] if train else None)
 """
@@ -39,3 +39,13 @@ def row_mean(value_BCN: jax.Array, counts_BCN: jax.Array) -> jax.Array:
     weight_BCN = counts_BCN.astype(jnp.float32)
     total_B = (value_BCN * weight_BCN).sum((1, 2))
     return (total_B / jnp.maximum(weight_BCN.sum((1, 2)), 1.0)).mean()
+
+
+def anything_moves(x_BCT: jax.Array) -> jax.Array:
+    """Return whether any channel of any segment (B, C, T) moves: of a batch in which none does nothing is learnt."""
+    return (x_BCT != x_BCT[..., :1]).any()
+
+
+def share_still(x_BCT: jax.Array) -> jax.Array:
+    """Return the share of prepared segments (B, C, T) in which no channel moves."""
+    return (x_BCT == x_BCT[..., :1]).all((1, 2)).mean(dtype=jnp.float32)

@@ -21,7 +21,8 @@ import optax
 from jaxbio.models import quantiser
 from jaxbio.models.quantiser import Codebook
 from jaxbio.models.sigma_tokenizer import CODEBOOK, SigmaTokenizer, SpectrumDecoder
-from jaxbio.objectives.objective import Aux, Batch, Objective, Tree, anything_moves, share_still
+from jaxbio.objectives.objective import Aux, Batch, Objective, Tree
+from jaxbio.objectives.single_segments import anything_moves, share_still
 from jaxbio.transforms.augment import augment, row_keys
 from jaxbio.transforms.patches import cut_patches, patch_spectra
 from jaxbio.transforms.prepare_input import Input, prepare_batch

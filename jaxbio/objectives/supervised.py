@@ -109,12 +109,16 @@ def supervised(
         moments = reported.get("moments", {}).get("encoder", {})
         return jnp.where(known_B, loss_B, 0.0).mean(), (Aux(moments), {})
 
+    @jax.jit  # once for all evaluations, whose labels are of one shape
+    @jax.value_and_grad
+    def loss_of_same(same_K: jax.Array, label_NT: jax.Array) -> jax.Array:
+        shape = (len(label_NT), outputs) if answer == "classes" else label_NT.shape
+        return row_losses(jnp.broadcast_to(same_K, shape), label_NT).mean()
+
     def loss_of_constant(label_NT: np.ndarray) -> float:
         """Return what the best answer that is the same for all of these rows, (N, 1) or (N, T), gives."""
         start_K = np.zeros(outputs) if answer == "classes" else np.median(label_NT)[None]
-        known_NT, shape = jnp.asarray(label_NT), (len(label_NT), outputs) if answer == "classes" else label_NT.shape
-        loss_of = jax.jit(lambda same_K: row_losses(jnp.broadcast_to(same_K, shape), known_NT).mean())
-        return answers.find_least(jax.value_and_grad(loss_of), start_K)
+        return answers.find_least(lambda same_K: loss_of_same(same_K, label_NT), start_K)
 
     def least_loss(label_NT: np.ndarray) -> float:
         """Return what answers give that are the best for each row: above 0 where targets are smoothed."""

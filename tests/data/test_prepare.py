@@ -5,7 +5,6 @@ import fcntl
 import json
 import os
 import random
-import runpy
 import shutil
 import signal
 import subprocess
@@ -444,32 +443,6 @@ def test_shards_are_filled_to_their_size_and_long_recordings_cut_into_blocks(tmp
     small = small_config(prepare__shard_bytes=36_000 * 8)
     plan = plan_store(find_recordings([parse_source(f"numpy:{archive}")], small), small)
     assert max(sum(block.windows for block in shard) for shard in plan.shards) == 8
-
-
-def test_dry_run_writes_nothing(archive, tmp_path, repository):
-    done = run([*command(repository, archive, tmp_path / "store", 1), "--dry_run"], repository)
-    assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
-    assert said["recordings"] == RECORDINGS_MADE
-    assert said["shards"] >= 12
-    assert not (tmp_path / "store").exists()
-
-
-def test_dry_run_counts_recordings_of_one_name_in_two_sources_and_of_an_addition_what_is_new(tmp_path, repository):
-    main = runpy.run_path(str(repository / "tools/prepare_store.py"))["main"]
-    one, other = (write_archive(tmp_path / name, 2, minutes=1.2) for name in ("one", "other"))
-    store = prepare(one, tmp_path / "store")
-    before = bytes_of(store.path)
-    fields = ["--config.prepare.split=(0.5, 0.3, 0.2)", "--config.prepare.shard_bytes=400000"]
-    line = ["--config", str(repository / "configs/qualityfm_base.py"), *fields, "--dry_run", "--out", str(store.path)]
-    line += ["--source", f"numpy:{one}"]
-    assert main([*line, "--source", f"numpy:{other}"])["recordings"] == 4
-    planned = main([*line, "--source", f"numpy:{other}", "--add"])
-    assert (planned["recordings"], planned["segments_at_most"]) == (2, 4)
-    assert main([*line, "--add"])["recordings"] == 0
-    with pytest.raises(UserError, match=r"prepare\.block_h.*prepared with"):
-        main([*line, "--add", "--config.prepare.block_h=0.5"])
-    assert bytes_of(store.path) == before
 
 
 @pytest.mark.slow

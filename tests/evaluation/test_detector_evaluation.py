@@ -10,7 +10,8 @@ from sklearn.metrics import brier_score_loss, recall_score
 from jaxbio.config.faults import UserError
 from jaxbio.evaluation import side_by_side
 from jaxbio.evaluation.comparison import DETECTOR, PRETRAINED
-from jaxbio.evaluation.encoders import answer_all, load_encoders
+from jaxbio.evaluation.detectors import answer_all
+from jaxbio.evaluation.encoders import load_encoders
 from jaxbio.evaluation.evaluation import Settings, evaluate
 from jaxbio.evaluation.results import read_evaluation
 from jaxbio.evaluation.tasks import Segments
@@ -58,7 +59,7 @@ def detectors(tmp_path_factory, segments):
     paths = []
     for seed in (0, 1):
         path = write_detector(root / f"draft{seed}", alarm(0.5), seed)
-        (said_BK,) = answer_all(load_encoders([path], [], None), segments, "vt_alarm", cache=None)
+        (said_BK,) = answer_all(load_encoders([path], [], None).detectors, segments, "vt_alarm", cache=None)
         paths.append(write_detector(root / f"seed{seed}", alarm(float(np.median(said_BK[:, 1]))), seed))
     return paths
 
@@ -98,7 +99,7 @@ def test_a_detector_answers_itself_with_its_temperature_and_its_threshold(detect
 def test_classes_are_matched_by_their_names_whatever_their_order(tmp_path, segments):
     path = write_detector(tmp_path / "turned", alarm(0.5, "another", ("true alarm", "false alarm")))
     loaded = load_encoders([path], [], None)
-    (said_BK,) = answer_all(loaded, segments, "vt_alarm", cache=None)
+    (said_BK,) = answer_all(loaded.detectors, segments, "vt_alarm", cache=None)
     said = loaded.detectors[0].predict(ppg=segments.x_BCT[:, 0], rate_hz=100)
     np.testing.assert_allclose(said_BK[:, :2], said.probability_BK[:, ::-1], atol=1e-5)
     np.testing.assert_array_equal(said_BK[:, 2] == 1, said.decision_B == "true alarm")
@@ -107,6 +108,6 @@ def test_classes_are_matched_by_their_names_whatever_their_order(tmp_path, segme
 def test_a_detector_of_another_question_and_a_network_that_is_none_are_refused(tmp_path, segments):
     other = load_encoders([write_detector(tmp_path / "af", alarm(0.5, "af", ("no", "yes")))], [], None)
     with pytest.raises(UserError, match=r"another question than vt_alarm.*--which encoder"):
-        answer_all(other, segments, "vt_alarm", cache=None)
+        answer_all(other.detectors, segments, "vt_alarm", cache=None)
     with pytest.raises(UserError, match="--which encoder"):
         load_encoders([write_detector(tmp_path / "none", None)], [], None)

@@ -28,7 +28,6 @@ from jaxbio.data.several import open_stores
 from jaxbio.data.store import open_store
 from jaxbio.training import program
 from jaxbio.training.checkpoint import Checkpoints, Meta, list_steps
-from jaxbio.training.held_out import make_held_out_order
 from jaxbio.training.run_data import open_run_data
 from jaxbio.training.sharding import make_mesh
 from jaxbio.training.state import State
@@ -150,13 +149,6 @@ def test_fewer_pairs_than_a_batch_and_batch_that_fits_no_streams(launch, untrain
     assert untrained == []
 
 
-def test_empty_validation_split_and_one_smaller_than_a_batch():
-    with pytest.raises(UserError, match="validation split has no pairs"):
-        make_held_out_order(0, 8, 2)
-    with pytest.raises(UserError, match=r"has 7 pairs, fewer than a batch"):
-        make_held_out_order(7, 8, 2)
-
-
 def test_empty_validation_split_is_a_fault_of_the_run(store, tmp_path):
     folder = tmp_path / "store"
     shutil.copytree(store, folder)
@@ -165,27 +157,6 @@ def test_empty_validation_split_is_a_fault_of_the_run(store, tmp_path):
         np.save(index / f"validation{part}", np.load(index / f"validation{part}")[:0])
     with pytest.raises(UserError, match="validation split has no pairs"):
         open_run_data(load_recipe(RECIPE), folder)
-
-
-def test_held_out_pairs_are_whole_batches_each_spread_over_the_split():
-    """Neighbours in the index are of one patient: a batch of them would be judged beside that patient alone."""
-    order = make_held_out_order(100, 8, 3)
-    drawn = [order.draw(step) for step in range(order.batches)]
-    assert len(set(np.concatenate(drawn).tolist())) == 24
-    for pair_B in drawn:
-        assert pair_B.min() < 10
-        assert pair_B.max() >= 85
-        assert np.diff(pair_B.astype(int)).min() >= 10
-    assert make_held_out_order(17, 8, 3).batches == 2
-
-
-@pytest.mark.parametrize(("pairs", "batch"), [(17, 8), (5, 8), (16, 8)])
-def test_a_whole_split_is_evaluated_where_that_is_wanted(pairs, batch):
-    order = make_held_out_order(pairs, batch, 100, whole=True)
-    pair_N = np.concatenate([order.draw(step) for step in range(order.batches)])
-    assert set(pair_N.tolist()) == set(range(pairs))
-    assert pair_N.size < pairs + batch
-    assert make_held_out_order(1000, 8, 3, whole=True).batches == 3
 
 
 def test_workdir_that_cannot_be_written_is_named(launch, untrained, tmp_path):
@@ -473,39 +444,6 @@ def test_another_recipe_in_the_workdir_of_a_run_is_refused_in_one_line(launch, u
     faults = faults_of(lambda: launch("--config.train.seed=4"))
     assert faults.keys() == {"--config", "train.seed"}
     assert untrained == []
-
-
-def test_environment_refuses_to_come_too_late():
-    with pytest.raises(RuntimeError, match="after JAX was imported"):
-        environment.configure()
-
-
-def configured(repository, code, **variables):
-    """Return what a fresh process prints that was configured for a deterministic run with a cache in ~/compiled."""
-    code = (
-        f"from launch.environment import configure; configure(deterministic=True, compile_cache='~/compiled'); {code}"
-    )
-    said = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=repository, env=variables, check=True
-    )
-    return said.stdout.split()
-
-
-def test_environment_keeps_the_callers_flags_and_sets_its_own(repository):
-    flags = {"XLA_FLAGS": "--xla_gpu_exclude_nondeterministic_ops=false"}
-    assert configured(repository, "import os; print(os.environ['XLA_FLAGS'])", **flags) == [
-        "--xla_gpu_exclude_nondeterministic_ops=false",
-        "--xla_cpu_collective_call_terminate_timeout_seconds=600",
-    ]
-
-
-def test_the_installed_jax_knows_the_flags_and_takes_the_cache(repository, tmp_path):
-    """XLA ends a process whose flags it does not know."""
-    code = "import jax; print(jax.device_count(), jax.config.jax_compilation_cache_dir)"
-    home = {"HOME": str(tmp_path), "JAX_PLATFORMS": "cpu"}
-    assert configured(repository, code, **home) == ["1", f"{tmp_path}/compiled"]
-    named = home | {"JAX_COMPILATION_CACHE_DIR": f"{tmp_path}/elsewhere"}
-    assert configured(repository, code, **named) == ["1", f"{tmp_path}/elsewhere"]
 
 
 @pytest.mark.slow

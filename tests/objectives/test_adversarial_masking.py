@@ -15,7 +15,7 @@ from jaxbio.export.frozen import read_networks
 from jaxbio.models.qualityfm import QualityFMEncoder
 from jaxbio.models.sigma_tokenizer import SigmaTokenizer
 from jaxbio.objectives import make_objective, patch_masks
-from jaxbio.objectives.objective import share_still
+from jaxbio.objectives.single_segments import share_still
 from jaxbio.training.sharding import dispatch_sharding
 from jaxbio.training.step import make_train_step
 from jaxbio.transforms.prepare_input import Input
