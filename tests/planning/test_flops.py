@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from family_steps import STEPS, family
 
 from jaxbio.config import fields
 from jaxbio.config.command_line import load_recipe
@@ -117,3 +118,10 @@ def test_published_models_cost_what_the_design_says(repository, recipe, gflop):
 def test_what_runs_does_not_change_the_count(changes):
     plain = model_flops(fields.defaults(), 4).total
     assert model_flops(fields.change(fields.defaults(), changes), 4).total == plain
+
+
+@pytest.mark.parametrize("name", [name for name in STEPS if "remat" in fields.defaults(*STEPS[name][:2]).model])
+def test_what_a_family_computes_again_does_not_count(name):
+    config, networks = family(name)
+    again = fields.change(config, {"model.remat": "full"})
+    assert model_flops(again, 16, networks).total == model_flops(config, 16, networks).total

@@ -332,9 +332,19 @@ def _masking_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
 FAMILY = Family(
     models={
         "sigma_tokenizer": Model(
-            "jaxbio.models.sigma_tokenizer:SigmaTokenizer", _TOKENIZER, _model_faults, presets=_MACHINES
+            "jaxbio.models.sigma_tokenizer:SigmaTokenizer",
+            _TOKENIZER,
+            _model_faults,
+            presets=_MACHINES,
+            counted_as={"model.remat": "none"},
         ),
-        "sigma_ppg": Model("jaxbio.models.sigma:SigmaEncoder", _STUDENT, _model_faults, presets=_MACHINES),
+        "sigma_ppg": Model(
+            "jaxbio.models.sigma:SigmaEncoder",
+            _STUDENT,
+            _model_faults,
+            presets=_MACHINES,
+            counted_as={"model.remat": "none"},
+        ),
     },
     objectives={
         "spectral_tokenizer": Training(
