@@ -6,15 +6,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# Before JAX is imported by any test. The timeout: eight devices on two cores make slow collectives.
+from simulated import xla_flags
+
+# Before JAX is imported by any test.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["XLA_FLAGS"] = " ".join(
-    [
-        os.environ.get("XLA_FLAGS", ""),
-        "--xla_force_host_platform_device_count=8",
-        "--xla_cpu_collective_call_terminate_timeout_seconds=600",
-    ]
-).strip()
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {xla_flags(8)}".strip()
 
 import jax
 import pytest

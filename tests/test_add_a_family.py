@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from simulated import xla_flags
 
 TOY = Path(__file__).resolve().parent / "toy_family"
 FILES = {
@@ -79,7 +80,7 @@ def clone(tmp_path_factory, repository):
 
 def run(folder: Path, *arguments: str, code: int = 0) -> dict:
     """Run Python in the copy; return the JSON line that its last line is (where it is one)."""
-    environment = os.environ | {"PYTHONPATH": str(folder), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    environment = os.environ | {"PYTHONPATH": str(folder), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla_flags(1)}
     done = subprocess.run(
         [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from simulated import xla_flags
 
 import jaxbio
 from jaxbio.config import changes
@@ -79,7 +80,7 @@ def line(repository, root, presets="", **more):
 
 
 def command(repository, root, tool, *arguments, code=0):
-    environment = os.environ | {"PYTHONPATH": str(repository), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    environment = os.environ | {"PYTHONPATH": str(repository), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla_flags(1)}
     words = [sys.executable, str(repository / tool), *map(str, arguments)]
     done = subprocess.run(words, cwd=root, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == code, done.stderr[-4000:]

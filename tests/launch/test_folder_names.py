@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from simulated import xla_flags
 
 from jaxbio.config import fields
 from jaxbio.config.faults import UserError
@@ -107,7 +108,7 @@ def test_the_real_model_trains_and_is_exported_under_any_name(repository, tmp_pa
         ["tools/inspect_store.py", str(store), f"--out={tmp_path / NAME}.html"],
     ]
     for line in lines:
-        one_device = os.environ | {"XLA_FLAGS": "", "PYTHONPATH": str(repository)}
+        one_device = os.environ | {"XLA_FLAGS": xla_flags(1), "PYTHONPATH": str(repository)}
         done = subprocess.run(
             [sys.executable, *line], cwd=repository, env=one_device, capture_output=True, text=True, check=False
         )

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import psutil
 import pytest
+from simulated import xla_flags
 from tiny_recipe import TINY_RECIPE
 
 from jaxbio.config import changes, fields
@@ -59,8 +60,8 @@ class Run:
             line = ["--config", TINY_RECIPE, "--workdir", str(tmp_path / "run"), *words, *own.get(number, ())]
             line += ["--coordinator", address, "--processes", str(processes), "--process", str(number)]
             command = [sys.executable, str(SCRIPT), name, *line]
-            flag = f"--xla_force_host_platform_device_count={(devices or {}).get(number, 1)}"
-            environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flag}
+            flags = xla_flags((devices or {}).get(number, 1))
+            environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
             with (tmp_path / f"{number}.log").open("w") as log:  # a process with a full disk can still speak
                 writer = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=log)
             process = subprocess.Popen(command, stdout=writer.stdin, stderr=writer.stdin, env=environment)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from simulated import xla_flags
 from tiny_recipe import TINY_RECIPE
 
 from jaxbio.config.faults import EXIT_INTERRUPTED, EXIT_PREEMPTED
@@ -35,7 +36,7 @@ class Command:
             stderr=subprocess.PIPE,
             text=True,
             cwd=ROOT,
-            env=os.environ | {"XLA_FLAGS": ""} | surroundings,
+            env=os.environ | {"XLA_FLAGS": xla_flags(1)} | surroundings,
             start_new_session=True,
         )
         self.lines: list[str] = []

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from simulated import xla_flags
 from tiny_recipe import TINY_RECIPE
 
 from jaxbio.config import next_lines
@@ -24,7 +25,7 @@ def lines_under_next(said: str) -> list[str]:
 
 def paste(line: str, folder: Path) -> str:
     """Run a line in a shell, as its user would; return what it said on standard error."""
-    surroundings = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
+    surroundings = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": xla_flags(1)}
     done = subprocess.run(["bash", "-c", line], cwd=folder, env=surroundings, capture_output=True, text=True)
     assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr[-3000:]}"
     return done.stderr

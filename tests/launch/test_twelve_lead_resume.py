@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from simulated import xla_flags
 
 import jaxbio
 from jaxbio.config.features import FEATURES
@@ -52,7 +53,7 @@ FAMILIES = {
 def finished(request, repository, tmp_path_factory):
     """A function that runs a command in a folder of its own, that folder, and the launch line of its finished run."""
     folder = tmp_path_factory.mktemp("run")
-    environment = os.environ | {"PYTHONPATH": str(repository), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    environment = os.environ | {"PYTHONPATH": str(repository), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla_flags(1)}
 
     def command(tool, *arguments):
         line = [sys.executable, str(repository / tool), *map(str, arguments)]

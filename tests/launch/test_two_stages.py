@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from simulated import xla_flags
 
 import jaxbio
 from jaxbio.report.terms import NOT_DESCRIBED, describe
@@ -39,7 +40,7 @@ pytestmark = pytest.mark.slow
 def command(repository, tmp_path_factory):
     """A function that runs one command of the repository in a folder of its own, and that folder."""
     folder = tmp_path_factory.mktemp("stages")
-    environment = os.environ | {"PYTHONPATH": str(repository), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    environment = os.environ | {"PYTHONPATH": str(repository), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla_flags(1)}
 
     def run(tool, *arguments, code=0):
         line = [sys.executable, str(repository / tool), *map(str, arguments)]

@@ -71,15 +71,13 @@ STEPS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     "label_triplets": ("vq_vae", "label_triplets", {**LEADS, **CODES, **LABEL}),
     "finetune": ("qualityfm", "supervised", {**QUALITYFM, **LABELS}),
 }
-# The processor's code is generated without effort, in half the time: the text is the same.
-OPTIONS = {"xla_backend_optimization_level": "0", "xla_llvm_disable_expensive_passes": True}
 
 
 def compile_text(name: str, topology: str) -> str:
     """Return the compiled HLO text of the step `name` for all devices of `topology`: cpu:8, or a TPU's, in bfloat16."""
     config, networks = family(name)
     if topology == "cpu:8":
-        return _lower(config, networks, None).compile(compiler_options=OPTIONS).as_text()
+        return _lower(config, networks, None).compile().as_text()
     environment.compile_only()
     devices = open_topology(parse_topology(topology))
     in_order = network_order((len(devices), 1, 1), devices)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from simulated import xla_flags
 
 from jaxbio.config.faults import UserError
 from jaxbio.training import checkpoint, integrity
@@ -341,7 +342,7 @@ def test_bench_checkpoint_prints_one_line_and_leaves_nothing(repository, tmp_pat
     command = [sys.executable, "tools/bench_checkpoint.py", "--config", "configs/qualityfm_base.py"]
     command += ["--out", str(tmp_path / "disk"), "--repeats", "2"]
     command += [f"--config.{name}={value}" for name, value in small.items()]
-    one_device = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    one_device = os.environ | {"XLA_FLAGS": xla_flags(1)}
     done = subprocess.run(command, cwd=repository, env=one_device, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     line = json.loads(done.stdout)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from array_data import array_program, exact_values, run
+from simulated import xla_flags
 
 from jaxbio.config.faults import EXIT_PREEMPTED, EXIT_USER_FAULT, UserError
 from jaxbio.training.agreement import Agreement, Decision
@@ -41,7 +42,7 @@ def start(processes, devices, workdir, *stop_step):
     environment = os.environ | {
         "PYTHONPATH": f"{root}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": xla_flags(devices),
     }
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)  # see compile_cache.use_cache_together
     started = [

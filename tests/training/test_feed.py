@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 import pytest
+from simulated import xla_flags
 
 from jaxbio.data.buffers import Buffers
 from jaxbio.data.loader import HostBatch
@@ -191,7 +192,7 @@ for batch in batches:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
-    environment = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    environment = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla_flags(4)}
     processes = [
         subprocess.Popen(
             # what was seen goes into a file: the collectives' threads write to the standard output as they please

@@ -16,8 +16,6 @@ from jaxbio.training.program import lay_out, lower_eval_step, lower_train_step
 from jaxbio.training.state import leaf_paths
 
 LAYERS = 12
-# The processor's code is generated without effort, in a third of the time: buffers are assigned before.
-OPTIONS = {"xla_backend_optimization_level": "0", "xla_llvm_disable_expensive_passes": True}
 FSDP = {"mesh.data": 1, "mesh.fsdp": 8, "mesh.rules": ((".*", "fsdp"),)}
 
 
@@ -46,7 +44,7 @@ def compile_train_step(logged=True, **changes):
     config = small_config(**FSDP, **changes)
     objective = make_objective(config)
     layout = lay_out(config, objective)
-    return lower_train_step(config, objective, layout, logged=logged).compile(OPTIONS), layout.abstract
+    return lower_train_step(config, objective, layout, logged=logged).compile(), layout.abstract
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +80,7 @@ def sizes(compiled):
 def test_a_device_evaluates_with_its_part_of_the_parameters_and_two_layers(sizes):
     config = small_config(**FSDP)
     objective = make_objective(config)
-    evaluate = lower_eval_step(config, objective, lay_out(config, objective)).compile(OPTIONS)
+    evaluate = lower_eval_step(config, objective, lay_out(config, objective)).compile()
     assert sizes.layer < step_bytes(evaluate).temporaries < 2 * sizes.layer + sizes.elsewhere
 
 

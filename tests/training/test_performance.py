@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from simulated import xla_flags
 
 from jaxbio.training.performance import device_memory_bytes, memory, mfu, peak_flops_per_s
 
@@ -41,7 +42,7 @@ def test_bench_step_prints_one_line(repository):
     small |= {"train.batch": 8, "data.streams": 8}
     command = [sys.executable, "tools/bench_step.py", "--config", "configs/qualityfm_base.py", "--repeats", "2"]
     command += [f"--config.{name}={value}" for name, value in small.items()]
-    one_device = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    one_device = os.environ | {"XLA_FLAGS": xla_flags(1)}
     done = subprocess.run(command, cwd=repository, env=one_device, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     line = json.loads(done.stdout)

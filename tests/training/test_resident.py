@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from linear_run import linear_objective
 from prepared import prepare, small_config, write_archive
+from simulated import xla_flags
 
 from jaxbio.config.faults import UserError
 from jaxbio.planning.flops import FlopCount
@@ -200,7 +201,7 @@ for step in range(3):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
-    environment = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    environment = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla_flags(2)}
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", code, address, str(process), repr(stores)],
