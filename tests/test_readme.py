@@ -27,6 +27,9 @@ INSTEAD = {
         "ln -sfn runs/quickstart/store STORE2 && {} --config.train.steps=2"
     ),
     "python launch/run.py --config configs/qualityfm_base.py --config.data.store=STORE": "{} --config.train.steps=2",
+    # `make pretrain` has trained to the last step
+    "python launch/run.py --config configs/quickstart.py": "{} --config.train.steps=20",
+    "python launch/run.py --config configs/finetune.py": "{} --config.train.steps=20",
     # full-size networks; tests/launch/test_two_stages.py runs both stages with small ones
     "python tools/prepare_store.py --config configs/sigma_ppg_tokenizer.py": None,
     "python launch/run.py --config configs/sigma_ppg": None,
