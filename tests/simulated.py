@@ -10,5 +10,6 @@ def xla_flags(devices: int) -> str:
             "--xla_cpu_collective_call_terminate_timeout_seconds=600",
             "--xla_backend_optimization_level=0",
             "--xla_llvm_disable_expensive_passes=true",
+            "--xla_cpu_parallel_codegen_split_count=1",
         ]
     )

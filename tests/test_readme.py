@@ -27,8 +27,6 @@ INSTEAD = {
         "ln -sfn runs/quickstart/store STORE2 && {} --config.train.steps=2"
     ),
     "python launch/run.py --config configs/qualityfm_base.py --config.data.store=STORE": "{} --config.train.steps=2",
-    # `make pretrain` has trained to the last step
-    "python launch/run.py --config configs/quickstart.py": "{} --config.train.steps=20",
     "python launch/run.py --config configs/finetune.py": "{} --config.train.steps=20",
     # full-size networks; tests/launch/test_two_stages.py runs both stages with small ones
     "python tools/prepare_store.py --config configs/sigma_ppg_tokenizer.py": None,
@@ -100,11 +98,15 @@ def test_who_follows_the_readme_gets_what_it_says(tmp_path, data_dir, monkeypatc
 
 
 def copy_repository(root: Path) -> None:
-    """Copy what git tracks, with this test's own environment as its .venv."""
+    """Copy what git tracks, with this test's own environment as its .venv and fewer steps of the first recipe."""
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in listed.splitlines():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, root / name)
+    recipe = root / "configs/quickstart.py"
+    for steps, fewer in (('train.steps": 200', 'train.steps": 40'), ('eval.every_steps": 50', 'eval.every_steps": 20')):
+        assert steps in recipe.read_text()
+        recipe.write_text(recipe.read_text().replace(steps, fewer))
     (root / ".venv").mkdir()
     for part in Path(sys.prefix).iterdir():
         (root / ".venv" / part.name).symlink_to(part)

@@ -91,4 +91,6 @@ def test_an_encoder_reads_an_hour_forwards_and_backwards():
     assert tok_BLD.shape == (1, 180, 100)
     assert tok_BLD.shape[1] > attention.DENSE_TOKENS
     assert np.isfinite(tok_BLD).all()
+    # the first convolution has one filter at this width, so the norm of one group after it takes out its bias
+    assert float(jnp.abs(gradient["params"]["tokenizer"]["conv1"].pop("bias")).max()) < 1e-6
     assert all(np.isfinite(leaf).all() and np.any(leaf) for leaf in jax.tree.leaves(gradient))

@@ -263,7 +263,9 @@ def test_no_gradient_reaches_the_teacher(gradients):
 def test_every_student_parameter_gets_a_gradient(gradients):
     by_params, _ = gradients
     leaves = jax.tree_util.tree_leaves_with_path(by_params)
-    assert [jax.tree_util.keystr(path) for path, leaf in leaves if not np.asarray(leaf).any()] == []
+    still = [jax.tree_util.keystr(path) for path, leaf in leaves if not np.abs(leaf).max() > 1e-7]
+    # one filter at this width: the norm of one group after it takes out its bias
+    assert [name for name in still if not name.endswith("['tokenizer']['conv1']['bias']")] == []
 
 
 def test_teacher_sees_the_better_member_and_the_student_the_worse(moved):
