@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from prepared import beating_signals, bytes_of, prepare, small_config, write_archive
+from simulated import xla_flags
 
 from jaxbio.config.faults import UserError
 from jaxbio.data.host_folder import host_folder
@@ -135,7 +136,7 @@ def test_a_store_in_a_bucket_is_prepared_trained_from_and_resumed(bucket, tmp_pa
 
 def run(words: list[str], repository: Path) -> dict:
     line = [sys.executable, str(repository / words[0]), *words[1:]]
-    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    environment = os.environ | {"PYTHONPATH": str(repository), "XLA_FLAGS": xla_flags(1)}
     done = subprocess.run(line, capture_output=True, text=True, env=environment, cwd=repository, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1]) if done.stdout.strip() else {}

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from simulated import xla_flags
 
 from jaxbio.config import changes, fields
 from jaxbio.config.command_line import load_recipe
@@ -449,8 +450,9 @@ def test_another_recipe_in_the_workdir_of_a_run_is_refused_in_one_line(launch, u
 @pytest.mark.slow
 def test_real_processes_killed_at_random_continue_bit_for_bit(repository, store, tmp_path):
     line = ["--config", RECIPE, f"--config.data.store={store}", "--out", str(tmp_path / "soak"), "--kills", "3"]
+    one_device = os.environ | {"XLA_FLAGS": xla_flags(1)}
     process = subprocess.run(
-        [sys.executable, "tools/soak_resume.py", *line], capture_output=True, text=True, cwd=repository
+        [sys.executable, "tools/soak_resume.py", *line], capture_output=True, text=True, cwd=repository, env=one_device
     )
     assert process.returncode == 0, process.stderr
     said = json.loads(process.stdout)
