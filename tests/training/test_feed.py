@@ -167,7 +167,7 @@ def test_closing_ends_the_worker_and_the_loader():
 def test_two_processes_build_the_same_global_batches(tmp_path, repository):
     """Two real processes with four devices each, in an order that interleaves them: each holds its rows."""
     code = """
-import sys; sys.path.insert(0, "tests/training")
+import sys; sys.path[:0] = ["tests", "tests/training"]
 import jax, numpy as np
 jax.config.update("jax_cpu_collectives_implementation", "gloo")
 jax.distributed.initialize(sys.argv[1], num_processes=2, process_id=int(sys.argv[2]))

@@ -176,14 +176,13 @@ def test_a_plan_counts_the_segments_at_each_device(stores, monkeypatch):
 @pytest.mark.slow
 def test_two_processes_hold_their_devices_shares_and_draw_the_global_batch(stores, repository):
     code = """
-import sys; sys.path[:0] = ["tests/training", "tests/data"]
+import sys; sys.path[:0] = ["tests", "tests/training", "tests/data"]
 import ast, jax, numpy as np
 jax.config.update("jax_cpu_collectives_implementation", "gloo")
 jax.distributed.initialize(sys.argv[1], num_processes=2, process_id=int(sys.argv[2]))
 from test_resident import config_of
 from jaxbio.training.run_data import open_run_data
 from jaxbio.training.sharding import batch_sharding, make_mesh
-from tools.plan import open_data, plan_one
 data = open_run_data(config_of(data__cache="device"), ast.literal_eval(sys.argv[3]))
 devices = sorted(jax.devices(), key=lambda device: (device.id % 2, device.process_index, device.id))
 mesh = make_mesh(4, 1, 1, devices=devices)
