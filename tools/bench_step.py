@@ -67,7 +67,7 @@ def bench(config, repeats: int, warmup: int, store: str | None = None, profile: 
     from jaxbio.training.devices import check_devices
     from jaxbio.training.program import first_batch, lay_out, lower_train_step
     from jaxbio.training.run_data import open_run_data
-    from jaxbio.training.step import init_state
+    from jaxbio.training.step import init_state, seeded
 
     check_devices(config.mesh.platform)
     networks = read_networks(config)
@@ -86,7 +86,7 @@ def bench(config, repeats: int, warmup: int, store: str | None = None, profile: 
     frozen = {name: network.variables for name, network in networks.items()}
     state = jax.block_until_ready(init_state(config, objective, layout.optimizer, shardings, first, frozen))
     started = time.perf_counter()
-    compiled = lower_train_step(config, objective, layout, logged=False).compile()
+    compiled = seeded(lower_train_step(config, objective, layout, logged=False).compile(), config, mesh)
     compile_s = time.perf_counter() - started
     log.info("compiled in %.1f s", compile_s)
 

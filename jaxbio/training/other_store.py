@@ -26,6 +26,7 @@ from jaxbio.training.held_out import evaluate, make_held_out_order
 from jaxbio.training.program import lay_out, lower_eval_step
 from jaxbio.training.run_data import held_out_batches, without_answer
 from jaxbio.training.state import State
+from jaxbio.training.step import seeded
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def evaluate_on(
     index = _unseen_pairs(config, stores, seen, labels)
     layout = lay_out(config, objective)
     order = make_held_out_order(len(index.rows_NM), config.train.batch, len(index.rows_NM), whole=True)
-    eval_step = lower_eval_step(config, objective, layout).compile()
+    eval_step = seeded(lower_eval_step(config, objective, layout).compile(), config, layout.mesh)
     empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), layout.abstract.opt_state)  # is not read
     state = State(jnp.asarray(config.train.steps, jnp.int32), params, empty, objective_state)
     state = jax.device_put(state, layout.placement.shardings)

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -25,7 +26,7 @@ from jaxbio.training.optimizer import Optimizer, make_optimizer
 from jaxbio.training.resident import Resident
 from jaxbio.training.sharding import Placement, place_state
 from jaxbio.training.state import State, abstract_state
-from jaxbio.training.step import Batch, init_state, make_eval_step, make_train_step
+from jaxbio.training.step import Batch, init_state, make_eval_step, make_train_step, seeded
 
 log = logging.getLogger(__name__)
 
@@ -117,10 +118,11 @@ def build_program(
         layout.resident.check_fits(layout.placement.bytes_per_device, performance.memory_of(layout.mesh.local_devices))
     started = time.monotonic()
     with CacheUse() as use, layout.explained(config, objective):
-        train_step = unlogged_step = lower_train_step(config, objective, layout).compile()
+        train_step = unlogged_step = seeded(lower_train_step(config, objective, layout).compile(), config, layout.mesh)
         if config.log.every_steps > config.train.steps_per_dispatch:
-            unlogged_step = lower_train_step(config, objective, layout, logged=False).compile()
-        eval_step = lower_eval_step(config, objective, layout).compile()
+            lowered = lower_train_step(config, objective, layout, logged=False)
+            unlogged_step = seeded(lowered.compile(), config, layout.mesh)
+        eval_step = seeded(lower_eval_step(config, objective, layout).compile(), config, layout.mesh)
     compile_s = time.monotonic() - started
     planned = "unknown" if flops is None else f"{flops / 1e9:.2f} GFLOP"
     log.info("compiled in %.1f s (%s); a step of %d pairs: %s", compile_s, use.summary(), config.train.batch, planned)
@@ -155,7 +157,7 @@ def lay_out(
     log.info("devices: %d x %s, mesh %s", mesh.devices.size, mesh.devices.flat[0].device_kind, dict(mesh.shape))
     sharding.check_batch(mesh, config.train.batch, config.train.microbatches, per_element(config))
     optimizer = make_optimizer(at_batch(config).optimizer, config.train.steps, objective.pace)
-    abstract = abstract_state(config, objective, optimizer, batch_spec(config))
+    abstract = abstract_state(objective, optimizer, batch_spec(config))
     placement = place_state(abstract, mesh, config.mesh.rules, config.mesh.moments)
     abstract = jax.tree.map(
         lambda leaf, placed: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placed),
@@ -177,13 +179,18 @@ def lower_train_step(config: ConfigDict, objective: Objective, layout: Layout, *
     step = make_train_step(
         config, objective, layout.optimizer, mesh, layout.placement.shardings, logged=logged, resident=resident
     )
-    return step.lower(layout.abstract, dispatch)
+    return step.lower(layout.abstract, dispatch, _abstract_seed(mesh))
 
 
 def lower_eval_step(config: ConfigDict, objective: Objective, layout: Layout) -> Any:
     """Return the evaluation step lowered for the devices of `layout`, to be compiled."""
     batch = _abstract(held_out_spec(config), sharding.batch_sharding(layout.mesh))
-    return make_eval_step(config, objective, layout.mesh, layout.placement.shardings).lower(layout.abstract, batch)
+    step = make_eval_step(config, objective, layout.mesh, layout.placement.shardings)
+    return step.lower(layout.abstract, batch, _abstract_seed(layout.mesh))
+
+
+def _abstract_seed(mesh: Mesh) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((), np.uint32, sharding=sharding.replicated(mesh))
 
 
 def abstract_batch(

@@ -3,7 +3,7 @@
 Everything that a run must remember stands in `State`; everything random is a function of `train.seed`, the name of
 the stream and the step. This file knows no loss, no mesh and no file.
 
-    abstract = abstract_state(config, objective, optimizer, batch_spec(config))
+    abstract = abstract_state(objective, optimizer, batch_spec(config))
 """
 
 import zlib
@@ -14,7 +14,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 PyTree = Any
 
@@ -33,30 +32,33 @@ class State:
     objective_state: PyTree
 
 
-def stream_key(seed: int, name: str) -> jax.Array:
+def stream_key(seed: int | jax.Array, name: str) -> jax.Array:
     """Return the key of the random stream `name` (init, augment, dropout, ...), which no mesh and no host changes."""
     return jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), np.uint32(zlib.crc32(name.encode())))
 
 
 def new_state(
-    config: ConfigDict, objective, optimizer, batch: Mapping[str, jax.Array], frozen: Mapping[str, PyTree]
+    objective, optimizer, seed: int | jax.Array, batch: Mapping[str, jax.Array], frozen: Mapping[str, PyTree]
 ) -> State:
     """Return the state at step 0, traced: see `init_state` and below.
 
-    `batch` is the global batch of that step, `frozen` the variables of the networks that the objective does not train.
+    `seed` is `train.seed`, `batch` the global batch of that step, `frozen` the variables of the networks that the
+    objective does not train.
     """
-    params, objective_state = objective.init(stream_key(config.train.seed, "init"), batch, frozen)
+    params, objective_state = objective.init(stream_key(seed, "init"), batch, frozen)
     return State(jnp.zeros((), jnp.int32), params, optimizer.init(params), objective_state)
 
 
-def abstract_state(config: ConfigDict, objective, optimizer, batch: Mapping[str, Any]) -> State:
+def abstract_state(objective, optimizer, batch: Mapping[str, Any]) -> State:
     """Return the state as `jax.ShapeDtypeStruct`s; of `batch` only shapes and dtypes are read.
 
     Raises UserError when a rule of `optimizer.groups` matches no parameter.
     """
     shapes = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in batch.items()}
     return jax.eval_shape(
-        lambda arrays, frozen: new_state(config, objective, optimizer, arrays, frozen), shapes, dict(objective.frozen)
+        lambda arrays, frozen: new_state(objective, optimizer, 0, arrays, frozen),
+        shapes,
+        dict(objective.frozen),
     )
 
 

@@ -1,7 +1,9 @@
 """The compiled step: the only place where objective, optimiser, mesh and random streams meet.
 
     step = make_train_step(config, objective, optimizer, mesh, placement.shardings)
-    state, metrics = step(state, batches)        # donates state; batches and metrics lead with the steps of a dispatch
+    state, metrics = step(state, batches, seed)  # donates state; batches and metrics lead with the steps of a dispatch
+
+`seed` is `train.seed`, an argument so that runs of any seed share one compiled program.
 
 The same function serves training, planning, benchmarks and tests.
 """
@@ -12,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 from jax.sharding import Mesh, NamedSharding
@@ -45,10 +48,10 @@ def init_state(
     the objective uses and does not train.
     """
 
-    def start(arrays: Batch, frozen: Mapping[str, PyTree]) -> State:
-        return new_state(config, objective, optimizer, arrays, frozen)
+    def start(seed: jax.Array, arrays: Batch, frozen: Mapping[str, PyTree]) -> State:
+        return new_state(objective, optimizer, seed, arrays, frozen)
 
-    return jax.jit(start, out_shardings=shardings)(batch, dict(frozen))
+    return jax.jit(start, out_shardings=shardings)(np.uint32(config.train.seed), batch, dict(frozen))
 
 
 def make_train_step(
@@ -61,7 +64,7 @@ def make_train_step(
     logged: bool = True,
     resident: Resident | None = None,
 ) -> Any:
-    """Return the jitted `step(state, batches) -> (state, metrics)`; `state` is donated.
+    """Return the jitted `step(state, batches, seed) -> (state, metrics)`; `state` is donated, `seed` uint32.
 
     `batches` are arrays (steps_per_dispatch, B, ...) placed by `sharding.dispatch_sharding`; of a `resident` store they
     are its source, from which the batch of each step is drawn. A refused update leaves everything but the step as it
@@ -71,14 +74,14 @@ def make_train_step(
     whoever dispatches knows the step, so that no device asks the host which it is. Raises UserError when batch,
     microbatches and mesh do not go together.
     """
-    microbatches, steps, seed = config.train.microbatches, config.train.steps, config.train.seed
+    microbatches, steps = config.train.microbatches, config.train.steps
     sharding.check_batch(mesh, config.train.batch, microbatches, per_element(config))
     if objective.coupled and microbatches > 1:
         raise UserError(
             Fault("train.microbatches", microbatches, "1: this objective's loss couples the rows of a batch")
         )
 
-    def one_step(state: State, batch: Batch) -> tuple[State, dict[str, jax.Array]]:
+    def one_step(state: State, batch: Batch, seed: jax.Array) -> tuple[State, dict[str, jax.Array]]:
         progress = state.step.astype(jnp.float32) / steps
         whole = gather_fsdp(state, shardings)
 
@@ -117,14 +120,16 @@ def make_train_step(
         state = State(state.step + 1, params, opt_state, objective_state)
         return jax.lax.with_sharding_constraint(state, shardings), reported
 
-    def dispatch(state: State, batches: Any) -> tuple[State, dict[str, jax.Array]]:
+    def dispatch(state: State, batches: Any, seed: jax.Array) -> tuple[State, dict[str, jax.Array]]:
         length = config.train.steps_per_dispatch if resident else jax.tree.leaves(batches)[0].shape[0]
         single = length == 1  # a loop of one iteration would only cost fusions
         with rows_on(mesh):
             if resident is None:
-                return jax.lax.scan(one_step, state, dict(batches), unroll=single)
+                return jax.lax.scan(
+                    lambda state, batch: one_step(state, batch, seed), state, dict(batches), unroll=single
+                )
             return jax.lax.scan(
-                lambda state, _: one_step(state, resident.fetch(batches, state.step)),
+                lambda state, _: one_step(state, resident.fetch(batches, state.step), seed),
                 state,
                 length=length,
                 unroll=single,
@@ -132,23 +137,27 @@ def make_train_step(
 
     return jax.jit(
         dispatch,
-        in_shardings=(shardings, resident.shardings if resident else sharding.dispatch_sharding(mesh)),
+        in_shardings=(
+            shardings,
+            resident.shardings if resident else sharding.dispatch_sharding(mesh),
+            sharding.replicated(mesh),
+        ),
         out_shardings=(shardings, sharding.replicated(mesh)),
         donate_argnums=0,
     )
 
 
 def make_eval_step(config: ConfigDict, objective: Objective, mesh: Mesh, shardings: State) -> Any:
-    """Return the jitted `evaluate(state, batch) -> (metrics, features, outputs)` of one held-out batch.
+    """Return the jitted `evaluate(state, batch, seed) -> (metrics, features, outputs)` of one held-out batch.
 
     Metrics are the loss and its terms without dropout and under keys that no step changes, so that two evaluations
     differ by the state alone; of cropped segments it is the loss of the middle. Features are, for each of the
     objective's encoders, float32 (B, D): the mean over tokens and crops of the better member, unaugmented; outputs are
     the objective's own, by row. All are replicated, so that every host can read them.
     """
-    seed, steps, inputs = config.train.seed, config.train.steps, Input.of(config)
+    steps, inputs = config.train.steps, Input.of(config)
 
-    def evaluate(state: State, batch: Batch) -> tuple[dict[str, jax.Array], ...]:
+    def evaluate(state: State, batch: Batch, seed: jax.Array) -> tuple[dict[str, jax.Array], ...]:
         progress = state.step.astype(jnp.float32) / steps
         state = gather_fsdp(state, shardings)
         keys = {name: stream_key(seed, f"eval_{name}") for name in ("augment", "dropout")}
@@ -164,9 +173,16 @@ def make_eval_step(config: ConfigDict, objective: Objective, mesh: Mesh, shardin
 
     return jax.jit(
         evaluate,
-        in_shardings=(shardings, sharding.batch_sharding(mesh)),
+        in_shardings=(shardings, sharding.batch_sharding(mesh), sharding.replicated(mesh)),
         out_shardings=sharding.replicated(mesh),
     )
+
+
+def seeded(step: Any, config: ConfigDict, mesh: Mesh) -> Callable[[State, Any], Any]:
+    """Return a training or evaluation step as a function of state and arrays: the seed is put on the devices once."""
+    seed = np.asarray(config.train.seed, np.uint32)
+    placed = jax.make_array_from_callback((), sharding.replicated(mesh), lambda index: seed[index])
+    return lambda state, arrays: step(state, arrays, placed)
 
 
 def pool(module: nn.Module, variables: PyTree, x_BCT: jax.Array, crops: int) -> jax.Array:
@@ -178,7 +194,7 @@ def pool(module: nn.Module, variables: PyTree, x_BCT: jax.Array, crops: int) -> 
     return join_crops(tok_BLD.astype(jnp.float32), crops).mean(axis=1)
 
 
-def step_keys(seed: int, step: jax.Array, microbatch: jax.Array) -> dict[str, jax.Array]:
+def step_keys(seed: int | jax.Array, step: jax.Array, microbatch: jax.Array) -> dict[str, jax.Array]:
     """Return the keys of a step: `augment` by step (the objective folds in the row), `dropout` by microbatch too."""
     return {
         "augment": jax.random.fold_in(stream_key(seed, "augment"), step),

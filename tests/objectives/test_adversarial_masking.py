@@ -17,7 +17,7 @@ from jaxbio.models.sigma_tokenizer import SigmaTokenizer
 from jaxbio.objectives import make_objective, patch_masks
 from jaxbio.objectives.single_segments import share_still
 from jaxbio.training.sharding import dispatch_sharding
-from jaxbio.training.step import make_train_step
+from jaxbio.training.step import make_train_step, seeded
 from jaxbio.transforms.prepare_input import Input
 
 STEPS = 5
@@ -27,7 +27,7 @@ def walk(devices, **changes):
     config = student_config(model__dropout=0.0, model__attention_dropout=0.0, model__drop_path=0.0, **changes)
     objective, frozen = small_tokenizer(config)
     mesh, optimizer, placement, state = start(config, objective, jax.devices()[:devices], frozen)
-    step = make_train_step(config, objective, optimizer, mesh, placement.shardings)
+    step = seeded(make_train_step(config, objective, optimizer, mesh, placement.shardings), config, mesh)
     batches = jax.device_put(make_batches(config, STEPS), dispatch_sharding(mesh))
     return list(walk_with(step, state, batches))
 

@@ -18,7 +18,7 @@ from jaxbio.objectives import Aux, Objective
 from jaxbio.training.optimizer import make_optimizer
 from jaxbio.training.sharding import dispatch_sharding, make_mesh, place_state
 from jaxbio.training.state import abstract_state
-from jaxbio.training.step import init_state, make_train_step
+from jaxbio.training.step import init_state, make_train_step, seeded
 
 SAMPLES = 24
 
@@ -108,7 +108,7 @@ def start(config: ConfigDict, objective: Objective, devices=None, frozen=None):
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor, devices)
     optimizer = make_optimizer(config.optimizer, config.train.steps)
     batch = {name: array[0] for name, array in make_batches(config, 1).items()}
-    abstract = abstract_state(config, objective, optimizer, batch)
+    abstract = abstract_state(objective, optimizer, batch)
     placement = place_state(abstract, mesh, config.mesh.rules, config.mesh.moments)
     return (
         mesh,
@@ -121,7 +121,7 @@ def start(config: ConfigDict, objective: Objective, devices=None, frozen=None):
 def walk(config: ConfigDict, objective: Objective, steps: int, devices=None, logged: bool = True):
     """Yield (state, metrics) after each of `steps` dispatches of one step; states are copies on the host."""
     mesh, optimizer, placement, state = start(config, objective, devices)
-    step = make_train_step(config, objective, optimizer, mesh, placement.shardings, logged=logged)
+    step = seeded(make_train_step(config, objective, optimizer, mesh, placement.shardings, logged=logged), config, mesh)
     yield from walk_with(step, state, jax.device_put(make_batches(config, steps), dispatch_sharding(mesh)))
 
 
@@ -135,6 +135,6 @@ def walk_with(step, state, batches):
 def run(config: ConfigDict, objective: Objective, steps: int, devices=None, batches=None):
     """Return (state, metrics) after `steps` steps in one dispatch."""
     mesh, optimizer, placement, state = start(config, objective, devices)
-    step = make_train_step(config, objective, optimizer, mesh, placement.shardings)
+    step = seeded(make_train_step(config, objective, optimizer, mesh, placement.shardings), config, mesh)
     batches = make_batches(config, steps) if batches is None else batches
     return step(state, jax.device_put(batches, dispatch_sharding(mesh)))

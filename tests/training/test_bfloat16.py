@@ -9,7 +9,7 @@ from jaxbio.config import fields
 from jaxbio.data.batch import random_batch
 from jaxbio.objectives import make_objective
 from jaxbio.training.program import lay_out, lower_train_step
-from jaxbio.training.step import init_state
+from jaxbio.training.step import init_state, seeded
 
 
 @pytest.mark.gpu
@@ -32,6 +32,6 @@ def first_metrics(config, networks, batch):
     layout = lay_out(config, objective, jax.devices()[:1])
     frozen = {name: network.variables for name, network in networks.items()}
     state = init_state(config, objective, layout.optimizer, layout.placement.shardings, batch, frozen)
-    compiled = lower_train_step(config, objective, layout).compile()
+    compiled = seeded(lower_train_step(config, objective, layout).compile(), config, layout.mesh)
     _, metrics = compiled(state, {key: array[None] for key, array in batch.items()})
     return {name: float(value[0]) for name, value in metrics.items()}

@@ -13,7 +13,7 @@ from jaxbio.objectives import Aux
 from jaxbio.training.held_out import evaluate
 from jaxbio.training.sharding import batch_sharding, dispatch_sharding, make_mesh
 from jaxbio.training.state import abstract_state
-from jaxbio.training.step import make_train_step, mean_gradients
+from jaxbio.training.step import make_train_step, mean_gradients, seeded
 
 CONFIG = linear_config(train__batch=16, train__steps=4)
 BATCHES = make_batches(CONFIG, 2)
@@ -73,7 +73,7 @@ def walked():
     frozen = {"tokenizer": {"kernel": np.array([1.0, 2.0, 3.0], np.float32)}}
     mesh, optimizer, placement, state = start(CONFIG, objective, jax.devices()[:1], frozen)
     states, metrics = [jax.device_get(state)], []
-    step = make_train_step(CONFIG, objective, optimizer, mesh, placement.shardings)
+    step = seeded(make_train_step(CONFIG, objective, optimizer, mesh, placement.shardings), CONFIG, mesh)
     batches = jax.device_put(BATCHES, dispatch_sharding(mesh))
     for index in range(2):
         state, found = step(state, {name: array[index : index + 1] for name, array in batches.items()})
@@ -100,7 +100,7 @@ def test_the_state_is_known_without_the_frozen_weights(walked):
     states, _ = walked
     objective = recording_objective()
     _, optimizer, _, _ = start(CONFIG, objective, jax.devices()[:1], {"tokenizer": {"kernel": np.zeros(3, np.float32)}})
-    abstract = abstract_state(CONFIG, objective, optimizer, FIRST)
+    abstract = abstract_state(objective, optimizer, FIRST)
     assert jax.tree.map(jnp.shape, abstract) == jax.tree.map(jnp.shape, states[0])
 
 

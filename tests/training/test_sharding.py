@@ -171,7 +171,7 @@ def test_bytes_a_device_are_those_of_the_table(moments):
 def test_layout_presets_cover_every_leaf_of_every_size(repository, recipe, preset):
     config = load_recipe(f"{repository}/configs/qualityfm_{recipe}.py:{preset}")
     objective, optimizer = make_objective(config), make_optimizer(config.optimizer, config.train.steps)
-    state = abstract_state(config, objective, optimizer, batch_spec(config))
+    state = abstract_state(objective, optimizer, batch_spec(config))
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     placement = place_state(state, mesh, config.mesh.rules, config.mesh.moments)
     whole = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.params))

@@ -25,7 +25,7 @@ from jaxbio.training.program import build_program
 from jaxbio.training.run_data import RunData, open_run_data
 from jaxbio.training.sharding import make_mesh, place_state
 from jaxbio.training.state import abstract_state, leaf_paths
-from jaxbio.training.step import make_train_step
+from jaxbio.training.step import make_train_step, seeded
 
 EDGES = (6, 8)  # steps at which a stage of the curriculum ends
 SMALL = {
@@ -143,9 +143,9 @@ def test_eight_devices_equal_one_with_synchronised_statistics(program, data):
     """Two pairs a device: statistics of a device alone would be far from those of the batch."""
     config, objective = program.config, program.objective
     mesh = make_mesh(8, 1, 1)
-    abstract = abstract_state(config, objective, program.optimizer, batch_spec(config))
+    abstract = abstract_state(objective, program.optimizer, batch_spec(config))
     shardings = place_state(abstract, mesh, config.mesh.rules, config.mesh.moments).shardings
-    step = make_train_step(config, objective, program.optimizer, mesh, shardings)
+    step = seeded(make_train_step(config, objective, program.optimizer, mesh, shardings), config, mesh)
     state = None
     with data.batches(program.mesh, 0) as ones, data.batches(mesh, 0) as eights:
         for one, eight in itertools.islice(zip(ones, eights), 5):

@@ -7,7 +7,7 @@ from linear_run import linear_config, linear_objective, start
 
 from jaxbio.data.batch import batch_spec
 from jaxbio.training.optimizer import make_optimizer
-from jaxbio.training.program import abstract_batch
+from jaxbio.training.program import abstract_batch, lay_out, lower_eval_step, lower_train_step
 from jaxbio.training.sharding import make_mesh, place_state
 from jaxbio.training.state import abstract_state, leaf_paths, new_state, stream_key
 from jaxbio.training.step import step_keys
@@ -17,9 +17,7 @@ FSDP = {"mesh__data": 1, "mesh__fsdp": 8, "mesh__rules": ((".*", "fsdp"),)}
 
 def test_abstract_state_is_the_shape_of_the_initialised_one():
     config, objective = linear_config(), linear_objective()
-    abstract = abstract_state(
-        config, objective, make_optimizer(config.optimizer, config.train.steps), batch_spec(config)
-    )
+    abstract = abstract_state(objective, make_optimizer(config.optimizer, config.train.steps), batch_spec(config))
     _, _, _, state = start(config, objective)
     assert jax.tree.map(lambda a: (a.shape, a.dtype), abstract) == jax.tree.map(lambda a: (a.shape, a.dtype), state)
 
@@ -36,13 +34,25 @@ def test_initialisation_holds_no_unsharded_copy():
     config, objective = linear_config(**FSDP), linear_objective(width=512)
     optimizer = make_optimizer(config.optimizer, config.train.steps)
     batch = abstract_batch(config)
-    abstract = abstract_state(config, objective, optimizer, batch)
+    abstract = abstract_state(objective, optimizer, batch)
     placement = place_state(abstract, make_mesh(1, 8, 1), config.mesh.rules, config.mesh.moments)
-    initialise = jax.jit(lambda b: new_state(config, objective, optimizer, b, {}), out_shardings=placement.shardings)
+    initialise = jax.jit(lambda b: new_state(objective, optimizer, 0, b, {}), out_shardings=placement.shardings)
     memory = initialise.lower(batch).compile().memory_analysis()
     whole = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(abstract.params))
     assert memory.output_size_in_bytes == pytest.approx(placement.bytes_per_device, rel=0.02)
     assert memory.temp_size_in_bytes < whole / 4
+
+
+def test_runs_of_any_seed_share_one_program():
+    """A sweep over seeds compiles once; and the seed does reach the program: the two starts differ."""
+    texts, starts = [], []
+    for seed in (0, 2**31 - 1):
+        config, objective = linear_config(train__seed=seed), linear_objective()
+        layout = lay_out(config, objective)
+        texts.append([lower(config, objective, layout).as_text() for lower in (lower_train_step, lower_eval_step)])
+        starts.append(start(config, objective)[-1].params)
+    assert texts[0] == texts[1]
+    assert not np.array_equal(*(jax.tree.leaves(params)[-1] for params in starts))
 
 
 def test_streams_are_named_and_repeatable():

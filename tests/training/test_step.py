@@ -13,9 +13,10 @@ from jaxbio.config import families, fields
 from jaxbio.config.faults import UserError
 from jaxbio.config.machines import MACHINES
 from jaxbio.objectives import make_objective
+from jaxbio.training.program import lay_out, lower_train_step
 from jaxbio.training.sharding import batch_sharding, make_mesh
 from jaxbio.training.state import leaf_paths
-from jaxbio.training.step import make_eval_step, make_train_step, mean_gradients
+from jaxbio.training.step import make_eval_step, make_train_step, mean_gradients, seeded
 
 FSDP = {"mesh__data": 1, "mesh__fsdp": 8, "mesh__rules": ((".*", "fsdp"),)}
 BOTH = {"mesh__data": 2, "mesh__fsdp": 4, "mesh__rules": ((".*", "fsdp"),)}
@@ -83,7 +84,8 @@ def compiled(objective):
     """The step of descent on one device, and fresh states for it."""
     mesh, optimizer, placement, state = start(linear_config(**SGD), objective, one_device())
     kept = jax.tree.map(np.array, state)
-    step = make_train_step(linear_config(**SGD), objective, optimizer, mesh, placement.shardings)
+    config = linear_config(**SGD)
+    step = seeded(make_train_step(config, objective, optimizer, mesh, placement.shardings), config, mesh)
     return SimpleNamespace(step=step, fresh=lambda: jax.device_put(kept, placement.shardings))
 
 
@@ -198,7 +200,8 @@ def test_norms_are_those_of_the_leaves(descent):
 def unlogged(objective):
     """The step of descent on one device without the norms that only a log line has."""
     mesh, optimizer, placement, _ = start(linear_config(**SGD), objective, one_device())
-    return make_train_step(linear_config(**SGD), objective, optimizer, mesh, placement.shardings, logged=False)
+    config = linear_config(**SGD)
+    return seeded(make_train_step(config, objective, optimizer, mesh, placement.shardings, logged=False), config, mesh)
 
 
 def test_an_unlogged_step_is_the_logged_one_without_two_norms(compiled, unlogged, descent):
@@ -209,10 +212,11 @@ def test_an_unlogged_step_is_the_logged_one_without_two_norms(compiled, unlogged
     assert_walks_close(found, kept)
 
 
-def test_no_step_asks_which_branch_to_take(compiled, unlogged):
-    batches = make_batches(linear_config(), 1)
-    for step in (compiled.step, unlogged):
-        assert "conditional" not in step.lower(compiled.fresh(), batches).compile().as_text()
+def test_no_step_asks_which_branch_to_take(objective):
+    config = linear_config(**SGD)
+    layout = lay_out(config, objective, one_device())
+    for logged in (True, False):
+        assert "conditional" not in lower_train_step(config, objective, layout, logged=logged).compile().as_text()
 
 
 def test_same_seed_repeats_to_the_bit_and_another_differs(objective, compiled, descent):
@@ -264,7 +268,7 @@ def test_a_nonfinite_update_is_refused_and_the_run_goes_on(objective, where, log
 def test_evaluation_repeats_itself_leaves_the_state_and_returns_pooled_features(objective):
     config = linear_config(**BOTH)
     mesh, _, placement, state = start(config, objective)
-    evaluate = make_eval_step(config, objective, mesh, placement.shardings)
+    evaluate = seeded(make_eval_step(config, objective, mesh, placement.shardings), config, mesh)
     batch = jax.device_put({k: v[0] for k, v in make_batches(config, 1).items()}, batch_sharding(mesh))
     metrics, features, outputs = evaluate(state, batch)
     assert outputs == {}
