@@ -296,7 +296,9 @@ COMMON: dict[str, Field] = {
         "where numbers go beside metrics.jsonl, any of tensorboard (into the workdir), wandb, mlflow, trackio",
     ),
     "log.project": machine("jaxbio", "project or experiment under which a tracker files the run"),
-    "log.report_every_s": machine(60.0, "seconds between new versions of report.html", low=1.0),
+    "log.report_every_s": machine(
+        60.0, "seconds between new versions of report.html; more, where drawing it takes over a twentieth", low=1.0
+    ),
     "profile.at": machine(None, "step at which a profile of a few steps is taken", int, optional=True, low=0),
     "profile.dispatches": machine(3, "calls of the device that a profile holds", low=1),
     # ---- augment: what the device does to both members of a pair (QualityFM fact sheet, section 2.5)

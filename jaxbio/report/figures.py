@@ -16,11 +16,14 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from cycler import cycler
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
+from matplotlib.textpath import text_to_path
 
 from jaxbio.config.roles import ROLES, UNITS, kind_of
 from jaxbio.data.whole_files import whole_file
@@ -30,6 +33,8 @@ from jaxbio.report.text import printable, shorten
 WIDTH_IN = 3.6
 _STACKED_IN = (0.95, 0.5)  # height of one of several channels below each other: of up to four, and of more
 COLOURS = tuple(colour.light for colour in SERIES)
+_LEGEND_PT = 7.5
+_HANDLE_PT = 5 * _LEGEND_PT  # of a legend, with the gaps around it
 _LABEL_MOST = 24  # characters that fit the height of a figure of 1.5 in
 _STYLE: Any = {
     "text.parse_math": False,
@@ -48,7 +53,7 @@ _STYLE: Any = {
     "grid.linewidth": 0.6,
     "lines.linewidth": 1.2,
     "legend.frameon": False,
-    "legend.fontsize": 7.5,
+    "legend.fontsize": _LEGEND_PT,
     "svg.fonttype": "none",  # letters stay text: small, searchable, in the reader's own font
     "svg.hashsalt": "jaxbio",
     "path.simplify": True,
@@ -81,9 +86,26 @@ def add_legend(axes: Axes) -> None:
     """Add a legend in the style of the figures, above the axes: inside it would lie on a dense curve."""
     with _styled():
         handles, labels = axes.get_legend_handles_labels()
-        axes.legend(
-            handles, labels, loc="lower right", bbox_to_anchor=(1, 1), ncols=min(len(labels), 3), borderaxespad=0.1
-        )
+        room_pt = 72 * axes.figure.get_figure(root=True).get_figwidth() - 2 * _LEGEND_PT
+        labels = [_fit(printable(label), room_pt - _HANDLE_PT) for label in labels]
+        columns = next((n for n in (3, 2) if n <= len(labels) and _legend_width_pt(labels, n) <= room_pt), 1)
+        axes.legend(handles, labels, loc="lower right", bbox_to_anchor=(1, 1), ncols=columns, borderaxespad=0.1)
+
+
+def _legend_width_pt(labels: Sequence[str], columns: int) -> float:
+    """Return the width of a legend of so many columns; one wider than its figure leaves no room for the axes."""
+    columned = np.array_split(np.array(labels, dtype=object), columns)
+    return sum(max(map(_width_pt, column)) + _HANDLE_PT for column in columned)
+
+
+def _fit(label: str, room_pt: float) -> str:
+    width_pt = _width_pt(label)
+    return label if width_pt <= room_pt else shorten(label, int(len(label) * room_pt / width_pt))
+
+
+def _width_pt(label: str) -> float:
+    width, _, _ = text_to_path.get_text_width_height_descent(label, FontProperties(size=_LEGEND_PT), ismath=False)
+    return width
 
 
 def label_of(name: str, unit: str = "") -> str:

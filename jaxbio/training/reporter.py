@@ -11,10 +11,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 log = logging.getLogger(__name__)
+SHARE = 0.05
 
 
 class Reporter:
-    """Calls `report(workdir)` every `every_s` seconds in a thread of its own; a failure is logged, no more."""
+    """Calls `report(workdir)` every `every_s` seconds in a thread of its own; a failure is logged, no more.
+
+    On a machine that takes long to draw it calls less often: drawing takes a core `SHARE` of the time at most.
+    """
 
     def __init__(self, report: Callable[[Path], object] | None, workdir: Path, every_s: float):
         self._report, self._workdir, self._every_s = report, workdir, every_s
@@ -38,7 +42,9 @@ class Reporter:
 
     def _write(self) -> None:
         assert self._report is not None
+        started_s = time.thread_time()
         try:
             self._report(self._workdir)
         except Exception:  # whatever a report meets, the run goes on
             log.exception("the report could not be written; training goes on")
+        self._next = max(self._next, time.monotonic() + (time.thread_time() - started_s) / SHARE)
