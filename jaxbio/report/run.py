@@ -8,29 +8,32 @@ what an objective wants shown comes as `Examples`. What a key means, `terms.py` 
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from jaxbio.config import fields
 from jaxbio.config.changes import plain
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.report import figures, page
+from jaxbio.report.curves import curves_section
 from jaxbio.report.examples import draw_examples, read_examples
+from jaxbio.report.panels import (
+    MONITORS,
+    NORMS,
+    channel_panels,
+    judged_panels,
+    monitor_panels,
+    norm_labels,
+    one_line_panels,
+    schedule_labels,
+)
+from jaxbio.report.probes import judge_probes, probe_panels
 from jaxbio.report.series import Record, Series
-from jaxbio.report.terms import describe, read_probe
+from jaxbio.report.terms import describe
 from jaxbio.report.text import capitalise
-from jaxbio.report.verdict import EXPLAINABLE, EXPLAINED, judge_codes, judge_encoders, judge_terms, words_of
+from jaxbio.report.verdict import judge_codes, judge_encoders, judge_terms, words_of
 
-_POINTS = 300  # of a curve; more are drawn as the mean and range of as many bins
-_SCHEDULES = {
-    "train/learning_rate": "learning rate",
-    "train/weight_decay": "weight decay",
-    "train/ema_momentum": "teacher momentum",
-}
 _SPEED = {
     "perf/pairs_per_s": "pairs/s",
     "perf/mfu": "share of the peak",
@@ -42,18 +45,6 @@ _MEMORY = {
     "memory/host_peak_bytes": "host peak, GiB",
     "memory/device_peak_bytes": "device peak, GiB",
 }
-_MONITORS = (
-    "batch_spread",
-    "effective_rank",
-    "teacher_entropy",
-    "student_entropy",
-    "student_mean_entropy",
-    "output_spread",
-    "code_perplexity",
-    "unused_codes",
-    "identical_codes",
-)
-_NORMS = ("grad_norm", "param_norm", "update_norm")
 _NOW = {
     "train/loss": "loss",
     "eval/loss": "held-out loss",
@@ -62,7 +53,6 @@ _NOW = {
     "train/nonfinite": "refused updates",
     "time/starts": "starts",
 }
-_CLEAR = 0.1  # share of an error by which two answers must differ to be called different, where no interval is known
 
 
 def write_run_report(workdir: os.PathLike | str, record: Record | None = None) -> Path:
@@ -81,27 +71,33 @@ def write_run_report(workdir: os.PathLike | str, record: Record | None = None) -
     intro = f"Run folder {workdir}. The page is drawn anew while the run goes on; the record is metrics.jsonl."
     sections = [
         _now_section(config, series, step),
-        _curves_section("Does it learn?", _judged(series), series, objective, _LEARNS, words_of(judge_terms(series))),
-        _curves_section(
+        curves_section(
+            "Does it learn?", judged_panels(series), series, objective, _LEARNS, words_of(judge_terms(series))
+        ),
+        curves_section(
             "Does it collapse?",
-            _monitors(series),
+            monitor_panels(series),
             series,
             objective,
             _COLLAPSE,
             words_of([*judge_encoders(series), *judge_codes(series)]),
         ),
         _loss_section(series, objective),
-        _curves_section(
-            "What each channel is worth", _by_channels(series), series, objective, _CHANNELS, from_zero=False
+        curves_section(
+            "What each channel is worth", channel_panels(series), series, objective, _CHANNELS, from_zero=False
         ),
-        _curves_section("What linear probes read", _probes(series), series, objective, _PROBES, judge_probes(series)),
-        _curves_section("Schedules", _each(_schedules(series)), series, objective, "As the run used them."),
-        _curves_section("Norms", _each(_norms(series)), series, objective, _NORMS_SAY),
-        _curves_section("Speed", _each(_SPEED), series, objective, "How fast it goes, and what holds it up."),
+        curves_section(
+            "What linear probes read", probe_panels(series), series, objective, _PROBES, judge_probes(series)
+        ),
+        curves_section(
+            "Schedules", one_line_panels(schedule_labels(series)), series, objective, "As the run used them."
+        ),
+        curves_section("Norms", one_line_panels(norm_labels(series)), series, objective, _NORMS_SAY),
+        curves_section("Speed", one_line_panels(_SPEED), series, objective, "How fast it goes, and what holds it up."),
         _time_section(series, objective),
-        _curves_section(
+        curves_section(
             "Memory",
-            _each(_MEMORY),
+            one_line_panels(_MEMORY),
             _in_gib(series),
             objective,
             "What process 0 holds, and its devices at most, in GiB (2^30 bytes).",
@@ -176,7 +172,11 @@ def _time_parts(series: Series) -> dict[str, float]:
 
 def _loss_section(series: Series, objective: str) -> str:
     """Draw the loss and each of its terms, training and held-out together."""
-    skipped = {"train/nonfinite", *_schedules(series), *(key for key in series if key.endswith((*_MONITORS, *_NORMS)))}
+    skipped = {
+        "train/nonfinite",
+        *schedule_labels(series),
+        *(key for key in series if key.endswith((*MONITORS, *NORMS))),
+    }
     terms = [key.removeprefix("train/") for key in series if key.startswith("train/") and key not in skipped]
     terms.sort(key=lambda term: term != "loss")  # the sum first, then its terms
     if not terms:
@@ -187,151 +187,7 @@ def _loss_section(series: Series, objective: str) -> str:
         "A self-distillation loss alone says little: before training, teacher and student are one network and agree, "
         "so it may rise above step 0 without harm. Look at its other terms and at the collapse monitors."
     )
-    return _curves_section("Losses", panels, series, objective, note, from_zero=False)
-
-
-def _schedules(series: Series) -> dict[str, str]:
-    """Return the label of every schedule that the run logged; those of `optimizer.groups[1]` end in `_group_1`."""
-    return {
-        key: label + key.removeprefix(plain_key).replace("_", " ")
-        for plain_key, label in _SCHEDULES.items()
-        for key in series
-        if key == plain_key or key.startswith(f"{plain_key}_group_")
-    }
-
-
-def _norms(series: Series) -> dict[str, str]:
-    return {key: key.partition("/")[2].replace("_", " ") for key in series if key.endswith(_NORMS)}
-
-
-def _each(labels: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Return a panel of one line for each key with its label."""
-    return {label: {"": key} for key, label in labels.items()}
-
-
-def _by_channels(series: Series) -> dict[str, dict[str, str]]:
-    """Return a panel for each metric that was measured from one kind of channel alone, a line for each."""
-    panels: dict[str, dict[str, str]] = {}
-    for key in series:
-        if found := re.fullmatch(r"(eval/(\w+))_([a-z]+)_only", key):
-            lines = panels.setdefault(found[2], {"all channels": found[1]})
-            lines[f"{found[3].upper()} only"] = key
-    return panels
-
-
-def _judged(series: Series) -> dict[str, dict[str, str]]:
-    """Return for each term that can be judged a panel of it beside what it is judged by, of how much of it is
-    explained, and of how much there is to explain.
-    """
-    panels: dict[str, dict[str, str]] = {}
-    for term in [key.removesuffix(EXPLAINED) for key in series if key.endswith(EXPLAINED)]:
-        name = term.removeprefix("eval/").replace("_", " ")
-        beside = {
-            "held out": term,
-            "a prediction that says nothing": f"{term}_uniform",
-            "the best constant": f"{term}_constant",
-            "the least there can be": f"{term}_floor" if f"{term}_floor" in series else "eval/teacher_entropy",
-        }
-        panels[name] = {label: key for label, key in beside.items() if key in series}
-        panels[f"{name} explained"] = {"held out": f"{term}{EXPLAINED}"}
-        if f"{term}{EXPLAINABLE}" in series:
-            panels[f"{name} explainable"] = {"held out": f"{term}{EXPLAINABLE}"}
-    return panels
-
-
-def _monitors(series: Series) -> dict[str, dict[str, str]]:
-    """Return a panel for each monitor, with a line for each encoder, or for training and held-out segments."""
-    panels: dict[str, dict[str, str]] = {}
-    for monitor in _MONITORS:
-        for key in series:
-            if key.endswith(monitor):
-                area, _, name = key.partition("/")
-                whose = name.removesuffix(monitor).replace("_", " ").strip()
-                line = whose or ("held out" if area == "eval" else "training")
-                panels.setdefault(monitor.replace("_", " "), {})[line] = key
-    return {name: dict(sorted(lines.items(), reverse=True)) for name, lines in panels.items()}
-
-
-def _probes(series: Series) -> dict[str, dict[str, str]]:
-    """Return a panel for each task of the linear probes, with a line for each who answers."""
-    panels: dict[str, dict[str, str]] = {}
-    for key in series:
-        if probe := read_probe(key):
-            task, metric, answerer = probe
-            panels.setdefault(f"{task} {metric}".replace("_", " "), {})[answerer] = key
-    return panels
-
-
-def judge_probes(series: Series) -> str:
-    """Return in words what the encoders tell of each task beside the constant, and beside themselves at the start."""
-    said = []
-    for lines in _probes(series).values():
-        last = {answerer: float(series[key][1][-1]) for answerer, key in lines.items()}
-        constant = last.pop("constant", None)
-        if constant is None or not last:
-            continue
-        task, metric, _ = read_probe(next(iter(lines.values()))) or ("", "", "")
-        sign = -1.0 if metric == "mae" else 1.0
-        best = max(last, key=lambda answerer: sign * last[answerer])
-        first = float(series[lines[best]][1][0])
-        reads = "is read from" if sign * (last[best] - constant) > _CLEAR * constant else "is hardly read from"
-        moved = sign * (last[best] - first) / max(abs(first), 1e-12)
-        trend = "better than" if moved > _CLEAR else "worse than" if moved < -_CLEAR else "much as"
-        said.append(
-            f"{capitalise(task.replace('_', ' '))} {reads} the {best} ({metric.replace('_', ' ')} {last[best]:.3g}; "
-            f"the constant {constant:.3g}), {trend} at the run's first evaluation ({first:.3g})."
-        )
-    if not said:
-        return ""
-    trust = "Few segments and no interval: less than a tenth may be chance. tools/evaluate.py says it with intervals."
-    return " ".join([*said, trust])
-
-
-def _curves_section(
-    heading: str,
-    panels: Mapping[str, Mapping[str, str]],
-    series: Series,
-    objective: str,
-    note: str,
-    verdict: str = "",
-    *,
-    from_zero: bool = True,
-) -> str:
-    """Draw a figure for each panel, name -> {line: key}, of which the run logged a key; nothing where there is none."""
-    blocks = []
-    for number, (name, lines) in enumerate(panels.items()):
-        logged = {line: key for line, key in lines.items() if key in series}
-        if logged:
-            colours = [figures.COLOURS[(number * (len(lines) == 1) + place) % 8] for place in range(len(logged))]
-            svg = _draw_panel(name, {line: series[key] for line, key in logged.items()}, colours, from_zero=from_zero)
-            meanings = dict.fromkeys(_without_whom(key, objective) for key in logged.values())
-            blocks.append(page.figure(svg, f"{capitalise(name)}: {' '.join(meanings)}"))
-    return page.section(heading, *blocks, note=note, verdict=verdict) if blocks else ""
-
-
-def _without_whom(key: str, objective: str) -> str:
-    """Return what a key means; of a probe, what all its lines have in common."""
-    meaning = describe(key, objective)
-    return meaning.rpartition(": ")[2] if read_probe(key) else meaning
-
-
-def _draw_panel(
-    name: str, lines: Mapping[str, tuple[np.ndarray, np.ndarray]], colours: list[str], *, from_zero: bool
-) -> str:
-    fig, (axes,) = figures.new_figure()
-    for colour, (line, (step_N, value_N)) in zip(colours, lines.items()):
-        if line == "held out" and len(lines) > 1:
-            axes.plot(step_N, value_N, "o-", color=colour, markersize=3, label=line)
-        else:
-            _draw(axes, (step_N, value_N), line or None, colour)
-    if len(lines) > 1:
-        figures.add_legend(axes)
-    axes.set(xlabel="step", ylabel=figures.label_of(name))
-    if from_zero:
-        low = min(value_N.min() for _, value_N in lines.values())
-        high = max(value_N.max() for _, value_N in lines.values())
-        axes.set_ylim(min(0.0, 1.08 * low), max(1.08 * high, 1e-12))
-    return figures.to_svg(fig)
+    return curves_section("Losses", panels, series, objective, note, from_zero=False)
 
 
 def _time_section(series: Series, objective: str) -> str:
@@ -377,26 +233,6 @@ def _settings_section(config: Mapping[str, Any]) -> str:
     ]
     note = "Fields that differ from their default; config.json in the run's folder has all of them."
     return page.section("Settings", note=note, below=[page.table(rows, ("field", "value", "default", "what it is"))])
-
-
-def _draw(axes: Any, curve: tuple[np.ndarray, np.ndarray], label: str | None, colour: str) -> None:
-    """Plot a curve; a long one as the mean of bins with their range behind it."""
-    step_N, value_N = curve
-    if len(step_N) <= _POINTS:
-        axes.plot(step_N, value_N, color=colour, label=label, marker="." if len(step_N) == 1 else None)
-        return
-    edges = np.linspace(0, len(step_N), _POINTS + 1).astype(int)[:-1]
-    counts = np.diff([*edges, len(step_N)])
-    centre = np.add.reduceat(step_N, edges) / counts
-    axes.fill_between(
-        centre,
-        np.minimum.reduceat(value_N, edges),
-        np.maximum.reduceat(value_N, edges),
-        color=colour,
-        alpha=0.2,
-        linewidth=0,
-    )
-    axes.plot(centre, np.add.reduceat(value_N, edges) / counts, color=colour, label=label)
 
 
 def _in_gib(series: Series) -> Series:
