@@ -9,8 +9,8 @@ from run_folder import records, write_run
 
 from jaxbio.config import changes, fields
 from jaxbio.config.faults import UserError
+from jaxbio.report import curves, figures, page, panels, run
 from jaxbio.report import examples as pairs_shown
-from jaxbio.report import figures, page, run
 from jaxbio.report.series import read_series
 
 
@@ -180,7 +180,7 @@ def test_a_long_curve_keeps_its_range():
     steps = np.arange(100_000)
     values = np.zeros(100_000)
     values[54_321] = 7.0
-    run._draw(axes, (steps, values), None, "red")
+    curves._draw(axes, (steps, values), None, "red")
     band = axes.collections[0].get_paths()[0].vertices
     assert band[:, 1].max() == 7.0
     assert len(axes.lines[0].get_xdata()) == 300
@@ -219,6 +219,6 @@ def test_what_each_channel_is_worth_is_drawn_in_one_panel(tmp_path):
     steps = [{"step": step, **{key: 0.5 + step / 100 for key in keys}} for step in (0, 10)]
     html = run.write_run_report(write_run(tmp_path, [*records(3), *steps])).read_text()
     assert "What each channel is worth" in html
-    assert run._by_channels(dict.fromkeys(keys)) == {
+    assert panels.channel_panels(dict.fromkeys(keys)) == {
         "auroc": {"all channels": keys[0], "PPG only": keys[1], "ECG only": keys[2]}
     }
