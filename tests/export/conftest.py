@@ -1,5 +1,6 @@
 """A small encoder, its export, and a run folder with a checkpoint, shared by the tests of the room."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch_files
 from ml_collections import ConfigDict
 
 from jaxbio.config import changes, fields
@@ -74,3 +76,9 @@ def run_folder(small_config, small_objective, tmp_path_factory) -> Path:
     checkpoints.save(run_state, meta)
     checkpoints.close()
     return workdir
+
+
+@pytest.fixture
+def torch_save(tmp_path, monkeypatch):
+    """A function like torch.save, `torch_save(value)`, which returns the file."""
+    return functools.partial(torch_files.torch_save, tmp_path, monkeypatch)
