@@ -34,7 +34,7 @@ WIDTH_IN = 3.6
 _STACKED_IN = (0.95, 0.5)  # height of one of several channels below each other: of up to four, and of more
 COLOURS = tuple(colour.light for colour in SERIES)
 _LEGEND_PT = 7.5
-_HANDLE_PT = 5 * _LEGEND_PT  # of a legend, with the gaps around it
+_HANDLE_PT = 5 * _LEGEND_PT  # width of a line beside its label in a legend, with the gaps around both
 _LABEL_MOST = 24  # characters that fit the height of a figure of 1.5 in
 _STYLE: Any = {
     "text.parse_math": False,
@@ -86,7 +86,7 @@ def add_legend(axes: Axes) -> None:
     """Add a legend in the style of the figures, above the axes: inside it would lie on a dense curve."""
     with _styled():
         handles, labels = axes.get_legend_handles_labels()
-        room_pt = 72 * axes.figure.get_figure(root=True).get_figwidth() - 2 * _LEGEND_PT
+        room_pt = 72 * axes.figure.bbox.width / axes.figure.dpi - 2 * _LEGEND_PT
         labels = [_fit(printable(label), room_pt - _HANDLE_PT) for label in labels]
         columns = next((n for n in (3, 2) if n <= len(labels) and _legend_width_pt(labels, n) <= room_pt), 1)
         axes.legend(handles, labels, loc="lower right", bbox_to_anchor=(1, 1), ncols=columns, borderaxespad=0.1)

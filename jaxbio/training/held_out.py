@@ -65,7 +65,7 @@ class Evaluating(Protocol):
 
     @property
     def eval_step(self) -> Any:
-        """The compiled `make_eval_step` of that objective."""
+        """The compiled `make_eval_step` of that objective, `seeded`."""
 
 
 def evaluate(program: Evaluating, state: State, batches: Iterable[Mapping[str, jax.Array]]) -> dict[str, float]:

@@ -116,13 +116,16 @@ def build_program(
     layout = lay_out(config, objective, devices, plan_data)
     if layout.resident is not None:
         layout.resident.check_fits(layout.placement.bytes_per_device, performance.memory_of(layout.mesh.local_devices))
+
+    def ready(lowered: Any) -> Callable[[State, Any], Any]:
+        return seeded(lowered.compile(), config, layout.mesh)
+
     started = time.monotonic()
     with CacheUse() as use, layout.explained(config, objective):
-        train_step = unlogged_step = seeded(lower_train_step(config, objective, layout).compile(), config, layout.mesh)
+        train_step = unlogged_step = ready(lower_train_step(config, objective, layout))
         if config.log.every_steps > config.train.steps_per_dispatch:
-            lowered = lower_train_step(config, objective, layout, logged=False)
-            unlogged_step = seeded(lowered.compile(), config, layout.mesh)
-        eval_step = seeded(lower_eval_step(config, objective, layout).compile(), config, layout.mesh)
+            unlogged_step = ready(lower_train_step(config, objective, layout, logged=False))
+        eval_step = ready(lower_eval_step(config, objective, layout))
     compile_s = time.monotonic() - started
     planned = "unknown" if flops is None else f"{flops / 1e9:.2f} GFLOP"
     log.info("compiled in %.1f s (%s); a step of %d pairs: %s", compile_s, use.summary(), config.train.batch, planned)

@@ -82,9 +82,9 @@ def objective():
 @pytest.fixture(scope="module")
 def compiled(objective):
     """The step of descent on one device, and fresh states for it."""
-    mesh, optimizer, placement, state = start(linear_config(**SGD), objective, one_device())
-    kept = jax.tree.map(np.array, state)
     config = linear_config(**SGD)
+    mesh, optimizer, placement, state = start(config, objective, one_device())
+    kept = jax.tree.map(np.array, state)
     step = seeded(make_train_step(config, objective, optimizer, mesh, placement.shardings), config, mesh)
     return SimpleNamespace(step=step, fresh=lambda: jax.device_put(kept, placement.shardings))
 
@@ -199,8 +199,8 @@ def test_norms_are_those_of_the_leaves(descent):
 @pytest.fixture(scope="module")
 def unlogged(objective):
     """The step of descent on one device without the norms that only a log line has."""
-    mesh, optimizer, placement, _ = start(linear_config(**SGD), objective, one_device())
     config = linear_config(**SGD)
+    mesh, optimizer, placement, _ = start(config, objective, one_device())
     return seeded(make_train_step(config, objective, optimizer, mesh, placement.shardings, logged=False), config, mesh)
 
 
