@@ -35,7 +35,7 @@ COMMON: dict[str, Field] = {
         optional=True,
     ),
     "data.rate_hz": science(300.0, "sampling rate of a segment, Hz (QualityFM: 300)", low=1.0, high=5000.0),
-    "data.segment_s": science(30.0, "length of a segment, s (all families use 30)", low=5.0, high=3600.0),
+    "data.segment_s": science(30.0, "length of a segment, s (QualityFM and SiamQuality: 30; twelve leads: 10; SIGMA-PPG: 240)", low=5.0, high=3600.0),
     "data.channels": science(("ppg", "ecg"), "channel roles in the order of the model's input channels"),
     "data.features": science(
         (),
@@ -301,7 +301,7 @@ COMMON: dict[str, Field] = {
     ),
     "profile.at": machine(None, "step at which a profile of a few steps is taken", int, optional=True, low=0),
     "profile.dispatches": machine(3, "calls of the device that a profile holds", low=1),
-    # ---- augment: what the device does to both members of a pair (QualityFM fact sheet, section 2.5)
+    # ---- augment: what the device does to both members of a pair (as QualityFM's published code does)
     "augment.noise_prob": science(0.5, "probability of Gaussian noise", low=0.0, high=1.0),
     "augment.noise_sigma": science(0.01, "its deviation, in units of the scaled signal", low=0.0),
     "augment.noise_bits": science(

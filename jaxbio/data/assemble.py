@@ -2,7 +2,7 @@
 
 It reads tables only, one part at a time, so that a store of any size is assembled in little memory.
 
-    manifest = assemble_store(folder, plan, parts, config)
+    store = assemble_store(folder, plan, parts, config)
 """
 
 import hashlib
