@@ -42,6 +42,7 @@ BEAT_S = 1.0
 GONE_S = 30.0  # without a sign of life: gone. Long enough for a process whose interpreter is held up
 SUSPECT_S = 10.0  # the same, where this process has an error that the end of another would explain
 TIDY_S = 8.0  # from a failure on: what a main thread has to leave by itself
+LONGEST_END_S = GONE_S + 2 * BEAT_S + 5 * TIDY_S  # from the death of a process to the end of all others, each limit used up
 _MEET_S = 300.0
 _SAME_LINE = "it must be the same everywhere: start the same line, with the same files, on every host"
 log = logging.getLogger(__name__)

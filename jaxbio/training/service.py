@@ -22,9 +22,9 @@ from jax._src import clusters, distributed
 from jaxbio.config.faults import EXIT_PEER_GONE, EndedByPeer, report
 
 _PREFIX = "jaxbio/"
-# JAX ends a process by abort() after this long without a heartbeat. Our own limit (`peers.GONE_S`) is shorter and names
-# who is gone; this one is for a host 0 that vanishes so that no call to it returns.
-_HEARTBEAT_S = 50
+# JAX ends a process by abort() after this long without a heartbeat, of which it sends one in half that time: so any time
+# from a half of it on after a process died. Our own way out (`peers.LONGEST_END_S`) is shorter, and names who is gone.
+HEARTBEAT_S = 150
 # By the time a process shuts down, all have said that they are done.
 _SHUTDOWN_S = 30
 
@@ -124,7 +124,7 @@ def connect(
             process,
             local_device_ids=[] if takes_all else None,
             initialization_timeout=int(limit_s) + 60,  # later than our own limit
-            heartbeat_timeout_seconds=_HEARTBEAT_S,
+            heartbeat_timeout_seconds=HEARTBEAT_S,
             shutdown_timeout_seconds=_SHUTDOWN_S,
         )
     finally:

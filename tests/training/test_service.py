@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from jaxbio.training import service
+from jaxbio.training import peers, service
 
 SLURM = {
     "SLURM_JOB_ID": "17",
@@ -28,7 +28,7 @@ OPEN_MPI = {
 CONNECT = """
 import os
 from jax._src import xla_bridge
-from jaxbio.training import service
+from jaxbio.training import peers, service
 service.connect(None, None, None, 60)
 print("visible:", xla_bridge.CUDA_VISIBLE_DEVICES.value, flush=True)
 os._exit(0)
@@ -73,3 +73,8 @@ def test_who_is_alone_is_what_the_cluster_says_that_jax_finds(monkeypatch, clust
     for name, value in cluster.items():
         monkeypatch.setenv(name, value)
     assert service.is_alone_on_node() is alone
+
+
+def test_jax_ends_no_process_before_ours_have_ended_and_named_who_is_gone():
+    sent_every_s = service.HEARTBEAT_S / 2  # what JAX calls lost is counted from the last one that came
+    assert service.HEARTBEAT_S - sent_every_s > peers.LONGEST_END_S
