@@ -35,7 +35,9 @@ COMMON: dict[str, Field] = {
         optional=True,
     ),
     "data.rate_hz": science(300.0, "sampling rate of a segment, Hz (QualityFM: 300)", low=1.0, high=5000.0),
-    "data.segment_s": science(30.0, "length of a segment, s (QualityFM and SiamQuality: 30; twelve leads: 10; SIGMA-PPG: 240)", low=5.0, high=3600.0),
+    "data.segment_s": science(
+        30.0, "length of a segment, s (pairs: 30; twelve leads: 10; SIGMA-PPG: 240)", low=5.0, high=3600.0
+    ),
     "data.channels": science(("ppg", "ecg"), "channel roles in the order of the model's input channels"),
     "data.features": science(
         (),

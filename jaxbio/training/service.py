@@ -22,8 +22,8 @@ from jax._src import clusters, distributed
 from jaxbio.config.faults import EXIT_PEER_GONE, EndedByPeer, report
 
 _PREFIX = "jaxbio/"
-# JAX ends a process by abort() after this long without a heartbeat, of which it sends one in half that time: so any time
-# from a half of it on after a process died. Our own way out (`peers.LONGEST_END_S`) is shorter, and names who is gone.
+# JAX ends a process by abort() after this long without a heartbeat. It sends one in half that time, so the end comes at
+# any time from a half of it on after a process died. Ours (`peers.LONGEST_END_S`) comes sooner, and has a name.
 HEARTBEAT_S = 150
 # By the time a process shuts down, all have said that they are done.
 _SHUTDOWN_S = 30
