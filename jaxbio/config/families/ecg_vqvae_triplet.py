@@ -63,9 +63,10 @@ _CODE_METRICS: dict[str, str] = {
     "loss": "the reconstruction, and what draws tokens and codes together; less is better.",
     "reconstruction": "mean squared error of the decoded signal; of standardised signals zeros have 1, 0 is perfect.",
     "commitment": "mean squared distance of tokens to their codes; smaller is closer.",
-    "perplexity": "how many codes, used alike, would be as various as those in use; at most the number of codes.",
-    "used_codes": "the share of the codes that any token is nearest to, 0 to 1; a collapsed codebook uses few.",
-    "codes_revived": "codes that hardly any token chose and that started anew from tokens of the batch, in a step.",
+    "code_perplexity": "how many codes, used alike, would be as various; more is better, at most the codes there are.",
+    "unused_codes": "share of the codes that no token is nearest to; less is better, of a collapsed codebook nearly 1.",
+    "revived_codes": "codes that hardly any token chose and that started anew from tokens of the batch, in a step.",
+    "steps_to_revival": "steps that no token chooses a code until it starts anew; 0: none ever does.",
 }
 _TRIPLET_METRICS: dict[str, str] = {
     "loss": "by how much triplets fall short of the margin, the mean over anchors; 0: all are apart by it.",
