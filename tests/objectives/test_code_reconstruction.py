@@ -11,6 +11,7 @@ from jaxbio.data.batch import random_batch
 from jaxbio.export.torch_import import read_reference, to_reference, trees_from_reference
 from jaxbio.export.weights import flatten_tree
 from jaxbio.models import quantiser
+from jaxbio.models.vq_vae import VQVAEDecoder
 from jaxbio.objectives import code_reconstruction, make_objective
 
 SMALL = {
@@ -66,6 +67,9 @@ def test_codes_losses_and_gradients_are_the_references(arrays, params):
     quantised, take = objective.encoders["quantised"]
     code_KZ = arrays["model/vq.embeddings"].astype(np.float32)
     np.testing.assert_array_equal(quantised.apply(take(params, {}), arrays["x_BCT"]), code_KZ[code_BN])
+    decoder = VQVAEDecoder(32, 1, 1, 128, SMALL["patch"], len(LEADS))
+    decoded_BCT = decoder.apply({"params": params["decoder"]}, code_KZ[code_BN])
+    np.testing.assert_allclose(decoded_BCT, arrays["reconstruction_BCT"], atol=2e-5)
 
     def loss(params):
         return on_input(objective.loss, params, {}, batch, KEYS, 0.0, True)

@@ -92,6 +92,30 @@ def test_features_and_embedding_are_the_references(arrays, start):
     np.testing.assert_array_equal(cross_mask(3, 10), arrays["attention_mask_LL"])
 
 
+@pytest.mark.parametrize(
+    ("mask", "prediction"), [("time_mask_N", "prediction_BMD"), ("random_time_mask_N", "random_prediction_BMD")]
+)
+def test_what_is_compared_are_the_references_predictions_and_targets(arrays, start, run, monkeypatch, mask, prediction):
+    compared, distance = [], feature_prediction._distance
+
+    def spy(*pair_and_kind):
+        compared.append(pair_and_kind[:2])
+        return distance(*pair_and_kind)
+
+    monkeypatch.setattr(feature_prediction, "_distance", spy)
+    loss, hidden_N = run()[1], arrays[mask]
+    predicted_BCND, target_BCND = jax.jit(lambda: (loss(*start, hidden_N), compared.pop())[1])()
+
+    def by_lead(x_BCND, time_N):
+        return np.asarray(x_BCND)[:, :, time_N].reshape(3, -1, 32)
+
+    np.testing.assert_allclose(by_lead(predicted_BCND, hidden_N), arrays[prediction], atol=2e-5)
+    if mask == "time_mask_N":
+        np.testing.assert_allclose(by_lead(target_BCND, hidden_N), arrays["target_BMD"], atol=2e-5)
+        visible_first_N = np.argsort(hidden_N, kind="stable")
+        np.testing.assert_allclose(by_lead(predicted_BCND, visible_first_N), arrays["predictor_BLD"], atol=2e-5)
+
+
 @pytest.mark.parametrize("most_visible", [10, 5])
 def test_losses_are_the_references_whatever_the_room(arrays, start, run, most_visible):
     smooth = jax.jit(run(most_visible=most_visible)[1])
