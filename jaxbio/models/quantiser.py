@@ -107,7 +107,7 @@ def draw_rows(key: jax.Array, x_NZ: jax.Array, count: int) -> jax.Array:
 
 
 def kmeans(x_NZ: jax.Array, start_KZ: jax.Array, rounds: int, *, on_sphere: bool) -> Codebook:
-    """Return the centres of `rounds` rounds of k-means from `start_KZ`, and the share of vectors of each in the last.
+    """Return the centres of `rounds` rounds (1 or more) of k-means from `start_KZ`, and each one's share in the last.
 
     A centre without members stays. `on_sphere`: vectors and centres are of unit length, and the mean of members is
     normalised (cosine k-means).

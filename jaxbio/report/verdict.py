@@ -95,7 +95,7 @@ def _judge_term(series: Series, term: str) -> Finding:
 
 
 def _rest_of_targets(series: Series, term: str) -> str:
-    """Return by how much the targets of a term differ from segment to segment where that is next to nothing, else ""."""
+    """Return by how much the targets of a term differ between segments where that is next to nothing, else ""."""
     explainable = series.get(f"eval/{term}{EXPLAINABLE}")  # none where the targets come with the segments
     if explainable is None:
         return ""

@@ -30,8 +30,8 @@ def project(
 ) -> dict[str, np.ndarray]:
     """Return twelve leads by role, float32 (T,) in mV, of lead II `ecg_T` in mV; `ii` is `ecg_T` itself.
 
-    The dipole's size across lead II, and how the chest lies to it, are the patient's; the leads' noise is a recording's,
-    since by equal noise two recordings of a patient would be known without a heart.
+    The dipole's size across lead II, and how the chest lies to it, are the patient's; the leads' noise is that of a
+    recording: equal noise would tell two recordings of a patient without a heart.
     """
     rng, noise = np.random.default_rng(patient_seed), np.random.default_rng(noise_seed)
     filled_T = np.nan_to_num(ecg_T.astype(np.float64))

@@ -220,7 +220,7 @@ def test_a_momentum_of_one_leaves_the_teacher_alone(moved):
 
 @pytest.mark.parametrize("progress", [291 / 3000, 291 / 300, 1.0])
 def test_the_teacher_stays_between_itself_and_the_student_where_a_run_is_lengthened(moved, progress):
-    """Step 290 of 300 has more behind it than step 291 of 3,000: a momentum above 1 would lead away from the student."""
+    """Step 290 of 300 has more behind it than step 291 of 3,000: a momentum above 1 leads away from the student."""
     params, state = moved
     update = jax.jit(small(**{"objective.ema_horizon_frac": 0.25}).update)
     before = {**state, "progress": jnp.float32(290 / 300)}

@@ -42,7 +42,7 @@ _CODES: dict[str, Field] = {
     "objective.codebook_epsilon": science(
         1e-8, "smoothing of a code's moving share of the tokens, so that none divides by 0", low=0.0
     ),
-    "objective.kmeans_rounds": science(10, "rounds of k-means over the first batch's tokens, to start from", low=0),
+    "objective.kmeans_rounds": science(10, "rounds of k-means over the first batch's tokens, to start from", low=1),
     "objective.revive_below": science(
         0.03, "codes used by less than this of uniform use start anew from tokens of the batch", low=0.0, high=1.0
     ),
