@@ -17,6 +17,9 @@ Arrays carry their axes as a suffix, in the order of the axes (`x_BCT`, `tok_BLD
     R  rows of a store                   J  beats (R peaks or pulses)
     W  samples of a beat window          A  patches of a segment
     Z  width of a code                   U  neighbourhoods in a batch
+    I  intervals between beats           P  pairs, parts of an index, samples of a patch
+    E  stages, width of an embedding     V  streams of an order, visible times or patches
+    X  what no other letter stands for: several axes in one, or any
 
 Quantities carry their unit (`rate_hz`, `gap_s`, `limit_bytes`).
 """

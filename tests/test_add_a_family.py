@@ -104,7 +104,7 @@ def trained(clone):
 def test_it_trains_and_its_own_measures_are_logged(trained):
     records = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     found = {key for record in records for key in record}
-    assert {"train/label", "train/codes_revived", "eval/perplexity", "eval/encoder_batch_spread"} <= found
+    assert {"train/label", "train/revived_codes", "eval/code_perplexity", "eval/encoder_batch_spread"} <= found
     assert all(np.isfinite(losses(trained)))
     assert len(losses(trained)) == 8
 
@@ -134,7 +134,7 @@ def test_it_exports_embeds_plans_and_reports(trained, clone):
     assert run(clone, "-c", embed) == [1, 16]
     plan = [*TRAIN[1:], "--topology", "cpu:2"]
     assert run(clone, "tools/plan.py", *plan)["fits"]
-    assert "perplexity" in (trained / "report.html").read_text()
+    assert "code_perplexity" in (trained / "report.html").read_text()
 
 
 @pytest.mark.slow

@@ -33,11 +33,6 @@ def from_plain(saved: Mapping[str, Any]) -> ConfigDict:
     return resolve(fields.change(fields.defaults(saved["model.name"], saved["objective.name"]), saved))
 
 
-def render(config: ConfigDict) -> str:
-    """Return `config` as sorted lines `name = value`, the form of the golden texts."""
-    return "".join(f"{name} = {value!r}\n" for name, value in sorted(fields.flatten(config).items()))
-
-
 def check_resume(
     saved: Mapping[str, Any],
     config: ConfigDict,

@@ -69,11 +69,5 @@ def attend_cross(
     return (sum_BCNHK / total_BCHN.transpose(0, 1, 3, 2)[..., None]).astype(v_BCNHK.dtype)
 
 
-def cross_mask(leads: int, times: int) -> jax.Array:
-    """Return (C N, C N) bool, lead-major: whether two tokens share a lead or a time, as `attend_cross` lets them."""
-    lead_L, time_L = jnp.divmod(jnp.arange(leads * times), times)
-    return (lead_L[:, None] == lead_L[None]) | (time_L[:, None] == time_L[None])
-
-
 def _scaled(q: jax.Array) -> jax.Array:
     return q * q.shape[-1] ** -0.5

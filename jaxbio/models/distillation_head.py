@@ -10,8 +10,6 @@ from flax import linen as nn
 
 from jaxbio.models.dense import dense
 
-HEADS = ("none", "mlp", "prototypes")
-NORMALISATIONS = ("none", "layer", "unit")
 _BOTTLENECK = 256  # DINO (Caron et al. 2021): directions are compared in 256 dimensions
 
 

@@ -11,10 +11,12 @@ codebook once a step. Vectors of a codebook on the unit sphere are normalised by
     book, sum_KZ = move_by_sums(book, sum_KZ, found, decay=0.99, epsilon=1e-5)    # VQ-VAE
 """
 
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 _FULL = jax.lax.Precision.HIGHEST  # coarser products, an accelerator's default, change which code is the nearest
 
@@ -105,7 +107,7 @@ def draw_rows(key: jax.Array, x_NZ: jax.Array, count: int) -> jax.Array:
 
 
 def kmeans(x_NZ: jax.Array, start_KZ: jax.Array, rounds: int, *, on_sphere: bool) -> Codebook:
-    """Return the centres of `rounds` rounds of k-means from `start_KZ`, and the share of vectors of each in the last.
+    """Return the centres of `rounds` rounds (1 or more) of k-means from `start_KZ`, and each one's share in the last.
 
     A centre without members stays. `on_sphere`: vectors and centres are of unit length, and the mean of members is
     normalised (cosine k-means).
@@ -132,6 +134,22 @@ def revive(key: jax.Array, book: Codebook, pool_NZ: jax.Array, below: float) -> 
     fresh_KZ = draw_rows(key, pool_NZ, codes)
     code_KZ = jnp.where(dead_K[:, None], fresh_KZ, book.code_KZ)
     return Codebook(code_KZ, jnp.where(dead_K, 1.0 / codes, book.use_K)), dead_K
+
+
+def steps_to_revival(decay: float, below: float) -> float:
+    """Return after how many steps a code of uniform use that nothing chooses is dead; 0 where none ever is."""
+    return math.log(below) / math.log(decay) if 0 < decay < 1 and below > 0 else 0.0
+
+
+def use(share_K: jax.Array) -> dict[str, jax.Array]:
+    """Return what the metrics of every codebook are, of the shares (K,) of vectors that chose each code."""
+    return {"code_perplexity": perplexity(share_K), "unused_codes": (share_K == 0).mean()}
+
+
+def measure_use(code: np.ndarray, codes: int) -> dict[str, float]:
+    """Return the same of all the codes that were chosen in an evaluation, of any shape."""
+    share_K = np.bincount(code.ravel(), minlength=codes) / code.size
+    return {name: float(value) for name, value in use(jnp.asarray(share_K)).items()}
 
 
 def perplexity(share_K: jax.Array) -> jax.Array:

@@ -20,12 +20,14 @@ from jaxbio.models.quantiser import (
     attraction,
     draw_rows,
     kmeans,
+    measure_use,
     members,
     move_by_sums,
     nearest,
-    perplexity,
     revive,
+    steps_to_revival,
     straight_through,
+    use,
 )
 from jaxbio.models.vq_vae import VQVAE, VQVAEDecoder, nearest_of_rows
 from jaxbio.objectives.objective import Aux, Batch, Objective, Tree
@@ -50,9 +52,9 @@ def code_reconstruction(
 ) -> Objective:
     """Return the objective for `encoder`; the arguments are the fields of the same names in jaxbio/config/families/.
 
-    It reads single segments and gives the metrics reconstruction, commitment; perplexity, used_codes and codes_revived
-    of a step's batch; and of an evaluation eval/perplexity and eval/used_codes over all its tokens. `loss` raises
-    UserError for segments that come in pairs.
+    It reads single segments and gives the metrics reconstruction, commitment; code_perplexity, unused_codes and
+    revived_codes of a step's batch; and of an evaluation code_perplexity and unused_codes over all its tokens. `loss`
+    raises UserError for segments that come in pairs.
     """
     decoder = VQVAEDecoder(
         decoder_width,
@@ -112,25 +114,21 @@ def code_reconstruction(
     def update(
         params: Tree, state: Tree, aux: Aux, key: jax.Array, progress: jax.Array
     ) -> tuple[Tree, dict[str, jax.Array]]:
-        used = {"perplexity": perplexity(aux.means.share_K), "used_codes": (aux.means.share_K > 0).mean()}
+        metrics = use(aux.means.share_K)
         if learnt:
-            return state, used
+            return state, metrics
         book, sum_KZ = move_by_sums(state["codebook"], state["sum_KZ"], aux.means, codebook_decay, codebook_epsilon)
         book, dead_K = revive(key, book, aux.samples.reshape(-1, encoder.latent), revive_below)
         sum_KZ = jnp.where(dead_K[:, None], book.code_KZ * book.use_K[:, None], sum_KZ)
-        return {"codebook": book, "sum_KZ": sum_KZ}, {**used, "codes_revived": dead_K.sum() * 1.0}
+        return {"codebook": book, "sum_KZ": sum_KZ}, {**metrics, "revived_codes": dead_K.sum()}
 
     def outputs(params: Tree, state: Tree, batch: Batch) -> dict[str, jax.Array]:
         z_BNZ = encode(params, single_segments(batch, inputs, augmentation), train=False)
         return {"code_BN": nearest_of_rows(z_BNZ, codes_of(params, state))}
 
     def measure(gathered: Mapping[str, np.ndarray]) -> dict[str, float]:
-        share_K = np.bincount(gathered["code_BN"].ravel(), minlength=encoder.codes) / gathered["code_BN"].size
-        used_K = share_K[share_K > 0]
-        return {
-            "perplexity": float(np.exp(-(used_K * np.log(used_K)).sum())),
-            "used_codes": len(used_K) / encoder.codes,
-        }
+        revival_steps = 0.0 if learnt else steps_to_revival(codebook_decay, revive_below)
+        return {**measure_use(gathered["code_BN"], encoder.codes), "steps_to_revival": revival_steps}
 
     def quantised_variables(params: Tree, state: Tree) -> Tree:
         return {"params": params["encoder"], "codebook": {"code": codes_of(params, state)}}

@@ -22,9 +22,6 @@ from scipy import special
 from jaxbio.objectives.pairing import ROWS, Pairing
 from jaxbio.objectives.schedule import linear
 
-OVER = ("segment", "token")
-CENTRE_OVER = ("position", "all")
-
 
 @dataclass(frozen=True)
 class Distillation:

@@ -63,7 +63,7 @@ class Objective:
     judged: term -> (what the best constant prediction gives, the least possible): names of metrics that a term can be
         judged by; an evaluation adds `<term>_explained`, the share of the way from the one to the other, and
         `<term>_explainable`, its length: a teacher's targets may become all the same. Not where `targets_given` says
-        that they are labels, which do not.
+        that they come with the segments, as labels and spectra do, and so cannot.
     frozen: name -> shapes of the variables that `init` wants; `make_objective` fills it in.
     coupled: the loss of a pair depends on the others of its batch, so that accumulation would change it.
     show(params, state, batch) -> what a report draws of some held-out rows, or None: "segment" x_BMCT float32,

@@ -17,5 +17,8 @@ def linear(start: float, end: float, share: float, progress: jax.Array) -> jax.A
 
 
 def horizon_momentum(horizon: float, passed: jax.Array) -> jax.Array:
-    """Return the momentum of a moving average that forgets by 1/e in a `horizon`, after `passed` of the same unit."""
-    return jnp.exp(-passed / horizon)
+    """Return the momentum of a moving average that forgets by 1/e in a `horizon`, after `passed` of the same unit.
+
+    Below 0, as at the first step of a run that was lengthened, nothing has passed: the average stays.
+    """
+    return jnp.exp(-jnp.maximum(passed, 0.0) / horizon)

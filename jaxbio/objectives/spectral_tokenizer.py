@@ -51,7 +51,7 @@ def spectral_tokenizer(
     """Return the objective for `encoder`; the arguments are the fields of the same names in jaxbio/config/families/.
 
     It reads single segments of one channel. Metrics: amplitude, phase, commitment, consistency, identical_codes (share
-    of patches whose code the perturbation leaves), still, and of the codebook code_perplexity and used_codes (share of
+    of patches whose code the perturbation leaves), still, and of the codebook code_perplexity, unused_codes (share of
     them, both of the batch) and revived_codes. Outside training amplitude_constant is what the typical spectrum gives
     for every patch, amplitude_floor 0.
     """
@@ -151,10 +151,7 @@ def spectral_tokenizer(
         if codebook_moves == "both":
             pool, z_BAZ = aux.samples["pool"], aux.samples["again"]
             book = quantiser.move_on_sphere(book, members(z_BAZ, codes_of(book.code_KZ, z_BAZ)), code_decay)
-        metrics = {
-            "code_perplexity": quantiser.perplexity(aux.means.share_K),
-            "used_codes": (aux.means.share_K > 0).mean(),
-        }
+        metrics = quantiser.use(aux.means.share_K)
         if revive_below:
             book, dead_K = quantiser.revive(key, book, pool.reshape(-1, encoder.code_width), revive_below)
             metrics["revived_codes"] = dead_K.sum()
@@ -168,10 +165,9 @@ def spectral_tokenizer(
 
     def measure(gathered: Mapping[str, np.ndarray]) -> dict[str, float]:
         code_BA = gathered["code_BA"]
-        share_K = np.bincount(code_BA.ravel(), minlength=codes) / code_BA.size
         return {
-            "code_perplexity": float(quantiser.perplexity(jnp.asarray(share_K))),
-            "unused_codes": float((share_K == 0).mean()),
+            **quantiser.measure_use(code_BA, codes),
+            "steps_to_revival": quantiser.steps_to_revival(code_decay, revive_below),
             "identical_codes": float((code_BA == gathered["code_again_BA"]).mean()),
         }
 
@@ -188,7 +184,17 @@ def spectral_tokenizer(
 
     encoders = {"tokenizer": (encoder, _encoder_variables)}
     judged = {"amplitude": ("amplitude_constant", "amplitude_floor")}
-    return Objective(init, loss, update, encoders, judged=judged, show=show, outputs=outputs, measure=measure)
+    return Objective(
+        init,
+        loss,
+        update,
+        encoders,
+        targets_given=True,
+        judged=judged,
+        show=show,
+        outputs=outputs,
+        measure=measure,
+    )
 
 
 def _encoder_variables(params: Tree, state: Tree) -> Tree:

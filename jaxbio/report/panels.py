@@ -25,6 +25,7 @@ MONITORS = (
     "output_spread",
     "code_perplexity",
     "unused_codes",
+    "revived_codes",
     "identical_codes",
 )
 NORMS = ("grad_norm", "param_norm", "update_norm")

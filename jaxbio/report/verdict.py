@@ -4,7 +4,7 @@ A loss that falls answers neither: that of a teacher and a student falls as well
 segment. So these questions are put to what each evaluation measures on held-out segments, `training/held_out.py`: the
 share of the way that a term has come from the best constant prediction to its floor, `eval/<term>_explained`, and
 spread and effective rank of each encoder's features, and the perplexity of codes, beside those of the run's first
-evaluation.
+evaluation. Codes that nothing chooses may start anew: until they had the time to, few codes are no collapse.
 
     for finding in judge_run(series):      # series = read_series(workdir)
         print(finding.words)
@@ -23,10 +23,11 @@ LEAST_SPREAD = 0.12  # of the start's
 LEAST_RANK = 0.15  # of the start's
 LEAST_CODES, FEWEST_CODES = 0.2, 2.0  # perplexity: of the start's, and of any codebook; docs/benchmarks.md has the runs
 LEARNS, LEARNS_LITTLE = 0.1, 0.02  # share explained
-LEAST_WAY = 0.05  # nats, or the term's unit, between constant and floor: with less there is nothing to learn
+LEAST_WAY = 0.05  # nats, or of a cosine, between constant and floor: with less there is nothing to learn
+LEAST_TARGETS = 0.05  # deviation over segments of targets that are standardised; smooth L1 is half its square
 SPREAD, RANK = "_batch_spread", "_effective_rank"
-PERPLEXITY = "perplexity"
-EXPLAINED, EXPLAINABLE = "_explained", "_explainable"
+PERPLEXITY, REVIVAL = "code_perplexity", "eval/steps_to_revival"
+EXPLAINED, EXPLAINABLE, TARGETS = "_explained", "_explainable", "eval/teacher_spread"
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ def judge_encoders(series: Series) -> list[Finding]:
 def judge_codes(series: Series) -> list[Finding]:
     """Return what the evaluations so far say of a codebook; nothing before the second, which the first is beside."""
     keys = [key for key in series if key.startswith("eval/") and key.endswith(PERPLEXITY)]
-    return [_judge_codes(*series[key]) for key in keys if len(series[key][0]) > 1]
+    revival_steps = float(series[REVIVAL][1][-1]) if REVIVAL in series else 0.0
+    return [_judge_codes(*series[key], revival_steps) for key in keys if len(series[key][0]) > 1]
 
 
 def words_of(findings: Iterable[Finding]) -> str:
@@ -70,14 +72,12 @@ def words_of(findings: Iterable[Finding]) -> str:
 def _judge_term(series: Series, term: str) -> Finding:
     step_N, share_N = series[f"eval/{term}{EXPLAINED}"]
     share = float(share_N[-1])
-    explainable = series.get(f"eval/{term}{EXPLAINABLE}")  # none where the targets are labels
-    way = np.inf if explainable is None else float(explainable[1][-1])
-    if way < LEAST_WAY:
+    if rest := _rest_of_targets(series, term):
         return Finding(
             term,
             True,
             f"There is nothing to learn. At step {step_N[-1]:,} the targets of {term} are the same for every held-out "
-            f"segment but for {max(way, 0.0):.2g}: a constant foretells them.",
+            f"segment but for {rest}: a constant foretells them.",
         )
     constant = "the best prediction that is the same for every segment"
     if share < 0:
@@ -92,6 +92,18 @@ def _judge_term(series: Series, term: str) -> Finding:
     if share >= LEARNS_LITTLE:
         return Finding(term, False, f"The main loss learns a little. {said}.")
     return Finding(term, True, f"The main loss does not learn. {said}: a constant would do as well.")
+
+
+def _rest_of_targets(series: Series, term: str) -> str:
+    """Return by how much the targets of a term differ between segments where that is next to nothing, else ""."""
+    explainable = series.get(f"eval/{term}{EXPLAINABLE}")  # none where the targets come with the segments
+    if explainable is None:
+        return ""
+    if TARGETS in series:
+        spread = float(series[TARGETS][1][-1])
+        return f"{spread:.2g} of their deviation" if spread < LEAST_TARGETS else ""
+    way = float(explainable[1][-1])
+    return f"{max(way, 0.0):.2g}" if way < LEAST_WAY else ""
 
 
 def _judge_encoder(series: Series, encoder: str) -> Finding:
@@ -112,13 +124,17 @@ def _judge_encoder(series: Series, encoder: str) -> Finding:
     return Finding(encoder, False, f"The {encoder} has not collapsed: {numbers}.")
 
 
-def _judge_codes(step_N: np.ndarray, perplexity_N: np.ndarray) -> Finding:
+def _judge_codes(step_N: np.ndarray, perplexity_N: np.ndarray, revival_steps: float) -> Finding:
     start, now = float(perplexity_N[0]), float(perplexity_N[-1])
     numbers = (
         f"at step {step_N[-1]:,} the codes of held-out segments are as various as {now:.3g} codes used alike, at the "
         f"start as {start:.3g}"
     )
-    if now < max(LEAST_CODES * start, FEWEST_CODES):
-        why = f"The codebook has collapsed: {numbers}; a second stage would learn next to nothing from them."
-        return Finding("codebook", True, why)
-    return Finding("codebook", False, f"The codebook has not collapsed: {numbers}.")
+    few_N = perplexity_N < max(LEAST_CODES * start, FEWEST_CODES)
+    if not few_N[-1]:
+        return Finding("codebook", False, f"The codebook has not collapsed: {numbers}.")
+    since = step_N[~few_N].max(initial=step_N[0])
+    if step_N[-1] - since < 2 * revival_steps:  # once until they start anew, once for what is made of that
+        why = f"those that nothing chooses for {revival_steps:,.0f} steps start anew"
+        return Finding("codebook", False, f"Few codes are in use so far: {numbers}; {why}.")
+    return Finding("codebook", True, f"The codebook has collapsed: {numbers}; they tell little of a segment.")

@@ -15,7 +15,6 @@ from jaxbio.signals.beats import Beats
 from jaxbio.signals.quality import sigmoid
 
 MIN_BEATS = 20
-MIN_SAMPLES = 200
 WELCH_SAMPLES = 256
 BINS = 20
 

@@ -4,7 +4,7 @@ The given ECG is lead II. The heart's dipole points along it, and along two dire
 little earlier and later, so that its loop is open and leads differ in shape, not only in size. Limb leads obey
 Einthoven and Goldberger exactly, but for their noise.
 
-    lead_TX = project(0, ecg_T, rate_hz=250.0)["v1"]
+    lead_TX = project(0, 1, ecg_T, rate_hz=250.0)["v1"]
 """
 
 from collections.abc import Mapping
@@ -25,12 +25,15 @@ _ACROSS_S = (0.012, -0.018)  # how much later, or earlier, the dipole turns acro
 _NOISE_MV = 0.006
 
 
-def project(seed: int | tuple[int, ...], ecg_T: np.ndarray, rate_hz: float) -> dict[str, np.ndarray]:
+def project(
+    patient_seed: int | tuple[int, ...], noise_seed: int | tuple[int, ...], ecg_T: np.ndarray, rate_hz: float
+) -> dict[str, np.ndarray]:
     """Return twelve leads by role, float32 (T,) in mV, of lead II `ecg_T` in mV; `ii` is `ecg_T` itself.
 
-    The dipole's size across lead II, and how the chest lies to it, follow from `seed`, a patient's.
+    The dipole's size across lead II, and how the chest lies to it, are the patient's; the leads' noise is that of a
+    recording: equal noise would tell two recordings of a patient without a heart.
     """
-    rng = np.random.default_rng(seed)
+    rng, noise = np.random.default_rng(patient_seed), np.random.default_rng(noise_seed)
     filled_T = np.nan_to_num(ecg_T.astype(np.float64))
     late_T, early_T = (shift(filled_T, seconds * rate_hz, order=1, mode="nearest") for seconds in _ACROSS_S)
     left_T = rng.uniform(0.4, 0.8) * filled_T + rng.uniform(-0.3, 0.3) * late_T
@@ -48,6 +51,6 @@ def project(seed: int | tuple[int, ...], ecg_T: np.ndarray, rate_hz: float) -> d
     for lead, direction in _CHEST.items():
         left, down, front = rng.normal(direction, 0.1)
         leads[lead] = left * left_T + down * down_T + front * front_T
-    noisy = {lead: x_T + rng.normal(0, _NOISE_MV, len(x_T)) for lead, x_T in leads.items() if lead != "ii"}
+    noisy = {lead: x_T + noise.normal(0, _NOISE_MV, len(x_T)) for lead, x_T in leads.items() if lead != "ii"}
     missing_T = np.isnan(ecg_T)
     return {lead: np.where(missing_T, np.nan, x_T).astype(np.float32) for lead, x_T in {"ii": ecg_T, **noisy}.items()}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxbio.config import changes, families
+from jaxbio.config import families, fields
 from jaxbio.config.command_line import load_recipe
 from jaxbio.config.resolve import resolve
 
@@ -55,7 +55,7 @@ def resolved_text(recipe: str) -> str:
     config = load_recipe(f"{ROOT / 'configs' / name}.py:{preset}")
     for network in families.OBJECTIVES[config.objective.name].frozen:  # which no recipe can name
         config.objective[network] = "EXPORT"
-    return changes.render(resolve(config))
+    return "".join(f"{name} = {value!r}\n" for name, value in sorted(fields.flatten(resolve(config)).items()))
 
 
 def golden_path(recipe: str) -> Path:

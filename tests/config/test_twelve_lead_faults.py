@@ -27,6 +27,7 @@ from jaxbio.config.resolve import find_faults
         ("ecg_jepa_small", {"objective.mask": "blocks"}, "objective.mask_share", "4 blocks of up to 35 of 50 times"),
         ("ecg_jepa_small:blocks", {"objective.most_visible": 41}, "objective.most_visible", "at least 42"),
         ("ecg_jepa_small", {"objective.mask_share": (0.01, 0.7)}, "objective.mask_share", "at least 1/50"),
+        ("ecg_vqvae", {"objective.kmeans_rounds": 0}, "objective.kmeans_rounds", "1"),
     ],
 )
 def test_a_fault_is_named_with_its_remedy(recipe, changes, field, words):

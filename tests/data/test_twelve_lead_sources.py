@@ -39,7 +39,7 @@ def write(folder, *, leads=LEADS, names=None, unit="mV", factor=1.0, rate_hz=500
     folder.mkdir()
     for seed in range(2):
         made = recording(seed, duration_s=seconds, rate_hz=float(rate_hz))
-        of = project(seed, np.nan_to_num(made.ecg), float(rate_hz))
+        of = project(seed, seed, np.nan_to_num(made.ecg), float(rate_hz))
         of |= {"x": of["i"], "y": of["avf"], "z": of["v2"]}
         x_TC = np.stack([of[lead] for lead in leads], axis=1).astype(np.float64)
         x_TC = x_TC if change is None else change(x_TC)

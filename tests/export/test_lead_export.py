@@ -65,7 +65,7 @@ def test_a_lead_that_lies_still_counts_as_absent(exported):
 
 def test_swapped_leads_are_doubted_and_embedded_all_the_same(exported, caplog):
     model = jaxbio.load_pretrained(exported[0], check=False)
-    leads = project(0, np.nan_to_num(recording(0, duration_s=10.0, rate_hz=250.0).ecg), 250.0)
+    leads = project(0, 1, np.nan_to_num(recording(0, duration_s=10.0, rate_hz=250.0).ecg), 250.0)
     assert model.embed_segments(**leads, rate_hz=250).doubts == ()
     swapped = {**leads, "ii": leads["avr"], "avr": leads["ii"]}
     found = model.embed_segments(**swapped, rate_hz=250)

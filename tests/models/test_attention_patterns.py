@@ -1,13 +1,19 @@
-"""Gathered attention is dense attention under the mask, for values and gradients, whatever is absent."""
+"""Two small dense attentions are one dense attention under the mask, for values and gradients, whatever is absent."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxbio.models.attention_patterns import attend_all, attend_cross, cross_mask
+from jaxbio.models.attention_patterns import attend_all, attend_cross
 
 ROWS, LEADS, TIMES, HEADS, WIDTH = 2, 3, 7, 2, 8
+
+
+def cross_mask(leads, times):
+    """(C N, C N) bool, lead-major: whether two tokens share a lead or a time."""
+    lead_L, time_L = np.divmod(np.arange(leads * times), times)
+    return (lead_L[:, None] == lead_L[None]) | (time_L[:, None] == time_L[None])
 
 
 def dense(q, k, v, allowed_BLL):
@@ -32,10 +38,10 @@ def seen_tokens(case):
 
 
 @pytest.mark.parametrize("case", ["whole", "absent"])
-def test_gathered_attention_equals_dense_attention(qkv, case):
+def test_two_small_attentions_equal_dense_attention(qkv, case):
     time_BN, lead_BC = seen_tokens(case)
     seen_BL = (time_BN[:, None, :] & lead_BC[:, :, None]).reshape(ROWS, -1)
-    allowed_BLL = np.asarray(cross_mask(LEADS, TIMES))[None] & seen_BL[:, None, :]
+    allowed_BLL = cross_mask(LEADS, TIMES)[None] & seen_BL[:, None, :]
 
     def gathered(q, k, v):
         return attend_cross(q, k, v, (None if case == "whole" else time_BN, lead_BC)).reshape(ROWS, -1, HEADS, WIDTH)
@@ -58,8 +64,13 @@ def test_gathered_attention_equals_dense_attention(qkv, case):
         np.testing.assert_allclose(our, their, atol=1e-5)
 
 
+def test_the_mask_of_dense_attention_is_the_references(parity_dir):
+    with np.load(parity_dir / "ecg_jepa.npz") as arrays:
+        np.testing.assert_array_equal(cross_mask(3, 10), arrays["attention_mask_LL"])
+
+
 def test_a_token_has_57_keys_of_400():
-    assert (np.asarray(cross_mask(8, 50)).sum(1) == 57).all()
+    assert (cross_mask(8, 50).sum(1) == 57).all()
 
 
 def test_a_row_without_any_token_stays_finite(qkv):

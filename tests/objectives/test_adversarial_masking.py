@@ -36,11 +36,11 @@ def walk(devices, **changes):
 def test_eight_devices_equal_one_baseline_included():
     for (one, found), (eight, other) in zip(walk(1), walk(8)):
         for name, value in found.items():
-            # the policy's value is a small difference of products of some ten nats
-            tolerance = 5e-5 if name == "train/policy" else 1e-6
-            np.testing.assert_allclose(other[name], value, rtol=2e-5, atol=tolerance, err_msg=name)
+            # the policy's value is a small difference of products of some ten nats: 9e-6 apart where this was measured
+            tolerance = 5e-5 if name == "train/policy" else 1e-5
+            np.testing.assert_allclose(other[name], value, rtol=0, atol=tolerance, err_msg=name)
         for ours, theirs in zip(jax.tree.leaves(eight.params), jax.tree.leaves(one.params)):
-            np.testing.assert_allclose(ours, theirs, atol=1e-5)
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
 
 
 def test_accumulation_is_refused_by_name():

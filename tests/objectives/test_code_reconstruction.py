@@ -11,6 +11,7 @@ from jaxbio.data.batch import random_batch
 from jaxbio.export.torch_import import read_reference, to_reference, trees_from_reference
 from jaxbio.export.weights import flatten_tree
 from jaxbio.models import quantiser
+from jaxbio.models.vq_vae import VQVAEDecoder
 from jaxbio.objectives import code_reconstruction, make_objective
 
 SMALL = {
@@ -66,6 +67,9 @@ def test_codes_losses_and_gradients_are_the_references(arrays, params):
     quantised, take = objective.encoders["quantised"]
     code_KZ = arrays["model/vq.embeddings"].astype(np.float32)
     np.testing.assert_array_equal(quantised.apply(take(params, {}), arrays["x_BCT"]), code_KZ[code_BN])
+    decoder = VQVAEDecoder(32, 1, 1, 128, SMALL["patch"], len(LEADS))
+    decoded_BCT = decoder.apply({"params": params["decoder"]}, code_KZ[code_BN])
+    np.testing.assert_allclose(decoded_BCT, arrays["reconstruction_BCT"], atol=2e-5)
 
     def loss(params):
         return on_input(objective.loss, params, {}, batch, KEYS, 0.0, True)
@@ -111,11 +115,13 @@ def test_dead_codes_start_anew_from_tokens_of_the_batch_and_the_others_move(arra
     gradient = jax.jit(lambda: on_input(objective.loss, params, state, batch, KEYS, 0.0, True)[1][0])
     aux, update = gradient(), jax.jit(objective.update)
     assert (np.asarray(aux.means.share_K)[5:] == 0).all()
-    revived = 0.0
+    revived_N = []
     for step in range(400):
         state, metrics = update(params, state, aux, jax.random.key(step), 0.0)
-        revived += float(metrics["codes_revived"])
-    assert revived >= 27
+        revived_N.append(int(metrics["revived_codes"]))
+    assert sum(revived_N) >= 27
+    told = objective.measure({"code_BN": np.zeros((1, 1), int)})["steps_to_revival"]
+    assert 1 + np.flatnonzero(revived_N)[0] == np.ceil(told)
     tokens_NZ = np.asarray(aux.samples).reshape(-1, 16)
     distance_KN = np.linalg.norm(np.asarray(state["codebook"].code_KZ)[:, None] - tokens_NZ[None], axis=-1)
     assert distance_KN[5:].min(1).max() < 1e-4
@@ -127,6 +133,13 @@ def test_dead_codes_start_anew_from_tokens_of_the_batch_and_the_others_move(arra
 def test_measures_count_over_all_batches(arrays):
     objective, _, _ = make(arrays)
     assert objective.measure({"code_BN": np.array([[0, 1], [2, 3]])}) == {
-        "perplexity": pytest.approx(4.0),
-        "used_codes": 4 / 32,
+        "code_perplexity": pytest.approx(4.0),
+        "unused_codes": 28 / 32,
+        "steps_to_revival": pytest.approx(349, abs=0.5),
     }
+
+
+@pytest.mark.parametrize("changes", [{"objective.codebook": "gradient"}, {"objective.revive_below": 0.0}])
+def test_where_no_code_starts_anew_that_is_measured_too(arrays, changes):
+    objective, _, _ = make(arrays, **changes)
+    assert objective.measure({"code_BN": np.zeros((1, 4), int)})["steps_to_revival"] == 0

@@ -10,7 +10,6 @@ from jaxbio.config.command_line import load_recipe
 from jaxbio.data.batch import random_batch
 from jaxbio.export.torch_import import read_reference, to_reference, trees_from_reference
 from jaxbio.export.weights import flatten_tree
-from jaxbio.models.attention_patterns import cross_mask
 from jaxbio.models.ecg_jepa import ECGJEPA
 from jaxbio.objectives import feature_prediction, make_objective
 from jaxbio.objectives.feature_prediction import choose_visible
@@ -89,7 +88,30 @@ def test_features_and_embedding_are_the_references(arrays, start):
     visible, _ = choose_visible(jnp.broadcast_to(arrays["time_mask_N"][None], (3, 10)), 10)
     context_BCVD = encoder.apply(student, x_BCT, visible=visible)[:, :, :5]
     np.testing.assert_allclose(context_BCVD.reshape(3, 15, 32), arrays["context_features_BVD"], atol=2e-5)
-    np.testing.assert_array_equal(cross_mask(3, 10), arrays["attention_mask_LL"])
+
+
+@pytest.mark.parametrize(
+    ("mask", "prediction"), [("time_mask_N", "prediction_BMD"), ("random_time_mask_N", "random_prediction_BMD")]
+)
+def test_what_is_compared_are_the_references_predictions_and_targets(arrays, start, run, monkeypatch, mask, prediction):
+    compared, distance = [], feature_prediction._distance
+
+    def spy(*pair_and_kind):
+        compared.append(pair_and_kind[:2])
+        return distance(*pair_and_kind)
+
+    monkeypatch.setattr(feature_prediction, "_distance", spy)
+    loss, hidden_N = run()[1], arrays[mask]
+    predicted_BCND, target_BCND = jax.jit(lambda: (loss(*start, hidden_N), compared.pop())[1])()
+
+    def by_lead(x_BCND, time_N):
+        return np.asarray(x_BCND)[:, :, time_N].reshape(3, -1, 32)
+
+    np.testing.assert_allclose(by_lead(predicted_BCND, hidden_N), arrays[prediction], atol=2e-5)
+    if mask == "time_mask_N":
+        np.testing.assert_allclose(by_lead(target_BCND, hidden_N), arrays["target_BMD"], atol=2e-5)
+        visible_first_N = np.argsort(hidden_N, kind="stable")
+        np.testing.assert_allclose(by_lead(predicted_BCND, visible_first_N), arrays["predictor_BLD"], atol=2e-5)
 
 
 @pytest.mark.parametrize("most_visible", [10, 5])

@@ -218,6 +218,21 @@ def test_a_momentum_of_one_leaves_the_teacher_alone(moved):
     jax.tree.map(np.testing.assert_array_equal, after["teacher"], state["teacher"])
 
 
+@pytest.mark.parametrize("progress", [291 / 3000, 291 / 300, 1.0])
+def test_the_teacher_stays_between_itself_and_the_student_where_a_run_is_lengthened(moved, progress):
+    """Step 290 of 300 has more behind it than step 291 of 3,000: a momentum above 1 leads away from the student."""
+    params, state = moved
+    update = jax.jit(small(**{"objective.ema_horizon_frac": 0.25}).update)
+    before = {**state, "progress": jnp.float32(290 / 300)}
+    after, metrics = update(params, before, Aux({"centre": state["centre"]}), jax.random.key(0), progress)
+    assert metrics["ema_momentum"] <= 1
+    assert after["progress"] == np.float32(progress)
+    student = {"encoder": params["encoder"]}
+    for new, old, taught in zip(*map(jax.tree.leaves, (after["teacher"], state["teacher"], student)), strict=True):
+        low, high = np.minimum(old, taught), np.maximum(old, taught)
+        assert ((new >= low - 1e-6) & (new <= high + 1e-6)).all()
+
+
 # ---- structure
 
 

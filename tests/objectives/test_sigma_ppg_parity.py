@@ -22,6 +22,7 @@ from sigma_ppg_runs import KEYS, batch_of
 
 from jaxbio.export.torch_import import arrays_from_table
 from jaxbio.export.torch_names_sigma_ppg import TOKENIZER
+from jaxbio.models.quantiser import unit
 from jaxbio.models.sigma_tokenizer import SigmaTokenizer, SpectrumDecoder
 from jaxbio.objectives import make_objective, spectral_tokenizer
 from jaxbio.signals.segments import resample_segments
@@ -87,6 +88,10 @@ def test_the_tokenizer_equals_the_reference(reference):
     np.testing.assert_allclose(tok_BAD, reference["encoder_features_BAD"], atol=3e-5)
     np.testing.assert_allclose(z_BAZ, reference["embeddings_BAZ"], atol=5e-5)
     np.testing.assert_array_equal(code_BA, reference["codes_BA"])
+    unit_BAZ = np.asarray(unit(z_BAZ), np.float64)
+    distance_BAK = np.square(unit_BAZ[:, :, None] - np.asarray(reference.codebook)).sum(-1)
+    nearest_BA, second_BA = np.moveaxis(np.sort(distance_BAK)[..., :2], -1, 0)
+    np.testing.assert_allclose(second_BA - nearest_BA, reference["code_margin_BA"], atol=5e-5)
     np.testing.assert_allclose(decoded_BAD, reference["decoder_features_BAD"], atol=3e-5)
     np.testing.assert_allclose(found_BAS, reference["reconstruction_BAS"], atol=1e-5)
     target = patches.patch_spectra(reference.x_BCT[:, 0], 100)

@@ -1,5 +1,7 @@
 """The first stage: its codebook is the same on any devices and in any parts, and what it must not accept it refuses."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +19,7 @@ def walk(way):
     devices, microbatches = WAYS[way]
     config = tokenizer_config(train__microbatches=microbatches, objective__revive_below=0.5)
     state, metrics = run(config, make_objective(config), STEPS, jax.devices()[:devices])
-    return jax.device_get((state.objective_state, metrics))
+    return jax.device_get((state.params, state.objective_state, metrics))
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +29,8 @@ def alone():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["eight devices", "four microbatches"])
-def test_codebook_and_losses_are_those_of_one_device_and_one_batch(alone, way):
-    (book, metrics), (found, found_metrics) = alone, walk(way)
-    np.testing.assert_allclose(found["code_KZ"], book["code_KZ"], atol=1e-5)
-    np.testing.assert_allclose(found["use_K"], book["use_K"], atol=1e-6)
-    for name in ("loss", "amplitude", "commitment", "consistency", "code_perplexity", "identical_codes"):
-        key = f"train/{name}"
-        np.testing.assert_allclose(found_metrics[key], metrics[key], rtol=1e-4, err_msg=name)
+def test_networks_codebook_and_losses_are_those_of_one_device_and_one_batch(alone, way):
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=0, atol=1e-5), walk(way), alone)
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +54,7 @@ def test_codes_start_from_the_first_batch_and_are_all_used(started):
     # k-means left each code among the points of its members
     measured = objective.measure(found)
     assert measured["unused_codes"] == 0
+    assert objective.targets_given  # spectra of the segments: a small distance is no sign that they are all the same
     assert 8 < measured["code_perplexity"] <= 16
 
 

@@ -13,7 +13,7 @@ from jaxbio.config.faults import UserError
 from jaxbio.data.batch import random_batch
 from jaxbio.export.torch_import import read_reference, to_reference, trees_from_reference
 from jaxbio.export.weights import flatten_tree
-from jaxbio.models.st_mem import STMEM
+from jaxbio.models.st_mem import STMEM, LeadDecoder
 from jaxbio.objectives import make_objective, patch_reconstruction
 from jaxbio.objectives.patch_reconstruction import draw_ranks, kept_patches, masked_error
 from jaxbio.transforms.time_masks import ranks
@@ -75,6 +75,12 @@ def test_tokens_patches_and_embedding_are_the_references(arrays, params):
     every_BLD = encoder.clone(output="tokens").apply(own, x_BCT)
     wanted_BCSD = arrays["latent_unmasked_BLD"].reshape(3, 4, 14, 64)
     np.testing.assert_allclose(every_BLD.reshape(3, 4, 12, 64), wanted_BCSD[:, :, 1:-1], atol=2e-5)
+    _, inside = encoder.apply(own, x_BCT, capture_intermediates=lambda module, _: module.name == "embed_norm")
+    (embedded_BCND,) = inside["intermediates"]["embed_norm"]["__call__"]
+    np.testing.assert_allclose(embedded_BCND, arrays["patch_embedding_BCND"], atol=2e-5)
+    decoder = LeadDecoder(32, 2, 2, 128, 25)
+    decoded_BCNP = decoder.apply({"params": params["decoder"]}, tok_BCSD, rank_BCN)
+    np.testing.assert_allclose(decoded_BCNP, arrays["prediction_BCNP"], atol=2e-5)
 
 
 def test_losses_and_gradients_are_the_references(arrays, params, loss_of):

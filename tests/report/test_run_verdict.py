@@ -55,6 +55,15 @@ def test_a_teacher_that_says_the_same_of_every_segment_leaves_nothing_to_learn()
     assert "nothing to learn" in found.words
 
 
+@pytest.mark.parametrize(("spread", "bad"), [(0.3, False), (0.1, False), (0.01, True)])
+def test_features_are_judged_by_their_deviation_and_not_by_the_square_of_it(spread, bad):
+    """Smooth L1 of standardised features that differ by 0.3 leaves a constant 0.045, and there is much to learn."""
+    values = series(explainable=(spread**2 / 2,) * 2) | {"eval/teacher_spread": (np.array([0, 100]), [spread] * 2)}
+    (found,) = judge_terms(values)
+    assert found.bad == bad
+    assert ("nothing to learn" in found.words) == bad
+
+
 @pytest.mark.parametrize(
     ("values", "why"),
     [({"spread": (0.1, 0.007)}, "says nearly the same"), ({"rank": (100.0, 3.0)}, "few directions")],
@@ -118,6 +127,30 @@ def test_a_codebook_whose_codes_have_died_is_called_so(perplexity, bad):
     assert f"{perplexity[1]:.3g} codes" in found.words
 
 
+def judge_course(course, revival_steps):
+    """What each evaluation of a course {step: perplexity} says of the codebook."""
+    step_N, perplexity_N = np.array(list(course)), np.array(list(course.values()), float)
+    for count in range(2, len(course) + 1):
+        seen = {"eval/code_perplexity": perplexity_N[:count], "eval/steps_to_revival": np.full(count, revival_steps)}
+        yield judge_codes({key: (step_N[:count], value_N) for key, value_N in seen.items()})[0]
+
+
+def test_a_codebook_whose_codes_have_yet_to_start_anew_has_not_collapsed():
+    """docs/benchmarks.md: perplexity 2.7 at step 100 and 50.7 at step 800; revival begins at step 349."""
+    course = {0: 50.0, 100: 2.7, 200: 2.6, 300: 2.6, 400: 24.0, 500: 4.0, 800: 50.7}
+    found = list(judge_course(course, 349.0))
+    assert not any(finding.bad or "has collapsed" in finding.words for finding in found)
+    assert "Few codes are in use so far" in found[0].words
+    assert "has not collapsed" in found[-1].words
+
+
+@pytest.mark.parametrize(("revival_steps", "first"), [(349.0, 700), (22.0, 100), (0.0, 100)])
+def test_a_codebook_that_revival_has_not_brought_back_has_collapsed(revival_steps, first):
+    course = {step: 50.0 if step == 0 else 2.7 for step in range(0, 1000, 100)}
+    found = dict(zip(list(course)[1:], judge_course(course, revival_steps), strict=True))
+    assert [step for step, finding in found.items() if finding.bad] == list(range(first, 1000, 100))
+
+
 def test_codes_are_judged_beside_the_start_of_the_run_and_only_held_out():
-    assert judge_codes({"eval/perplexity": (np.array([0]), np.array([30.0]))}) == []
+    assert judge_codes({"eval/code_perplexity": (np.array([0]), np.array([30.0]))}) == []
     assert judge_codes({"train/code_perplexity": (np.array([1, 2]), np.array([300.0, 1.0]))}) == []

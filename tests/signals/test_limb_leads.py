@@ -17,7 +17,7 @@ def leads():
     rows = []
     for seed in (0, 1, 4):
         ecg_T = np.nan_to_num(recording(seed, duration_s=10.0, rate_hz=250.0).ecg)
-        made, wander_T = project(seed, ecg_T, 250.0), 0.3 * np.sin(np.arange(2500) / 400)
+        made, wander_T = project(seed, seed, ecg_T, 250.0), 0.3 * np.sin(np.arange(2500) / 400)
         share = {"i": 1.0, "iii": -1.0, "avr": -0.5, "avl": 1.0, "avf": -0.5}
         rows.append([made[lead] + share.get(lead, 0.0) * wander_T for lead in LEADS])
     return np.array(rows, np.float32)

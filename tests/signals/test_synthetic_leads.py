@@ -18,7 +18,7 @@ def made():
 
 
 def test_limb_leads_follow_from_two_of_them(made):
-    lead = project(1, made.ecg, RATE_HZ)
+    lead = project(1, 1, made.ecg, RATE_HZ)
     assert set(lead) == set(LEADS)
     np.testing.assert_array_equal(lead["ii"], made.ecg)
     for name, wanted in {
@@ -31,18 +31,29 @@ def test_limb_leads_follow_from_two_of_them(made):
 
 
 def test_the_dipole_turns_so_leads_span_three_dimensions(made):
-    lead = project(1, made.ecg, RATE_HZ)
+    lead = project(1, 1, made.ecg, RATE_HZ)
     singular = np.linalg.svd(np.stack([lead[name] for name in LEADS]), compute_uv=False)
     assert singular[2] > 5 * singular[3]
 
 
 def test_a_patient_keeps_the_same_leads_and_missing_samples_stay_missing(made):
-    first, again, other = (project(seed, made.ecg, RATE_HZ)["v2"] for seed in (1, 1, 2))
+    first, again, other = (project(seed, 1, made.ecg, RATE_HZ)["v2"] for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 0.05
     gap = made.ecg.copy()
     gap[100:200] = np.nan
-    assert all(np.isnan(x[100:200]).all() and np.isfinite(x[300:]).all() for x in project(1, gap, RATE_HZ).values())
+    assert all(np.isnan(x[100:200]).all() and np.isfinite(x[300:]).all() for x in project(1, 1, gap, RATE_HZ).values())
+
+
+def test_two_recordings_of_a_patient_share_the_leads_and_not_their_noise():
+    """What lead III holds beside II - I is noise alone: equal noise would tell a patient without a heart."""
+    names = {"i": ("I",), "ii": ("II",), "iii": ("III",)}
+    one, same, other = list_files(parse_source("synthetic:30?rate_hz=250"), names)
+    assert one.subject == same.subject != other.subject
+    read = [entry.read(0.0, 10.0, tuple(names)) for entry in (one, same, other)]
+    noise_NT = np.nan_to_num([x["iii"] - x["ii"] + x["i"] for x in read])
+    assert (noise_NT.std(axis=1) < 0.015).all()  # mV
+    assert np.abs(np.corrcoef(noise_NT) - np.eye(3)).max() < 0.1
 
 
 def test_a_synthetic_source_has_all_leads_and_makes_them_only_where_asked():

@@ -19,8 +19,8 @@ FAMILY = Family(
             metrics={
                 "distill": "squared distance from the frozen network's tokens; less is better.",
                 "label": "squared error of the label told from the mean token; less is better.",
-                "codes_revived": "codes that nobody used, started anew in this step.",
-                "perplexity": "how many codes are in use, by the entropy of their shares; more is better.",
+                "revived_codes": "codes that nobody used, started anew in this step.",
+                "code_perplexity": "how many codes are in use, by the entropy of their shares; more is better.",
             },
         ),
     },

@@ -80,7 +80,7 @@ def toy_codes(
         fresh_KD = jax.random.choice(key, aux.samples["tok_BD"], (codes,))
         code_KD = jnp.where(dead_K[:, None], fresh_KD, moved_KD)
         revived_K = jnp.where(dead_K, 1.0, kept_K)
-        return {**state, "code_KD": code_KD, "use_K": revived_K}, {"codes_revived": dead_K.sum() * 1.0}
+        return {**state, "code_KD": code_KD, "use_K": revived_K}, {"revived_codes": dead_K.sum() * 1.0}
 
     def outputs(params, state, batch):
         tok_BLD = encoder.apply({"params": params["encoder"]}, single(batch))
@@ -89,7 +89,7 @@ def toy_codes(
     def measure(gathered):
         share_K = np.bincount(gathered["code_BL"].ravel(), minlength=codes) / gathered["code_BL"].size
         used_K = share_K[share_K > 0]
-        return {"perplexity": float(np.exp(-(used_K * np.log(used_K)).sum()))}
+        return {"code_perplexity": float(np.exp(-(used_K * np.log(used_K)).sum()))}
 
     encoders = {"encoder": (encoder, lambda params, state: {"params": params["encoder"]})}
     return Objective(init, loss, update, encoders, outputs=outputs, measure=measure)

@@ -42,7 +42,7 @@ _CODES: dict[str, Field] = {
     "objective.codebook_epsilon": science(
         1e-8, "smoothing of a code's moving share of the tokens, so that none divides by 0", low=0.0
     ),
-    "objective.kmeans_rounds": science(10, "rounds of k-means over the first batch's tokens, to start from", low=0),
+    "objective.kmeans_rounds": science(10, "rounds of k-means over the first batch's tokens, to start from", low=1),
     "objective.revive_below": science(
         0.03, "codes used by less than this of uniform use start anew from tokens of the batch", low=0.0, high=1.0
     ),
@@ -63,9 +63,10 @@ _CODE_METRICS: dict[str, str] = {
     "loss": "the reconstruction, and what draws tokens and codes together; less is better.",
     "reconstruction": "mean squared error of the decoded signal; of standardised signals zeros have 1, 0 is perfect.",
     "commitment": "mean squared distance of tokens to their codes; smaller is closer.",
-    "perplexity": "how many codes, used alike, would be as various as those in use; at most the number of codes.",
-    "used_codes": "the share of the codes that any token is nearest to, 0 to 1; a collapsed codebook uses few.",
-    "codes_revived": "codes that hardly any token chose and that started anew from tokens of the batch, in a step.",
+    "code_perplexity": "how many codes, used alike, would be as various; more is better, at most the codes there are.",
+    "unused_codes": "share of the codes that no token is nearest to; less is better, of a collapsed codebook nearly 1.",
+    "revived_codes": "codes that hardly any token chose and that started anew from tokens of the batch, in a step.",
+    "steps_to_revival": "steps that no token chooses a code until it starts anew; 0: none ever does.",
 }
 _TRIPLET_METRICS: dict[str, str] = {
     "loss": "by how much triplets fall short of the margin, the mean over anchors; 0: all are apart by it.",

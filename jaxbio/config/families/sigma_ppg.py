@@ -158,9 +158,10 @@ _SPECTRAL_METRICS: dict[str, str] = {
     "consistency": "mean square between the points of the clean and of the perturbed view; less is better.",
     "identical_codes": "share of patches whose code the perturbation leaves; more is better, 1 where all share one.",
     "code_perplexity": "how many codes, used alike, would be as various; more is better, at most the codes there are.",
-    "used_codes": "share of the codes that the patches of a batch have; more is better.",
-    "unused_codes": "share of the codes that no held-out patch has; less is better, the paper asks for below 0.1.",
+    "unused_codes": "share of the codes that no patch has, of a batch or of all held-out ones; less is better, the "
+    "paper asks for below 0.1 of the latter.",
     "revived_codes": "codes that started anew from points of the batch in this step.",
+    "steps_to_revival": "steps that no point chooses a code until it starts anew; 0: none ever does.",
     "still": "share of segments in which nothing moves; where nothing moves in a whole batch its update is refused.",
 }
 _MASKING_METRICS: dict[str, str] = {

@@ -109,4 +109,5 @@ def make_signals(reader: SyntheticReader) -> dict[str, np.ndarray]:
 def make_leads(reader: SyntheticReader) -> dict[str, np.ndarray]:
     """Return the whole recording's twelve leads: role -> float32 signal; its ECG is lead II."""
     subject = reader.number // _RECORDINGS_A_SUBJECT
-    return project((reader.seed, subject), make_signals(reader)["ecg"], reader.rate_hz)
+    patient_seed, noise_seed = (reader.seed, subject), (reader.seed, reader.number, 4)
+    return project(patient_seed, noise_seed, make_signals(reader)["ecg"], reader.rate_hz)
