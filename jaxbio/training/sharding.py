@@ -24,6 +24,9 @@ from jaxbio.training.state import State, leaf_paths
 from jaxbio.transforms.per_row import BATCH_AXES
 
 AXES = ("data", "fsdp", "tensor")
+# Gradients of fewer entries are reduced whole: the parts of small ones would spread into the backward pass, where the
+# compiler then permutes activations between devices to save nothing.
+LEAST_SCATTERED = 2**15
 
 
 def make_mesh(data: int, fsdp: int, tensor: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -102,6 +105,16 @@ def without_axis(placed: NamedSharding, axis: str) -> NamedSharding:
     """Return `placed` with nothing split over `axis` any more."""
     kept = [tuple(name for name in _names(names) if name != axis) for names in placed.spec]
     return NamedSharding(placed.mesh, PartitionSpec(*(names or None for names in kept)))
+
+
+def scattered(placed: NamedSharding, shape: tuple[int, ...]) -> NamedSharding:
+    """Return where the gradient of a parameter at `placed` lies under `moments = zero`: large ones as their moments.
+
+    Each device then gets the part whose moments it holds, which a TPU or GPU reduces in half the traffic of the whole.
+    """
+    if math.prod(shape) < LEAST_SCATTERED:
+        return placed
+    return NamedSharding(placed.mesh, _split_over_data(placed.spec, shape, placed.mesh) or placed.spec)
 
 
 def splits(placed: NamedSharding, dimension: int, axis: str) -> bool:

@@ -81,6 +81,12 @@ def make_train_step(
             Fault("train.microbatches", microbatches, "1: this objective's loss couples the rows of a batch")
         )
 
+    def place_gradients(grads: PyTree) -> PyTree:
+        placed = optimizer.moving(shardings.params)
+        if config.mesh.moments != "zero":
+            return placed
+        return jax.tree.map(lambda leaf, where: sharding.scattered(where, leaf.shape), grads, placed)
+
     def one_step(state: State, batch: Batch, seed: jax.Array) -> tuple[State, dict[str, jax.Array]]:
         progress = state.step.astype(jnp.float32) / steps
         whole = gather_fsdp(state, shardings)
@@ -92,7 +98,7 @@ def make_train_step(
 
         moving = optimizer.moving(whole.params)
         (loss, (aux, terms)), grads = mean_gradients(loss_of, moving, batch, microbatches, mesh)
-        grads = jax.lax.with_sharding_constraint(grads, optimizer.moving(shardings.params))
+        grads = jax.lax.with_sharding_constraint(grads, place_gradients(grads))
         norms = {"grad_norm": optax.tree.norm(grads)}
         if logged:
             norms["param_norm"] = optax.tree.norm(state.params)
