@@ -1,6 +1,6 @@
 """Hand-made feature channels of an ECG: what each is, in which unit, and how it is scaled before a network sees it.
 
-Source: fact sheet of VQ-VAE and triplets, section 5 (hybrid input). `signals/features.py` computes them,
+Source: the hybrid input of docs/references.md. `signals/features.py` computes them,
 `data/feature_scales.py` fits their scales; a recipe names them in `data.features`.
 
     FEATURES["sdnn"].scaling        # "log_z_score"

@@ -191,7 +191,7 @@ def quality_class_pairs(rows: Rows, slots: int, cap: int | None) -> tuple[np.nda
     """QualityFM's pairs: two segments of different class, at most `slots` apart; difficulty: how far quality falls.
 
     The published rule counts nine kept windows on; ours goes by time stamps, and a segment is in at most `cap` pairs,
-    nearest first, where the published one has no cap (fact sheet, section 2.4; `pairs.max_per_segment = None`).
+    nearest first, where the published one has no cap (`pairs.max_per_segment = None`).
     """
     first_N, second_N = neighbours(rows, slots, rows.class_R, cap)
     swap_N = rows.class_R[second_N] > rows.class_R[first_N]

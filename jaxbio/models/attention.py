@@ -41,7 +41,7 @@ def check_window(window: int) -> None:
 def window_mask(length: Any, window: int) -> jax.Array:
     """Return (L, L) bool, True where token i may attend to token j: |i - j| <= window / 2, or i or j is token 0.
 
-    Source: QualityFM fact sheet, section 4. Raises UserError for an odd or negative window.
+    Source: QualityFM's published code. Raises UserError for an odd or negative window.
     """
     check_window(window)
     i_L = jnp.arange(length)

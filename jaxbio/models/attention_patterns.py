@@ -43,7 +43,7 @@ def attend_cross(
 
     `seen` are (time_BN, lead_BC), bool: columns and leads that are there (time_BN None: all). A token always sees
     itself, so that one of an absent lead stays finite. Equal to dense attention under the mask "same lead or same time"
-    (ECG-JEPA fact sheet, section 3.1): two small dense attentions, over times and over leads, with one softmax between
+    (ECG-JEPA's published code): two small dense attentions, over times and over leads, with one softmax between
     them, to whose weights `drop` is applied. The token itself, which both hold, counts in the first.
     """
     time_BN, lead_BC = seen

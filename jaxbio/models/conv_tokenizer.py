@@ -29,7 +29,7 @@ class Layer:
     group: int
 
 
-# QualityFM fact sheet, section 3; groups measured on two cores
+# QualityFM's published code; groups measured on two cores
 LAYERS = (Layer(201, 5, 20), Layer(101, 10, 2), Layer(51, 10, 1))
 
 

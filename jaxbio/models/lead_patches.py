@@ -32,7 +32,7 @@ def present_mean(tok_BCND: jax.Array, present_BC: jax.Array) -> jax.Array:
 def time_positions(length: Any, width: int) -> jax.Array:
     """Return positions (N, D) float32 of `width` features: sines of all frequencies, then their cosines.
 
-    Frequency k of D / 2 is 10000^(-k / (D / 2)) (ST-MEM fact sheet, section 3).
+    Frequency k of D / 2 is 10000^(-k / (D / 2)) (ST-MEM, docs/references.md).
     """
     rate_F = np.asarray(10_000.0 ** (-np.arange(width // 2) / (width // 2)), np.float32)
     angle_NF = jnp.arange(length, dtype=jnp.float32)[:, None] * rate_F[None]
@@ -42,7 +42,7 @@ def time_positions(length: Any, width: int) -> jax.Array:
 def grid_positions(leads: int, times: Any, width: int) -> jax.Array:
     """Return positions (C, N, D) float32: the first half of the features tells the time, the second half the lead.
 
-    Source: ECG-JEPA fact sheet, section 3; each half is `time_positions` of its index.
+    Source: ECG-JEPA's published code; each half is `time_positions` of its index.
     """
     shape = (leads, times, width // 2)
     time_CNF = jnp.broadcast_to(time_positions(times, width // 2)[None], shape)

@@ -1,4 +1,4 @@
-"""Patches of a signal as tokens, by three small convolutions inside each patch (SIGMA-PPG, fact sheet section 3.1).
+"""Patches of a signal as tokens, by three small convolutions inside each patch (SIGMA-PPG's published code).
 
 tok_BAD = PatchEmbedding(width=200, channels=8, patch=100, kernel_init=init, dtype=jnp.float32)(x_BCT)
 """

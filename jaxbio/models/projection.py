@@ -1,4 +1,4 @@
-"""What compares two views: a projector on an encoder's mean token, and a predictor (SiamQuality, fact sheet section 3).
+"""What compares two views: a projector on an encoder's mean token, and a predictor (SiamQuality's published code).
 
 Layers are named as in SiamQuality's reference, so that its weights map one to one.
 

@@ -1,4 +1,4 @@
-"""QualityFM: convolutional tokenizer, windowed post-norm transformer, spectrum heads (fact sheet, sections 3 to 5).
+"""QualityFM: convolutional tokenizer, windowed post-norm transformer, spectrum heads (docs/references.md).
 
 The decoder is a second encoder, with weights of its own, that reads the tokens as channels and the features as time;
 its two tokens stand for the two signal channels.

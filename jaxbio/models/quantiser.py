@@ -77,7 +77,7 @@ def members(x_NZ: jax.Array, code_N: jax.Array, codes: int) -> Members:
 def move_on_sphere(book: Codebook, found: Members, decay: float) -> Codebook:
     """Return the codebook after a step: code = unit(decay code + (1 - decay) unit(mean of its members)).
 
-    The codes are of unit length and stay so; one without members stays where it is (SIGMA-PPG, fact sheet section 4).
+    The codes are of unit length and stay so; one without members stays where it is (SIGMA-PPG's published code).
     """
     moved_KZ = unit(decay * book.code_KZ + (1 - decay) * unit(found.sum_KZ))  # the unit of a sum is that of the mean
     code_KZ = jnp.where(found.share_K[:, None] > 0, moved_KZ, book.code_KZ)

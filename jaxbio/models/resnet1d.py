@@ -1,4 +1,4 @@
-"""The 1-D residual network of SiamQuality (arXiv 2404.17667; fact sheet section 3).
+"""The 1-D residual network of SiamQuality (arXiv 2404.17667; docs/references.md).
 
 A stem of 80 taps with stride 4 and no pooling, four stages of basic or bottleneck blocks, the mean over time; the
 output is one token. Layers are named as in the reference, so that its weights map one to one.

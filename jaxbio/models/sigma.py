@@ -1,4 +1,4 @@
-"""SIGMA-PPG's encoder, which learns to name hidden patches, and the small network that hides them (fact sheet, 5, 6).
+"""SIGMA-PPG's encoder, which learns to name hidden patches, and the small network that hides them (docs/references.md).
 
 encoder = SigmaEncoder(width=360, layers=18, heads=12, channels=12, patch=100, tokens=120)
 tok_BAD = encoder.apply(variables, x_BCT)                              # (B, 1, 12000) -> (B, 120, 360)

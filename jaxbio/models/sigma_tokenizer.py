@@ -1,4 +1,4 @@
-"""SIGMA-PPG's tokenizer: patches of a PPG to codes, and codes to the patches' spectra (fact sheet, section 4).
+"""SIGMA-PPG's tokenizer: patches of a PPG to codes, and codes to the patches' spectra (docs/references.md).
 
 tokenizer = SigmaTokenizer(width=200, layers=12, heads=10, channels=8, patch=100, tokens=120, codes=4096, ...)
 tok_BAD = tokenizer.apply(variables, x_BCT)                          # (B, 1, 12000) -> (B, 120, 200)

@@ -68,7 +68,7 @@ class STMEM(nn.Module):
         tok_BCND = tok_BCSD[:, :, 1:-1]
         if self.output == "tokens":
             return norm(tok_BCND).reshape(rows, -1, self.width).astype(jnp.float32)
-        # the mean first, then the norm: not the order of pretraining (fact sheet, section 3)
+        # the mean first, then the norm: not the order of pretraining (docs/references.md)
         return norm(present_mean(tok_BCND, present_BC))[:, None].astype(jnp.float32)
 
     def _embed(self, patch_BCNP: jax.Array, dtype: jnp.dtype) -> jax.Array:

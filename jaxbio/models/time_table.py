@@ -16,7 +16,7 @@ from jaxbio.models.patch_embedding import count_patches
 
 class TimeTable(nn.Module):
     """Adds a learnt row to each token, fewer tokens the first rows: stretching the table would move every trained
-    place (SIGMA-PPG, fact sheet section 7).
+    place (SIGMA-PPG's published code).
     """
 
     tokens: int

@@ -1,4 +1,4 @@
-"""A VQ-VAE's encoder and decoder over patches of all leads at one time (its fact sheet, section 4.3).
+"""A VQ-VAE's encoder and decoder over patches of all leads at one time (docs/references.md).
 
 encoder = VQVAE(width=384, layers=12, heads=6, latent=192, codes=512)
 z_BNZ = encoder.apply(variables, x_BCT)                     # (B, 12, 2250) -> (B, 30, 192), one for each 0.3 s

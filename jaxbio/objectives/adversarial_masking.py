@@ -3,7 +3,7 @@
 The encoder's loss is the cross-entropy of the codes that a frozen tokenizer gives the hidden patches. The mask
 generator is rewarded with that loss by policy gradient (REINFORCE; its baseline is the mean over those segments of the
 global batch that have anything hidden), a statistical prior being added to its logits, so that it looks for patches
-that are hard and physiological, not noisy (fact sheet, sections 5 and 6). Random and prior-only masks are there to
+that are hard and physiological, not noisy (docs/references.md). Random and prior-only masks are there to
 compare with, and every evaluation hides the same patches, drawn at random by a segment's row alone: held-out losses of
 all ways of masking, steps and seeds compare.
 

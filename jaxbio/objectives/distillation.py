@@ -1,7 +1,7 @@
 """Self-distillation by softmax: what a teacher's features say of a segment, and how well a student foretells it.
 
 The target is softmax((z_teacher - centre) / teacher temperature), the prediction softmax(z_student / student
-temperature), compared by cross-entropy (DINO, Caron et al. 2021; QualityFM, fact sheet, section 6.1). Beside the
+temperature), compared by cross-entropy (DINO, Caron et al. 2021; QualityFM's published code). Beside the
 cross-entropy stand the two numbers that it can be judged by: what the best prediction that is the same for every
 segment would give, and the least there is, the entropy of the targets. The first is of all held-out segments
 together: within a batch of few patients a constant would know who they are.

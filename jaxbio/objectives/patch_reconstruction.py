@@ -1,4 +1,4 @@
-"""ST-MEM's objective: reconstruct removed patches of each lead from those that stay (fact sheet, sections 3 to 6).
+"""ST-MEM's objective: reconstruct removed patches of each lead from those that stay (docs/references.md).
 
 params: {"encoder", "decoder"}
 state:  {}

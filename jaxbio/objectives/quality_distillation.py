@@ -1,6 +1,6 @@
 """QualityFM's objective: a student of the worse segment learns from a teacher of the better one.
 
-Three terms (fact sheet, section 6): cross-entropy between teacher's and student's softened features, amplitude and
+Three terms (docs/references.md): cross-entropy between teacher's and student's softened features, amplitude and
 phase spectra of the augmented better segment, decoded from the student's features alone; as published from each token,
 by our recipes from the segment's mean. Ours have a fourth: where in the band of breathing the better segment's power
 lies, foretold from that mean. The teacher is a moving average of the student's encoder; a teacher's decoder

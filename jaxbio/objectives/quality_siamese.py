@@ -1,4 +1,4 @@
-"""SiamQuality's objective: SimSiam on a good segment and a bad neighbour of it (fact sheet, section 3).
+"""SiamQuality's objective: SimSiam on a good segment and a bad neighbour of it (docs/references.md).
 
 L = - 1/2 [cos(p_good, sg z_bad) + cos(p_bad, sg z_good)]
 

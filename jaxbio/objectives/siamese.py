@@ -1,7 +1,7 @@
 """What the siamese objectives share: two views of a pair, and a network whose batch statistics are state.
 
 The two views pass one after the other, the better first, so that batch statistics are per view; every running statistic
-moves once for each view (SiamQuality, fact sheet section 3).
+moves once for each view (SiamQuality's published code).
 """
 
 from collections.abc import Callable, Mapping

@@ -1,6 +1,6 @@
 """SIGMA-PPG's first stage: a codebook of patches, learnt by decoding each patch's spectrum from its code.
 
-Terms (fact sheet, section 4): the amplitude spectrum of every patch, and its phase where that is asked for; commitment
+Terms (docs/references.md): the amplitude spectrum of every patch, and its phase where that is asked for; commitment
 of the normalised points to their codes; consistency, which pulls the points of a perturbed view, before they are
 normalised, to those of the clean one. The perturbed view is the common augmentation. Codes move by averages once a
 step, after the optimiser, and start from k-means of the first batch. The decoder starts from the first batch's typical

@@ -1,6 +1,6 @@
 """Hand-made feature channels of an ECG lead, sample by sample beside it, for networks that take them as further input.
 
-Source: fact sheet of VQ-VAE and triplets, section 5. Beats are those of `beats.find_r_peaks`, and times are those of
+Source: the hybrid input of docs/references.md. Beats are those of `beats.find_r_peaks`, and times are those of
 the true rate; the published code took 250 Hz for 500. A feature that a segment does not define, as the heart rate of
 one beat, is zeros throughout: a channel that is not there.
 

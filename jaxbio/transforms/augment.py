@@ -1,4 +1,4 @@
-"""Random changes of one segment, as QualityFM trains (fact sheet, section 2.5), keyed by the segment and not the batch.
+"""Random changes of one segment, as QualityFM trains (docs/references.md), keyed by the segment and not the batch.
 
 augmented_CT = augment(key, x_CT, noise_prob=0.5, noise_sigma=0.01, ...)    # vmap over rows and keys
 """

@@ -1,7 +1,7 @@
 """What is computed of the patches of a signal on the device: their spectra, and how much each is worth hiding.
 
-A patch is a stretch of `patch` samples; a segment is cut into patches without overlap. Sources: SIGMA-PPG fact sheet,
-sections 2.1 and 4.
+A patch is a stretch of `patch` samples; a segment is cut into patches without overlap. Source: SIGMA-PPG
+(docs/references.md).
 
     target = patch_spectra(x_BT, 100, phase=False)          # {"amplitude": (B, A, S)}
     prior_BA = patch_prior(x_BT, 100, amplitude_share=0.5)

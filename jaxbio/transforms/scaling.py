@@ -19,7 +19,7 @@ def scale(segment_CT: jax.Array, scale_C2: jax.Array, kind: str) -> jax.Array:
 
     `segment_CT` (..., C, T) int16 and `scale_C2` (..., C, 2) float32 (offset, gain in physical units); leading axes are
     free. `per_channel`: each channel to [-1, 1]; `joint`: all channels by their common minimum and maximum to [-1, 1],
-    as the author does (QualityFM fact sheet, section 2.1); `unit`: each channel to [0, 1]; `physical`: physical units.
+    as the author does (QualityFM's published code); `unit`: each channel to [0, 1]; `physical`: physical units.
     A channel of gain 0, which does not move or is not there, gives zeros. Raises UserError for another kind.
     """
     q_CT = segment_CT.astype(jnp.float32)

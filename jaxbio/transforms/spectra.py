@@ -1,4 +1,4 @@
-"""Spectral targets of a segment: amplitude and phase of its lowest frequencies (fact sheet, 6.2), and a band's shape.
+"""Spectral targets of a segment: amplitude and phase of its lowest frequencies (QualityFM's), and a band's shape.
 
 amplitude_BCS, phase_BCS = targets(x_BCT, bins=512)     # 30 s: bin k is k / 30 Hz, 512 bins reach 17 Hz
 shape_BCS = band_shape(x_BCT, 300.0, (0.1, 0.6))        # 30 s: bins 3 to 18

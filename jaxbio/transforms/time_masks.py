@@ -20,7 +20,7 @@ def ranks(noise_N: jax.Array) -> jax.Array:
 
 
 def random_times(key: jax.Array, times: int, share: tuple[float, float]) -> jax.Array:
-    """Return bool (N,): floor(r N) random times are hidden, r uniform in `share` (ECG-JEPA fact sheet, section 4)."""
+    """Return bool (N,): floor(r N) random times are hidden, r uniform in `share` (ECG-JEPA's published code)."""
     share_key, order_key = jax.random.split(key)
     count = jnp.floor(times * jax.random.uniform(share_key, minval=share[0], maxval=share[1])).astype(jnp.int32)
     return ranks(jax.random.uniform(order_key, (times,))) < count
@@ -31,7 +31,7 @@ def block_times(
 ) -> jax.Array:
     """Return bool (N,): the union of `blocks` blocks of floor(r N) times, r uniform in `share`, at random places.
 
-    Source: ECG-JEPA fact sheet, section 4. Without `last_hidden` no block reaches the last time, as in the published
+    Source: ECG-JEPA's published code. Without `last_hidden` no block reaches the last time, as in the published
     code.
     """
     share_key, start_key = jax.random.split(key)

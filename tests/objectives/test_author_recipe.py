@@ -1,4 +1,4 @@
-"""`:author` is the published recipe (fact sheet, sections 2 and 6), and differs from ours only in named fields."""
+"""`:author` is the published recipe (docs/references.md), and differs from ours only in named fields."""
 
 import pytest
 

@@ -13,7 +13,7 @@ from jaxbio.objectives import Aux, make_objective
 from jaxbio.objectives.contrastive import nt_xent
 from jaxbio.objectives.siamese import cosine_similarity, mean_directions, normalise
 
-PARAMETERS = {  # fact sheet, section 3: encoder alone; with projector and predictor
+PARAMETERS = {  # the published networks: encoder alone; with projector and predictor
     18: (2_167_632, 2_826_064),
     34: (4_067_088, 4_725_520),
     50: (8_987_856, 14_369_488),

@@ -14,7 +14,7 @@ HZ = 300.0
 
 
 def ecg_by_the_letter(time_s, low_bpm=40.0, high_bpm=120.0):
-    """Section 2.2 of the fact sheet."""
+    """The published score of beats at `time_s`."""
     n = len(time_s)
     if n < 20:
         return 0.0
@@ -33,7 +33,7 @@ def ecg_by_the_letter(time_s, low_bpm=40.0, high_bpm=120.0):
 
 
 def ppg_by_the_letter(x):
-    """Section 2.3 of the fact sheet, with SciPy's own detrend, Welch and peaks."""
+    """The published score of a PPG, with SciPy's own detrend, Welch and peaks."""
     x = signal.detrend(x)
     z = (x - x.mean()) / x.std()
     frequency, power = signal.welch(z, fs=HZ, nperseg=256)

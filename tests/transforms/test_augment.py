@@ -1,4 +1,4 @@
-"""Augmentation: each step does what the fact sheet says, as often as it says, whatever else is in the batch."""
+"""Augmentation: each step does what the published code does, as often as it says, whatever else is in the batch."""
 
 import jax
 import jax.numpy as jnp

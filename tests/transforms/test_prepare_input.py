@@ -54,7 +54,7 @@ def stored():
 
 
 def st_mem(x_BCT: np.ndarray, start: int) -> np.ndarray:
-    """Return the model's input by the fact sheet, section 7, in float64: crop, high-pass, low-pass, standardise."""
+    """Return the model's input by the published code, in float64: crop, high-pass, low-pass, standardise."""
     x_BCT = x_BCT[..., start : start + 2250].astype(np.float64)
     for edge_hz, kind in ((0.67, "highpass"), (40.0, "lowpass")):
         x_BCT = sosfiltfilt(butter(5, edge_hz, kind, fs=250.0, output="sos"), x_BCT)

@@ -1,4 +1,4 @@
-"""ECG-JEPA (fact sheet): the encoder `ecg_jepa` and the objective `feature_prediction`, published and ours."""
+"""ECG-JEPA (docs/references.md): the encoder `ecg_jepa` and the objective `feature_prediction`, published and ours."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -62,7 +62,7 @@ _METRICS: dict[str, str] = {
     "ema_momentum": "the share of the teacher that a step keeps.",
 }
 
-# Ten seconds of eight leads at 250 Hz, in mV: the other four follow from I and II (fact sheet, sections 1 and 8).
+# Ten seconds of eight leads at 250 Hz, in mV: the other four follow from I and II (docs/references.md).
 # 180,000 records for 100 epochs.
 RECIPE: dict[str, Any] = {
     **PLAIN,
@@ -81,7 +81,7 @@ RECIPE: dict[str, Any] = {
 }
 PRESETS: dict[str, dict[str, Any]] = {
     "twelve": {"data.channels": LEADS},
-    # Hand-made features as further channels (hybrid input: fact sheet of VQ-VAE and triplets, section 5).
+    # Hand-made features as further channels (hybrid input: docs/references.md).
     "hybrid": {"data.features": tuple(FEATURES)},
     # Masks of blocks, with the published learning rate and batch.
     "blocks": {

@@ -1,4 +1,4 @@
-"""Discrete codes and triplets (fact sheet of VQ-VAE and triplets): the encoder `vq_vae` with the objective
+"""Discrete codes and triplets (docs/references.md): the encoder `vq_vae` with the objective
 `code_reconstruction`, and `label_triplets` for any encoder.
 """
 

@@ -1,4 +1,4 @@
-"""QualityFM (fact sheet): the encoder `qualityfm` and the objective `quality_distillation`, published and ours."""
+"""QualityFM (docs/references.md): encoder `qualityfm` and objective `quality_distillation`, published and ours."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -148,7 +148,7 @@ SHORT: dict[str, Any] = LEARNS | {
     "optimizer.warmup_frac": 0.2,
 }
 
-# The published recipe to the letter (fact sheet, sections 2 and 6); everything else is equal to ours.
+# The published recipe to the letter (docs/references.md); everything else is equal to ours.
 AUTHOR: dict[str, Any] = {
     "data.scaling": "joint",
     "quality.variant": "author",

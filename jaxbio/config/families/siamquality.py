@@ -1,4 +1,4 @@
-"""SiamQuality (fact sheet) and its baselines: the encoder `resnet1d`, the objectives SimSiam, SimCLR and BYOL on pairs.
+"""SiamQuality (docs/references.md) and its baselines: encoder `resnet1d`, objectives SimSiam, SimCLR and BYOL on pairs.
 
 The objectives train any encoder of tokens: they compare the mean over tokens.
 """
@@ -28,7 +28,7 @@ _TARGET: dict[str, Field] = {
 }
 
 # Good and bad neighbours of one PPG channel at 40 Hz, no augmentation, and a curriculum from little artefact to much
-# (fact sheet, sections 2 and 4). The optimiser is ours: SimSiam's rule, 0.05 x batch / 256, with a cosine.
+# (docs/references.md). The optimiser is ours: SimSiam's rule, 0.05 x batch / 256, with a cosine.
 PAIRS: dict[str, Any] = {
     "data.rate_hz": 40.0,
     "data.channels": ("ppg",),

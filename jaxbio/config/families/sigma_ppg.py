@@ -1,4 +1,4 @@
-"""SIGMA-PPG (fact sheet): the encoders `sigma_tokenizer` and `sigma_ppg`, and the objectives of its two stages.
+"""SIGMA-PPG (docs/references.md): the encoders `sigma_tokenizer` and `sigma_ppg`, and the objectives of its two stages.
 
 First a tokenizer learns a codebook of patches; then an encoder learns to name the codes of hidden patches, and a small
 network to hide them.
@@ -182,7 +182,7 @@ _MASKING_METRICS: dict[str, str] = {
     "still": "share of segments in which nothing moves; where nothing moves in a whole batch its update is refused.",
 }
 
-# Single windows of four minutes at 50 Hz, band-passed and scaled to [0, 1] (fact sheet, section 2). What `per_channel`
+# Single windows of four minutes at 50 Hz, band-passed and scaled to [0, 1] (docs/references.md). What `per_channel`
 # scales, `unit` scales again behind the filter; the split is by subject, the author's by file.
 DATA: dict[str, Any] = {
     "data.rate_hz": 50.0,

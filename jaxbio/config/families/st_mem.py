@@ -1,4 +1,4 @@
-"""ST-MEM (fact sheet): the encoder `st_mem` and the objective `patch_reconstruction`, published and ours."""
+"""ST-MEM (docs/references.md): the encoder `st_mem` and the objective `patch_reconstruction`, published and ours."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -50,14 +50,14 @@ _METRICS: dict[str, str] = {
     "perfect.",
 }
 
-# No augmentation in pretraining (fact sheet, section 7).
+# No augmentation in pretraining (docs/references.md).
 PLAIN: dict[str, Any] = {
     "augment.noise_prob": 0.0,
     "augment.scale_prob": 0.0,
     "augment.offset_prob": 0.0,
     "augment.block_prob": 0.0,
 }
-# Ten seconds of twelve leads at 250 Hz, one by one (fact sheet, sections 1 and 7). Batch, epochs and warm-up of the
+# Ten seconds of twelve leads at 250 Hz, one by one (docs/references.md). Batch, epochs and warm-up of the
 # paper are not public: those of MAE, from which the code is derived.
 RECIPE: dict[str, Any] = {
     **PLAIN,
@@ -81,7 +81,7 @@ RECIPE: dict[str, Any] = {
     "optimizer.weight_decay": 0.01,
     "optimizer.weight_decay_end": 0.01,
 }
-# Hand-made features as further channels (hybrid input: fact sheet of VQ-VAE and triplets, section 5). The norm of a raw
+# Hand-made features as further channels (hybrid input: docs/references.md). The norm of a raw
 # patch takes the constant ones away, and the normalised targets of their patches are zeros.
 HYBRID: dict[str, Any] = {"data.features": VARYING}
 # The published code clips nothing and decays norms, biases and the learned vectors too.
