@@ -25,17 +25,20 @@ from jaxbio.config.command_line import free_text, parse_command
 from jaxbio.config.faults import Fault, UserError, run_command
 from jaxbio.config.next_lines import python_code, say_next
 
-DEFAULT_SENSITIVITY = 0.95
-
 
 def main(arguments: Sequence[str]) -> dict:
     """Write an export folder, or the reference's layout of one; return what was written."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workdir", metavar="DIR", help="folder of the run whose newest checkpoint is exported")
+    parser.add_argument("--workdir", metavar="DIR", help="folder of the run whose checkpoint is exported")
     parser.add_argument("--export", metavar="DIR", help="an export folder instead of a run, to change its layout")
     parser.add_argument("--out", metavar="DIR", required=True, help="folder to write")
     parser.add_argument("--which", metavar="NAME", help="an encoder of the objective other than its default")
-    parser.add_argument("--step", type=int, metavar="N", help="a checkpoint other than the newest")
+    parser.add_argument(
+        "--step",
+        type=int,
+        metavar="N",
+        help="another checkpoint than the one with the least checkpoint.best_metric, or without that the newest",
+    )
     parser.add_argument("--layout", choices=("jaxbio", "reference"), default="jaxbio", help="names and axes of weights")
     parser.add_argument("--licence", type=free_text, default="not stated", help="licence of the weights, for the card")
     parser.add_argument(
@@ -66,11 +69,10 @@ def main(arguments: Sequence[str]) -> dict:
             module, variables, inputs, *_ = from_run.load_encoder(flags.workdir, which=flags.which, step=flags.step)
         return reference.write_reference(flags.out, module, variables, inputs)
     loaded = from_run.load_encoder(flags.workdir, which=flags.which, step=flags.step, licence=flags.licence)
-    sensitivity = DEFAULT_SENSITIVITY if flags.sensitivity is None else flags.sensitivity
-    detector = calibrate_run(flags.workdir, loaded, sensitivity=sensitivity, store=flags.store)
-    if detector is None and (flags.sensitivity or flags.store):
+    calibrated = calibrate_run(flags.workdir, loaded, sensitivity=flags.sensitivity, store=flags.store)
+    if calibrated is None and (flags.sensitivity or flags.store):
         raise UserError(Fault("--which", loaded.origin.which, "detects nothing: leave out --sensitivity and --store"))
-    card = from_run.export_loaded(flags.workdir, flags.out, loaded, detector)
+    card = from_run.export_loaded(flags.workdir, flags.out, loaded, *calibrated or ())
     say_next(python_code(f"import jaxbio; print(jaxbio.load_pretrained({json.dumps(flags.out)}).card)"))
     return {
         "export": flags.out,
@@ -82,7 +84,7 @@ def main(arguments: Sequence[str]) -> dict:
         "rate_hz": card.rate_hz,
         "channels": list(card.channels),
         "seen": card.seen,
-    } | ({} if detector is None else {"detector": dataclasses.asdict(detector)})
+    } | ({} if calibrated is None else {"detector": dataclasses.asdict(calibrated[0])})
 
 
 if __name__ == "__main__":

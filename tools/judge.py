@@ -6,7 +6,8 @@ python tools/judge.py --export A --export B --store STORE --label rhythm --leads
 Of --leads, all are the channels of an encoder, whether of ECG leads or not.
 
 The store holds the segments at the encoders' rate and length, with a label of classes (tools/add_labels.py). Each
-encoder stands beside the first one's network at random initialisation. Whom any of the encoders has learnt from, by its
+encoder stands beside the first one's network at random initialisation, drawn once: tools/evaluate.py --task label:NAME
+draws five, has the run's own start beside them and says what follows. Whom any of the encoders has learnt from, by its
 seen.npz or by the store's train split, is never tested.
 """
 

@@ -3,7 +3,7 @@ held-out splits.
 
 Nothing of the test split touches a choice. The run's store is read again, so that every held-out segment counts once.
 
-    detector = calibrate_run("runs/alarm", from_run.load_encoder("runs/alarm"), sensitivity=0.95)
+    detector, calibrated = calibrate_run("runs/alarm", from_run.load_encoder("runs/alarm"), sensitivity=0.95)
 """
 
 import logging
@@ -21,7 +21,7 @@ from scipy.optimize import minimize_scalar
 
 from jaxbio.config import changes
 from jaxbio.config.faults import Fault, UserError
-from jaxbio.data.seen import SEEN, Seen, read_seen
+from jaxbio.data.seen import SEEN, Seen, read_seen, seen_of
 from jaxbio.data.several import open_indexes
 from jaxbio.data.store import subject_codes
 from jaxbio.evaluation.class_measures import AUROC, BRIER, MACRO_AUROC, SENSITIVITY, SPECIFICITY
@@ -39,6 +39,7 @@ from jaxbio.training.resume import check_same_data
 from jaxbio.transforms.channel_subsets import keep_channels, kinds_alone, split_target
 from jaxbio.transforms.prepare_input import join_crops, prepare_crops
 
+DEFAULT_SENSITIVITY = 0.95
 _TEMPERATURES = (0.05, 20.0)
 _AT_ONCE = 32
 log = logging.getLogger(__name__)
@@ -57,24 +58,32 @@ class HeldOut:
 
 
 def calibrate_run(
-    workdir: epath.PathLike, loaded: from_run.Loaded, *, sensitivity: float = 0.95, store: str | None = None
-) -> Detector | None:
-    """Return the detector that what was `loaded` of a run makes with the run's store; None where it answers no
-    question.
+    workdir: epath.PathLike, loaded: from_run.Loaded, *, sensitivity: float | None = None, store: str | None = None
+) -> tuple[Detector, Seen] | None:
+    """Return the detector that what was `loaded` of a run makes with the run's store, and whose segments chose it: all
+    of the validation split; None where it answers no question.
 
-    The store is where the run had it, or in the folder `store`. Raises UserError as `open_run_data`, and for another
-    store or other labels than the run's. Whom the run's encoder has seen, in its pretraining too, is left out; where
-    nobody, or one class alone, remains of the validation split, UserError is raised.
+    The store is where the run had it, or in the folder `store`. `sensitivity` is of two classes, 0.95 where it is not
+    given. Raises UserError as `open_run_data`, for another store or other labels than the run's, for a sensitivity of
+    other answers, and for answers that are no numbers. Whom the run's encoder has seen, in its pretraining too, is left
+    out; where nobody, or one class alone, remains of the validation split, UserError is raised.
     """
     if not hasattr(loaded.encoder, "answer"):
         return None
     meta, config = loaded.meta, changes.from_plain(loaded.meta.config)
+    if sensitivity is not None and len(config.objective.classes) != 2:
+        what = f"{len(config.objective.classes)} classes" if config.objective.classes else loaded.encoder.answer
+        remedy = f"this run answers with {what}, for which no threshold is chosen: leave it out"
+        raise UserError(Fault("--sensitivity", sensitivity, remedy))
     data = run_data.open_run_data(config, store or _store_of(config, Path(workdir)))
     check_same_data(meta, data.store_hash, data.index_hash, data.label_hashes)
     seen = read_seen(Path(workdir) / SEEN)
     held_out = {split: _answer(loaded, data, split, seen) for split in ("validation", "test")}
     _check_validation(loaded.encoder, held_out["validation"])
-    detector = _choose(loaded.encoder, config, held_out["validation"], sensitivity)
+    for split, told in held_out.items():
+        check_answers(split, told)
+    wanted = DEFAULT_SENSITIVITY if sensitivity is None else sensitivity
+    detector = _choose(loaded.encoder, config, held_out["validation"], wanted)
     rows = [
         {"split": split, "channels": channels, **row}
         for split, told in held_out.items()
@@ -83,7 +92,8 @@ def calibrate_run(
     ]
     for row in rows:
         log.info("%s", _in_words(row))
-    return Detector(**{**vars(detector), "figures": tuple(rows)})
+    calibrated = seen_of(data.store, data.validation.rows_NM)
+    return Detector(**{**vars(detector), "figures": tuple(rows)}), calibrated
 
 
 def fit_temperature(logit_NLK: np.ndarray, class_N: np.ndarray) -> float:
@@ -189,6 +199,16 @@ def _check_validation(module: Any, told: HeldOut) -> None:
         raise UserError(Fault("validation", what, remedy + "or label more recordings"))
 
 
+def check_answers(split: str, told: HeldOut) -> None:
+    """Raise UserError where answers are no numbers, of which no threshold and no figure can be made."""
+    for channels, answer_NLK in told.answers.items():
+        wrong = int((~np.isfinite(answer_NLK)).any(axis=(1, 2)).sum())
+        if wrong:
+            remedy = "the run's weights, or what comes of them, are not finite: export another checkpoint (--step)"
+            what = f"{wrong} of {len(answer_NLK)} answers from {channels} channels are NaN or infinite"
+            raise UserError(Fault(split, what, remedy))
+
+
 def _unseen(data: run_data.RunData, row_N: np.ndarray, split: str, seen: Seen) -> np.ndarray:
     """Return those of the rows whose subjects no network before this one has learnt from either."""
     seen_N = seen.find_rows(data.store, row_N)
@@ -211,7 +231,7 @@ def _answer(loaded: from_run.Loaded, data: run_data.RunData, split: str, seen: S
         if loaded.encoder.answer == "waveforms":
             batch, target_BT = split_target(batch, len(inputs.channels))
         for name, keep_C in subsets.items():
-            kept = keep_channels(batch, keep_C)
+            kept = keep_channels(batch, keep_C, inputs)
             x_BCT = prepare_crops(kept["segment_BMCT"][:, 0], kept["scale_BMC2"][:, 0], inputs)
             told[name] = join_crops(encode(variables, x_BCT), inputs.crops)
             if target_BT is not None:

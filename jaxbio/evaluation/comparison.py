@@ -5,8 +5,9 @@ compared = compare(task, entrants, label_B, subject_B, splits)
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +52,8 @@ class Comparison:
 
     `intervals` and `gains` are by measure and entrant; gains are the first entrant's measure minus the other's, on the
     same draws of subjects. `seeds` has the values of the single seeds, apart from the intervals, which are over
-    subjects. `delong` compares AUROCs where every subject has one segment.
+    subjects. `delong` compares AUROCs where every subject has one segment. `subjects_fitted` are how many subjects were
+    fitted on, by split.
     """
 
     row_N: np.ndarray
@@ -61,6 +63,7 @@ class Comparison:
     truth: Truth | None = None
     seeds: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     delong: dict[str, Areas] = field(default_factory=dict)
+    subjects_fitted: tuple[int, ...] = ()
 
     def summary(self) -> dict[str, dict]:
         """Return everything but the answers as plain JSON; a number that is not defined is None."""
@@ -135,7 +138,8 @@ def compare(
             if len(own) > 1
         }
     delong = _delong(answers, truth, first) if AUROC.name in intervals else {}
-    return Comparison(row_N, answers, intervals, gains, truth, seeds, delong)
+    fitted = tuple(len(np.unique(subject_B[fit])) for fit, _ in fewer)
+    return Comparison(row_N, answers, intervals, gains, truth, seeds, delong, fitted)
 
 
 def grade_answers(task: Task, compared: Comparison) -> dict[str, Grades]:
@@ -191,14 +195,16 @@ def embed_segments(model: Pretrained, x_BCT: np.ndarray) -> np.ndarray:
     """Return one vector a segment, float32 (B, width), of segments in physical units at the model's rate, of any
     length that the model takes.
     """
+    return np.concatenate([model.embed(**part) for part in cut_parts(model, x_BCT)])
+
+
+def cut_parts(model: Pretrained, x_BCT: np.ndarray) -> Iterator[dict[str, Any]]:
+    """Yield segments in parts, as arguments of `model.embed` and its like."""
     roles, rate_hz = model.card.channels, model.card.rate_hz
-    window_s = x_BCT.shape[-1] / rate_hz
-    parts = []
     for first in range(0, len(x_BCT), _SEGMENTS_AT_ONCE):
         part_BCT = x_BCT[first : first + _SEGMENTS_AT_ONCE]
         signals = {role: part_BCT[:, place] for place, role in enumerate(roles)}
-        parts.append(model.embed(rate_hz=rate_hz, window_s=window_s, **signals))
-    return np.concatenate(parts)
+        yield {"rate_hz": rate_hz, "window_s": x_BCT.shape[-1] / rate_hz, **signals}
 
 
 def embed_tokens(model: Pretrained, x_BCT: np.ndarray) -> np.ndarray:

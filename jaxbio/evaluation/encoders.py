@@ -4,6 +4,7 @@ loaded = load_encoders(["runs/a/export", "runs/b/export"], [], None)
 features = embed_all(loaded, x_BCT, cache=None, seed=0)
 """
 
+import dataclasses
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxbio.config.faults import Fault, UserError
-from jaxbio.data.seen import Seen, unite_all
+from jaxbio.data.seen import NOTHING, Seen, unite_all
 from jaxbio.evaluation import comparison, embedding_cache
 from jaxbio.evaluation.comparison import FRESH, OWN_START, PRETRAINED, RANDOM
 from jaxbio.evaluation.detectors import encoder_within
@@ -30,7 +31,8 @@ _FRESH_SEED = 1000  # apart from those that runs are started with
 class Encoders:
     """Models by entrant, one for each seed of pretraining, the first in question; what all have seen together.
 
-    Of detectors the models in question are the encoders within them, and `detectors` answer themselves.
+    Of detectors the models in question are the encoders within them, and `detectors` answer themselves: `calibrated`
+    is on whom they were calibrated. Of detectors that cut windows, `window` is the length of one in samples.
     """
 
     card: Card
@@ -38,6 +40,8 @@ class Encoders:
     seen: Seen
     named: tuple[str, ...]
     detectors: tuple[pretrained.Pretrained, ...] = ()
+    calibrated: Seen = NOTHING
+    window: int | None = None
 
 
 def load_encoders(exports: Sequence[str], workdirs: Sequence[str], which: str | None) -> Encoders:
@@ -49,10 +53,12 @@ def load_encoders(exports: Sequence[str], workdirs: Sequence[str], which: str | 
     models: dict[str, list[Any]] = {}
     detectors: list[pretrained.Pretrained] = []
     seen: list[Seen] = []
+    calibrated: list[Seen] = []
     for folder in exports:
         model = pretrained.load_pretrained(folder)
         if model.detector is not None:
             detectors.append(model)
+            calibrated.append(folders.read_calibrated(folder))
             model = encoder_within(model)
         models.setdefault(PRETRAINED, []).append(model)
         seen.append(folders.read_seen(folder))
@@ -85,7 +91,11 @@ def load_encoders(exports: Sequence[str], workdirs: Sequence[str], which: str | 
     if detectors and len(detectors) < len(exports):
         remedy = "a detector beside encoders: several of one call are seeds of one recipe; evaluate them apart"
         raise UserError(Fault("--export", ", ".join(exports), remedy))
-    return Encoders(cards[0], models, unite_all(seen), (*exports, *workdirs), tuple(detectors))
+    card, window = cards[0], None
+    if detectors and card.length < (whole := detectors[0].card.length):
+        card, window = dataclasses.replace(card, length=whole), card.length
+    named = (*exports, *workdirs)
+    return Encoders(card, models, unite_all(seen), named, tuple(detectors), unite_all(calibrated), window)
 
 
 def embed_all(
@@ -93,17 +103,32 @@ def embed_all(
 ) -> dict[str, list[np.ndarray]]:
     """Return features (B, D) float32, or `tokens` (B, L, D), by entrant: of every model and five fresh initialisations.
 
-    Raises UserError where an embedding is no number, and as `embed_tokens`.
+    Where detectors cut windows, features are the mean over the windows of a segment, each scaled by itself. Raises
+    UserError where an embedding is no number, for segments shorter than a window, and as `embed_tokens`.
     """
     embed = comparison.embed_tokens if tokens else comparison.embed_segments
-    first = loaded.models[PRETRAINED][0]
+    first, rows = loaded.models[PRETRAINED][0], len(x_BCT)
     fresh = [comparison.initialise_again(first, _FRESH_SEED + seed + number) for number in range(FRESH)]
+    if loaded.window is not None:
+        x_BCT = _cut_windows(x_BCT, loaded.window, loaded.card.rate_hz)
     features: dict[str, list[np.ndarray]] = {}
     for name, models in {**loaded.models, RANDOM: fresh}.items():
         features[name] = [embedding_cache.embed_cached(model, x_BCT, cache, embed) for model in models]
+        if loaded.window is not None:
+            features[name] = [own_ND.reshape(rows, -1, own_ND.shape[1]).mean(axis=1) for own_ND in features[name]]
         for feature_BD in features[name]:
             comparison.check_features(name, feature_BD)
     return features
+
+
+def _cut_windows(x_BCT: np.ndarray, window: int, rate_hz: float) -> np.ndarray:
+    """Return the windows of segments, segment by segment, as a detector cuts them: the last one ends where they do."""
+    rows, channels, samples = x_BCT.shape
+    if samples < window:
+        remedy = f"at least {window / rate_hz:g}: the windows that this detector cuts"
+        raise UserError(Fault("--window_s", samples / rate_hz, remedy))
+    x_BCWT = x_BCT[:, :, samples % window :].reshape(rows, channels, -1, window)
+    return np.ascontiguousarray(np.swapaxes(x_BCWT, 1, 2)).reshape(-1, channels, window)
 
 
 def _load_run(workdir: str, which: str) -> tuple[Any, Seen]:

@@ -22,6 +22,7 @@ from jaxbio.evaluation.pictures import MOST_SHOWN
 from jaxbio.evaluation.probe_report import Part, Shown
 from jaxbio.evaluation.probes import Split
 from jaxbio.evaluation.tasks import Segments, Task, get_task
+from jaxbio.export.card import CALIBRATION
 from jaxbio.signals.hand_made import describe_seconds, describe_segments
 from jaxbio.signals.segments import MIN_S
 
@@ -51,18 +52,21 @@ def evaluate(
     Raises UserError where nobody is left to fit on or to test on, or labels tell nothing apart.
     """
     task, seen_known = get_task(name, segments.classes), loaded.seen.complete or store is not None
-    seen_B = _find_seen(segments, loaded, store)
-    chosen = [_choose_rows(task, segments, place, seen_B, settings) for place in range(len(task.targets))]
+    seen_B, calibrated_B = _find_seen(segments, loaded, store), _find_calibrated(segments, loaded)
+    chosen = [_choose_rows(task, segments, place, seen_B, calibrated_B, settings) for place in range(len(task.targets))]
     entrants = _make_entrants(name, task, loaded, segments, settings)  # after all that may be refused
     parts = [
-        _compare_target(task, place, *rows, entrants, segments, settings, seen_known)
+        _compare_target(task, place, *rows, entrants, segments, settings, seen_known, loaded.calibrated.complete)
         for place, rows in enumerate(chosen)
     ]
     row_B, splits = chosen[0]
     counts = _count(segments, row_B, splits, seen_B, known=seen_known or bool(seen_B.any()))
+    if loaded.detectors:
+        counts |= _count_calibrated(segments, calibrated_B, known=loaded.calibrated.complete)
     log.info("%s: %s", settings.protocol, counts)
     out.mkdir(parents=True, exist_ok=True)
     card, said = loaded.card, _describe(settings, seen_known, stored=bool(segments.train_subjects))
+    said += _describe_calibration(loaded)
     identity = _identify(loaded, segments, settings)
     stated = {name: value for name, value in identity.items() if value is not None}
     facts = {"encoder": card.encoder, "steps": card.steps, **_readable(stated), **_readable(counts)}
@@ -79,8 +83,8 @@ def evaluate(
     )
     results.write_predictions(out, segments, {part.target: part.compared for part in parts})
     result: dict[str, Any] = {"task": name, "classes": list(segments.classes), "export": ", ".join(loaded.named)}
-    result |= {"encoder": card.encoder, "protocol": settings.protocol, "published": task.published, "left_out": said}
-    result |= {**identity, **counts, **_summarise(task, parts), "report": str(report)}
+    result |= {"encoder": card.encoder, "protocol": settings.protocol, "published": task.published}
+    result |= {"who_is_tested": said, **identity, **counts, **_summarise(task, parts), "report": str(report)}
     results.write_results(out, result)
     log.info("\n%s", "\n\n".join(f"{part.verdict.result}\n{part.verdict.trust}" for part in parts))
     return result
@@ -95,6 +99,7 @@ def _compare_target(
     segments: Segments,
     settings: Settings,
     seen_known: bool,
+    calibration_known: bool,
 ) -> Part:
     """Return what is compared and said of one target; `splits` are places in `row_B`."""
     label_N, subject_N = _labels(task, segments, place)[row_B], segments.subject_B[row_B]
@@ -112,6 +117,7 @@ def _compare_target(
         subjects=found.truth.subjects,
         unnamed=float(np.mean(~segments.subject_known_B[found.row_N])),
         seen_known=seen_known,
+        calibration_known=calibration_known,
         target=task.targets[place],
         leaky=settings.protocol == protocol.LEAKY,
     )
@@ -145,13 +151,16 @@ def _make_entrants(
 
 
 def _choose_rows(
-    task: Task, segments: Segments, place: int, seen_B: np.ndarray, settings: Settings
+    task: Task, segments: Segments, place: int, seen_B: np.ndarray, calibrated_B: np.ndarray, settings: Settings
 ) -> tuple[np.ndarray, list[Split]]:
-    """Return the rows that have a label and whose class two subjects have, and the splits of them."""
+    """Return the rows that have a label, whose class two subjects have, and of nobody whom a detector was calibrated
+    on; and the splits of them.
+    """
     label_B, classes = _labels(task, segments, place), segments.classes
     known_B = np.isfinite(label_B).all(axis=1) if task.course_hz else np.isfinite(label_B)
     if classes:
         known_B &= label_B >= 0
+    known_B &= ~calibrated_B
     row_N, transfers = np.flatnonzero(known_B), settings.protocol == "transfer"
     usable_N = row_N if transfers else row_N[~seen_B[row_N]]
     fitted_B = seen_B | np.isin(segments.subject_B, segments.train_subjects) if transfers else seen_B
@@ -196,8 +205,14 @@ def _other_ways(
         run = comparison.compare(
             task, asked, label_N, subject_N, splits, seed=settings.seed, only_first=True, **{**how, **way}
         )
-        found[name] = next(iter(run.intervals.values()))
+        counted = f" ({_from_to(run.subjects_fitted)})" if "share" in way else ""
+        found[f"{name}{counted}"] = next(iter(run.intervals.values()))
     return found
+
+
+def _from_to(counts: Sequence[int]) -> str:
+    low, high = min(counts), max(counts)
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def _find_seen(segments: Segments, loaded: Encoders, store: StoreView | None) -> np.ndarray:
@@ -210,6 +225,15 @@ def _find_seen(segments: Segments, loaded: Encoders, store: StoreView | None) ->
     if seen_B.any():
         log.info("pretraining has seen %d of %d segments: they are not tested", seen_B.sum(), len(seen_B))
     return seen_B
+
+
+def _find_calibrated(segments: Segments, loaded: Encoders) -> np.ndarray:
+    """Return which segments, bool (B,), are of subjects that a detector was calibrated on; say how many."""
+    calibrated_B = loaded.calibrated.find(segments.subject_B, segments.fingerprint_B)
+    if calibrated_B.any():
+        what = "of subjects that the detector was calibrated on: they are left out"
+        log.info("%d of %d segments are %s", calibrated_B.sum(), len(calibrated_B), what)
+    return calibrated_B
 
 
 def _count(
@@ -228,6 +252,17 @@ def _count(
         label_N = segments.label_BK[row_B[tested], 0]
         counts["tested_by_class"] = {name: int(np.sum(label_N == code)) for code, name in enumerate(segments.classes)}
     return counts
+
+
+def _count_calibrated(segments: Segments, calibrated_B: np.ndarray, *, known: bool) -> dict[str, Any]:
+    """Return how many segments are of subjects that a detector was calibrated on, and how many these are; unknown is
+    None.
+    """
+    known = known or bool(calibrated_B.any())
+    return {
+        "segments_of_calibration": int(calibrated_B.sum()) if known else None,
+        "subjects_of_calibration": len(np.unique(segments.subject_B[calibrated_B])) if known else None,
+    }
 
 
 def _identify(loaded: Encoders, segments: Segments, settings: Settings) -> dict[str, Any]:
@@ -288,3 +323,12 @@ def _describe(settings: Settings, known: bool, *, stored: bool) -> str:
             f"believed.{warning}"
         )
     return f"Cross-validated over {whom}: at most {settings.folds} folds, every subject whole in one of them.{warning}"
+
+
+def _describe_calibration(loaded: Encoders) -> str:
+    if not loaded.detectors:
+        return ""
+    if loaded.calibrated.complete:
+        return " Whom the detector was calibrated on is left out: they chose its checkpoint and its threshold."
+    unknown = f" Whom the detector was calibrated on is not known ({CALIBRATION})"
+    return f"{unknown}: these subjects may have chosen its checkpoint and its threshold."

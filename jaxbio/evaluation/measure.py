@@ -36,7 +36,7 @@ class Answer:
     """What a model says of N segments: of numbers `score_NK` is (N, 1), of classes the probability of each.
 
     `decision_N` is the class that it decides for, or the number. Decisions weigh the classes alike, whatever their
-    shares; probabilities are those at the shares of the training part.
+    shares, but for a detector's, which has its threshold; probabilities are those at the shares of the training part.
     """
 
     score_NK: np.ndarray

@@ -19,6 +19,7 @@ from jaxbio.evaluation.comparison import (
     Comparison,
     grade_answers,
 )
+from jaxbio.evaluation.measure import Answer
 from jaxbio.evaluation.metrics import Interval
 from jaxbio.evaluation.tasks import Segments, Task
 from jaxbio.evaluation.verdict import Verdict
@@ -55,6 +56,8 @@ _FACTS_MEAN = {
     "subjects fitted on": "whom the linear model has learnt from, by turns where it is cross-validated.",
     "segments seen in pretraining": "left out of the test.",
     "subjects seen in pretraining": "left out of the test.",
+    "segments of calibration": "left out: they chose the detector's checkpoint, temperature and threshold.",
+    "subjects of calibration": "left out of what is fitted on and of the test.",
     "tested by class": "segments of each class among those tested.",
 }
 _SAID_OF_PICTURES = {
@@ -112,13 +115,28 @@ def write_probe_report(
     whom = "subjects that it was not fitted on" if grouped else "other segments of the subjects that it was fitted on"
     mean = _FACTS_MEAN if grouped else {**_FACTS_MEAN, "segments tested": "each predicted once."}
     html = page.page(
-        f"Linear probe: {task.title}",
-        f"What a linear model reads from the frozen features of an encoder, on {whom}.",
+        *_heading(task, parts[0], whom),
         *verdicts,
         page.section("Data", note=protocol, below=[page.facts(facts, mean), *_published(task)]),
         *sections,
     )
     return page.write_page(path, html)
+
+
+def _heading(task: Task, part: Part, whom: str) -> tuple[str, str]:
+    """Return title and first sentence of the page."""
+    if DETECTOR in part.compared.answers:
+        told = "What a detector answers by its own temperature and threshold, on subjects that it was neither trained "
+        told += "nor calibrated on, as far as is known; "
+        return f"Detector: {task.title}", f"{told}beside it what a linear model reads from its encoder, on {whom}."
+    told = f"What a linear model reads from the frozen features of an encoder, on {whom}."
+    return f"Linear probe: {task.title}", told
+
+
+def _lead(compared: Comparison) -> tuple[str, Answer]:
+    """Return who the pictures are of, and the answers: the detector where there is one, else the first entrant."""
+    name = DETECTOR if DETECTOR in compared.answers else next(iter(compared.answers))
+    return name, compared.answers[name][0]
 
 
 def _of(part: Part) -> str:
@@ -177,37 +195,39 @@ def _others(task: Task, part: Part, of: str, classes: Sequence[str]) -> str:
         [_title(name, classes), *(_text(by_name[name]) if name in by_name else "" for by_name in part.others.values())]
         for name in names
     ]
-    note = f"{capitalise(spell(metric))} where fewer subjects are fitted on, or neighbours answer."
+    note = f"{capitalise(spell(metric))} where fewer subjects are fitted on (so many of them, of each class one at "
+    note += "least), or neighbours answer."
     return page.section(f"Fewer labels, other readouts{of}", note=note, below=[page.table(rows, ("", *part.others))])
 
 
 def _pictures(task: Task, compared: Comparison, of: str, classes: Sequence[str]) -> str:
     assert compared.truth is not None
     truth = compared.truth
-    firsts = {name: own[0] for name, own in compared.answers.items() if name != CONSTANT}
+    first, answer = _lead(compared)
+    firsts = {first: answer} | {name: own[0] for name, own in compared.answers.items() if name != CONSTANT}
+    title = capitalise(_title(first, classes))
     if task.course_hz:
         return _courses(task, compared, task.course_hz, of)
     if not classes:
         blocks = []
-        for name, answer in firsts.items():
+        for name, own in firsts.items():
             said = f"{capitalise(_title(name, classes))}: {_scores(compared, name)}"
-            blocks.append(page.figure(pictures.draw_numbers(truth, answer, task.unit), said))
-        first, answer = next(iter(firsts.items()))
-        caption = f"{capitalise(_title(first, classes))}, error over the mean of predicted and true, {task.unit}."
+            blocks.append(page.figure(pictures.draw_numbers(truth, own, task.unit), said))
+        caption = f"{title}, error over the mean of predicted and true, {task.unit}."
         blocks.append(page.figure(pictures.draw_bland_altman(truth, answer, task.unit), caption))
         return page.section(f"Predictions{of}", *blocks, note=_SAID_OF_PICTURES[False], below=_grades(task, compared))
-    first, answer = next(iter(firsts.items()))
     blocks = [
         page.figure(
             pictures.draw_confusion(truth, answer, classes),
-            f"{capitalise(_title(first, classes))}, what was decided: {_scores(compared, first)}",
+            f"{title}, what was decided: {_scores(compared, first)}",
         ),
-        page.figure(pictures.draw_calibration(truth, answer), _CALIBRATION[len(classes) == 2]),
+        page.figure(pictures.draw_calibration(truth, answer), f"{title}, {_CALIBRATION[len(classes) == 2]}"),
     ]
     if len(classes) == 2:
-        named = {_CURVES.get(name, name.replace("_", " ")): answer for name, answer in firsts.items()}
-        roc = "Receiver operating characteristic: the pretrained encoder, a fresh network (the first of several), what "
-        roc += "the run started from, hand-made features by a linear model and by trees."
+        named = {_CURVES.get(name, name.replace("_", " ")): own for name, own in firsts.items()}
+        several = {name: " (the first of several)" if len(compared.answers[name]) > 1 else "" for name in firsts}
+        whose = "; ".join(f"{_title(name, classes)}{said}" for name, said in several.items())
+        roc = f"Receiver operating characteristic: {whose}."
         blocks += [
             page.figure(pictures.draw_curves(truth, named, recall=False), roc),
             page.figure(pictures.draw_curves(truth, named, recall=True), f"Precision over recall of {classes[1]}."),
@@ -216,13 +236,13 @@ def _pictures(task: Task, compared: Comparison, of: str, classes: Sequence[str])
 
 
 def _courses(task: Task, compared: Comparison, rate_hz: float, of: str) -> str:
-    """Return courses of the first entrant: of the subject that it did best with, of the middle one, of the worst."""
-    truth, (name, answers) = compared.truth, next(iter(compared.answers.items()))
+    """Return courses of who leads: of the subject that it did best with, of the middle one, of the worst."""
+    truth, (name, answer) = compared.truth, _lead(compared)
     assert truth is not None
-    order = pictures.find_order(truth, answers[0], 0)
+    order = pictures.find_order(truth, answer, 0)
     blocks = []
     for place in dict.fromkeys((order[-1], order[len(order) // 2], order[0])):
-        true_T, said_T = truth.label_N[place], answers[0].score_NK[place]
+        true_T, said_T = truth.label_N[place], answer.score_NK[place]
         off = float(np.abs(said_T - true_T).mean())
         caption = f"Mean absolute error {off:.3g} {task.unit} over the segment; its last ten seconds."
         blocks.append(page.figure(pictures.draw_courses(true_T, said_T, rate_hz, task.unit), caption))
@@ -232,8 +252,8 @@ def _courses(task: Task, compared: Comparison, rate_hz: float, of: str) -> str:
 
 
 _CALIBRATION = {
-    True: "Calibration: share that came true over the probability that was stated, with segments a bin.",
-    False: "Calibration of the likeliest class: share that came true over the probability stated, with segments a bin.",
+    True: "calibration: share that came true over the probability that was stated, with segments a bin.",
+    False: "calibration of the likeliest class: share that came true over the probability stated, with segments a bin.",
 }
 
 
@@ -261,9 +281,10 @@ def _maps(task: Task, part: Part, of: str, classes: Sequence[str], shown: Shown)
         by_label = pictures.draw_numbers_map(feature_ND, truth.label_N)
     unit = f" ({task.unit})" if task.unit else ""
     subjects = [str(code) for code in range(truth.subjects)]
+    whose = "The encoder within the detector: its" if DETECTOR in part.compared.answers else "The pretrained encoder's"
     return page.section(
         f"Map of the features{of}",
-        page.figure(by_label, f"The pretrained encoder's features of the segments tested, coloured by label{unit}."),
+        page.figure(by_label, f"{whose} features of the segments tested, coloured by label{unit}."),
         page.figure(
             pictures.draw_map(feature_ND, truth.subject_N, subjects, legend=False),
             "The same, coloured by subject; eight colours in turn. Islands of one colour are persons.",
@@ -274,7 +295,7 @@ def _maps(task: Task, part: Part, of: str, classes: Sequence[str], shown: Shown)
 
 
 def _worst(task: Task, part: Part, of: str, classes: Sequence[str], shown: Shown) -> str:
-    truth, own = part.compared.truth, next(iter(part.compared.answers.values()))[0]
+    truth, (name, own) = part.compared.truth, _lead(part.compared)
     assert truth is not None
     blocks = []
     for place in pictures.find_worst(truth, own, len(classes)):
@@ -289,7 +310,8 @@ def _worst(task: Task, part: Part, of: str, classes: Sequence[str], shown: Shown
             said = f"{'means: ' if task.course_hz else ''}true {true:.4g}, said {answered:.4g} {task.unit}"
         svg = pictures.draw_segment(segments.x_BCT[row], shown.rate_hz, shown.channels)
         blocks.append(page.figure(svg, f"{where}: {said}"))
-    note = "The answers that are farthest from the truth, one a subject, with the last ten seconds of what was seen."
+    note = f"{capitalise(_title(name, classes))}: the answers that are farthest from the truth, one a subject, with "
+    note += "the last ten seconds of what was seen."
     return page.section(f"Worst errors{of}", *blocks, note=note)
 
 

@@ -50,8 +50,8 @@ def make_splits(
     """
     unseen = np.flatnonzero(~seen_B)
     if not unseen.size:
-        remedy = "pretraining has seen every subject, or the store's train split holds it: nothing is left to test on; "
-        remedy += "name recordings it was not trained on"
+        remedy = "pretraining has seen every subject, a detector was calibrated on it, or the store's train split "
+        remedy += "holds it: nothing is left to test on; name recordings of others"
         raise UserError(Fault(named_by, "all seen", remedy))
     if protocol == LEAKY:
         order = np.random.default_rng(seed).permutation(len(unseen))

@@ -41,6 +41,7 @@ def judge(
     subjects: int,
     unnamed: float,
     seen_known: bool,
+    calibration_known: bool = True,
     target: str = "",
     leaky: bool = False,
 ) -> Verdict:
@@ -48,7 +49,7 @@ def judge(
 
     They speak of the task's first metric, of `target` where there are several. `subjects` were tested; of a share
     `unnamed` of the segments tested nobody knows whose they are; `seen_known` says whether it is known whom pretraining
-    has seen; `leaky` that subjects were on both sides.
+    has seen, `calibration_known` whom a detector was calibrated on; `leaky` that subjects were on both sides.
     """
     metric = next(iter(task.metrics))
     found, gains = compared.intervals[metric], compared.gains[metric]
@@ -73,6 +74,12 @@ def judge(
             f"What the run started from gives {found[OWN_START].value:.3g}{unit}{_seeds(compared, metric, OWN_START)}: "
             f"since then it has become {_say_of_training(beats[OWN_START], gains[OWN_START])}."
         )
+    for other in found:
+        if other.startswith(f"{PRETRAINED}_"):
+            sentences.append(
+                f"Its run's {other.removeprefix(f'{PRETRAINED}_')} encoder gives {found[other].value:.3g}{unit}"
+                f"{_seeds(compared, metric, other)}: beside it the encoder {_say(beats[other], gains[other])}."
+            )
     if DETECTOR in found:
         sentences.append(
             f"The detector itself, as it was exported and fitted to nothing here, has {_value(found[DETECTOR], unit)}"
@@ -90,6 +97,10 @@ def judge(
     untrained = min(beats[name] for name in (RANDOM, OWN_START) if name in beats)
     sentences.append(f"So {_conclude(beats[CONSTANT], untrained, beats[best] if best else None)}.")
     trust = _trust(task, subjects, unnamed, seen_known, decided=all(beats.values()))
+    if not calibration_known:
+        trust.append(
+            "Nor is it known whom the detector was calibrated on: where it was on these subjects, its number flatters."
+        )
     if leaky:
         trust.insert(
             0, "Subjects are on both sides of the splits: these numbers flatter every answer, and show no more."

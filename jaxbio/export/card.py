@@ -29,6 +29,7 @@ WEIGHTS = "params.safetensors"
 PROGRAM = "encoder.stablehlo"
 EXAMPLE = "example.npz"
 DETECTOR = "detector.json"  # only where the network answers a question
+CALIBRATION = "calibration.npz"  # beside it: whose segments chose checkpoint, temperature and threshold, as seen.npz
 _MOST_BYTES = 2**20  # of a card; real ones have some 3 kB
 _LONGEST_NAME = 255  # bytes of a file's name, as file systems have it
 _INPUT = {field.name: field.default for field in dataclasses.fields(Input) if field.default is not dataclasses.MISSING}

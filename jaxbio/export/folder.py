@@ -68,12 +68,13 @@ def write_export(
     origin: Origin,
     seen: Seen = UNKNOWN,
     detector: Detector | None = None,
+    calibrated: Seen = UNKNOWN,
 ) -> Card:
     """Write weights, program, example and card of an encoder into `folder`, the card last; return the card.
 
-    What it has `seen` goes along as seen.npz, where that is known, and a `detector` as detector.json. An earlier export
-    there is replaced. Raises UserError where the folder holds anything else, or where names or shapes of `variables`
-    are not the module's.
+    What it has `seen` goes along as seen.npz, where that is known, a `detector` as detector.json, and whom it was
+    `calibrated` on as calibration.npz. An earlier export there is replaced. Raises UserError where the folder holds
+    anything else, or where names or shapes of `variables` are not the module's.
     """
     folder = _clear_folder(folder)
     module = portable(module)
@@ -88,9 +89,10 @@ def write_export(
     (folder / cards.PROGRAM).write_bytes(stablehlo.serialise_program(module, variables, inputs))
     (folder / cards.EXAMPLE).write_bytes(example.getvalue())
     files = [cards.WEIGHTS, cards.PROGRAM, cards.EXAMPLE]
-    if seen.segment_N.size:
-        (folder / SEEN).write_bytes(seen.to_bytes())
-        files.append(SEEN)
+    for file, known in ((SEEN, seen), (cards.CALIBRATION, calibrated)):
+        if known.segment_N.size:
+            (folder / file).write_bytes(known.to_bytes())
+            files.append(file)
     if detector is not None:
         (folder / cards.DETECTOR).write_bytes(detectors.to_bytes(detector))
         files.append(cards.DETECTOR)
@@ -157,6 +159,11 @@ def read_seen(folder: epath.PathLike) -> Seen:
     Raises UserError for a file that is damaged.
     """
     return read_seen_file(epath.Path(folder) / SEEN)
+
+
+def read_calibrated(folder: epath.PathLike) -> Seen:
+    """Return whom a detector was calibrated on; UNKNOWN where the export does not say, errors as `read_seen`."""
+    return read_seen_file(epath.Path(folder) / cards.CALIBRATION)
 
 
 def make_encoder(card: Card, where: str = cards.CARD) -> nn.Module:
@@ -261,7 +268,7 @@ def _clear_folder(folder: epath.PathLike) -> epath.Path:
     """Make `folder`, or empty it of an earlier export; the card goes first, so that a killed export is none."""
     check_local("--out", folder)
     folder = epath.Path(folder)
-    files = {cards.CARD, cards.WEIGHTS, cards.PROGRAM, cards.EXAMPLE, cards.DETECTOR, SEEN}
+    files = {cards.CARD, cards.WEIGHTS, cards.PROGRAM, cards.EXAMPLE, cards.DETECTOR, cards.CALIBRATION, SEEN}
     if folder.exists() and not folder.is_dir():
         raise UserError(Fault("--out", str(folder), "is a file; name a folder"))
     foreign = sorted({path.name for path in folder.iterdir()} - files) if folder.is_dir() else []

@@ -1,9 +1,11 @@
-"""From a run's newest checkpoint to an export folder.
+"""From a run's checkpoint to an export folder: the best one where the run kept it by a metric, else the newest.
 
 card = export_run("runs/quickstart", "runs/quickstart/export")
 """
 
+import dataclasses
 import logging
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +14,7 @@ from ml_collections import ConfigDict
 
 from jaxbio.config import changes
 from jaxbio.config.faults import Fault, UserError
-from jaxbio.data.seen import SEEN, read_seen
+from jaxbio.data.seen import SEEN, UNKNOWN, Seen, read_seen
 from jaxbio.export import folder as folders
 from jaxbio.export.card import Card
 from jaxbio.export.detector import Detector
@@ -46,7 +48,7 @@ def export_run(
     step: int | None = None,
     licence: str = "not stated",
 ) -> Card:
-    """Write encoder `which` (None: the objective's default) of a run's checkpoint (None: the newest) into `out`.
+    """Write encoder `which` (None: the objective's default) of a run's checkpoint (None: `choose_step`) into `out`.
 
     What the run has trained on goes along as the workdir's seen.npz tells it; without that file the card says that it
     is not known.
@@ -57,13 +59,26 @@ def export_run(
 
 
 def export_loaded(
-    workdir: epath.PathLike, out: epath.PathLike, loaded: Loaded, detector: Detector | None = None
+    workdir: epath.PathLike,
+    out: epath.PathLike,
+    loaded: Loaded,
+    detector: Detector | None = None,
+    calibrated: Seen = UNKNOWN,
 ) -> Card:
-    """Write what `load_encoder` returned of a run into `out`; a detector's temperature becomes part of the network."""
+    """Write what `load_encoder` returned of a run into `out`; a detector's temperature becomes part of the network, and
+    whom it was `calibrated` on goes along.
+    """
     encoder = loaded.encoder if detector is None else loaded.encoder.clone(temperature=detector.temperature)
     seen = read_seen(Path(workdir) / SEEN)
     return folders.write_export(
-        out, encoder, loaded.variables, inputs=loaded.inputs, origin=loaded.origin, seen=seen, detector=detector
+        out,
+        encoder,
+        loaded.variables,
+        inputs=loaded.inputs,
+        origin=loaded.origin,
+        seen=seen,
+        detector=detector,
+        calibrated=calibrated,
     )
 
 
@@ -71,6 +86,7 @@ def load_encoder(
     workdir: epath.PathLike, *, which: str | None = None, step: int | None = None, licence: str = "not stated"
 ) -> Loaded:
     """Return encoder, variables, input and origin of a run's checkpoint; arguments and errors as `export_run`."""
+    step = choose_step(Path(workdir)) if step is None else step
     step, items, meta = checkpoint.restore_items(Path(workdir), ("params", "objective"), step)
     config = changes.from_plain(meta.config)
     objective = make_objective(config, recall_networks(meta.frozen))
@@ -89,7 +105,28 @@ def load_encoder(
         metrics={**_last_metrics(Path(workdir), step), **_moved(config, objective, name, variables)},
         licence=licence,
     )
-    return Loaded(encoder, variables, Input.of(config), origin, meta)
+    inputs = Input.of(config)
+    inputs = dataclasses.replace(inputs, length=objective.windows.get(name, inputs.length))
+    return Loaded(encoder, variables, inputs, origin, meta)
+
+
+def choose_step(workdir: Path) -> int | None:
+    """Return the checkpoint with the least `checkpoint.best_metric` where a run kept it by one, else the newest; say
+    which of several it is. None where there is no checkpoint.
+    """
+    folder = (workdir / "checkpoints").absolute()
+    metas = [checkpoint.read_meta(folder, step) for step in checkpoint.list_steps(folder)]
+    if not metas:
+        return None
+    newest = metas[-1]
+    metric = changes.from_plain(newest.config).checkpoint.best_metric
+    comparable = [meta for meta in metas if meta.config.get("checkpoint.best_metric") == metric]
+    rated = [(meta.best, meta.step) for meta in comparable if meta.best is not None and math.isfinite(meta.best)]
+    if metric is None or not rated:
+        return newest.step
+    best, step = min(rated)
+    log.info("taken is step %d, whose %s of %.4g is the least; the newest is %d", step, metric, best, newest.step)
+    return step
 
 
 def load_start(workdir: epath.PathLike, *, which: str | None = None, step: int | None = None) -> dict[str, Any]:

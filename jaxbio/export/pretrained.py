@@ -67,6 +67,16 @@ class Embedded(NamedTuple):
     doubts: tuple[str, ...] = ()
 
 
+class Answered(NamedTuple):
+    """What a detector's network says of each segment, (B, K) float32, which of the card's channels hold a signal, bool
+    (B, C), and the segments' scores, float64 (B,), 0 to 1.
+    """
+
+    answer_BK: np.ndarray
+    present_BC: np.ndarray
+    quality_B: np.ndarray
+
+
 class Pretrained:
     """An encoder with its weights: `embed` takes raw signals, `encode` what `prepare` makes of segments.
 
@@ -113,7 +123,8 @@ class Pretrained:
         card = self.card
         length = card.length if window_s is None else self._check_window(window_s)
         windows = segmenting.cut_signals(signals, rate_hz, card.channels, length / card.rate_hz)
-        return self._embed_windows(windows, length)
+        moves_BC = np.stack(list(windows.rests.values()), axis=1) < 1
+        return self._embed_windows(windows, length, moves_BC)
 
     def predict(self, *, rate_hz: float | Mapping[str, float] | None = None, **signals: Any) -> Prediction:
         """Return what a detector says of each segment: probabilities, a number or a course; decision; quality.
@@ -121,7 +132,8 @@ class Pretrained:
         `signals` and `rate_hz` are as for `embed`, and so are the segments. A segment none of whose channels holds a
         signal is answered "no signal": each holds one value, or rests within four steps of its converter, for more than
         half of it, or is white noise. So is one that lacks a channel, where the detector was not trained on segments
-        that lack channels. Where a signal moves and no beat can be read in it, there is an answer, of quality 0.
+        that lack channels. Beside others, a channel that holds no signal has no part in the answer: it is zeros, as one
+        that is not given. Where a signal moves and no beat can be read in it, there is an answer, of quality 0.
 
         Raises UserError as `embed` does, for an export that is no detector, for a channel that is not given where the
         detector needs it, and for a network whose answers are no numbers.
@@ -135,15 +147,7 @@ class Pretrained:
         if lacking and not detector.may_lack_channels:
             remedy = "this detector was trained with all its channels: give it, or train with augment.drop_channel"
             raise UserError(*(Fault(role, "not given", remedy) for role in lacking))
-        answer_BK, moves_BC, _ = self._embed_windows(windows, card.length)
-        scores = score(rate_hz=windows.rate_hz, **dict[str, Any](windows.raw))
-        absent_BC = np.zeros(moves_BC.shape, bool)
-        for role, x_BN in windows.raw.items():
-            still_B = scores[f"{role}_missing_frac"] > _MOST_STILL
-            still_B |= windows.rests[role] > _MOST_STILL
-            noise_B = find_noise(x_BN) & (scores[f"{role}_waveform"] < _LEAST_READ)
-            absent_BC[:, card.channels.index(role)] = still_B | noise_B
-        present_BC = moves_BC & ~absent_BC
+        answer_BK, present_BC, quality_B = self._answer_windows(windows, card.length)
         answered_B = (np.any if detector.may_lack_channels else np.all)(present_BC, axis=1)
         wrong = int((answered_B & ~np.isfinite(answer_BK).all(axis=1)).sum())
         if wrong:
@@ -156,16 +160,34 @@ class Pretrained:
             value_B=answer_BK[:, 0] if detector.answer == "numbers" else None,
             waveform_BT=answer_BK if detector.answer == "waveforms" else None,
             decision_B=decision_B,
-            quality_B=np.nan_to_num(scores["quality_waveform"]),
+            quality_B=quality_B,
             present_BC=present_BC,
         )
 
-    def _embed_windows(self, windows: segmenting.Windows, length: int) -> Embedded:
-        """Return the vectors of segments of `length` samples at the card's rate."""
+    def answer_segments(
+        self, *, rate_hz: float | Mapping[str, float] | None = None, window_s: float | None = None, **signals: Any
+    ) -> Answered:
+        """Return what `predict` decides from, of every segment; arguments and errors as `embed`.
+
+        A channel that holds no signal is zeros for the network, as one that is not given.
+        """
+        card = self.card
+        length = card.length if window_s is None else self._check_window(window_s)
+        windows = segmenting.cut_signals(signals, rate_hz, card.channels, length / card.rate_hz)
+        return self._answer_windows(windows, length)
+
+    def _answer_windows(self, windows: segmenting.Windows, length: int) -> Answered:
+        holds_BC, quality_B = _find_signals(windows)
+        answer_BK, present_BC, _ = self._embed_windows(windows, length, holds_BC)
+        return Answered(answer_BK, present_BC, quality_B)
+
+    def _embed_windows(self, windows: segmenting.Windows, length: int, holds_BC: np.ndarray) -> Embedded:
+        """Return the vectors of segments of `length` samples at the card's rate; of the given channels those that
+        `holds_BC` does not mark are zeros.
+        """
         card, segments = self.card, windows.resample(length)
         present = [place for place, role in enumerate(card.channels) if role in windows.raw]
-        moves_BC = np.stack(list(windows.rests.values()), axis=1) < 1
-        segments = np.where(moves_BC[..., None], segments, np.float32(0))
+        segments = np.where(holds_BC[..., None], segments, np.float32(0))
         vectors = []
         for start in range(0, len(segments), _LARGEST_BATCH):
             part_BCT = segments[start : start + _LARGEST_BATCH]
@@ -174,12 +196,12 @@ class Pretrained:
             tok_BLD = join_crops(self._encode(self.variables, self.prepare(x_BCT)), card.crops)
             vectors.append(np.asarray(tok_BLD[: len(part_BCT)]).mean(axis=1))
         present_BC = np.zeros((len(segments), len(card.channels)), bool)
-        present_BC[:, present] = moves_BC
+        present_BC[:, present] = holds_BC
         given = [card.channels[place] for place in present]
         doubts = tell_doubts(doubt_leads(segments, given, card.rate_hz))
         if card.scaling == "physical":
             leads = [place for place, role in enumerate(given) if kind_of(role) == "ecg"]
-            range_BC = np.where(moves_BC[:, leads], np.ptp(segments[:, leads], axis=-1), np.nan)
+            range_BC = np.where(holds_BC[:, leads], np.ptp(segments[:, leads], axis=-1), np.nan)
             doubts += [f"{said}: are they in mV" for said in doubt_size(range_BC)]
         for doubt in doubts:
             log.warning("doubtful: %s?", doubt)
@@ -277,6 +299,17 @@ class Pretrained:
         if not np.isfinite(x_BCT).all():
             raise UserError(Fault("x_BCT", "values beyond those of float32", "scale these segments"))
         return x_BCT
+
+
+def _find_signals(windows: segmenting.Windows) -> tuple[np.ndarray, np.ndarray]:
+    """Return which of the given channels hold a signal, bool (B, C), and the segments' scores (B,)."""
+    scores = score(rate_hz=windows.rate_hz, **dict[str, Any](windows.raw))
+    holds = []
+    for role, x_BN in windows.raw.items():
+        still_B = (scores[f"{role}_missing_frac"] > _MOST_STILL) | (windows.rests[role] > _MOST_STILL)
+        noise_B = find_noise(x_BN) & (scores[f"{role}_waveform"] < _LEAST_READ)
+        holds.append(~(still_B | noise_B))
+    return np.stack(holds, axis=1), np.nan_to_num(scores["quality_waveform"])
 
 
 def _next_power_of_two(count: int) -> int:

@@ -60,6 +60,7 @@ class Objective:
         (`single_segments.share_still`), is told where an update is refused.
     update(params, state, aux, key, progress) -> state, metrics: once a step, after the optimiser; `key` is the step's.
     encoders: name -> (module, variables(params, state)), the first the default; module.apply(variables, x_BCT).
+    windows: name -> samples, of an encoder that sees windows of a segment, one at a time.
     judged: term -> (what the best constant prediction gives, the least possible): names of metrics that a term can be
         judged by; an evaluation adds `<term>_explained`, the share of the way from the one to the other, and
         `<term>_explainable`, its length: a teacher's targets may become all the same. Not where `targets_given` says
@@ -89,6 +90,7 @@ class Objective:
     frozen: Mapping[str, Tree] = field(default_factory=dict)
     targets_given: bool = False
     coupled: bool = False
+    windows: Mapping[str, int] = field(default_factory=dict)
     judged: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     show: Callable[[Tree, Tree, Batch], dict[str, Any]] | None = None
     outputs: Callable[[Tree, Tree, Batch], Mapping[str, jax.Array]] | None = None

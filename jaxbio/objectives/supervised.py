@@ -100,7 +100,7 @@ def supervised(
     ) -> tuple[jax.Array, tuple[Aux, dict[str, jax.Array]]]:
         batch, label_BT = labelled(batch)
         if train and drop_prob:
-            batch = drop_channels(batch, drop_prob, keys["augment"])
+            batch = drop_channels(batch, drop_prob, keys["augment"], inputs)
         x_BCT = single_segments(batch, inputs, augmentation, keys["augment"] if train else None)
         variables, rngs = answering_variables(params, state), {"dropout": keys["dropout"]}
         tok_B1K, reported = answering.apply(variables, x_BCT, train and encoder_moves, rngs=rngs, mutable=["moments"])
@@ -166,7 +166,7 @@ def supervised(
             told["label"] = label_BT[:, :: max(1, label_BT.shape[1] // _SAMPLES)]
             told["flat"] = jnp.abs(label_BT - jnp.median(label_BT, axis=1, keepdims=True)).mean(axis=1)
         for name, keep_C in subsets.items():
-            part = keep_channels(batch, keep_C) if name != answers.ALL else batch
+            part = keep_channels(batch, keep_C, inputs) if name != answers.ALL else batch
             x_BCT = prepare_crops(part["segment_BMCT"][:, 0], part["scale_BMC2"][:, 0], inputs)
             tok_B1K: Any = answering.apply(variables, x_BCT)
             answer_BLK = join_crops(tok_B1K, inputs.crops)
@@ -200,6 +200,7 @@ def supervised(
         judged={"loss": ("loss_constant", "loss_floor")},
         targets_given=True,
         encoders={"answering": (answering, answering_variables), "encoder": (encoder, encoder_variables)},
+        windows={} if window is None else {"encoder": window},
         outputs=outputs_of,
         measure=measure,
         place=place,

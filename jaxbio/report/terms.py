@@ -84,8 +84,9 @@ METRICS: Mapping[str, str] = {
     "macro_auroc": "chance that a class's segment is ranked above another's, averaged over classes; 0.5 is guessing",
     "auprc": "average precision over all thresholds; guessing has the share of positives",
     "accuracy": "share of right answers; more is better",
-    "sensitivity": "share of the positives that are found, classes weighed alike",
-    "specificity": "share of the negatives that are left alone, classes weighed alike",
+    "sensitivity": "share of the positives that are found: by a detector's own threshold, else with the classes "
+    "weighed alike",
+    "specificity": "share of the negatives that are left alone, decided in the same way",
     "sensitivity_at_specificity_90": "sensitivity of the threshold that leaves 90 % of the negatives alone",
     "specificity_at_sensitivity_95": "specificity of the threshold that finds 95 % of the positives",
     "f1": "harmonic mean of precision and sensitivity; at most 1",

@@ -1,12 +1,25 @@
 """Temperature and threshold of a detector, on held-out subjects."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, recall_score, roc_auc_score
 
-from jaxbio.evaluation.calibration import HeldOut, choose_threshold, fit_temperature, measure_detector
+from jaxbio.config import changes
+from jaxbio.config.command_line import load_recipe
+from jaxbio.config.faults import UserError
+from jaxbio.config.resolve import resolve
+from jaxbio.evaluation.calibration import (
+    HeldOut,
+    calibrate_run,
+    check_answers,
+    choose_threshold,
+    fit_temperature,
+    measure_detector,
+)
 from jaxbio.evaluation.class_measures import AUROC
 from jaxbio.evaluation.intervals import Draws, draw
 from jaxbio.evaluation.measure import Answer, Truth
@@ -83,3 +96,20 @@ def test_the_error_of_numbers_has_an_interval():
     ((_, row),) = measure_detector(Detector("rate", "numbers"), told)
     assert row["mae"] == pytest.approx(np.abs(told.answers["all"][:, 0, 0] - 70).mean())
     assert row["mae_low"] < row["mae"] < row["mae_high"]
+
+
+@pytest.mark.parametrize(
+    ("presets", "answer", "said"), [("superclass", "classes", "5 classes"), ("heart_rate", "numbers", "numbers")]
+)
+def test_a_sensitivity_is_refused_where_no_threshold_is_chosen(presets, answer, said, repository, tmp_path):
+    config = resolve(load_recipe(f"{repository / 'configs/finetune.py'}:{presets},qualityfm_base"))
+    meta = SimpleNamespace(config=changes.to_plain(config))
+    loaded = SimpleNamespace(encoder=SimpleNamespace(answer=answer), meta=meta)
+    with pytest.raises(UserError, match=f"--sensitivity.*answers with {said}"):
+        calibrate_run(tmp_path, loaded, sensitivity=0.9)
+
+
+def test_answers_that_are_no_numbers_calibrate_nothing():
+    told = HeldOut({"all": np.zeros((3, 1, 2)), "ppg": np.full((3, 1, 2), np.nan)}, np.zeros(3), np.arange(3))
+    with pytest.raises(UserError, match="3 of 3 answers from ppg channels are NaN"):
+        check_answers("test", told)

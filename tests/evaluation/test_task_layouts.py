@@ -177,6 +177,11 @@ def test_rhythm_keeps_segments_apart(tmp_path):
     assert segments.present_BC.tolist() == [[True, False]] * 4
     # windows over an edge have no label
     assert read("rhythm", tmp_path, length=800).label_B.tolist() == [0, 5]
+    (tmp_path / "below").mkdir()
+    np.savez(tmp_path / "below" / "patient_04.npz", ppg=ppg, rhythm=np.array([1, 1, 2, 2], np.uint8), rate_hz=100)
+    below = read("rhythm", tmp_path)
+    assert below.label_B.tolist() == [1, 1, 2, 2, 0, 3, 5, 5]
+    assert len(np.unique(below.subject_B)) == 2
     np.savez(tmp_path / "patient_03.npz", ppg=ppg)
     with pytest.raises(UserError, match=r"patient_03\.npz"):
         read("rhythm", tmp_path)

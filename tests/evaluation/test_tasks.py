@@ -151,7 +151,7 @@ def test_command_gives_metrics_with_intervals_and_a_page(bidmc, evaluate, tmp_pa
     assert errors["pretrained"][0] < 0.3 * errors["constant"][0]
     assert errors["pretrained"][0] < errors["random_initialisation"][0]
     assert result["subjects_tested"] == 7
-    assert "may have seen" in result["left_out"]
+    assert "may have seen" in result["who_is_tested"]
     stated = {"which": "encoder", "data": [bidmc.line], "segment_s": 10.0, "folds": 5, "seed": 0, "shares": [1.0]}
     assert stated | {"train_subjects": None, "pretraining_store": None} == {
         name: result[name] for name in (*stated, "train_subjects", "pretraining_store")
@@ -215,7 +215,7 @@ def test_whom_the_encoder_has_seen_is_left_out_without_its_store(bidmc, store, e
     }
     assert results[True]["subjects_seen_in_pretraining"] == len(trained)
     assert results[True]["subjects_tested"] == 7 - len(trained)
-    assert "may have seen" not in results[True]["left_out"]
+    assert "may have seen" not in results[True]["who_is_tested"]
     # each recording its own subject: found again by the segments
     recordings = [name for name, subject in SUBJECTS.items() if subject in trained]
     assert results[False]["subjects_seen_in_pretraining"] == len(recordings)
@@ -334,7 +334,7 @@ def test_numbers_of_a_store_are_fitted_on_its_train_split(labelled, evaluate, tm
     errors = result["metrics"]["mae"]
     assert errors["pretrained"][0] < errors["constant"][0]
     assert "tells the label rate with a mean absolute error of" in result["verdict"]
-    assert "may have seen" in result["left_out"]  # the card names no store, and there is no seen.npz
+    assert "may have seen" in result["who_is_tested"]  # the card names no store, and there is no seen.npz
     compare = runpy.run_path(str(repository / "tools/compare.py"))["main"]
     out = str(tmp_path / "out")
     compared = compare([out, "--entrant", "pretrained", "--entrant", "hand_made", "--out", str(tmp_path / "compared")])
@@ -349,7 +349,7 @@ def test_the_run_of_a_store_has_seen_its_train_split(labelled, evaluate, tmp_pat
     assert {"auroc", "sensitivity"} <= result["metrics"].keys()
     assert result["segments_tested"] == result["segments_seen_in_pretraining"] == 6
     assert min(result["tested_by_class"].values()) > 0
-    assert "may have seen" not in result["left_out"]
+    assert "may have seen" not in result["who_is_tested"]
 
 
 def test_segments_of_a_label_are_those_of_the_store(labelled):

@@ -93,3 +93,11 @@ def test_an_interval_that_is_not_defined_decides_nothing():
     assert "no interval" in result
     assert "nothing is shown to be in these features" in result
     assert "nan" not in result
+
+
+def test_the_other_encoder_of_a_run_is_named_beside_the_first():
+    task, other = TASKS["heart_rate"], f"{PRETRAINED}_student"
+    gains = {name: gain(1, -1.0) for name in (RANDOM, CONSTANT)} | {other: gain(-1, -1.0)}
+    compared = Comparison(None, {}, {"mae": {**VALUES, other: Interval(7.5, 6.0, 9.0)}}, {"mae": gains})
+    result = judge(task, compared, subjects=40, unnamed=0.0, seen_known=True).result
+    assert "Its run's student encoder gives 7.5 beats/min: beside it the encoder does worse" in result

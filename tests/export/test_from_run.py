@@ -7,12 +7,13 @@ import sys
 import numpy as np
 import pytest
 
-from jaxbio.config import fields
+from jaxbio.config import changes, fields
 from jaxbio.config.faults import UserError
 from jaxbio.data.seen import SEEN, Seen
 from jaxbio.evaluation import encoders
 from jaxbio.export import card as cards
 from jaxbio.export import folder, from_run, weights
+from jaxbio.training import checkpoint
 
 
 def test_the_default_encoder_is_the_teacher_and_which_names_another(run_folder, small_objective, tmp_path):
@@ -166,3 +167,23 @@ def test_the_tool_exits_2_with_a_line_for_the_users_fault(repository, tmp_path, 
 def test_a_torn_last_record_is_passed_over(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 2, "eval/loss": 1.5}\n{"step": 4, "eval/lo')
     assert from_run._last_metrics(tmp_path, 4) == {"eval/loss": 1.5}
+
+
+@pytest.mark.parametrize(("metric", "values", "taken"), [
+    ("eval/loss", (0.7, 0.5, 0.6), 2),
+    ("eval/loss", (0.7, float("nan"), None), 1),
+    ("eval/loss", (None, None, None), 3),
+    (None, (0.7, 0.5, 0.6), 3),
+])  # fmt: skip
+def test_the_best_checkpoint_is_taken_where_a_run_kept_it_else_the_newest(
+    metric, values, taken, small_config, monkeypatch, tmp_path, caplog
+):
+    config = changes.to_plain(
+        fields.change(small_config.copy_and_resolve_references(), {"checkpoint.best_metric": metric})
+    )
+    metas = {step: checkpoint.Meta(step, config, "", "", {}, {}, best=best) for step, best in enumerate(values, 1)}
+    monkeypatch.setattr(checkpoint, "list_steps", lambda _: list(metas))
+    monkeypatch.setattr(checkpoint, "read_meta", lambda _, step: metas[step])
+    with caplog.at_level("INFO"):
+        assert from_run.choose_step(tmp_path) == taken
+    assert ("the newest is 3" in caplog.text) == (taken != 3)

@@ -121,7 +121,7 @@ def test_predict_on_a_raw_record_is_the_runs_own_evaluation(lora):
     segment_BMCT, scale_BMC2 = data.store.read(row_N)[:, None], data.store.scale_NC2[row_N][:, None]
     batch = {"segment_BMCT": segment_BMCT, "scale_BMC2": scale_BMC2, "row_BM": row_N[:, None]}
     batch["label_BMK"] = data.by_row["label_BMK"][row_N][:, None]
-    _, items, _ = from_run.checkpoint.restore_items(lora / "run")
+    _, items, _ = from_run.checkpoint.restore_items(lora / "run", step=loaded.meta.step)
     outputs = jax.jit(objective.outputs)(items["params"], items["objective"], batch)
     own_BK = np.asarray(jax.nn.softmax(outputs["answer_all"][:, 0] / model.detector.temperature))
     x_BCT = dequantise(segment_BMCT[:, 0], scale_BMC2[:, 0])
@@ -172,15 +172,20 @@ def test_what_is_no_signal_gets_no_class(lora):
 
 @pytest.mark.slow
 def test_a_detector_says_what_it_is_worth_by_its_channels(lora):
-    detector = jaxbio.load_pretrained(lora / "detector").detector
+    model = jaxbio.load_pretrained(lora / "detector")
+    detector = model.detector
     assert (detector.label, detector.classes, detector.positive) == ("fast", ("slow", "fast"), "fast")
     assert {(row["split"], row["channels"]) for row in detector.figures} == {
         (split, channels) for split in ("validation", "test") for channels in ("all", "ppg", "ecg")
     }
     validation = next(row for row in detector.figures if row["split"] == "validation" and row["channels"] == "all")
     assert validation["sensitivity"] >= detector.sensitivity
-    last = [record for record in read_metrics(lora / "run" / "metrics.jsonl") if "eval/auroc" in record][-1]
-    assert validation["auroc"] == pytest.approx(last["eval/auroc"], abs=1e-6)
+    told = {record["step"]: record for record in read_metrics(lora / "run" / "metrics.jsonl") if "eval/loss" in record}
+    assert model.card.steps == min((step for step in told if step), key=lambda step: told[step]["eval/loss"])
+    assert validation["auroc"] == pytest.approx(told[model.card.steps]["eval/auroc"], abs=1e-6)
+    store = open_store(lora / "store")
+    calibrated_R = folder.read_calibrated(lora / "detector").find_rows(store, np.arange(store.rows))
+    np.testing.assert_array_equal(calibrated_R, store.column("split") == "validation")
     assert "What each channel is worth" in (lora / "run" / "report.html").read_text()
 
 

@@ -231,3 +231,24 @@ def test_a_channel_is_learnt_that_the_encoder_does_not_see():
     loss = jax.jit(lambda batch: objective.loss(params, state, batch, KEYS, jnp.float32(0), False)[0])
     assert loss(batch) != loss(other)
     assert answer_BT.shape == (4, 40)
+
+
+def test_hand_made_features_are_no_channels_to_be_lost():
+    """They go with lead II, and no answer is from them alone."""
+    inputs = Input(10.0, 40, ("ppg", "ii"), "per_channel", features=("sdnn",), feature_scales=((0.0, 1.0),))
+    objective = supervised(SmallEncoder(), inputs=inputs, augmentation=AUGMENTATION, **SETTINGS)
+    batch = make_batch(channels=3)
+    params, state = jax.jit(objective.init)(jax.random.key(0), batch, {})
+    told = jax.device_get(jax.jit(objective.outputs)(params, state, batch))
+    other = {**batch, "segment_BMCT": batch["segment_BMCT"].copy()}
+    other["segment_BMCT"][:, :, 2] //= 2
+    changed = jax.device_get(jax.jit(objective.outputs)(params, state, other))
+    np.testing.assert_array_equal(told["answer_ppg"], changed["answer_ppg"])
+    assert np.abs(told["answer_ecg"] - changed["answer_ecg"]).max() > 0
+    loss, _ = jax.jit(lambda batch: objective.loss(params, state, batch, KEYS, jnp.float32(0), True))(batch)
+    assert np.isfinite(loss)
+
+
+def test_the_encoder_of_windows_is_one_of_segments_as_long_as_these():
+    assert make(window_s=2.0).windows == {"encoder": 20}
+    assert make().windows == {}

@@ -17,7 +17,7 @@ import numpy as np
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.data.recordings import Source
 from jaxbio.evaluation.tasks import reading
-from jaxbio.evaluation.tasks.abp_waveform import ABP_WAVEFORM
+from jaxbio.evaluation.tasks.abp_waveform import ABP_WAVEFORM, resample_course
 from jaxbio.evaluation.tasks.activity import ACTIVITY
 from jaxbio.evaluation.tasks.af import AF
 from jaxbio.evaluation.tasks.affect import AFFECT
@@ -35,7 +35,8 @@ from jaxbio.evaluation.tasks.task import Layout, Segments, Task
 from jaxbio.evaluation.tasks.vt_alarm import VT_ALARM
 
 __all__ = ["MOST", "PREFIX", "TASKS", "Layout", "Segments", "Stored", "Task", "find_sources", "get_task",
-           "is_label", "open_stored", "read_monitor_rate", "read_segments", "window_length"]  # fmt: skip
+           "is_label", "open_stored", "read_monitor_rate", "read_segments", "resample_course",
+           "window_length"]  # fmt: skip
 
 TASKS: dict[str, Task] = {
     "quality_class": QUALITY_CLASS,

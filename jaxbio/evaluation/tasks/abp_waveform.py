@@ -35,15 +35,21 @@ def courses(x_BN: np.ndarray, duration_s: float) -> np.ndarray:
     mmHg is to be seen for three seconds: there the line is flushed, or disconnected.
     """
     samples = round(duration_s * COURSE_HZ)
-    ratio = Fraction(samples, x_BN.shape[1])
     gaps = find_gaps(x_BN, x_BN.shape[1] / duration_s)
     filled_BN = gaps.filled_BN.astype(np.float64)
-    # a line from the first sample to the last is taken away before filtering: a wave does not end where it began
-    label_BT = signal.resample_poly(filled_BN, ratio.numerator, ratio.denominator, axis=1, padtype="line")
+    label_BT = resample_course(filled_BN, samples)
     right_B = np.isfinite(pressures(x_BN, duration_s)).all(axis=1) & ~gaps.lost_BN.any(axis=1)
     while_BTW = sliding_window_view(label_BT, min(round(_STILL_S * COURSE_HZ), samples), axis=1)
     right_B &= np.ptp(while_BTW, axis=-1).min(axis=1) >= LEAST_PULSE_MMHG
-    return np.where(right_B[:, None], label_BT[:, :samples], np.nan)
+    return np.where(right_B[:, None], label_BT, np.nan)
+
+
+def resample_course(x_BN: np.ndarray, samples: int) -> np.ndarray:
+    """Return courses at another rate, (B, samples) over the same time."""
+    ratio = Fraction(samples, x_BN.shape[1])
+    # a line from the first sample to the last is taken away before filtering: a wave does not end where it began
+    x_BT = signal.resample_poly(x_BN, ratio.numerator, ratio.denominator, axis=1, padtype="line")
+    return x_BT[:, :samples]
 
 
 ABP_WAVEFORM = Task(
@@ -52,6 +58,7 @@ ABP_WAVEFORM = Task(
     named(*COURSES),
     arterial_layouts(_label),
     course_hz=COURSE_HZ,
+    labels=("abp",),
     labels_are="an arterial line at 25 Hz; windows in which it is disconnected, flushed or held, or no pulse is seen "
     "for 3 s, are left out",
     published="QualityFM: a dense layer from all tokens to 9,000 samples, all weights trained, random windows on both "

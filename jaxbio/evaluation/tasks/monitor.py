@@ -3,6 +3,7 @@
 from jaxbio.evaluation.number_measures import NUMBERS
 from jaxbio.evaluation.tasks.bidmc import bidmc, monitor_label
 from jaxbio.evaluation.tasks.task import Task, named
+from jaxbio.signals.segments import RATE_COLUMNS
 
 _MONITOR = "medians of what the monitor showed, its own errors included"
 _OURS = "here: a linear probe on frozen features, whole patients left out"
@@ -12,6 +13,7 @@ HEART_RATE = Task(
     "beats/min",
     named(*NUMBERS),
     (bidmc(monitor_label("HR")),),
+    labels=(RATE_COLUMNS["ecg"], RATE_COLUMNS["ppg"]),
     labels_are=_MONITOR,
     published=f"from detected beats, errors over windows of all patients together; {_OURS}",
 )

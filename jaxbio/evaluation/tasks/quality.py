@@ -41,6 +41,7 @@ QUALITY_SCORE = Task(
     "of 1",
     named(MAE, R2),
     _any(_score),
+    labels=("quality_waveform",),
     labels_are=_OWN,
     published="never asked elsewhere",
 )

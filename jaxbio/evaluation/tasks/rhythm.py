@@ -52,7 +52,7 @@ class SegmentsReader:
 
 
 def _list(source: Source) -> list[Recording | Refused]:
-    return [_recording(source, path) for path in sorted(Path(source.folder).glob(_FILES))]
+    return [_recording(source, path) for path in sorted(Path(source.folder).rglob(_FILES))]
 
 
 def _recording(source: Source, path: Path) -> Recording:
@@ -60,7 +60,7 @@ def _recording(source: Source, path: Path) -> Recording:
     own = Channel("ppg", "NU", rate_hz)
     # the other roles that an encoder may want are missing throughout
     channels = {role: own for role in ("ppg", "ecg")}
-    name, reader = path.stem, SegmentsReader(str(path))
+    name, reader = path.relative_to(source.folder).with_suffix("").as_posix(), SegmentsReader(str(path))
     return Recording(source.name, name, True, name, ppg.size / rate_hz, None, channels, reader)
 
 

@@ -52,10 +52,11 @@ class Task:
     """What is predicted: in words, in which unit, from which data sets, and how it is measured.
 
     `classes` are empty for numbers; `targets` names the numbers where there are several. The first of `metrics` is the
-    one that verdicts speak of. `labels_are` says what the labels are, for whoever asks how far to trust them;
-    `published` how published results were obtained, and what is other here. Of two classes the second is the
-    positive one. Where `classes_are_subjects`, the label is the subject, and splits are by time. With `course_hz` the
-    label is a signal at that rate, of which each of the encoder's tokens tells its part.
+    one that verdicts speak of. `labels` are names, beside the task's own, of labels and channels of a store that ask
+    the same: a detector that has learnt one of them answers this task. `labels_are` says what the labels are, for
+    whoever asks how far to trust them; `published` how published results were obtained, and what is other here. Of two
+    classes the second is the positive one. Where `classes_are_subjects`, the label is the subject, and splits are by
+    time. With `course_hz` the label is a signal at that rate, of which each of the encoder's tokens tells its part.
     """
 
     title: str
@@ -64,6 +65,7 @@ class Task:
     layouts: tuple[Layout, ...]
     classes: tuple[str, ...] = ()
     targets: tuple[str, ...] = ("",)
+    labels: tuple[str, ...] = ()
     labels_are: str = ""
     published: str = ""
     classes_are_subjects: bool = False
