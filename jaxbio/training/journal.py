@@ -35,7 +35,7 @@ class Journal:
 
     def __init__(self, workdir: Path, program: Program, pairs_per_step: float, clock: Clock):
         self._workdir, self._program, self._pairs_per_step, self._clock = workdir, program, pairs_per_step, clock
-        self.lap = Lap()
+        self.lap = Lap(clock)
         self._latest: dict[str, tuple[int, Any]] = {}
         self._evaluations: Series = {}
         self._file: MetricsFile | None = None

@@ -199,6 +199,7 @@ class _Run:
     def loop(self) -> None:
         """Dispatch until all steps are done."""
         config, boundary = self.config, 0
+        self.journal.lap.start()
         while self.done < config.train.steps:
             boundary += 1
             for check in self.checks:
@@ -292,8 +293,8 @@ class _Run:
         self.settle_all()
         if self.done == self.saved_step:
             return
-        self.journal.sync()
         with self.clock.part("checkpoint"):
+            self.journal.sync()
             self.checkpoints.save(self.state, self._meta())
         self.saved_step, self.saved_at = self.done, time.monotonic()
 
