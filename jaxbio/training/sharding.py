@@ -50,10 +50,12 @@ def mesh_sizes(data: int, fsdp: int, tensor: int, count: int) -> tuple[int, ...]
 
 
 def network_order(sizes: tuple[int, ...], devices: Sequence[jax.Device]) -> list[jax.Device]:
-    """Return `devices` in the order in which a mesh of `sizes` suits their network; slices lie along data.
+    """Return `devices` in the order in which a mesh of `sizes` suits their network; slices of TPUs lie along data.
 
     Raises UserError for sizes that do not go with the network's shape or the number of slices.
     """
+    if devices[0].platform != "tpu":  # XLA calls every host of GPUs a slice; any axis may lie over several of them
+        return list(mesh_utils.create_device_mesh(sizes, devices).flat)
     slices = len({getattr(device, "slice_index", 0) for device in devices})
     if sizes[0] % slices:
         raise UserError(

@@ -122,3 +122,10 @@ def test_slices_lie_along_data_and_each_is_whole(monkeypatch):
     assert asked == [((2, 4, 1), (2, 1, 1))]
     with pytest.raises(UserError, match="a multiple of the 2 slices"):
         network_order((1, 16, 1), devices)
+
+
+def test_any_axis_may_lie_over_several_hosts_of_gpus():
+    """XLA gives every host of GPUs a slice_index of its own."""
+    devices = [Described(id, id // 4, "NVIDIA H100 80GB HBM3", "gpu") for id in range(8)]
+    for sizes in ((1, 8, 1), (2, 4, 1), (1, 1, 8)):
+        assert network_order(sizes, devices[::-1]) == devices
