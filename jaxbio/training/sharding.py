@@ -24,6 +24,7 @@ from jaxbio.training.state import State, leaf_paths
 from jaxbio.transforms.per_row import BATCH_AXES
 
 AXES = ("data", "fsdp", "tensor")
+PARTS = ("params", "opt_state", "objective_state")  # of a state, beside the number of its step
 
 
 def make_mesh(data: int, fsdp: int, tensor: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -144,6 +145,11 @@ class Placement:
         """Bytes of the state that one device holds."""
         return sum(row.bytes_per_device for row in self.rows)
 
+    @property
+    def bytes_by_part(self) -> dict[str, int]:
+        """Bytes that one device holds of each part of the state."""
+        return {part: sum(row.bytes_per_device for row in self.rows if row.path.startswith(part)) for part in PARTS}
+
     def table(self) -> str:
         """Return the table that a run prints: parameters, the sums of the state's parts, the unsplit moments.
 
@@ -164,8 +170,7 @@ class Placement:
         for spec, sizes in small.items():
             name = f"params: {len(sizes)} smaller ones"
             lines.append(f"{name:{width}}  {'':20} {'':8} {spec:24} {sum(sizes):>14,}")
-        for part in ("params", "opt_state", "objective_state"):
-            held = sum(row.bytes_per_device for row in self.rows if row.path.startswith(part))
+        for part, held in self.bytes_by_part.items():
             lines.append(f"{part:{width}}  {'':20} {'':8} {'bytes a device':24} {held:>14,}")
         if self.unsplit:
             lines.append(f"moments held whole, no dimension divides: {', '.join(self.unsplit)}")
