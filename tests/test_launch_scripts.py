@@ -173,7 +173,7 @@ def test_the_jobset_starts_the_same_line_and_tells_75_from_failure(repository):
     + [(code, "all hosts anew, counted") for code in (1, 69, 137)],
 )
 def test_what_the_jobset_does_when_a_pod_ends(repository, ending, leads_to):
-    """As Kubernetes reads it: the first rule that matches decides; where none does, a backoff limit of 0 fails the job."""
+    """As Kubernetes reads it: the first rule that matches decides; without one, a backoff limit of 0 fails the job."""
     spec = jobset(repository)
     job = spec["replicatedJobs"][0]["template"]["spec"]
     action = next((rule["action"] for rule in job["podFailurePolicy"]["rules"] if matches(rule, ending)), "Count")
