@@ -156,7 +156,7 @@ def profile_dispatches(compiled, state, batches, folder: Path) -> dict:
     """
     import jax
 
-    from jaxbio.training.kernels import read_device_time
+    from jaxbio.training.gpu_profile import read_device_time
 
     with jax.profiler.trace(str(folder)):
         for _ in range(PROFILED):

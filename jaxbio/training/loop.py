@@ -110,7 +110,7 @@ def train(
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(listen()) if stop is None else stop
         run = _Run(stack, program, data, workdir, resume, probes, report, stop, peers, checks)
-        with peers.telling(), program.explained():
+        with peers.telling(), program.explaining_memory(program.config, program.objective):
             run.start(resume, initial)
             run.loop()
             return run.finish()
