@@ -61,6 +61,12 @@ _MEANINGS: Mapping[str, str] = {
     "data/rows_crc32": "check sum of the row numbers of this step: equal in runs that read the same.",
     "memory/host_resident_bytes": "memory that process 0 holds.",
     "memory/host_peak_bytes": "the most memory that process 0 has held.",
+    "memory/params_bytes": "the parameters, at one device.",
+    "memory/opt_state_bytes": "what the optimiser keeps (moments), at one device.",
+    "memory/objective_state_bytes": "what the objective keeps (a teacher, a centre, codes), at one device.",
+    "memory/resident_bytes": "segments and indices that lie at one device (data.cache=device).",
+    "memory/temporaries_bytes": "what the compiled step holds of one device beside state and batch: activations, "
+    "gradients.",
     "memory/device_peak_bytes": "the most memory that has been in use on a device of process 0.",
     "time/compile_s": "seconds so far in compiling the step, over all starts of the run.",
     "time/step_s": "seconds so far in training steps.",

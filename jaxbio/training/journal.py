@@ -57,6 +57,10 @@ class Journal:
         for writer in self._writers:
             stack.callback(writer.close)
 
+    def write_start(self, step: int) -> None:
+        """Write what a device holds by part, which a start fixes, at the `step` from which the run goes on."""
+        self._write(step, {f"memory/{part}_bytes": held for part, held in self._program.bytes_by_part.items()})
+
     def write_step(self, step: int, values: Mapping[str, Any]) -> None:
         """Write the line of `step`, with what the steps since the last line took."""
         wait_s, step_s = self.lap.take()

@@ -199,6 +199,8 @@ class _Run:
     def loop(self) -> None:
         """Dispatch until all steps are done."""
         config, boundary = self.config, 0
+        if self.done < config.train.steps:
+            self.journal.write_start(self.done)
         self.journal.lap.start()
         while self.done < config.train.steps:
             boundary += 1

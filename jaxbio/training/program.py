@@ -61,7 +61,8 @@ class Program(Layout):
     `train_step`, which takes the arrays of a dispatch, is for dispatches that end in a logged step; `unlogged_step` is
     the same without the norms that only a log line has, and the same program where every dispatch is logged. `networks`
     are those that the objective uses and does not train, by name. `flops` are those of the model for one step (None:
-    unknown), `compile_s` the seconds that compilation took.
+    unknown), `temporaries_bytes` what the training step holds of a device beside its arguments and results (None: the
+    compiler does not say), `compile_s` the seconds that compilation took.
     """
 
     config: ConfigDict
@@ -71,7 +72,14 @@ class Program(Layout):
     unlogged_step: Any
     eval_step: Any
     flops: float | None
+    temporaries_bytes: int | None
     compile_s: float
+
+    @property
+    def bytes_by_part(self) -> dict[str, int | None]:
+        """Bytes that one device holds: parts of the state, data that lie at the devices, temporaries of a step."""
+        resident_bytes = self.resident.bytes_per_device if self.resident else 0
+        return self.placement.bytes_by_part | {"resident": resident_bytes, "temporaries": self.temporaries_bytes}
 
     def init(self, batches: Mapping[str, Any]) -> State:
         """Return the state at step 0; `batches` are the arrays of the first dispatch."""
@@ -109,18 +117,18 @@ def build_program(
     if layout.resident is not None:
         layout.resident.check_fits(layout.placement.bytes_per_device, performance.memory_of(layout.mesh.local_devices))
 
-    def ready(lowered: Any) -> Callable[[State, Any], Any]:
-        return seeded(lowered.compile(), config, layout.mesh)
-
     started = time.monotonic()
     with CacheUse() as use, layout.explaining_memory(config, objective):
-        train_step = unlogged_step = ready(lower_train_step(config, objective, layout))
+        compiled = lower_train_step(config, objective, layout).compile()
+        train_step = unlogged_step = seeded(compiled, config, layout.mesh)
         if config.log.every_steps > config.train.steps_per_dispatch:
-            unlogged_step = ready(lower_train_step(config, objective, layout, logged=False))
-        eval_step = ready(lower_eval_step(config, objective, layout))
+            unlogged = lower_train_step(config, objective, layout, logged=False).compile()
+            unlogged_step = seeded(unlogged, config, layout.mesh)
+        eval_step = seeded(lower_eval_step(config, objective, layout).compile(), config, layout.mesh)
     compile_s = time.monotonic() - started
     planned = "unknown" if flops is None else f"{flops / 1e9:.2f} GFLOP"
     log.info("compiled in %.1f s (%s); a step of %d pairs: %s", compile_s, use.summary(), config.train.batch, planned)
+    stated = compiled.memory_analysis()
     return Program(
         **vars(layout),
         config=config,
@@ -130,6 +138,7 @@ def build_program(
         unlogged_step=unlogged_step,
         eval_step=eval_step,
         flops=flops,
+        temporaries_bytes=None if stated is None else stated.temp_size_in_bytes,
         compile_s=compile_s,
     )
 
