@@ -202,6 +202,8 @@ def start(
     checks: Sequence[Any] = (),
 ) -> dict[str, Any]:
     """Compile the program and train; the first to touch a device."""
+    import jax
+
     from jaxbio.evaluation.in_run import make_probe
     from jaxbio.export.initial import check_start, start_from
     from jaxbio.objectives import make_objective
@@ -210,7 +212,7 @@ def start(
     from jaxbio.report.series import Record
     from jaxbio.training import checkpoint
     from jaxbio.training.compile_cache import use_cache_together
-    from jaxbio.training.devices import check_devices, check_same_devices
+    from jaxbio.training.devices import check_devices, check_same_devices, check_slices
     from jaxbio.training.examples import make_examples_probe
     from jaxbio.training.loop import listen, train
     from jaxbio.training.program import build_program
@@ -218,6 +220,7 @@ def start(
     if not peers.alone:
         check_devices(config.mesh.platform)
         check_same_devices(peers)
+    check_slices(jax.devices())
     use_cache_together(peers)
     # A signal ends the process at once until a step is done, and from then on in a saved state; in both cases with 75.
     leave = functools.partial(interrupt.leave, code=EXIT_PREEMPTED) if peers.alone else peers.interrupt

@@ -13,7 +13,7 @@ set -u
 : "${TPU:?name the TPU: TPU=my-pod}" "${ZONE:?name its zone: ZONE=europe-west4-b}"
 WAIT_S=${WAIT_S:-60} # between two looks at a TPU that is not ready, and before another start
 TRIES=5              # as often may a look, or a start, fail in a row
-SOON_S=600           # a start that is lost sooner than this has failed
+SOON_S=600           # a start that ends sooner than this, lost or with a host gone, has failed
 PREEMPTED=75         # jaxbio: saved, start me again
 GONE=69              # jaxbio: another host ended without a word
 LOST=255             # our name for: no host said how it ended, as when a spot TPU is taken
@@ -57,7 +57,7 @@ wait_until_ready() {
 
 line=$(printf ' %q' "$@")
 code=2 # until a run has another
-lost=0
+vain=0
 wait_until_ready 1
 while true; do
     began=$SECONDS
@@ -67,13 +67,14 @@ while true; do
     if [ "$code" -ne "$PREEMPTED" ] && [ "$code" -ne "$GONE" ] && [ "$code" -ne "$LOST" ]; then
         exit "$code"
     fi
-    if [ "$code" -eq "$LOST" ] && [ $((SECONDS - began)) -lt "$SOON_S" ]; then
-        lost=$((lost + 1))
+    if [ "$code" -ne "$PREEMPTED" ] && [ $((SECONDS - began)) -lt "$SOON_S" ]; then
+        vain=$((vain + 1))
     else
-        lost=0
+        vain=0
     fi
-    if [ "$lost" -ge "$TRIES" ]; then
-        echo "error: $TRIES starts in a row ended at once and no host said how: does gcloud ... ssh $TPU work?" >&2
+    if [ "$vain" -ge "$TRIES" ]; then
+        echo "error: $TRIES starts in a row ended within $SOON_S s with a host that did not say how: does" \
+            "gcloud ... ssh $TPU reach every worker?" >&2
         exit "$code"
     fi
     echo "stopped with $code; starting again as soon as $TPU is ready"

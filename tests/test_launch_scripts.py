@@ -4,6 +4,7 @@ import os
 import subprocess
 
 import pytest
+import yaml
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def test_slurm_queues_again_on_75(cluster, repository):
     assert done.returncode == 75
 
 
-@pytest.mark.parametrize("code", [1, 2, 137])
+@pytest.mark.parametrize("code", [1, 2, 69, 137])
 def test_slurm_does_not_queue_again_on_a_failure(cluster, repository, code):
     done, lines = slurm(cluster, repository, code)
     assert len(lines) == 1
@@ -142,9 +143,10 @@ def test_tpu_ends_when_looks_fail_five_times_in_a_row(cluster, tmp_path):
     assert calls == ["look", "start", *["look"] * 5]
 
 
-def test_tpu_ends_when_five_starts_in_a_row_are_lost_at_once(cluster, tmp_path):
-    done, calls, _ = tpu(cluster, tmp_path, [[69, 69]])
-    assert done.returncode == 255
+@pytest.mark.parametrize(("codes", "ends_with"), [([], 255), ([69, 69], 69)], ids=["all_lost", "one_never_reached"])
+def test_tpu_ends_when_five_starts_in_a_row_are_lost_at_once(cluster, tmp_path, codes, ends_with):
+    done, calls, _ = tpu(cluster, tmp_path, [[75, 75], *[codes] * 9])
+    assert done.returncode == ends_with
     assert "5 starts in a row" in done.stderr
     assert calls == ["look", "start"] * 6
 
@@ -158,8 +160,39 @@ def test_tpu_wants_a_name(cluster, tmp_path, repository):
 
 
 def test_the_jobset_starts_the_same_line_and_tells_75_from_failure(repository):
-    text = (repository / "launch" / "gke_jobset.yaml").read_text()
-    assert "exec python launch/run.py" in text
-    ignored, refused = text.index("operator: In, values: [75]"), text.index("operator: In, values: [2]")
-    assert text.rindex("action:", 0, ignored) == text.index("action: Ignore")
-    assert text[text.rindex("action:", 0, refused) :].startswith("action: FailJob\n")
+    job = jobset(repository)["replicatedJobs"][0]["template"]["spec"]
+    (train,) = job["template"]["spec"]["containers"]
+    (command,) = train["args"]
+    assert command.startswith("exec python launch/run.py ")
+    assert job["parallelism"] == job["completions"] == int(command.partition("--processes ")[2].split()[0])
+
+
+@pytest.mark.parametrize(
+    ("ending", "leads_to"),
+    [(75, "the pod anew"), ("DisruptionTarget", "the pod anew"), (2, "the end")]
+    + [(code, "all hosts anew, counted") for code in (1, 69, 137)],
+)
+def test_what_the_jobset_does_when_a_pod_ends(repository, ending, leads_to):
+    """As Kubernetes reads it: the first rule that matches decides; without one, a backoff limit of 0 fails the job."""
+    spec = jobset(repository)
+    job = spec["replicatedJobs"][0]["template"]["spec"]
+    action = next((rule["action"] for rule in job["podFailurePolicy"]["rules"] if matches(rule, ending)), "Count")
+    assert job["backoffLimit"] == 0
+    assert job["template"]["spec"]["restartPolicy"] == "Never"
+    (rule,) = spec["failurePolicy"]["rules"]
+    assert (rule["action"], rule["onJobFailureReasons"]) == ("FailJobSet", ["PodFailurePolicy"])
+    assert spec["failurePolicy"]["maxRestarts"] > 0
+    assert leads_to == {"Ignore": "the pod anew", "FailJob": "the end", "Count": "all hosts anew, counted"}[action]
+
+
+def jobset(repository):
+    return yaml.safe_load((repository / "launch" / "gke_jobset.yaml").read_text())["spec"]
+
+
+def matches(rule, ending):
+    """Whether a rule of a podFailurePolicy is for a pod that ended with this exit code or condition."""
+    if "onExitCodes" in rule:
+        codes = rule["onExitCodes"]
+        assert (codes["containerName"], codes["operator"]) == ("train", "In")
+        return ending in codes["values"]
+    return ending in [condition["type"] for condition in rule["onPodConditions"]]

@@ -1,4 +1,5 @@
-"""Time the training step of a recipe on synthetic arrays: pairs a second, MFU, compile time, memory.
+"""Time the training step of a recipe on synthetic arrays: pairs a second, MFU, compile time, memory, and how near the
+step comes to its roofline where the rates of the device are known.
 
 python tools/bench_step.py --config configs/qualityfm_base.py --config.train.batch=128
 python tools/bench_step.py --config configs/qualityfm_large.py:gpu --config.train.batch=256 --repeats 20
@@ -9,7 +10,7 @@ python tools/bench_step.py --config configs/qualityfm_base.py:gpu --profile DIR 
 The step is the one that `launch/run.py` runs, under the same settings, without the norms that a logged step adds;
 nothing is read from storage but, with --store, the batches of the first dispatch, which serve all; nothing is taken
 from the cache of compiled programs, and the arrays lie on the device before the clock starts. Any field can be changed:
-train.batch, precision.compute, model.tokenizer, precision.dropout_bits, train.microbatches, train.steps_per_dispatch,
+train.batch, precision.compute, model.tokenizer, model.dropout_bits, train.microbatches, train.steps_per_dispatch,
 mesh.*.
 """
 
@@ -62,7 +63,7 @@ def bench(config, repeats: int, warmup: int, store: str | None = None, profile: 
 
     from jaxbio.export.frozen import read_networks
     from jaxbio.objectives import make_objective
-    from jaxbio.planning.flops import model_flops
+    from jaxbio.planning.flops import step_products
     from jaxbio.training import performance, sharding
     from jaxbio.training.devices import check_devices
     from jaxbio.training.program import first_batch, lay_out, lower_train_step
@@ -86,7 +87,8 @@ def bench(config, repeats: int, warmup: int, store: str | None = None, profile: 
     frozen = {name: network.variables for name, network in networks.items()}
     state = jax.block_until_ready(init_state(config, objective, layout.optimizer, shardings, first, frozen))
     started = time.perf_counter()
-    compiled = seeded(lower_train_step(config, objective, layout, logged=False).compile(), config, mesh)
+    program = lower_train_step(config, objective, layout, logged=False).compile()
+    compiled = seeded(program, config, mesh)
     compile_s = time.perf_counter() - started
     log.info("compiled in %.1f s", compile_s)
 
@@ -103,17 +105,17 @@ def bench(config, repeats: int, warmup: int, store: str | None = None, profile: 
 
     device, step_s = mesh.devices.flat[0], statistics.median(seconds)
     kernels = {} if profile is None else profile_dispatches(compiled, state, batches, profile)
-    flops = model_flops(config, config.train.batch, networks).total
+    count = step_products(config, networks)
     return {
         "pairs_per_s": pairs_per_step / step_s,
-        "mfu": performance.mfu(flops / step_s, mesh.devices.size, device.device_kind, config.precision.compute),
+        "mfu": performance.mfu(count.total / step_s, mesh.devices.size, device.device_kind, config.precision.compute),
         "step_s": step_s,
         "step_s_min": min(seconds),
         "step_s_max": max(seconds),
         "cpu_s": statistics.median(cpu_seconds),  # of all threads: what to compare beside other work
         "repeats": repeats,
         "compile_s": compile_s,
-        "gflop_per_pair": flops / pairs_per_step / 1e9,
+        "gflop_per_pair": count.total / pairs_per_step / 1e9,
         "batch": config.train.batch,
         "batching": config.data.batching,
         "pairs_per_step": pairs_per_step,
@@ -121,9 +123,29 @@ def bench(config, repeats: int, warmup: int, store: str | None = None, profile: 
         "devices": mesh.devices.size,
         "device_kind": device.device_kind,
         "state_bytes_per_device": layout.placement.bytes_per_device,
+        **predict(config, layout, count, program, step_s),
         **performance.memory(),
         "jax": jax.__version__,
         **kernels,
+    }
+
+
+def predict(config, layout, count, program, step_s: float) -> dict:
+    """Return the least seconds of a step by its roofline, what bounds it, and their share of the measured `step_s`.
+
+    Nothing for devices whose rates are unknown.
+    """
+    from jaxbio.planning.collectives import count_collectives
+    from jaxbio.planning.demand import step_roofline
+
+    traffic = count_collectives(program.as_text())
+    roofline = step_roofline(config, list(layout.mesh.devices.flat), count, layout.placement.bytes_by_part, traffic)
+    if roofline is None:
+        return {}
+    return {
+        "roofline_step_s": roofline.step_s,
+        "roofline_share": roofline.step_s / step_s,
+        "roofline_bound": roofline.bound,
     }
 
 
@@ -134,7 +156,7 @@ def profile_dispatches(compiled, state, batches, folder: Path) -> dict:
     """
     import jax
 
-    from jaxbio.training.kernels import read_device_time
+    from jaxbio.training.gpu_profile import read_device_time
 
     with jax.profiler.trace(str(folder)):
         for _ in range(PROFILED):

@@ -94,7 +94,7 @@ def make_parser() -> argparse.ArgumentParser:
         type=count,
         default=20,
         metavar="N",
-        help="of a start: one of them is the last before a signal",
+        help="a start gets its signal after one of its first N steps, drawn at random",
     )
     add("--limit_s", type=float, default=60.0, help="from a signal to the end of every process, at most")
     add("--start_limit_s", type=float, default=3600.0, help="from a start to its signal, or to its end, at most")

@@ -19,6 +19,7 @@ from jaxbio.planning.flops import FlopCount
 from jaxbio.planning.roofline import Roofline, make_roofline
 from jaxbio.training.performance import peak_flops_per_s
 from jaxbio.training.run_data import RunData
+from jaxbio.training.sharding import mesh_sizes
 
 _PASSES = {"all-reduce": 2}  # a reduction passes the network twice: parts are reduced, then gathered
 
@@ -97,6 +98,31 @@ class Demand:
         return lines
 
 
+def step_roofline(
+    config: ConfigDict,
+    devices: Sequence[jax.Device],
+    count: FlopCount,
+    state_bytes: Mapping[str, int],
+    traffic: Collectives | None,
+) -> Roofline | None:
+    """Return the roofline of the step of `config` on `devices`; None where their rates are unknown.
+
+    `count`, `state_bytes` and `traffic` are those of `make_demand`.
+    """
+    moved = 2 * sum(state_bytes.values()) + state_bytes["params"]  # in and out, and the gradient in
+    sent = 0 if traffic is None else sum(_PASSES.get(name, 1) * one.bytes for name, one in traffic.by_kind.items())
+    mesh = config.mesh
+    return make_roofline(
+        count,
+        devices=len(devices),
+        tensor=mesh_sizes(mesh.data, mesh.fsdp, mesh.tensor, len(devices))[2],
+        device_kind=devices[0].device_kind,
+        dtype="bfloat16",  # as the peak: no type of product is faster
+        update_bytes=moved,
+        network_bytes=sent // config.train.steps_per_dispatch,
+    )
+
+
 def make_demand(
     config: ConfigDict,
     devices: Sequence[jax.Device],
@@ -106,22 +132,13 @@ def make_demand(
     data: RunData | None,
     asked: Asked,
 ) -> Demand:
-    """Return what a run of `config` asks of `devices`, whose step has the products `count`.
+    """Return what a run of `config` asks of `devices`, whose step has the products `count` (`flops.step_products`).
 
     `state_bytes` are those of the parts of the state at one device; `traffic` is that of a dispatch.
     """
     kind, chips = devices[0].device_kind, len(devices)
     hosts = len({device.process_index for device in devices})
-    moved = 2 * sum(state_bytes.values()) + state_bytes["params"]  # in and out, and the gradient in
-    sent = 0 if traffic is None else sum(_PASSES.get(name, 1) * one.bytes for name, one in traffic.by_kind.items())
-    roofline = make_roofline(
-        count,
-        devices=chips,
-        device_kind=kind,
-        dtype="bfloat16",  # as the peak: no type of product is faster
-        update_bytes=moved,
-        network_bytes=sent // config.train.steps_per_dispatch,
-    )
+    roofline = step_roofline(config, devices, count, state_bytes, traffic)
     if roofline is None:
         return Demand(hosts, None, asked.mfu, None, {}, None, None, None)
     peak = peak_flops_per_s(kind, "bfloat16")

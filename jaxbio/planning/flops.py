@@ -10,7 +10,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -31,11 +31,15 @@ _TRANSFORMS = re.compile(r"\b(?:jvp|transpose|vmap|rematted_computation|checkpoi
 
 @dataclass(frozen=True)
 class FlopCount:
-    """FLOPs (a multiply and an add are two) in all and by module path, and the bytes of their operands and results."""
+    """FLOPs (a multiply and an add are two) in all and by module path, and the bytes of their operands and results.
+
+    `kernel_bytes_by_module` are those of the bytes that do not grow with the batch, where that was asked for.
+    """
 
     total: float
     by_module: dict[str, float]
     bytes_by_module: dict[str, float] = field(default_factory=dict)
+    kernel_bytes_by_module: dict[str, float] = field(default_factory=dict)
 
 
 def model_flops(config: ConfigDict, pairs: int, networks: Mapping[str, Network] = {}) -> FlopCount:
@@ -59,6 +63,20 @@ def model_flops(config: ConfigDict, pairs: int, networks: Mapping[str, Network] 
         return jax.value_and_grad(loss_of, has_aux=True)(optimizer.moving(params))
 
     return count_flops(gradient, params, state, batch)
+
+
+def step_products(config: ConfigDict, networks: Mapping[str, Network] = {}) -> FlopCount:
+    """Return the FLOPs of a step as `model_flops` does, and which of their bytes are kernels' and their gradients'.
+
+    These are what two counts, of one batch and of two, have in common. Of arrays that grow with the square of the batch
+    nothing is left.
+    """
+    one, two = (model_flops(config, batches * config.train.batch, networks) for batches in (1, 2))
+    kernels = {
+        module: min(max(2 * moved - two.bytes_by_module[module], 0.0), moved)
+        for module, moved in one.bytes_by_module.items()
+    }
+    return replace(one, kernel_bytes_by_module=kernels)
 
 
 def count_flops(function: Callable, *arguments: Any) -> FlopCount:

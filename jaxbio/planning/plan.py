@@ -31,8 +31,6 @@ from jaxbio.training.run_data import RunData
 
 log = logging.getLogger(__name__)
 
-PARTS = ("params", "opt_state", "objective_state")
-
 
 @dataclass(frozen=True)
 class StepBytes:
@@ -171,14 +169,13 @@ def make_plan(
     objective = make_objective(config, networks)
     sizes = sharding.mesh_sizes(config.mesh.data, config.mesh.fsdp, config.mesh.tensor, len(devices))
     layout = lay_out(config, objective, sharding.network_order(sizes, devices), data.resident if data else None)
-    rows = layout.placement.rows
-    state_bytes = {part: sum(row.bytes_per_device for row in rows if row.path.startswith(part)) for part in PARTS}
+    state_bytes = layout.placement.bytes_by_part
     lowered = lower_train_step(config, objective, layout)
     log.info("compiling; for a TPU this takes minutes")
     started = time.monotonic()
     compiled, refused = compile_or_refuse(lowered)
     compile_s = time.monotonic() - started
-    count = flops.model_flops(config, config.train.batch, networks)
+    count = flops.step_products(config, networks)
     text = None if compiled is None else compiled.as_text()
     traffic = None if text is None else count_collectives(text)
     peak = performance.peak_flops_per_s(devices[0].device_kind, "bfloat16")  # no type of product is faster

@@ -1,11 +1,13 @@
 """The least time a step can take, layer by layer: products at the device's peak, bytes at its memory's and network's.
 
 A layer takes the longer of computing its products and of moving their operands and results; everything elementwise is
-taken to ride along, as compilers fuse it. The update of parameters, moments and teacher moves each of them once in and
-out. Both are bounds from below: a run takes longer, and the larger of two bounds says what to look at first.
+taken to ride along, as compilers fuse it. What grows with the batch is divided over all devices; kernels and their
+gradients are moved whole at each, but for the axis tensor, which splits them. The update of parameters, moments and
+teacher moves each of them once in and out. Both are bounds from below: a run takes longer, and the larger of two bounds
+says what to look at first.
 
-    roofline = make_roofline(count, devices=256, device_kind="TPU v5 lite", dtype="bfloat16", update_bytes=10**9,
-                             network_bytes=10**8)
+    roofline = make_roofline(step_products(config), devices=256, tensor=1, device_kind="TPU v5 lite", dtype="bfloat16",
+                             update_bytes=10**9, network_bytes=10**8)
     roofline.step_s, roofline.bound, roofline.layers
 """
 
@@ -84,6 +86,7 @@ def make_roofline(
     count: FlopCount,
     *,
     devices: int,
+    tensor: int,
     device_kind: str,
     dtype: str,
     update_bytes: int,
@@ -91,7 +94,8 @@ def make_roofline(
 ) -> Roofline | None:
     """Return the roofline of a step whose products are `count`; None where the device's rates are unknown.
 
-    `update_bytes` are those that the update moves at one device, `network_bytes` those of its collectives.
+    `tensor` of the `devices` share a kernel. `update_bytes` are those that the update moves at one device,
+    `network_bytes` those of its collectives.
     """
     peak, rates = peak_flops_per_s(device_kind, dtype), bandwidths(device_kind)
     if peak is None or rates is None:
@@ -100,11 +104,9 @@ def make_roofline(
     moved: dict[str, float] = defaultdict(float)
     for path, value in count.by_module.items():
         flops[layer_of(path)] += value
-        moved[layer_of(path)] += count.bytes_by_module[path]
-    layers = [
-        Layer(name, flops[name] / (devices * peak), moved[name] / (devices * rates.memory_bytes_per_s))
-        for name in flops
-    ]
+        kernels = count.kernel_bytes_by_module.get(path, 0.0)
+        moved[layer_of(path)] += (count.bytes_by_module[path] - kernels) / devices + kernels / tensor
+    layers = [Layer(name, flops[name] / (devices * peak), moved[name] / rates.memory_bytes_per_s) for name in flops]
     whole_s = sum(layer.seconds for layer in layers)
     kept = [layer for layer in layers if layer.seconds >= _SMALL * whole_s]
     small = [layer for layer in layers if layer.seconds < _SMALL * whole_s]

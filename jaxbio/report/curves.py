@@ -3,7 +3,7 @@
 curves_section("Norms", one_line_panels(norm_labels(series)), series, objective, "Lengths over all parameters.")
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,12 @@ def curves_section(
     verdict: str = "",
     *,
     from_zero: bool = True,
+    below: Sequence[str] = (),
 ) -> str:
-    """Draw a figure for each panel, name -> {line: key}, of which the run logged a key; nothing where there is none."""
+    """Draw a figure for each panel, name -> {line: key}, of which the run logged a key; nothing where there is none.
+
+    `below` takes the whole width under them.
+    """
     blocks = []
     for number, (name, lines) in enumerate(panels.items()):
         logged = {line: key for line, key in lines.items() if key in series}
@@ -35,7 +39,7 @@ def curves_section(
             svg = _draw_panel(name, {line: series[key] for line, key in logged.items()}, colours, from_zero=from_zero)
             meanings = dict.fromkeys(_without_whom(key, objective) for key in logged.values())
             blocks.append(page.figure(svg, f"{capitalise(name)}: {' '.join(meanings)}"))
-    return page.section(heading, *blocks, note=note, verdict=verdict) if blocks else ""
+    return page.section(heading, *blocks, note=note, verdict=verdict, below=below) if blocks else ""
 
 
 def _without_whom(key: str, objective: str) -> str:

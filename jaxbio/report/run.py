@@ -45,6 +45,13 @@ _MEMORY = {
     "memory/host_peak_bytes": "host peak, GiB",
     "memory/device_peak_bytes": "device peak, GiB",
 }
+_DEVICE_PARTS = {
+    "memory/params_bytes": "parameters, GiB",
+    "memory/opt_state_bytes": "optimiser, GiB",
+    "memory/objective_state_bytes": "objective, GiB",
+    "memory/resident_bytes": "data, GiB",
+    "memory/temporaries_bytes": "temporaries, GiB",
+}
 _NOW = {
     "train/loss": "loss",
     "eval/loss": "held-out loss",
@@ -101,6 +108,7 @@ def write_run_report(workdir: os.PathLike | str, record: Record | None = None) -
             _in_gib(series),
             objective,
             "What process 0 holds, and its devices at most, in GiB (2^30 bytes).",
+            below=_device_parts(series, objective),
         ),
         *(draw_examples(examples, objective) if examples else []),
         _rest_section(series, objective),
@@ -233,6 +241,13 @@ def _settings_section(config: Mapping[str, Any]) -> str:
     ]
     note = "Fields that differ from their default; config.json in the run's folder has all of them."
     return page.section("Settings", note=note, below=[page.table(rows, ("field", "value", "default", "what it is"))])
+
+
+def _device_parts(series: Series, objective: str) -> list[str]:
+    """Say what one device holds by part, as of the last start; nothing where the run did not write it."""
+    held = {label: key for key, label in _DEVICE_PARTS.items() if key in series}
+    said = {label: f"{series[key][1][-1] / 2**30:.3g}" for label, key in held.items()}
+    return [page.facts(said, {label: describe(key, objective) for label, key in held.items()})] if said else []
 
 
 def _in_gib(series: Series) -> Series:

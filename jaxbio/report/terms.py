@@ -54,12 +54,19 @@ _MEANINGS: Mapping[str, str] = {
     "perf/pairs_per_s": "pairs of segments trained on in a second, over all devices.",
     "perf/goodput": "share of the time since the run first began that went into steps which lasted: not into "
     "compiling, waiting, evaluating, saving, being down, or steps done again; more is better.",
-    "perf/mfu": "share of what the devices can compute at most that the model's own arithmetic uses (MFU).",
-    "perf/step_s": "seconds from one step to the next.",
+    "perf/mfu": "share of what the devices can compute at most that the model's own arithmetic uses (MFU): model FLOPs "
+    "of a step / (perf/step_s x devices x peak FLOP/s of one).",
+    "perf/step_s": "seconds from one step to the next, without evaluations and saving.",
     "data/wait_s": "seconds of a step in which it waited for its batch.",
     "data/rows_crc32": "check sum of the row numbers of this step: equal in runs that read the same.",
     "memory/host_resident_bytes": "memory that process 0 holds.",
     "memory/host_peak_bytes": "the most memory that process 0 has held.",
+    "memory/params_bytes": "the parameters, at one device.",
+    "memory/opt_state_bytes": "what the optimiser keeps (moments), at one device.",
+    "memory/objective_state_bytes": "what the objective keeps (a teacher, a centre, codes), at one device.",
+    "memory/resident_bytes": "segments and indices that lie at one device (data.cache=device).",
+    "memory/temporaries_bytes": "what the compiled step holds of one device beside state and batch: activations, "
+    "gradients.",
     "memory/device_peak_bytes": "the most memory that has been in use on a device of process 0.",
     "time/compile_s": "seconds so far in compiling the step, over all starts of the run.",
     "time/step_s": "seconds so far in training steps.",

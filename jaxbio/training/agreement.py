@@ -62,7 +62,7 @@ class Agreement:
         self._meetings += 1
         key = f"meeting/{self._meetings}"
         if self._peers.process == 0:
-            self._pace()
+            self._set_stride()
             stop = bool(self._peers.board.read("stop"))
             said: dict[str, Any] = {"boundary": self._boundary + self._stride, "save": save, "stop": stop}
             self._peers.board.post(key, json.dumps(said))
@@ -86,7 +86,7 @@ class Agreement:
             board.post(f"pace/{boundary}/{process}", json.dumps(pace))
         board.delete(f"pace/{before}/{process}")  # process 0 has read it, as in `_meet`
 
-    def _pace(self) -> None:
+    def _set_stride(self) -> None:
         """Set the boundaries to the next meeting: as many as take a second, and at most twice the last ones."""
         now = time.monotonic()
         in_time = round(self._stride * _MEETING_S / max(now - self._met_at, 1e-3))

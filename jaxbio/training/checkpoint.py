@@ -34,7 +34,6 @@ from jaxbio.training.state import State, leaf_paths
 
 ARRAY_ITEMS = ("params", "optimizer", "objective")
 ITEMS = (*ARRAY_ITEMS, "meta")
-ASIDE = "set_aside"
 log = logging.getLogger(__name__)
 
 
@@ -295,7 +294,10 @@ def restore_items(
 
 
 def set_aside_after(folder: Path, step: int) -> list[int]:
-    """Move the checkpoints after `step` into `set_aside/`, so that a run can go on from `step`; return their steps."""
+    """Move the checkpoints after `step` into `checkpoints_set_aside/`, so that a run can go on from `step`.
+
+    Returns their steps.
+    """
     later = [found for found in list_steps(folder) if found > step]
     for found in later:
         target = folder.parent / "checkpoints_set_aside" / str(found)

@@ -54,17 +54,25 @@ class Clock:
 
 
 class Lap:
-    """How long the steps since the last line of the record took: their waits for data, and all they kept the loop busy.
+    """How long the steps since the last line of the record took: all the time from one to the next, but for what the
+    clock counted meanwhile as compiling, evaluating and saving.
 
     The time of a dispatch is its own wait, its sending, and the reading of its metrics, which happens one dispatch
-    later; what evaluation and saving took in between is not counted.
+    later. What else the loop does takes its time while a device computes, and so shortens the reading: it is a step's
+    time as well.
     """
 
-    def __init__(self) -> None:
-        self._steps, self._wait_s, self._busy_s = 0, 0.0, 0.0
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._steps, self._wait_s, self._busy_s, self._last = 0, 0.0, 0.0, (0.0, 0.0)
+        self._began = self._now()
+
+    def start(self) -> None:
+        """Count from now on: what came before was no step's."""
+        self._began = self._now()
 
     def add(self, steps: int, wait_s: float, busy_s: float) -> None:
-        """Count a dispatch of `steps` steps."""
+        """Count a dispatch of `steps` steps, and what the clock counted of it."""
         self._steps, self._wait_s, self._busy_s = self._steps + steps, self._wait_s + wait_s, self._busy_s + busy_s
 
     def take(self) -> tuple[float, float]:
@@ -73,6 +81,13 @@ class Lap:
         Several lines may be written for one dispatch of several steps: the later ones get the numbers of the first.
         """
         if self._steps:
-            self._last = self._wait_s / self._steps, (self._wait_s + self._busy_s) / self._steps
+            began, self._began = self._began, self._now()
+            wall_s, counted_s = (now - then for now, then in zip(self._began, began, strict=True))
+            step_s = (self._wait_s + self._busy_s + wall_s - counted_s) / self._steps
+            self._last = self._wait_s / self._steps, step_s
             self._steps, self._wait_s, self._busy_s = 0, 0.0, 0.0
         return self._last
+
+    def _now(self) -> tuple[float, float]:
+        """Return the time, and what of it the clock has counted so far; writing the record is beside the devices."""
+        return time.monotonic(), sum(self._clock.totals[f"{part}_s"] for part in PARTS if part != "log")

@@ -2,7 +2,11 @@
 
 check_devices(config.mesh.platform)
 check_same_devices(peers)               # several processes, before minutes of compiling
+check_slices(jax.devices())             # several slices of TPUs
 """
+
+import os
+from collections.abc import Sequence
 
 import jax
 
@@ -13,6 +17,8 @@ _HOW = {
     "gpu": "for NVIDIA GPUs pip install -c constraints.txt -e '.[cuda]' beside their driver (nvidia-smi shows them)",
     "tpu": "on a TPU host pip install -c constraints.txt -e '.[tpu]'",
 }
+
+_SLICES = "MEGASCALE_NUM_SLICES"  # in the environment of every host of several slices
 
 
 def check_devices(platform: str = "any") -> None:
@@ -42,3 +48,18 @@ def check_same_devices(peers: Peers) -> None:
         "alike everywhere: a mesh has as many of each host; look at what hides some (CUDA_VISIBLE_DEVICES, the job)"
     )
     peers.agree("the devices", values, dict.fromkeys(values, remedy))
+
+
+def check_slices(devices: Sequence[jax.Device]) -> None:
+    """Raise UserError where a slice is missing of those that the environment of several slices of TPUs announces."""
+    announced = os.environ.get(_SLICES)
+    if announced is None or devices[0].platform != "tpu":
+        return
+    found = {getattr(device, "slice_index", 0) for device in devices}
+    missing = ", ".join(str(number) for number in range(int(announced)) if number not in found)
+    if missing:
+        remedy = (
+            f"JAX finds TPUs of slice {', '.join(map(str, sorted(found)))} alone, none of {missing}: start the line on "
+            "every host of every slice, with its MEGASCALE_SLICE_ID and one MEGASCALE_COORDINATOR_ADDRESS for all"
+        )
+        raise UserError(Fault(_SLICES, announced, remedy))

@@ -35,7 +35,7 @@ class Journal:
 
     def __init__(self, workdir: Path, program: Program, pairs_per_step: float, clock: Clock):
         self._workdir, self._program, self._pairs_per_step, self._clock = workdir, program, pairs_per_step, clock
-        self.lap = Lap()
+        self.lap = Lap(clock)
         self._latest: dict[str, tuple[int, Any]] = {}
         self._evaluations: Series = {}
         self._file: MetricsFile | None = None
@@ -56,6 +56,10 @@ class Journal:
         self._writers = [self._file, self._console, *trackers]
         for writer in self._writers:
             stack.callback(writer.close)
+
+    def write_start(self, step: int) -> None:
+        """Write what a device holds by part, which a start fixes, at the `step` from which the run goes on."""
+        self._write(step, {f"memory/{part}_bytes": held for part, held in self._program.bytes_by_part.items()})
 
     def write_step(self, step: int, values: Mapping[str, Any]) -> None:
         """Write the line of `step`, with what the steps since the last line took."""

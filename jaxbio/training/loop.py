@@ -110,7 +110,7 @@ def train(
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(listen()) if stop is None else stop
         run = _Run(stack, program, data, workdir, resume, probes, report, stop, peers, checks)
-        with peers.telling(), program.explained():
+        with peers.telling(), program.explaining_memory(program.config, program.objective):
             run.start(resume, initial)
             run.loop()
             return run.finish()
@@ -199,6 +199,9 @@ class _Run:
     def loop(self) -> None:
         """Dispatch until all steps are done."""
         config, boundary = self.config, 0
+        if self.done < config.train.steps:
+            self.journal.write_start(self.done)
+        self.journal.lap.start()
         while self.done < config.train.steps:
             boundary += 1
             for check in self.checks:
@@ -292,8 +295,8 @@ class _Run:
         self.settle_all()
         if self.done == self.saved_step:
             return
-        self.journal.sync()
         with self.clock.part("checkpoint"):
+            self.journal.sync()
             self.checkpoints.save(self.state, self._meta())
         self.saved_step, self.saved_at = self.done, time.monotonic()
 

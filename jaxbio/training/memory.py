@@ -1,7 +1,7 @@
 """When a device's memory does not suffice: how that is told from other errors, and what to lower.
 
-with explained(config, mesh.shape, objective.coupled, state_bytes, resident_bytes, memory_bytes):
-    state, metrics = program.step(state, batches)       # want of memory raises UserError, with what to try
+with explaining_memory(config, mesh.shape, objective.coupled, state_bytes, resident_bytes, memory_bytes):
+    state, metrics = program.train_step(state, batches)       # want of memory raises UserError, with what to try
 """
 
 import contextlib
@@ -23,7 +23,7 @@ def want_of_memory(error: jax.errors.JaxRuntimeError) -> str | None:
 
 
 @contextlib.contextmanager
-def explained(
+def explaining_memory(
     config: ConfigDict,
     mesh: Mapping[str, int],
     coupled: bool,

@@ -34,33 +34,52 @@ PlanData = Callable[[Mesh], Resident | None]
 
 
 @dataclass(frozen=True)
-class Program:
-    """What runs on the devices: `abstract` is the state as shapes with shardings, the steps are compiled.
+class Layout:
+    """Where a run's state lies: mesh, optimizer, the table of placement, and the state as shapes with shardings; and
+    its data, where the devices hold them.
+    """
+
+    mesh: Mesh
+    optimizer: Optimizer
+    placement: Placement
+    abstract: State
+    resident: Resident | None = None
+
+    def explaining_memory(self, config: ConfigDict, objective: Objective) -> AbstractContextManager[None]:
+        """Return the context in which want of memory is the user's fault, with what to lower."""
+        state_bytes, memory_bytes = self.placement.bytes_per_device, performance.memory_of(self.mesh.local_devices)
+        resident_bytes = self.resident.bytes_per_device if self.resident else 0
+        return memory.explaining_memory(
+            config, self.mesh.shape, objective.coupled, state_bytes, resident_bytes, memory_bytes
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program(Layout):
+    """What runs on the devices: the layout of a run, and the steps that are compiled for it.
 
     `train_step`, which takes the arrays of a dispatch, is for dispatches that end in a logged step; `unlogged_step` is
     the same without the norms that only a log line has, and the same program where every dispatch is logged. `networks`
     are those that the objective uses and does not train, by name. `flops` are those of the model for one step (None:
-    unknown), `compile_s` the seconds that compilation took.
+    unknown), `temporaries_bytes` what the training step holds of a device beside its arguments and results (None: the
+    compiler does not say), `compile_s` the seconds that compilation took.
     """
 
     config: ConfigDict
     objective: Objective
     networks: Mapping[str, Network]
-    optimizer: Optimizer
-    mesh: Mesh
-    placement: Placement
-    abstract: State
     train_step: Any
     unlogged_step: Any
     eval_step: Any
     flops: float | None
+    temporaries_bytes: int | None
     compile_s: float
-    resident: Resident | None = None
 
-    def explained(self) -> AbstractContextManager[None]:
-        """Return the context in which want of memory is the user's fault, with what to lower."""
-        layout = Layout(self.mesh, self.optimizer, self.placement, self.abstract, self.resident)
-        return layout.explained(self.config, self.objective)
+    @property
+    def bytes_by_part(self) -> dict[str, int | None]:
+        """Bytes that one device holds: parts of the state, data that lie at the devices, temporaries of a step."""
+        resident_bytes = self.resident.bytes_per_device if self.resident else 0
+        return self.placement.bytes_by_part | {"resident": resident_bytes, "temporaries": self.temporaries_bytes}
 
     def init(self, batches: Mapping[str, Any]) -> State:
         """Return the state at step 0; `batches` are the arrays of the first dispatch."""
@@ -78,25 +97,6 @@ def first_batch(arrays: Mapping[str, Any], mesh: Mesh, resident: Resident | None
         return {name: array[0] for name, array in arrays.items()}
 
     return jax.jit(first, out_shardings=sharding.batch_sharding(mesh))(dict(arrays))
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where a run's state lies: mesh, optimizer, the table of placement, and the state as shapes with shardings; and
-    its data, where the devices hold them.
-    """
-
-    mesh: Mesh
-    optimizer: Optimizer
-    placement: Placement
-    abstract: State
-    resident: Resident | None = None
-
-    def explained(self, config: ConfigDict, objective: Objective) -> AbstractContextManager[None]:
-        """Return the context in which want of memory is the user's fault, with what to lower."""
-        state_bytes, memory_bytes = self.placement.bytes_per_device, performance.memory_of(self.mesh.local_devices)
-        resident_bytes = self.resident.bytes_per_device if self.resident else 0
-        return memory.explained(config, self.mesh.shape, objective.coupled, state_bytes, resident_bytes, memory_bytes)
 
 
 def build_program(
@@ -117,32 +117,29 @@ def build_program(
     if layout.resident is not None:
         layout.resident.check_fits(layout.placement.bytes_per_device, performance.memory_of(layout.mesh.local_devices))
 
-    def ready(lowered: Any) -> Callable[[State, Any], Any]:
-        return seeded(lowered.compile(), config, layout.mesh)
-
     started = time.monotonic()
-    with CacheUse() as use, layout.explained(config, objective):
-        train_step = unlogged_step = ready(lower_train_step(config, objective, layout))
+    with CacheUse() as use, layout.explaining_memory(config, objective):
+        compiled = lower_train_step(config, objective, layout).compile()
+        train_step = unlogged_step = seeded(compiled, config, layout.mesh)
         if config.log.every_steps > config.train.steps_per_dispatch:
-            unlogged_step = ready(lower_train_step(config, objective, layout, logged=False))
-        eval_step = ready(lower_eval_step(config, objective, layout))
+            unlogged = lower_train_step(config, objective, layout, logged=False).compile()
+            unlogged_step = seeded(unlogged, config, layout.mesh)
+        eval_step = seeded(lower_eval_step(config, objective, layout).compile(), config, layout.mesh)
     compile_s = time.monotonic() - started
     planned = "unknown" if flops is None else f"{flops / 1e9:.2f} GFLOP"
     log.info("compiled in %.1f s (%s); a step of %d pairs: %s", compile_s, use.summary(), config.train.batch, planned)
+    stated = compiled.memory_analysis()
     return Program(
-        config,
-        objective,
-        networks,
-        layout.optimizer,
-        layout.mesh,
-        layout.placement,
-        layout.abstract,
-        train_step,
-        unlogged_step,
-        eval_step,
-        flops,
-        compile_s,
-        layout.resident,
+        **vars(layout),
+        config=config,
+        objective=objective,
+        networks=networks,
+        train_step=train_step,
+        unlogged_step=unlogged_step,
+        eval_step=eval_step,
+        flops=flops,
+        temporaries_bytes=None if stated is None else stated.temp_size_in_bytes,
+        compile_s=compile_s,
     )
 
 

@@ -24,6 +24,7 @@ from jaxbio.training.state import State, leaf_paths
 from jaxbio.transforms.per_row import BATCH_AXES
 
 AXES = ("data", "fsdp", "tensor")
+PARTS = ("params", "opt_state", "objective_state")  # of a state, beside the number of its step
 # Gradients of fewer entries are reduced whole: the parts of small ones would spread into the backward pass, where the
 # compiler then permutes activations between devices to save nothing.
 LEAST_SCATTERED = 2**15
@@ -53,10 +54,12 @@ def mesh_sizes(data: int, fsdp: int, tensor: int, count: int) -> tuple[int, ...]
 
 
 def network_order(sizes: tuple[int, ...], devices: Sequence[jax.Device]) -> list[jax.Device]:
-    """Return `devices` in the order in which a mesh of `sizes` suits their network; slices lie along data.
+    """Return `devices` in the order in which a mesh of `sizes` suits their network; slices of TPUs lie along data.
 
     Raises UserError for sizes that do not go with the network's shape or the number of slices.
     """
+    if devices[0].platform != "tpu":  # XLA calls every host of GPUs a slice; any axis may lie over several of them
+        return list(mesh_utils.create_device_mesh(sizes, devices).flat)
     slices = len({getattr(device, "slice_index", 0) for device in devices})
     if sizes[0] % slices:
         raise UserError(
@@ -155,6 +158,11 @@ class Placement:
         """Bytes of the state that one device holds."""
         return sum(row.bytes_per_device for row in self.rows)
 
+    @property
+    def bytes_by_part(self) -> dict[str, int]:
+        """Bytes that one device holds of each part of the state."""
+        return {part: sum(row.bytes_per_device for row in self.rows if row.path.startswith(part)) for part in PARTS}
+
     def table(self) -> str:
         """Return the table that a run prints: parameters, the sums of the state's parts, the unsplit moments.
 
@@ -175,8 +183,7 @@ class Placement:
         for spec, sizes in small.items():
             name = f"params: {len(sizes)} smaller ones"
             lines.append(f"{name:{width}}  {'':20} {'':8} {spec:24} {sum(sizes):>14,}")
-        for part in ("params", "opt_state", "objective_state"):
-            held = sum(row.bytes_per_device for row in self.rows if row.path.startswith(part))
+        for part, held in self.bytes_by_part.items():
             lines.append(f"{part:{width}}  {'':20} {'':8} {'bytes a device':24} {held:>14,}")
         if self.unsplit:
             lines.append(f"moments held whole, no dimension divides: {', '.join(self.unsplit)}")

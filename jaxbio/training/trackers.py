@@ -8,11 +8,13 @@ said once and then left out, while training goes on. `metrics.jsonl` holds every
     sinks = [open_tracker(name, run) for name in config.log.trackers]
 """
 
+import contextlib
 import importlib.util
 import logging
 import os
 import queue
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -184,11 +186,14 @@ class Tracker:
 
     def close(self) -> None:
         """Wait until what was handed over is written, half a minute at most."""
-        if not self._gave_up.is_set():
-            self._lines.put(None)
-            self._thread.join(_CLOSE_S)
-            if self._thread.is_alive():
-                self._leave_out(f"did not finish within {_CLOSE_S:g} s")
+        if self._gave_up.is_set():
+            return
+        until = time.monotonic() + _CLOSE_S
+        with contextlib.suppress(queue.Full):  # then the thread is still writing at the end of the limit
+            self._lines.put(None, timeout=_CLOSE_S)
+        self._thread.join(max(until - time.monotonic(), 0.0))
+        if self._thread.is_alive():
+            self._leave_out(f"did not finish within {_CLOSE_S:g} s")
 
     def _serve(self) -> None:
         try:

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from array_store import neighbours, random_segments, write_store
 
+from jaxbio.data import shard_readers
 from jaxbio.data.loader import make_loader
 from jaxbio.data.order import make_order
-from jaxbio.data.store import StoreError
+from jaxbio.data.pairs import Index
+from jaxbio.data.store import StoreError, open_store
 
 ROWS = 1_500
 
@@ -79,6 +81,29 @@ def test_hosts_together_hold_the_global_batch(store, index, batch, hosts):
             assert held.rows_crc32 == whole.rows_crc32
             for name, array in whole.arrays.items():
                 np.testing.assert_array_equal(held.arrays[name], array[positions])
+
+
+@pytest.mark.parametrize("batch", [64, 512])
+@pytest.mark.parametrize("hosts", [2, 4, 8])
+def test_hosts_of_contiguous_parts_share_at_most_a_shard_at_each_border(
+    tmp_path, index, segment_RCT, batch, hosts, monkeypatch
+):
+    """Over a whole epoch, in which all shards are opened by somebody; a pair lies in one of 25 shards of 60 records."""
+    within = index.rows_NM[:, 0] // 60 == index.rows_NM[:, 1] // 60
+    index = Index(index.rows_NM[within], index.difficulty_N[within], "neighbours")
+    opened = []
+    reader = shard_readers.ArrayRecordReader
+    monkeypatch.setattr(
+        shard_readers, "ArrayRecordReader", lambda path, options: (opened[-1].add(path), reader(path, options))[1]
+    )
+    folder = write_store(tmp_path / "store", segment_RCT, shards=25).path
+    order = order_of(index, batch)
+    for positions in np.split(np.arange(batch), hosts):
+        opened.append(set())
+        loader = make_loader(open_store(folder), index, order, positions=positions)
+        take(loader, -(-len(index.rows_NM) // batch))
+    assert len(set.union(*opened)) == 25
+    assert sum(map(len, opened)) - 25 <= hosts - 1
 
 
 @pytest.mark.parametrize("batch", [64, 512, 8192])

@@ -8,7 +8,7 @@ import pytest
 from jaxbio.config import fields
 from jaxbio.config.faults import UserError
 from jaxbio.planning.collectives import Collectives, Traffic
-from jaxbio.planning.demand import Asked, make_demand
+from jaxbio.planning.demand import Asked, make_demand, step_roofline
 from jaxbio.planning.flops import FlopCount
 from jaxbio.planning.plan import Plan, find_largest_batch, table
 from jaxbio.planning.roofline import layer_of, make_roofline
@@ -47,7 +47,7 @@ def demand_of(devices=8, traffic=None, asked=HALF, **changes):
 
 def test_a_layer_takes_the_longer_of_its_products_and_its_bytes():
     roofline = make_roofline(
-        COUNT, devices=1, device_kind="TPU v5 lite", dtype="bfloat16", update_bytes=819, network_bytes=0
+        COUNT, devices=1, tensor=1, device_kind="TPU v5 lite", dtype="bfloat16", update_bytes=819, network_bytes=0
     )
     found = {layer.name: (layer.seconds, layer.bound) for layer in roofline.layers}
     assert found["Encoder/qkv"] == (pytest.approx(6), "compute")
@@ -55,6 +55,18 @@ def test_a_layer_takes_the_longer_of_its_products_and_its_bytes():
     assert found["update"] == (pytest.approx(1e-9), "memory")
     assert roofline.step_s == pytest.approx(10)
     assert roofline.bound == "compute"
+
+
+@pytest.mark.parametrize(("mesh", "read"), [("data", 1), ("fsdp", 1), ("tensor", 2)])
+def test_every_device_reads_kernels_whole_but_for_what_tensor_splits(mesh, read):
+    """Eight seconds of bytes at eight chips, four of them kernels', whose axis has two devices."""
+    count = replace(COUNT, bytes_by_module={"Encoder/qkv": 0.0, "Encoder/head": 8 * MEMORY})
+    count = replace(count, kernel_bytes_by_module={"Encoder/head": 4 * MEMORY})
+    axes = {f"mesh.{axis}": 2 if axis == mesh else 1 for axis in ("fsdp", "tensor")} | {"mesh.data": -1}
+    config = fields.change(fields.defaults(), CONFIG | axes)
+    roofline = step_roofline(config, [Described(id) for id in range(8)], count, STATE, None)
+    (head,) = [layer for layer in roofline.layers if layer.name == "Encoder/head"]
+    assert head.memory_s == pytest.approx(4 / 8 + 4 / read)
 
 
 def test_a_network_that_takes_longer_than_the_layers_bounds_the_step():
@@ -122,3 +134,10 @@ def test_slices_lie_along_data_and_each_is_whole(monkeypatch):
     assert asked == [((2, 4, 1), (2, 1, 1))]
     with pytest.raises(UserError, match="a multiple of the 2 slices"):
         network_order((1, 16, 1), devices)
+
+
+def test_any_axis_may_lie_over_several_hosts_of_gpus():
+    """XLA gives every host of GPUs a slice_index of its own."""
+    devices = [Described(id, id // 4, "NVIDIA H100 80GB HBM3", "gpu") for id in range(8)]
+    for sizes in ((1, 8, 1), (2, 4, 1), (1, 1, 8)):
+        assert network_order(sizes, devices[::-1]) == devices

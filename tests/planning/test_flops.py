@@ -9,7 +9,7 @@ from jaxbio.config import fields
 from jaxbio.config.command_line import load_recipe
 from jaxbio.models import ENCODERS
 from jaxbio.models.dense import product
-from jaxbio.planning.flops import count_flops, model_flops
+from jaxbio.planning.flops import count_flops, model_flops, step_products
 from jaxbio.training.sharding import make_mesh
 from jaxbio.transforms.per_row import per_row, rows_on
 
@@ -125,3 +125,12 @@ def test_what_a_family_computes_again_does_not_count(name):
     config, networks = family(name)
     again = fields.change(config, {"model.remat": "full"})
     assert model_flops(again, 16, networks).total == model_flops(config, 16, networks).total
+
+
+def test_bytes_that_do_not_grow_with_the_batch_are_those_of_kernels_and_their_gradients(repository):
+    """The student reads a kernel forward and backward and writes its gradient, the teacher reads its own: float32."""
+    config = load_recipe(f"{repository}/configs/qualityfm_base.py")
+    count = step_products(fields.change(config, {"train.batch": 8}))
+    assert count.kernel_bytes_by_module["DistillationHead/hidden_0"] == 4 * 4 * config.model.width**2
+    assert count.kernel_bytes_by_module["QualityFMEncoder/transformer/blocks/attention/blhk,bmhk->bhlm"] == 0
+    assert count.bytes_by_module == model_flops(config, 8).bytes_by_module

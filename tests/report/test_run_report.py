@@ -112,6 +112,15 @@ def test_each_area_has_its_section(html):
     ]
 
 
+def test_the_page_says_what_a_device_holds_by_part(tmp_path):
+    held = {"memory/params_bytes": 2**30, "memory/temporaries_bytes": 3 * 2**29}
+    written = run.write_run_report(write_run(tmp_path / "run", [{"step": 0, **held}, *records(3)]))
+    texts = Elements(written.read_text()).texts
+    assert texts[texts.index("parameters, GiB") + 1] == "1"
+    assert texts[texts.index("temporaries, GiB") + 1] == "1.5"
+    assert "optimiser, GiB" not in texts
+
+
 def test_settings_list_what_differs_from_the_defaults(html):
     texts = Elements(html).texts
     assert "train.batch" in texts

@@ -19,6 +19,7 @@ from jaxbio.signals.segments import REASONS
 from jaxbio.training.clock import PARTS
 from jaxbio.training.collapse import collapse_monitors
 from jaxbio.training.performance import memory
+from jaxbio.training.sharding import PARTS as PARTS_OF_STATE
 
 # One recipe of each objective, at the smallest size that builds it.
 RECIPES = {
@@ -43,6 +44,7 @@ TRAINER = {
     *("perf/step_s", "perf/pairs_per_s", "perf/mfu", "data/wait_s", "data/rows_crc32", "time/starts", "eval/loss"),
     *(f"time/{part}_s" for part in PARTS),
     *(f"memory/{name}" for name in memory()),
+    *(f"memory/{part}_bytes" for part in (*PARTS_OF_STATE, "resident", "temporaries")),
     *(f"eval/teacher_{name}" for name in collapse_monitors([[0.0, 1.0], [1.0, 0.0]])),
 }
 

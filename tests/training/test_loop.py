@@ -291,6 +291,16 @@ def test_lines_carry_rate_wait_memory_and_time(program, tmp_path):
     assert {"data/wait_s", "perf/step_s", "memory/host_resident_bytes", "time/compile_s", "time/wait_s"} <= line.keys()
 
 
+def test_the_record_says_at_each_start_what_a_device_holds_by_part(program, tmp_path):
+    run(program, tmp_path)
+    (line,) = [r for r in writers.read_metrics(tmp_path / "metrics.jsonl") if "memory/params_bytes" in r]
+    assert line["step"] == 0
+    held = [line[f"memory/{part}_bytes"] for part in ("params", "opt_state", "objective_state")]
+    assert sum(held) == program.placement.bytes_per_device - 4  # the number of the step
+    assert line["memory/resident_bytes"] == 0
+    assert line["memory/temporaries_bytes"] > 0
+
+
 def _with(config, field, value, section="train"):
     changed = config.copy_and_resolve_references()
     with changed.unlocked(), changed.ignore_type():

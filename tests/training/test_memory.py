@@ -14,7 +14,10 @@ def program():
 
 
 def test_a_device_that_lacks_memory_says_what_to_lower(program):
-    with pytest.raises(UserError, match="it does not suffice") as refused, program.explained():
+    with (
+        pytest.raises(UserError, match="it does not suffice") as refused,
+        program.explaining_memory(program.config, program.objective),
+    ):
         jnp.zeros(2**45)
     (fault,) = refused.value.faults
     assert "Out of memory" in fault.value
@@ -23,5 +26,8 @@ def test_a_device_that_lacks_memory_says_what_to_lower(program):
 
 
 def test_other_errors_of_a_device_stay_what_they_are(program):
-    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"), program.explained():
+    with (
+        pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"),
+        program.explaining_memory(program.config, program.objective),
+    ):
         raise jax.errors.JaxRuntimeError("INTERNAL: no want of memory")

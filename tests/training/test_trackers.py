@@ -153,6 +153,30 @@ def test_a_tracker_that_hangs_holds_up_neither_a_step_nor_the_end(monkeypatch, c
     stuck.set()
 
 
+def test_a_tracker_that_hangs_with_all_its_lines_waiting_ends_within_the_limit(monkeypatch, caplog):
+    monkeypatch.setattr(trackers, "_WAITING", 2)
+    monkeypatch.setattr(trackers, "_CLOSE_S", 0.05)
+    opened, go_on = threading.Event(), threading.Event()
+
+    def hang():
+        opened.set()
+        go_on.wait(30)
+        raise RuntimeError("nobody waits any more")
+
+    tracker = Tracker("slow", hang)
+    assert opened.wait(30)
+    for line in LINES:
+        tracker.write(*line)
+    closing = threading.Thread(target=tracker.close, daemon=True)
+    closing.start()
+    closing.join(5)
+    assert not closing.is_alive()
+    go_on.set()
+    assert [record.getMessage() for record in caplog.records] == [
+        "log.trackers: slow did not finish within 0.05 s; training goes on without it, metrics.jsonl has every line"
+    ]
+
+
 def test_a_run_trains_on_when_its_tracker_does_not(libraries, tmp_path, caplog):
     libraries["wandb"].api.api_key = None
     program = array_program(log__trackers=("wandb", "mlflow"), train__steps=10)

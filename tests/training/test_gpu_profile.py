@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxbio.training.kernels import read_device_time, summarise
+from jaxbio.training.gpu_profile import read_device_time, summarise
 
 MS = 1e6
 
