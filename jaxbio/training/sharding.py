@@ -10,7 +10,7 @@ that decides nothing are both errors.
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,7 +117,7 @@ def scattered(placed: NamedSharding, shape: tuple[int, ...]) -> NamedSharding:
     """
     if math.prod(shape) < LEAST_SCATTERED:
         return placed
-    return NamedSharding(placed.mesh, _split_over_data(placed.spec, shape, placed.mesh) or placed.spec)
+    return NamedSharding(placed.mesh, _split_over_data(placed.spec, shape, placed.mesh.shape) or placed.spec)
 
 
 def splits(placed: NamedSharding, dimension: int, axis: str) -> bool:
@@ -226,7 +226,7 @@ def place_state(abstract: State, mesh: Mesh, rules: Sequence[tuple[str, Any]], m
         mirrored = _mirrored(path, leaf.shape, parameters)
         spec = specs[f"params/{mirrored}"] if mirrored else PartitionSpec()
         if mirrored and moments == "zero":
-            split = _split_over_data(spec, leaf.shape, mesh)
+            split = _split_over_data(spec, leaf.shape, mesh.shape)
             if split is None:
                 unsplit.append(path)
             spec = split or spec
@@ -302,14 +302,14 @@ def _names(names: Any) -> tuple[str, ...]:
     return () if names is None else (names,) if isinstance(names, str) else tuple(names)
 
 
-def _split_over_data(spec: PartitionSpec, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec | None:
-    """Return `spec` with data added to the first dimension that divides, or None where there is none."""
+def _split_over_data(spec: PartitionSpec, shape: tuple[int, ...], axes: Mapping[str, int]) -> PartitionSpec | None:
+    """Return `spec` with data added to the first dimension that divides, or None; `axes` are the mesh's sizes."""
     if any("data" in _names(names) for names in spec):
         return spec
     entries = [*spec, *(None,) * (len(shape) - len(spec))]
     for axis, (size, names) in enumerate(zip(shape, entries, strict=True)):
         held = _names(names)
-        parts = math.prod(mesh.shape[name] for name in held) * mesh.shape["data"]
+        parts = math.prod(axes[name] for name in held) * axes["data"]
         if size % parts == 0:
             entries[axis] = (*held, "data") if held else "data"
             return PartitionSpec(*entries)
