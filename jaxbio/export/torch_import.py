@@ -120,7 +120,8 @@ def family_of(encoder: str) -> str:
     for family in families.REFERENCES:
         if any(table.encoder == encoder for table in _tables(family)):
             return family
-    raise UserError(Fault("--layout", encoder, "no reference implementation's names are known for this encoder"))
+    remedy = "no reference implementation's names are known for this encoder; of a network with a head, --which encoder"
+    raise UserError(Fault("--layout", encoder, remedy))
 
 
 def _tables(family: str) -> list[Reference]:
