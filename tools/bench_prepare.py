@@ -10,7 +10,6 @@ are those that were kept. Started processes and imported libraries are not count
 import argparse
 import logging
 import os
-import resource
 import statistics
 import sys
 import tempfile
@@ -35,6 +34,7 @@ from ml_collections import ConfigDict
 
 from jaxbio.config.command_line import parse_command
 from jaxbio.config.faults import run_command
+from jaxbio.config.host_memory import peak_bytes
 from jaxbio.data.listing import find_recordings
 from jaxbio.data.recordings import Source, parse_source
 from jaxbio.data.shard_plan import plan_store
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> dict:
     with open_pool(flags.workers) as pool:
         _prepare(pool, sources, config, 1)
         runs = [_prepare(pool, sources, config, flags.limit) for _ in range(flags.repeats)]
-        peaks = list(pool.map(_peak_bytes, range(flags.workers)))
+        peaks = list(pool.map(_peak_of, range(flags.workers)))
     segments, cpu_s, wall_s = (statistics.median(values) for values in zip(*(run[:3] for run in runs), strict=True))
     return {
         "segments_per_s_per_core": round(segments / cpu_s, 1),
@@ -115,11 +115,11 @@ def _prepare(pool: ProcessPoolExecutor, sources: Sequence[Source], config: Confi
 def _write_timed(job: tuple) -> Written:
     began_s = time.process_time()
     part = write_shard(*job)
-    return Written(part.records, time.process_time() - began_s, _peak_bytes())
+    return Written(part.records, time.process_time() - began_s, peak_bytes())
 
 
-def _peak_bytes(_: int = 0) -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def _peak_of(_: int) -> int:
+    return peak_bytes()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ import logging
 import multiprocessing
 import random
 import re
-import resource
 import sys
 import tempfile
 import time
@@ -38,6 +37,7 @@ import psutil
 from tqdm import tqdm
 
 from jaxbio.config.faults import Fault, UserError, run_command
+from jaxbio.config.host_memory import peak_bytes
 from jaxbio.config.roles import ROLES
 from jaxbio.data.recordings import REASONS, Recording, RecordingError, Refused, list_recordings, parse_source
 from jaxbio.data.recordings.source import split_source
@@ -204,7 +204,7 @@ def _work(pipe: Connection, good: Sequence[Good], seed: int) -> None:
             said = run_case(good, seed, case)
         except Exception as error:
             said = f"{FINDING} {type(error).__name__}: {error}"
-        pipe.send((said, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+        pipe.send((said, peak_bytes()))
 
 
 def fuzz(good: Sequence[Good], cases: Sequence[int], seed: int) -> tuple[dict[str, int], dict[int, str]]:

@@ -5,14 +5,13 @@
 The FLOPs of a step are counted in the room `planning`.
 """
 
-import resource
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import psutil
+
+from jaxbio.config.host_memory import peak_bytes
 
 
 class DeviceFacts(NamedTuple):
@@ -107,13 +106,6 @@ def memory() -> dict[str, int | None]:
     known = [peak for peak in peaks if peak is not None]
     return {
         "host_resident_bytes": psutil.Process().memory_info().rss,
-        "host_peak_bytes": _host_peak_bytes(),
+        "host_peak_bytes": peak_bytes(),
         "device_peak_bytes": max(known) if known else None,
     }
-
-
-def _host_peak_bytes() -> int:
-    status = Path("/proc/self/status")
-    if status.exists():  # Linux, whose getrusage would count the parent's peak before exec
-        return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
