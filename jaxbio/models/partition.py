@@ -46,7 +46,7 @@ def join_parts(trained: Tree, kept: Tree) -> Tree:
     return traverse_util.unflatten_dict(joined)
 
 
-def learning_pace(params: Tree, layers: Sequence[Layer], decay: float) -> Tree:
+def scale_by_depth(params: Tree, layers: Sequence[Layer], decay: float) -> Tree:
     """Return for each array by how much slower it learns the farther it lies from the end: `decay` to the power of its
     distance, 1 for the last depth (Clark et al. 2020); of a stack one factor a layer, (N, 1, ...) float32.
 
@@ -55,11 +55,11 @@ def learning_pace(params: Tree, layers: Sequence[Layer], decay: float) -> Tree:
     depth_of, depths = depths_of(layers)
     stacked = {layer.path: layer.stacked for layer in layers}
 
-    def pace(path: Any, leaf: Any) -> np.ndarray:
+    def scale(path: Any, leaf: Any) -> np.ndarray:
         first, stack = depth_of[path[:-1]], stacked[path[:-1]]
         if not stack:
             return np.asarray(decay ** (depths - first), np.float32)
         last_N = first + stack - leaf.shape[0] + np.arange(leaf.shape[0])  # of a stack whose first layers stay
         return np.asarray(decay ** (depths - last_N), np.float32).reshape(-1, *(1,) * (leaf.ndim - 1))
 
-    return traverse_util.path_aware_map(pace, params)
+    return traverse_util.path_aware_map(scale, params)

@@ -79,8 +79,8 @@ class Objective:
         held-out batches, and is no mean itself, such as the entropy of the mean target; None where there are none.
     place(name, params, state, variables) -> params, state: with the variables of encoder `name` in their places; None
         where `encoders` hand them out as they lie there, so that the places are found from that.
-    pace(params) -> by how much the learning rate of each parameter is multiplied, in their shape, floats or arrays that
-        broadcast; None: 1 for all.
+    rate_scale(params) -> what the learning rate of each parameter is multiplied by, in their shape, floats or arrays
+        that broadcast; None: 1 for all.
     """
 
     init: Callable[[jax.Array, Batch, Mapping[str, Tree]], tuple[Tree, Tree]]
@@ -97,4 +97,4 @@ class Objective:
     measure: Callable[[Mapping[str, np.ndarray]], Mapping[str, float]] | None = None
     conclude: Callable[[Mapping[str, np.ndarray]], Mapping[str, float]] | None = None
     place: Callable[[str, Tree, Tree, Tree], tuple[Tree, Tree]] | None = None
-    pace: Callable[[Tree], Tree] | None = None
+    rate_scale: Callable[[Tree], Tree] | None = None

@@ -19,7 +19,7 @@ from jaxbio.models.adapters import init_adapters, merge_adapters
 from jaxbio.models.answering import Answering
 from jaxbio.models.batch_norm import move
 from jaxbio.models.layers import Layer, depths_of, first_of_last, trace_layers
-from jaxbio.models.partition import join_parts, learning_pace, split_at
+from jaxbio.models.partition import join_parts, scale_by_depth, split_at
 from jaxbio.objectives import answers
 from jaxbio.objectives.objective import Aux, Batch, Objective, Tree
 from jaxbio.objectives.single_segments import single_segments
@@ -146,8 +146,8 @@ def supervised(
             return state, {}
         return {**state, "batch_stats": move(state["batch_stats"], aux.means)}, {}
 
-    def pace(params: Tree) -> Tree:
-        by_depth = {name: learning_pace(params[name], layers, layer_decay) for name in _BY_DEPTH if name in params}
+    def rate_scale(params: Tree) -> Tree:
+        by_depth = {name: scale_by_depth(params[name], layers, layer_decay) for name in _BY_DEPTH if name in params}
         return {name: by_depth.get(name, jax.tree.map(lambda _: 1.0, part)) for name, part in params.items()}
 
     def place(name: str, params: Tree, state: Tree, variables: Tree) -> tuple[Tree, Tree]:
@@ -204,7 +204,7 @@ def supervised(
         outputs=outputs_of,
         measure=measure,
         place=place,
-        pace=pace if layer_decay < 1 else None,
+        rate_scale=rate_scale if layer_decay < 1 else None,
     )
 
 

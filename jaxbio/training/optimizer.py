@@ -43,10 +43,10 @@ class Optimizer(NamedTuple):
     schedules: Mapping[str, Schedule]
 
 
-def make_optimizer(settings: Any, steps: int, pace: Callable[[PyTree], PyTree] | None = None) -> Optimizer:
+def make_optimizer(settings: Any, steps: int, rate_scale: Callable[[PyTree], PyTree] | None = None) -> Optimizer:
     """Return the optimiser of the section `optimizer` for a run of `steps` steps.
 
-    `pace(params)` says by how much the learning rate of each parameter is multiplied (`Objective.pace`); None: by 1.
+    `rate_scale(params)` is what the learning rate of each parameter is multiplied by (`Objective.rate_scale`); None: 1.
     """
     patterns = tuple(pattern for pattern, _ in settings.groups)
     owners = tuple(_owner(place, changes) for place, (_, changes) in enumerate(settings.groups))
@@ -74,8 +74,9 @@ def make_optimizer(settings: Any, steps: int, pace: Callable[[PyTree], PyTree] |
             own_grads, kept[name] = rule.remember(own_grads, kept[name], own_params, step, accept)
             changes[name] = rule.change(own_grads, kept[name], own_params, step)
         change = _merge(changes, owner_of)
-        if pace is not None:
-            change = jax.tree.map(lambda factor, added: None if added is None else factor * added, pace(params), change)
+        if rate_scale is not None:
+            scale = rate_scale(params)
+            change = jax.tree.map(lambda factor, added: None if added is None else factor * added, scale, change)
         update_norm = optax.tree.norm(change) if measured else None
         if update_norm is not None:
             accept &= jnp.isfinite(update_norm)

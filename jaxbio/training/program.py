@@ -156,7 +156,7 @@ def lay_out(
     mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor, devices)
     log.info("devices: %d x %s, mesh %s", mesh.devices.size, mesh.devices.flat[0].device_kind, dict(mesh.shape))
     sharding.check_batch(mesh, config.train.batch, config.train.microbatches, per_element(config))
-    optimizer = make_optimizer(at_batch(config).optimizer, config.train.steps, objective.pace)
+    optimizer = make_optimizer(at_batch(config).optimizer, config.train.steps, objective.rate_scale)
     abstract = abstract_state(objective, optimizer, batch_spec(config))
     placement = place_state(abstract, mesh, config.mesh.rules, config.mesh.moments)
     abstract = jax.tree.map(

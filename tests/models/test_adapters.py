@@ -11,7 +11,7 @@ from jaxbio.config.faults import UserError
 from jaxbio.models import ENCODERS
 from jaxbio.models.adapters import init_adapters, merge_adapters
 from jaxbio.models.layers import depths_of, first_of_last, trace_layers
-from jaxbio.models.partition import join_parts, learning_pace, split_at
+from jaxbio.models.partition import join_parts, scale_by_depth, split_at
 
 
 @pytest.fixture(scope="module")
@@ -78,13 +78,13 @@ def test_parts_join_again_at_every_depth_and_stacks_are_cut_between_layers(trace
 
 def test_what_lies_deeper_in_the_past_learns_slower(traced):
     layers, params = traced
-    pace = flat(learning_pace(params, layers, 0.5))
-    assert pace["embed/kernel"] == 0.5**5
-    np.testing.assert_allclose(np.ravel(pace["blocks/join/kernel"]), [0.5**4, 0.5**3, 0.5**2])
-    assert pace["blocks/join/kernel"].shape == (3, 1, 1, 1)
-    assert pace["output/bias"] == 0.5
+    scale = flat(scale_by_depth(params, layers, 0.5))
+    assert scale["embed/kernel"] == 0.5**5
+    np.testing.assert_allclose(np.ravel(scale["blocks/join/kernel"]), [0.5**4, 0.5**3, 0.5**2])
+    assert scale["blocks/join/kernel"].shape == (3, 1, 1, 1)
+    assert scale["output/bias"] == 0.5
     trained, _ = split_at(params, layers, 3)
-    np.testing.assert_allclose(np.ravel(flat(learning_pace(trained, layers, 0.5))["blocks/norm/scale"]), [0.5**2])
+    np.testing.assert_allclose(np.ravel(flat(scale_by_depth(trained, layers, 0.5))["blocks/norm/scale"]), [0.5**2])
 
 
 @pytest.mark.parametrize(

@@ -198,7 +198,7 @@ def test_deeper_layers_are_moved_by_their_pace(batch):
     plain = {"name": "sgd", "clip_norm": None, "weight_decay": 0.0, "weight_decay_end": 0.0, "momentum": 0.0}
     settings = fields.defaults().optimizer.unlock()
     settings.update({**plain, "nesterov": False, "warmup_frac": 0.0})
-    optimizer = make_optimizer(settings, 10, objective.pace)
+    optimizer = make_optimizer(settings, 10, objective.rate_scale)
     moved, _, _ = optimizer.update(ones, optimizer.init(params), params, jnp.int32(0), jnp.bool(True), measured=False)
     rate = settings.learning_rate
 
