@@ -34,7 +34,7 @@ from ml_collections import ConfigDict
 
 from jaxbio.config.command_line import parse_command
 from jaxbio.config.faults import run_command
-from jaxbio.config.host_memory import peak_bytes
+from jaxbio.config.peak_memory import peak_bytes
 from jaxbio.data.listing import find_recordings
 from jaxbio.data.recordings import Source, parse_source
 from jaxbio.data.shard_plan import plan_store

@@ -37,7 +37,7 @@ import psutil
 from tqdm import tqdm
 
 from jaxbio.config.faults import Fault, UserError, run_command
-from jaxbio.config.host_memory import peak_bytes
+from jaxbio.config.peak_memory import peak_bytes
 from jaxbio.config.roles import ROLES
 from jaxbio.data.recordings import REASONS, Recording, RecordingError, Refused, list_recordings, parse_source
 from jaxbio.data.recordings.source import split_source

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import psutil
 
-from jaxbio.config.host_memory import peak_bytes
+from jaxbio.config.peak_memory import peak_bytes
 
 
 class DeviceFacts(NamedTuple):

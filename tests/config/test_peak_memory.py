@@ -5,9 +5,9 @@ import sys
 
 import numpy as np
 
-from jaxbio.config.host_memory import peak_bytes
+from jaxbio.config.peak_memory import peak_bytes
 
-CHILD = "from jaxbio.config.host_memory import peak_bytes; print(peak_bytes())"
+CHILD = "from jaxbio.config.peak_memory import peak_bytes; print(peak_bytes())"
 
 
 def test_a_process_does_not_count_what_the_one_that_started_it_holds(repository):
