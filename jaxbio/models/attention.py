@@ -21,12 +21,13 @@ from jaxbio.models.dropout import Dropout
 DENSE_TOKENS = 128  # up to so many a dense product is the faster, and the simpler
 
 
-def window_of(length: Any, window: int) -> jax.Array | int:
+def window_of(length: Any, window: int | None) -> jax.Array | int:
     """Return what `WindowedAttention` takes for `length` tokens: a mask for few, `window` for many.
 
-    The length of an exported program may be unknown, and it has the dense form. Raises UserError as `window_mask`.
+    The length of an exported program may be unknown, and it has the dense form, as has attention to all (`window`
+    None). Raises UserError as `window_mask`.
     """
-    if not isinstance(length, int) or length <= DENSE_TOKENS:
+    if window is None or not isinstance(length, int) or length <= DENSE_TOKENS:
         return window_mask(length, window)
     check_window(window)
     return window
@@ -38,11 +39,14 @@ def check_window(window: int) -> None:
         raise UserError(Fault("model.window", window, f"an even number of tokens, such as {max(window + 1, 2)}"))
 
 
-def window_mask(length: Any, window: int) -> jax.Array:
+def window_mask(length: Any, window: int | None) -> jax.Array:
     """Return (L, L) bool, True where token i may attend to token j: |i - j| <= window / 2, or i or j is token 0.
 
-    Source: QualityFM's published code. Raises UserError for an odd or negative window.
+    With `window` None each may attend to all. Source: QualityFM's published code. Raises UserError for an odd or
+    negative window.
     """
+    if window is None:
+        return jnp.ones((length, length), bool)
     check_window(window)
     i_L = jnp.arange(length)
     i_L1, j_1L = i_L[:, None], i_L[None, :]

@@ -24,7 +24,7 @@ class QualityFMEncoder(nn.Module):
     layers: int
     heads: int
     feedforward: int
-    window: int
+    window: int | None
     dropout: float
     tokenizer: str = "auto"
     remat: str = "none"

@@ -62,7 +62,7 @@ class Transformer(nn.Module):
     layers: int
     heads: int
     feedforward: int
-    window: int
+    window: int | None
     dropout: float
     dropout_bits: str
     dtype: jnp.dtype

@@ -110,6 +110,13 @@ def test_odd_window_is_refused_with_its_even_neighbours():
     assert "6 or 8" in faults_of(f"--config={RECIPE}", "--config.model.window=7")["model.window"]
 
 
+def test_a_window_longer_than_the_input_is_refused_with_the_tokens_there_are():
+    ten_seconds = (f"--config={RECIPE}", "--config.data.segment_s=10")  # 3,000 samples, 500 a token
+    assert "6 tokens: at most 10, or None" in faults_of(*ten_seconds, "--config.model.window=12")["model.window"]
+    for window in (8, 10, None):
+        assert parse(*ten_seconds, f"--config.model.window={window}")[1].model.window == window
+
+
 def test_width_that_decodes_to_other_signals_than_the_channels_is_refused():
     assert "502 to 1000" in faults_of(f"--config={RECIPE}", "--config.model.width=400")["model.width"]
 

@@ -14,6 +14,7 @@ CHANGES = {
     "model.layers": 1,
     "model.heads": 2,
     "model.feedforward": 32,
+    "model.window": None,
     "train.steps": 24,
     "train.batch": 8,
     "eval.every_steps": 12,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxbio.config.faults import UserError
-from jaxbio.models.attention import WindowedAttention, window_mask
+from jaxbio.models.attention import WindowedAttention, window_mask, window_of
 
 
 @pytest.mark.parametrize(("length", "window"), [(18, 8), (18, 2), (6, 8), (2, 8), (1, 8), (9, 0), (18, 34)])
@@ -26,6 +26,12 @@ def test_mask_rows_are_those_of_the_fact_sheet():
 def test_mask_is_the_references(parity_dir):
     with np.load(parity_dir / "qualityfm.npz") as arrays:
         np.testing.assert_array_equal(~np.asarray(window_mask(18, 8)), arrays["attention_blocked_LL"])
+
+
+@pytest.mark.parametrize("length", [18, 200])
+def test_without_a_window_every_token_attends_to_all(length):
+    assert np.asarray(window_of(length, None)).all()
+    np.testing.assert_array_equal(window_of(length, None), window_mask(length, 2 * length))
 
 
 @pytest.mark.parametrize("window", [7, 1, -2])

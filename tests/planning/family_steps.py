@@ -20,7 +20,14 @@ from jaxbio.transforms.prepare_input import Input
 from launch import environment
 
 RUN = {"train.batch": 16, "train.steps": 10, "data.segment_s": 5.0}
-QUALITYFM = {**RUN, "data.channels": ("ppg",), "model.width": 128, "model.layers": 2, "model.heads": 2}
+QUALITYFM = {
+    **RUN,
+    "data.channels": ("ppg",),
+    "model.width": 128,
+    "model.layers": 2,
+    "model.heads": 2,
+    "model.window": None,
+}
 SIAMQUALITY = {**siamquality.PAIRS, **RUN, "data.segment_s": 10.0, "model.depth": 18, "model.blocks": (1, 1, 1, 1)}
 LEADS = {
     **RUN,

@@ -21,7 +21,14 @@ from jaxbio.training.program import lay_out
 from jaxbio.training.sharding import batch_sharding
 from jaxbio.training.step import init_state
 
-SMALL = {"model.width": 100, "model.layers": 1, "data.channels": ("ppg",), "data.segment_s": 5.0, "train.batch": 16}
+SMALL = {
+    "model.width": 100,
+    "model.layers": 1,
+    "model.window": None,
+    "data.channels": ("ppg",),
+    "data.segment_s": 5.0,
+    "train.batch": 16,
+}
 
 
 def small_config(**changes):

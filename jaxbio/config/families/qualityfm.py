@@ -7,6 +7,8 @@ from jaxbio.config.families.family import Family, Model, Training
 from jaxbio.config.faults import Fault
 from jaxbio.config.field import Field, machine, science
 
+SAMPLES_PER_TOKEN = 500  # the strides of the tokenizer's layers, 5 x 10 x 10
+
 _MODEL: dict[str, Field] = {
     "model.width": science(512, "width of a token", low=100),
     "model.layers": science(2, "blocks of the encoder, and of the decoder", low=1),
@@ -14,7 +16,8 @@ _MODEL: dict[str, Field] = {
     "model.feedforward": science(256, "hidden width of the feed-forward layer", low=1),
     "model.window": science(
         8,
-        "local attention window, tokens, even; token 0 is global; one longer than the input is attention to all",
+        "local attention window, tokens, even; token 0 is global; None: attention to all",
+        optional=True,
         low=0,
     ),
     "model.dropout": science(0.1, "dropout everywhere, attention weights included", low=0.0, high=0.99),
@@ -238,8 +241,16 @@ def _model_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
         yield Fault("model.heads", heads, f"make it a divisor of model.width = {width}")
     if width % 2:
         yield Fault("model.width", width, "even: half the position table is sine, half cosine")
+    if window is None:
+        return
     if window % 2:
         yield Fault("model.window", window, f"even, half to each side: {window - 1} or {window + 1}")
+    seconds = values["data.segment_s"] if values["data.crop_s"] is None else values["data.crop_s"]
+    tokens = -(-round(seconds * values["data.rate_hz"]) // SAMPLES_PER_TOKEN)
+    widest = 2 * (tokens - 1)  # half of it reaches from the first token of the input to the last
+    if window > widest and values["train.init_from"] is None:  # an export's window is as it was trained
+        remedy = f"longer than the input, {tokens} tokens: at most {widest}, or None: attention to all"
+        yield Fault("model.window", window, remedy)
 
 
 def _objective_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
@@ -249,8 +260,9 @@ def _objective_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
         )
         return
     width, channels = values["model.width"], len(values["data.channels"])
-    if -(-width // 500) != channels:  # the decoder reads the width as time: one token, one signal, in 500 samples
-        near = f"{500 * (channels - 1) + 2} to {500 * channels}"
+    # the decoder reads the width as time: one token, one signal
+    if -(-width // SAMPLES_PER_TOKEN) != channels:
+        near = f"{SAMPLES_PER_TOKEN * (channels - 1) + 2} to {SAMPLES_PER_TOKEN * channels}"
         yield Fault("model.width", width, f"the decoder must give {channels} signals, one in 500: {near}")
     if values["objective.breathing_weight"]:
         yield from _breathing_faults(values)
