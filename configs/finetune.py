@@ -6,8 +6,9 @@ python launch/run.py --config configs/finetune.py:vt_alarm,qualityfm_base --conf
 python launch/run.py --config configs/finetune.py:smoke    # two steps on a laptop, from scratch
 
 Family, fields and input of the encoder are the export's, or those of the recipe named among the presets. Presets are by
-what is trained (head, lora, layerwise), by column of the label (vt_alarm, superclass, heart_rate) or the channel that
-is learnt (abp_waveform), by length (five_minutes, in windows of half a minute) and by recipe.
+what is trained (head, lora, layerwise), by column of the label (vt_alarm, superclass, heart_rate), by the task that it
+is of (af, rhythm, signal_quality, affect, activity, monitor_rate, respiratory_rate, spo2, systolic, diastolic), the
+channel that is learnt (abp_waveform), by length (five_minutes, in windows of half a minute) and by recipe.
 """
 
 from pathlib import Path

@@ -107,6 +107,11 @@ COMMON: dict[str, Field] = {
     "data.labels": science(
         (), "labels that a batch carries, in this order: those of tools/add_labels.py, or columns of the store's table"
     ),
+    "data.label_share": science(
+        1.0,
+        "share of the train split's subjects, of each class alike and one at least, whose labelled segments are learnt "
+        "from; train.seed draws them, and validation stays whole (few labels: 0.1, 0.01)",
+    ),
     "data.cache": machine(
         "none",
         "none: read through array_record; host: one int16 memory map a host; device: the segments lie in the memory of "

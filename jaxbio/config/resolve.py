@@ -156,6 +156,7 @@ def _data_faults(values: dict[str, Any]) -> Iterator[Fault]:
         yield Fault("data.target", target, f"the last of data.channels = {channels}, behind those that are seen")
     if target is not None and not families.OBJECTIVES[values["objective.name"]].labelled:
         yield Fault("data.target", target, "None: this objective learns from no label and no channel")
+    yield from _share_faults(values)
     yield from _feature_faults(values)
     split = values["prepare.split"]
     if len(split) != 3 or min(split) < 0 or abs(sum(split) - 1) > 1e-6:
@@ -174,6 +175,14 @@ def _data_faults(values: dict[str, Any]) -> Iterator[Fault]:
     if values["data.batching"] == "neighbourhoods":
         yield from _neighbourhood_faults(values)
     yield from _store_faults(values["data.store"])
+
+
+def _share_faults(values: dict[str, Any]) -> Iterator[Fault]:
+    share = values["data.label_share"]
+    if not 0 < share <= 1:
+        yield Fault("data.label_share", share, "above 0 and at most 1")
+    elif share < 1 and not families.OBJECTIVES[values["objective.name"]].labelled:
+        yield Fault("data.label_share", share, "1: this objective learns from no label and no channel")
 
 
 def _feature_faults(values: dict[str, Any]) -> Iterator[Fault]:

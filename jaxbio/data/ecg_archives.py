@@ -138,17 +138,19 @@ def read_alarms(folder: Path, before_s: float = 30.0) -> list[Row]:
     return rows
 
 
-def write_labels_csv(path: Path, source: str, rows: Sequence[Row]) -> None:
-    """Write the cells of `rows` as tools/add_labels.py reads them; columns without any value are left out."""
-    columns = [name for name in rows[0].cells if any(row.cells[name] for row in rows)]
-    _write(
-        path, ("source", "recording", *columns), ((source, r.recording, *(r.cells[c] for c in columns)) for r in rows)
-    )
+def write_labels_csv(path: Path, rows_of: Mapping[str, Sequence[Row]]) -> None:
+    """Write the cells of rows, by the name of their source, as tools/add_labels.py reads them; columns without any
+    value are left out.
+    """
+    every = [row for rows in rows_of.values() for row in rows]
+    columns = [name for name in every[0].cells if any(row.cells[name] for row in every)]
+    lines = ((source, r.recording, *(r.cells[c] for c in columns)) for source, rows in rows_of.items() for r in rows)
+    _write(path, ("source", "recording", *columns), lines)
 
 
-def write_subjects_csv(path: Path, source: str, rows: Sequence[Row]) -> None:
-    """Write the subjects of `rows` as `--subjects` reads them."""
-    _write(path, ("source", "recording", "subject"), ((source, row.recording, row.subject) for row in rows))
+def write_subjects_csv(path: Path, subjects: Mapping[tuple[str, str], str]) -> None:
+    """Write subjects by (source, recording) as `--subjects` reads them."""
+    _write(path, ("source", "recording", "subject"), ((*whose, subject) for whose, subject in subjects.items()))
 
 
 def _write(path: Path, header: Sequence[str], lines: Iterable[Sequence[str]]) -> None:

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxbio.config.faults import Fault, UserError
-from jaxbio.evaluation import neighbours, probes, readouts
+from jaxbio.data.few_labels import labelled_share
+from jaxbio.evaluation import probes, readouts
 from jaxbio.evaluation.class_measures import AUROC
 from jaxbio.evaluation.delong import Areas, compare_areas
 from jaxbio.evaluation.intervals import Drawn, Draws, draw
@@ -235,7 +236,7 @@ def _share_of(
         return fit
     class_N = label_B[fit] if classes else np.zeros(len(fit))
     group_N = subject_B[fit] if grouped else np.arange(len(fit))
-    return fit[neighbours.labelled_share(class_N, group_N, share, seed=seed)]
+    return fit[labelled_share(class_N, group_N, share, seed=seed)]
 
 
 def _truth(

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.config.roles import LIMB_LEADS
+from jaxbio.data.few_labels import labelled_share
 from jaxbio.data.labels import open_label
 from jaxbio.data.quantise import dequantise
 from jaxbio.data.store import Store, subject_codes
@@ -109,10 +110,7 @@ def judge(
     found: Intervals = {}
     for share in shares:
         suffix = "" if share == 1.0 else f"_at_{100 * share:g}"
-        fewer = [
-            (fit[neighbours.labelled_share(class_N[fit], subject_N[fit], share, seed=seed)], test)
-            for fit, test in splits
-        ]
+        fewer = [(fit[labelled_share(class_N[fit], subject_N[fit], share, seed=seed)], test) for fit, test in splits]
         for count in NEIGHBOURS:
             votes = {
                 name: _gather(

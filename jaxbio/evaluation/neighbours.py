@@ -140,13 +140,3 @@ def jackknife(
         spread = np.sqrt((groups - 1) * np.var(values_G)) if left_out else float("nan")
         intervals[name] = Interval(value, value - _FACTOR * spread, value + _FACTOR * spread)
     return intervals
-
-
-def labelled_share(class_N: np.ndarray, subject_N: np.ndarray, share: float, *, seed: int = 0) -> np.ndarray:
-    """Return rows, rising, of about `share` of each class's subjects, at least one of each."""
-    rng, chosen = np.random.default_rng(seed), np.zeros(len(class_N), bool)
-    for label in np.unique(class_N):
-        whose = np.unique(subject_N[class_N == label])
-        kept = rng.permutation(whose)[: max(1, round(share * len(whose)))]
-        chosen |= (class_N == label) & np.isin(subject_N, kept)
-    return np.flatnonzero(chosen)

@@ -20,6 +20,7 @@ from jaxbio.config import families, fields
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.data.batch import PAIRS_PER_WORSE, arrays_by_row, elements, per_element
 from jaxbio.data.exclusion import Exclusion, find_left_out, read_exclusion
+from jaxbio.data.few_labels import choose_few
 from jaxbio.data.labels import Label
 from jaxbio.data.loader import Elements, HostBatch, Loader, checksum, make_loader, rows_of
 from jaxbio.data.neighbourhoods import Neighbourhoods, make_neighbourhoods
@@ -42,8 +43,8 @@ class RunData:
 
     `drawn` is what the order draws: the pairs of `train`, or their neighbourhoods. `label_hashes` say by name which
     labels are among them; `train_of` says how many pairs to train on are each store's; `left_out_R` marks rows that are
-    in no pair (None: none), of excluded subjects, of held-out ones from whom another store trains, or without the label
-    that is learnt. See `loop.Data` for its methods.
+    in no pair (None: none), of excluded subjects, of held-out ones from whom another store trains, without the label
+    that is learnt, or beyond the share of labels. See `loop.Data` for its methods.
     """
 
     config: ConfigDict
@@ -227,6 +228,9 @@ def open_run_data(config: ConfigDict, named: str | Path | Sequence[tuple[str, fl
     if training.labelled:
         left_out_R = without_answer(config, stores, labels, left_out_R)
     train, train_of = open_indexes(stores, config, "train", left_out_R)
+    if training.labelled and not faults and len(train.rows_NM):
+        left_out_R = beyond_share(config, stores, labels, train, left_out_R)
+        train, train_of = open_indexes(stores, config, "train", left_out_R)
     validation, _ = open_indexes(stores, config, "validation", left_out_R)
     known = [_known_label(label, train, validation) for label in labels]
     if found := list(training.label_faults(fields.flatten(config), known)):
@@ -266,6 +270,21 @@ def without_answer(
     return np.any(lacking, axis=0) if lacking else None
 
 
+def beyond_share(
+    config: ConfigDict, stores: Stores, labels: Sequence[Label], train: Index, left_out_R: np.ndarray | None
+) -> np.ndarray | None:
+    """Return which rows are in no pair, bool (rows,): those that are left out, and those of `train` whose labels are
+    beyond `data.label_share`; None where that is nobody.
+    """
+    row_N = np.unique(train.rows_NM)
+    few_N = choose_few(stores, labels, row_N, share=config.data.label_share, seed=config.train.seed)
+    if len(few_N) == len(row_N):
+        return left_out_R
+    beyond_R = np.zeros(stores.rows, bool) if left_out_R is None else left_out_R.copy()
+    beyond_R[np.setdiff1d(row_N, few_N)] = True
+    return beyond_R
+
+
 def _known_label(label: Label, train: Index, validation: Index) -> families.KnownLabel:
     """Return a label by its values in the pairs of two splits."""
     values = [label.value_R[index.rows_NM.ravel()] for index in (train, validation)]
@@ -285,6 +304,9 @@ def _make_train_order(
             f"the train split has {pairs} pairs, fewer than a batch: at most {pairs}, or prepare more recordings; "
             "where nearly all segments are of one class, pairs.class_edges_as=quantiles makes more pairs"
         )
+        if config.data.label_share < 1:
+            remedy = f"{pairs} pairs are of data.label_share = {config.data.label_share:g} of the subjects to train "
+            remedy += f"on, fewer than a batch: at most {pairs}, or a larger share"
         raise UserError(Fault("train.batch", batch, remedy))
     faults = []
     for store, weight, count in zip(stores.stores, stores.weights, train_of, strict=True):

@@ -46,6 +46,8 @@ def test_the_recipe_alone_is_right_and_trains_from_scratch():
     ("changes", "field"),
     [
         ({"data__labels": ()}, "data.labels"),
+        ({"data__label_share": 0.0}, "data.label_share"),
+        ({"data__label_share": 1.1}, "data.label_share"),
         ({"pairs__rule": "good_bad"}, "pairs.rule"),
         ({"objective__classes": ("true",)}, "objective.classes"),
         ({"objective__classes": ("true", "true")}, "objective.classes"),
@@ -65,6 +67,11 @@ def test_the_recipe_alone_is_right_and_trains_from_scratch():
 )
 def test_what_does_not_go_together_is_named(changes, field):
     assert set(faults_of(**changes)) == {field}
+
+
+def test_only_who_learns_from_labels_may_have_few_of_them():
+    config = fields.change(load_recipe("configs/quickstart.py"), {"data.label_share": 0.1})
+    assert [fault.field for fault in find_faults(config)] == ["data.label_share"]
 
 
 def test_an_exports_card_says_family_fields_and_input_and_the_line_has_the_last_word(export):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxbio.evaluation import judging, neighbours
-from jaxbio.evaluation.neighbours import SCORES, agree, cluster, jackknife, labelled_share, separate, vote
+from jaxbio.evaluation.neighbours import SCORES, agree, cluster, jackknife, separate, vote
 from jaxbio.evaluation.probes import subject_folds
 
 
@@ -74,14 +74,6 @@ def test_a_jackknife_leaves_whole_subjects_out_and_widens_with_their_spread():
     assert (interval.high - interval.low) / 2 == pytest.approx(1.96 * deviation, rel=0.5)
     assert len(seen) == neighbours.GROUPS + 1
     assert mean_of(np.ones(90)).high == pytest.approx(1.0)
-
-
-def test_few_labels_are_whole_subjects_of_every_class():
-    _, class_N, subject_N = blobs(1.0)
-    rows = labelled_share(class_N, subject_N, 0.2)
-    assert [len(np.unique(subject_N[rows][class_N[rows] == label])) for label in range(3)] == [2, 2, 2]
-    assert len(labelled_share(class_N, subject_N, 0.001)) == 9  # one subject of each class
-    np.testing.assert_array_equal(labelled_share(class_N, subject_N, 1.0), np.arange(90))
 
 
 def test_encoders_are_judged_side_by_side():

@@ -251,6 +251,17 @@ def test_a_head_of_other_classes_does_not_resume(refused, place, repository, mon
     assert "objective.classes" in refused(objective__classes="('slow','fast','faster')")
 
 
+def test_another_share_of_the_labels_does_not_resume(refused, place, repository, monkeypatch):
+    _, config = parse_command(line(repository, place, "lora")[:-2], launch.make_parser())
+    from jaxbio.training import resume
+    from jaxbio.training.checkpoint import Meta
+
+    meta = Meta(3, changes.to_plain(config), "", "", {}, {})
+    monkeypatch.setattr(resume, "list_steps", lambda _: [3])
+    monkeypatch.setattr(resume, "read_meta", lambda *_: meta)
+    assert "data.label_share" in refused(data__label_share=0.5)
+
+
 def test_the_line_takes_the_encoder_of_the_export(place, repository):
     _, tiny = parse_command(["--config", TINY], launch.make_parser())
     _, config = parse_command(line(repository, place, "lora")[:-2], launch.make_parser())

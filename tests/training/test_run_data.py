@@ -10,6 +10,7 @@ from jaxbio.config import fields
 from jaxbio.config.command_line import load_recipe
 from jaxbio.config.faults import UserError
 from jaxbio.data.labels import Label, write_labels
+from jaxbio.data.order import make_order
 from jaxbio.data.pairs import make_pairs
 from jaxbio.data.prepare import prepare_store
 from jaxbio.data.recordings import parse_source
@@ -117,6 +118,41 @@ def test_an_objective_of_labels_draws_only_segments_that_have_them(parts, object
     known_N = index.train.rows_NM[np.isfinite(some_R[index.train.rows_NM[:, 0]]), 0]
     np.testing.assert_array_equal(drawn_N, np.sort(known_N))
     assert data.held_out_order.batches * 4 >= len(data.validation.rows_NM) == data.held_out_order.pairs
+
+
+@pytest.mark.parametrize("objective", ["supervised", "label_triplets"])
+def test_a_share_of_the_labels_is_of_some_subjects_and_held_out_stays_whole(parts, objective):
+    whole, _, some_R = learn_some(parts[0], objective)
+    few = open_run_data(fields.change(whole.config, {"data.label_share": 0.5, "train.batch": 2}), parts[0].path)
+    subject_R = parts[0].column("subject")
+    drawn_N = np.unique(np.concatenate([few.rows(step) for step in range(200)]))
+    assert set(drawn_N) < set(np.unique(whole.train.rows_NM))
+    for code in (0, 1):
+        of_whole, of_few = (
+            np.unique(subject_R[rows[some_R[rows] == code]]) for rows in (whole.train.rows_NM[:, 0], drawn_N)
+        )
+        assert len(of_few) == max(1, round(0.5 * len(of_whole))) < len(of_whole)
+    np.testing.assert_array_equal(few.validation.rows_NM, whole.validation.rows_NM)
+    seen_N = few.seen().find_rows(few.store, drawn_N)
+    assert seen_N.all()
+    assert few.seen().subject_S.size == len(np.unique(subject_R[drawn_N]))
+    assert few.index_hash == whole.index_hash  # the field itself is what a resume compares
+
+
+@pytest.mark.parametrize("objective", ["supervised", "label_triplets"])
+def test_all_labels_draw_what_was_drawn_before_there_were_shares(parts, objective):
+    data, index, some_R = learn_some(parts[0], objective)
+    known_N = np.isfinite(some_R[index.train.rows_NM[:, 0]])
+    np.testing.assert_array_equal(data.train.rows_NM, index.train.rows_NM[known_N])
+    order = make_order(int(known_N.sum()), 4, streams=4, seed=data.config.train.seed)
+    for step in range(20):
+        np.testing.assert_array_equal(data.rows(step), index.train.rows_NM[known_N][order.draw(step)])
+
+
+def test_too_few_labels_for_a_batch_are_named_with_their_share(parts):
+    whole, _, _ = learn_some(parts[0])
+    with pytest.raises(UserError, match=r"data\.label_share = 0\.01 .* or a larger share"):
+        open_run_data(fields.change(whole.config, {"data.label_share": 0.01, "train.batch": 16}), parts[0].path)
 
 
 @pytest.mark.slow

@@ -103,6 +103,18 @@ RECIPE: dict[str, Any] = {
     "checkpoint.best_metric": "eval/loss",
     "log.every_steps": 5,
 }
+_ACTIVITIES = ("sitting", "stairs", "table soccer", "cycling", "driving", "lunch", "walking", "working")
+
+
+def _number(label: str, usual: float, spread: float) -> dict[str, Any]:
+    return {
+        "data.labels": (label,),
+        "objective.answer": "numbers",
+        "objective.offset": usual,
+        "objective.scale": spread,
+    }
+
+
 PRESETS: dict[str, dict[str, Any]] = {
     # what is trained
     "head": {"objective.trained": "head"},
@@ -111,12 +123,18 @@ PRESETS: dict[str, dict[str, Any]] = {
     # by the column of the label
     "vt_alarm": {"data.labels": ("vt_alarm",), "objective.classes": ("false", "true")},
     "superclass": {"data.labels": ("superclass",), "objective.classes": ("CD", "HYP", "MI", "NORM", "STTC")},
-    "heart_rate": {
-        "data.labels": ("heart_rate_bpm",),
-        "objective.answer": "numbers",
-        "objective.offset": 80.0,
-        "objective.scale": 20.0,
-    },
+    "heart_rate": _number("heart_rate_bpm", 80.0, 20.0),
+    # by the task whose labels tools/make_labels.py --task made
+    "af": {"data.labels": ("af",), "objective.classes": ("no AF", "AF")},
+    "rhythm": {"data.labels": ("rhythm",), "objective.classes": ("sinus", "PVC", "PAC", "VT", "SVT", "AF")},
+    "signal_quality": {"data.labels": ("signal_quality",), "objective.classes": ("readable", "too noisy")},
+    "affect": {"data.labels": ("affect",), "objective.classes": ("baseline", "stress", "amusement", "meditation")},
+    "activity": {"data.labels": ("activity",), "objective.classes": _ACTIVITIES},
+    "monitor_rate": _number("heart_rate", 80.0, 20.0),
+    "respiratory_rate": _number("respiratory_rate", 17.0, 4.0),
+    "spo2": _number("spo2", 97.0, 3.0),
+    "systolic": _number("blood_pressure_systolic", 120.0, 20.0),
+    "diastolic": _number("blood_pressure_diastolic", 65.0, 12.0),
     # the arterial pressure from the channels of the encoder
     "abp_waveform": {
         "data.channels": ("ppg", "ecg", "abp"),

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from jaxbio.config.faults import Fault, UserError
+from jaxbio.data.ecg_archives import Row
 from jaxbio.data.recordings import Source
-from jaxbio.evaluation.tasks import reading
+from jaxbio.evaluation.tasks import label_rows, reading
 from jaxbio.evaluation.tasks.abp_waveform import ABP_WAVEFORM, resample_course
 from jaxbio.evaluation.tasks.activity import ACTIVITY
 from jaxbio.evaluation.tasks.af import AF
@@ -24,9 +25,10 @@ from jaxbio.evaluation.tasks.affect import AFFECT
 from jaxbio.evaluation.tasks.bidmc import read_monitor
 from jaxbio.evaluation.tasks.blood_pressure import BLOOD_PRESSURE
 from jaxbio.evaluation.tasks.identification import IDENTIFICATION
+from jaxbio.evaluation.tasks.label_rows import check_tabled, known_subjects, label_columns
 from jaxbio.evaluation.tasks.monitor import HEART_RATE, RESPIRATORY_RATE, SPO2
 from jaxbio.evaluation.tasks.quality import QUALITY_CLASS, QUALITY_SCORE
-from jaxbio.evaluation.tasks.reading import find_sources, window_length
+from jaxbio.evaluation.tasks.reading import find_sources, longest_window_s, window_length
 from jaxbio.evaluation.tasks.rhythm import RHYTHM
 from jaxbio.evaluation.tasks.signal_quality import SIGNAL_QUALITY
 from jaxbio.evaluation.tasks.stored import MOST, PREFIX, Stored, is_label, label_task, open_stored
@@ -34,9 +36,9 @@ from jaxbio.evaluation.tasks.superclass import SUPERCLASS
 from jaxbio.evaluation.tasks.task import Layout, Segments, Task
 from jaxbio.evaluation.tasks.vt_alarm import VT_ALARM
 
-__all__ = ["MOST", "PREFIX", "TASKS", "Layout", "Segments", "Stored", "Task", "find_sources", "get_task",
-           "is_label", "open_stored", "read_monitor_rate", "read_segments", "resample_course",
-           "window_length"]  # fmt: skip
+__all__ = ["MOST", "PREFIX", "TASKS", "Layout", "Segments", "Stored", "Task", "check_tabled", "find_sources",
+           "get_task", "is_label", "known_subjects", "label_columns", "longest_window_s", "open_stored",
+           "read_label_rows", "read_monitor_rate", "read_segments", "resample_course", "window_length"]  # fmt: skip
 
 TASKS: dict[str, Task] = {
     "quality_class": QUALITY_CLASS,
@@ -84,6 +86,11 @@ def read_segments(name: str, sources: Sequence[Source], **settings: Any) -> Segm
     if len(names) < 2:
         raise UserError(Fault("--data", f"{len(names)} subjects", "name two subjects at least, whom the source names"))
     return segments.take(np.flatnonzero(kept_B), label_BK=code_B[:, None].astype(float), classes=tuple(names.tolist()))
+
+
+def read_label_rows(name: str, sources: Sequence[Source], window_s: float) -> dict[str, list[Row]]:
+    """Return the labelled windows of the sources, as `label_rows.read_label_rows`; raises UserError for no task."""
+    return label_rows.read_label_rows(name, get_task(name), sources, window_s)
 
 
 def read_monitor_rate(path: Path) -> tuple[np.ndarray, np.ndarray]:

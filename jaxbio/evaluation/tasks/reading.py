@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from jaxbio.config import fields
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.data.listing import find_recordings
 from jaxbio.data.quantise import fingerprint, quantise
-from jaxbio.data.recordings import FORMATS, Recording, RecordingError, Source, assign_subjects, parse_source
+from jaxbio.data.recordings import FORMATS, Recording, RecordingError, Refused, Source, assign_subjects, parse_source
 from jaxbio.data.recordings.recording import Channel, Reader
 from jaxbio.data.shard_plan import Block, Settings, plan_recording, settings_of
 from jaxbio.data.shards import measure_windows, read_windows
 from jaxbio.evaluation.tasks.task import ARRAYS, Layout, Segments, Subjects, Task
+from jaxbio.signals.segments import Measured
 
 
 def find_sources(task: Task, data: Sequence[str]) -> list[Source]:
@@ -58,8 +60,13 @@ def window_length(task: Task, sources: Sequence[Source], window_s: float | None,
     """Return the samples of a segment: as asked for, else the encoder's own or the data set's longest, if shorter."""
     if window_s is not None:
         return round(window_s * rate_hz)
-    longest_s = min(find_layout(task, Path(source.folder), source.name).longest_s for source in sources)
+    longest_s = longest_window_s(task, sources)
     return min(length, round(longest_s * rate_hz)) if np.isfinite(longest_s) else length
+
+
+def longest_window_s(task: Task, sources: Sequence[Source]) -> float:
+    """Return how long a window may be, s, where pieces of the data sets are short; infinite where none are."""
+    return min(find_layout(task, Path(source.folder), source.name).longest_s for source in sources)
 
 
 def read_segments(
@@ -77,12 +84,9 @@ def read_segments(
     channel that a recording lacks is zeros. Raises UserError for an encoder whose channels the labels are made of, and
     where nothing is left.
     """
-    by_name = {source.name: source for source in sources}
-    if len(by_name) < len(sources):
-        names = ", ".join(source.name for source in sources)
-        raise UserError(Fault("--data", names, "two sources of one name: ?name=NAME gives one another"))
-    if subjects and not any(name in by_name for name, _ in subjects):
-        remedy = f"names none of the sources {', '.join(by_name)}"
+    names = check_names(sources)
+    if subjects and not any(name in names for name, _ in subjects):
+        remedy = f"names none of the sources {', '.join(names)}"
         raise UserError(Fault("--subjects", ",".join(next(iter(subjects))), remedy))
     changed = {"data.rate_hz": rate_hz, "data.segment_s": length / rate_hz, "data.channels": channels}
     config = fields.change(fields.defaults(), {**changed, "prepare.missing_channel": "mask"})
@@ -94,13 +98,8 @@ def read_segments(
         if shown := set(layout.reads) & set(channels):
             remedy = f"the labels are made of {', '.join(shown)}, which this encoder sees: it needs no prediction"
             raise UserError(Fault("--task", task.title, remedy))
-        known = _subjects(layout, source) | dict(subjects or {})
-        if layout.list_recordings:
-            entries = assign_subjects(layout.list_recordings(source), known)
-        else:
-            own = {key: subject for key, subject in known.items() if key[0] == source.name}
-            entries = find_recordings([source], config, subjects=own, also=layout.reads)
-        for entry in entries:
+        known = subjects_of(layout, source) | dict(subjects or {})
+        for entry in list_entries(layout, source, config, known):
             if isinstance(entry, Recording):
                 parts += _read_recording(layout, entry, source, settings, refused)
             else:
@@ -127,34 +126,70 @@ def _why_nothing(refused: Mapping[str, int], channels: Sequence[str], settings: 
     return f"hold no labelled segment ({counted})" + (f"; {said}" if said else "")
 
 
-def _subjects(layout: Layout, source: Source) -> Subjects:
+def check_names(sources: Sequence[Source]) -> list[str]:
+    """Return the names of the sources; raises UserError where two have one."""
+    names = [source.name for source in sources]
+    if len(set(names)) < len(names):
+        raise UserError(Fault("--data", ", ".join(names), "two sources of one name: ?name=NAME gives one another"))
+    return names
+
+
+def subjects_of(layout: Layout, source: Source) -> Subjects:
+    """Return whose the recordings are, as far as files beside the signals say."""
     return layout.subjects(Path(source.folder), source.name) if layout.subjects else {}
+
+
+def list_entries(layout: Layout, source: Source, config: ConfigDict, known: Subjects) -> list[Recording | Refused]:
+    """Return what a source holds, as a preparation under `config` or the layout's own reader lists it."""
+    if layout.list_recordings:
+        return assign_subjects(layout.list_recordings(source), known)
+    own = {key: subject for key, subject in known.items() if key[0] == source.name}
+    return find_recordings([source], config, subjects=own, also=layout.reads)
+
+
+def find_asked(
+    layout: Layout, recording: Recording, source: Source, segment_s: float, refused: Counter[str]
+) -> tuple[Recording, float] | None:
+    """Return what of a recording the layout asks about, and the second at which it begins; None, counted in `refused`,
+    where that is nothing.
+    """
+    if layout.last_s is None:
+        return recording, 0.0
+    last_s = layout.last_s(recording, source)
+    if np.isnan(last_s):
+        refused["no_label"] += 1
+        return None
+    first_s = last_s - segment_s
+    if first_s < 0 or last_s > recording.duration_s + 1e-6:
+        refused["too_short"] += 1
+        return None
+    return replace(recording, duration_s=segment_s, reader=Excerpt(recording.reader, first_s)), first_s
+
+
+def label_windows(
+    layout: Layout, recording: Recording, source: Source, start_s_B: np.ndarray, segment_s: float, measured: Measured
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the layout's labels of windows, float64 (B, K), and which of them are known, bool (B, K)."""
+    label_BK = np.asarray(layout.label(recording, source, start_s_B, segment_s, measured), np.float64)
+    label_BK = label_BK.reshape(len(start_s_B), -1)
+    return label_BK, np.isfinite(label_BK) & (label_BK >= 0)
 
 
 def _read_recording(
     layout: Layout, recording: Recording, source: Source, settings: Settings, refused: Counter[str]
 ) -> list[Segments]:
-    first_s = 0.0
-    if layout.last_s is not None:
-        last_s = layout.last_s(recording, source)
-        if np.isnan(last_s):
-            refused["no_label"] += 1
-            return []
-        first_s = last_s - settings.segment_s
-        if first_s < 0 or last_s > recording.duration_s + 1e-6:
-            refused["too_short"] += 1
-            return []
-        excerpt = Excerpt(recording.reader, first_s)
-        recording = replace(recording, duration_s=settings.segment_s, reader=excerpt)
+    asked = find_asked(layout, recording, source, settings.segment_s, refused)
+    if asked is None:
+        return []
+    recording, first_s = asked
     windows, _ = plan_recording(recording, settings)
     seconds: dict[tuple[int, str, str], float] = defaultdict(float)
     parts = []
     for read in read_windows([Block(recording, 0, windows)], settings, seconds):
         measured = measure_windows(read, settings)
         start_s_B = read.window_B * settings.segment_s
-        label_BK = np.asarray(layout.label(recording, source, start_s_B, settings.segment_s, measured), np.float64)
-        label_BK = label_BK.reshape(len(start_s_B), -1)
-        known_B = (np.isfinite(label_BK) & (label_BK >= 0)).any(axis=1)
+        label_BK, known_BK = label_windows(layout, recording, source, start_s_B, settings.segment_s, measured)
+        known_B = known_BK.any(axis=1)
         refused["rejected"] += int(np.sum(measured.reason_B != 0))
         refused["no_label"] += int(np.sum((measured.reason_B == 0) & ~known_B))
         kept_B = (measured.reason_B == 0) & known_B
