@@ -1,17 +1,20 @@
 """Judge frozen embeddings on classes: neighbours, a linear probe and clusters, for some leads or few labels.
 
 python tools/judge.py --export runs/st_mem/export --store STORE --label superclass --out runs/st_mem/superclass
-python tools/judge.py --export A --export B --store STORE --label rhythm --leads all --leads i --out judged
+python tools/judge.py --export A --export B0 B1 B2 --store STORE --label rhythm --leads all --leads i --out judged
 
-Of --leads, all are the channels of an encoder, whether of ECG leads or not.
+Of --leads, all are the channels of an encoder, whether of ECG leads or not. What one --export names are seeds of one
+recipe, measured by their mean.
 
 The store holds the segments at the encoders' rate and length, with a label of classes (tools/add_labels.py). Each
-encoder stands beside the first one's network at random initialisation, drawn once: tools/evaluate.py --task label:NAME
-draws five, has the run's own start beside them and says what follows. Whom any of the encoders has learnt from, by its
-seen.npz or by the store's train split, is never tested.
+encoder stands beside five fresh initialisations of its network; encoders of one network share theirs. A verdict says
+what neighbours and a linear probe read, and whether training is why; tools/evaluate.py --task label:NAME has the run's
+own start beside it too. Whom any of the encoders has learnt from, by its seen.npz or by the store's train split, is
+never tested.
 """
 
 import argparse
+import itertools
 import json
 import logging
 import math
@@ -35,7 +38,6 @@ from jaxbio.data.whole_files import whole_file
 from jaxbio.evaluation import probes, protocol
 
 log = logging.getLogger(__name__)
-RANDOM = "random_initialisation"
 
 
 def main(arguments: Sequence[str]) -> dict:
@@ -44,20 +46,19 @@ def main(arguments: Sequence[str]) -> dict:
     probes.check_installed()
     # JAX only after the flags are read: a wrong flag answers at once.
     from jaxbio.evaluation import judging
-    from jaxbio.evaluation.comparison import initialise_again
-    from jaxbio.evaluation.judging_report import Judged, write_judging_page
-    from jaxbio.export.pretrained import load_pretrained
+    from jaxbio.evaluation.judging_verdict import tell_trust
 
     unknown = [name for name in flags.leads if name not in judging.LEAD_SETS]
     if unknown:
         raise UserError(Fault("--leads", ", ".join(unknown), f"one of {', '.join(judging.LEAD_SETS)}"))
-    models = {folder: load_pretrained(folder) for folder in flags.export}
-    models[RANDOM] = initialise_again(models[flags.export[0]], flags.seed)
+    models = load_models(flags.export)
     store = open_store(flags.store)
     labelled = judging.read_labelled(store, flags.label)
     for name in labelled.left_out:
         log.warning("class %s has a single subject, who cannot be on both sides: left out", name)
-    splits = split_rows(flags, store, labelled)
+    splits, seen_known = split_rows(flags, store, labelled), knows_seen(flags.export, models, store)
+    fresh, fresh_of = judging.draw_beside(models, flags.seed)
+    shown = {name: judge_leads(flags, name, models | fresh, fresh_of, store, labelled, splits) for name in flags.leads}
     tested = probes.tested_rows(splits)
     result = {
         "store": flags.store,
@@ -68,40 +69,110 @@ def main(arguments: Sequence[str]) -> dict:
             name: int((labelled.class_N[tested] == code).sum()) for code, name in enumerate(labelled.classes)
         },
         "subjects_tested": len(np.unique(labelled.subject_N[tested])),
-        "leads": {},
+        "fresh_networks": fresh_of,
+        "leads": {name: summarise(name, found, models | fresh) for name, found in shown.items()},
     }
-    by_leads: dict[str, Judged] = {}
-    for name in flags.leads:
-        chosen = judging.LEAD_SETS[name]
-        features = {
-            encoder: judging.embed_rows(model, store, labelled.row_N, chosen) for encoder, model in models.items()
-        }
-        judged = judging.judge(
-            features, labelled.class_N, len(labelled.classes), labelled.subject_N, splits, flags.shares, flags.seed
-        )
-        channels = {
-            encoder: [role for role in model.card.channels if chosen is None or role in chosen]
-            for encoder, model in models.items()
-        }
-        result["leads"][name] = {"channels": channels, "measures": plain(judged)}
-        by_leads[name] = Judged(judged, features)
-    out = Path(flags.out)
+    result["trust"] = tell_trust(
+        [said for found in shown.values() for said in found.said.values()],
+        subjects=result["subjects_tested"],
+        unnamed=float(np.mean(~store.column("subject_known")[labelled.row_N[tested]])),
+        seen_known=seen_known,
+    )
+    write_result(Path(flags.out), result, shown, labelled, tested)
+    for name, found in shown.items():
+        for encoder, said in found.said.items():
+            log.info("\n%s, leads %s: %s", encoder, name, said.text)
+    log.info("\n%s", result["trust"])
+    return result
+
+
+def load_models(exports: Sequence[Sequence[str]]) -> dict[str, list]:
+    """Return the encoders of each --export, by the name of its folders.
+
+    Raises UserError where those of one are not of one network and input: then they are no seeds of one recipe.
+    """
+    from jaxbio.evaluation.encoders import architecture
+    from jaxbio.export.pretrained import load_pretrained
+
+    models = {", ".join(folders): [load_pretrained(folder) for folder in folders] for folders in exports}
+    remedy = "of another network, rate or channels than the first, so no seed of one recipe: give it its own --export"
+    faults = [
+        Fault("--export", folder, remedy)
+        for folders, own in zip(exports, models.values())
+        for folder, model in zip(folders, own)
+        if architecture(model.card) != architecture(own[0].card)
+    ]
+    if faults:
+        raise UserError(*faults)
+    return models
+
+
+def judge_leads(flags: argparse.Namespace, name: str, models, fresh_of, store, labelled, splits):
+    """Return what is found, and said, of all `models` with one choice of leads."""
+    from jaxbio.evaluation import judging
+    from jaxbio.evaluation.comparison import check_features
+    from jaxbio.evaluation.judging_report import Shown
+    from jaxbio.evaluation.judging_verdict import tell_encoder
+
+    features: dict[str, list[np.ndarray]] = {}
+    for encoder, own in models.items():
+        features[encoder] = [judging.embed_rows(model, store, labelled.row_N, judging.LEAD_SETS[name]) for model in own]
+        for feature_ND in features[encoder]:
+            check_features(encoder, feature_ND)
+    judged = judging.judge(
+        features,
+        fresh_of,
+        labelled.class_N,
+        len(labelled.classes),
+        labelled.subject_N,
+        splits,
+        flags.shares,
+        flags.seed,
+    )
+    said = {
+        encoder: tell_encoder(judged, encoder, fresh, label=flags.label, share=max(flags.shares))
+        for encoder, fresh in fresh_of.items()
+    }
+    return Shown(judged, features, said)
+
+
+def summarise(name: str, shown, models) -> dict:
+    """Return what was found with one choice of leads as plain JSON."""
+    from jaxbio.evaluation.judging import LEAD_SETS
+
+    chosen, judged = LEAD_SETS[name], shown.judged
+    return {
+        "channels": {
+            encoder: [role for role in own[0].card.channels if chosen is None or role in chosen]
+            for encoder, own in models.items()
+        },
+        "verdict": {encoder: said.text for encoder, said in shown.said.items()},
+        "measures": plain(judged.intervals),
+        "minus_fresh": plain(judged.gains),
+        "seeds": plain(judged.seeds),
+    }
+
+
+def write_result(out: Path, result: dict, shown, labelled, tested: np.ndarray) -> None:
+    """Write report.html and metrics.json, and name the former in `result`."""
+    from jaxbio.evaluation.judging_report import write_judging_page
+
     out.mkdir(parents=True, exist_ok=True)
     facts = {
         **{name.replace("_", " "): result[name] for name in ("store", "label", "protocol", "subjects_tested")},
         "segments tested by class": ", ".join(f"{name} {count}" for name, count in result["tested_by_class"].items()),
         "classes of a single subject, left out": ", ".join(labelled.left_out) or "none",
     }
-    result["report"] = str(write_judging_page(out / "report.html", facts, by_leads, labelled, tested))
+    result["report"] = str(write_judging_page(out / "report.html", facts, shown, result["trust"], labelled, tested))
     with whole_file(out / "metrics.json") as unfinished:
         unfinished.write_text(json.dumps(result) + "\n")
-    return result
 
 
 def parse_flags(arguments: Sequence[str]) -> argparse.Namespace:
     """Return the flags; raises UserError for values that mean nothing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--export", action="append", required=True, metavar="DIR", help="an export; may be repeated")
+    parser.add_argument("--export", action="append", nargs="+", required=True, metavar="DIR", help="an export, or "
+                        "exports that differ in the seed alone; may be repeated")  # fmt: skip
     parser.add_argument("--store", required=True, metavar="DIR", help="a store with the label")
     parser.add_argument("--label", required=True, metavar="NAME", help="a label of classes of the store")
     parser.add_argument(
@@ -112,9 +183,10 @@ def parse_flags(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--protocol", choices=protocol.PROTOCOLS, default="transfer", help="as in tools/evaluate.py")
     parser.add_argument("--folds", type=int, default=5, metavar="N", help="of cross_validate")
-    parser.add_argument("--seed", type=int, default=0, help="of folds, shares, clusters and the random initialisation")
+    parser.add_argument("--seed", type=int, default=0, help="of folds, shares, clusters and the fresh initialisations")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for metrics.json and report.html")
     flags, _ = parse_command(arguments, parser, needs_config=False)
+    flags.export = list(dict.fromkeys(map(tuple, flags.export)))
     flags.leads = flags.leads or ["all"]
     faults = [Fault("--shares", share, "above 0 and at most 1") for share in flags.shares if not 0 < share <= 1]
     if flags.folds < 2:
@@ -132,7 +204,7 @@ def split_rows(flags: argparse.Namespace, store, labelled) -> list[probes.Split]
     from jaxbio.export.folder import read_seen
 
     seen_N = np.isin(labelled.subject_N, labelled.subject_N[store.column("split")[labelled.row_N] == "train"])
-    for folder in flags.export:
+    for folder in itertools.chain(*flags.export):
         seen_N |= find_seen(read_seen(folder), store, labelled.row_N)
     splits = protocol.make_splits(
         flags.protocol,
@@ -153,14 +225,25 @@ def find_seen(seen, store, row_N: np.ndarray) -> np.ndarray:
     return seen.find(whose_N, store.column("fingerprint")[row_N])
 
 
-def plain(judged) -> dict:
-    """Return intervals as JSON: [value, low, high], None where a number is not defined."""
+def knows_seen(exports: Sequence[Sequence[str]], models, store) -> bool:
+    """Return whether it is known whom every encoder has learnt from: by its seen.npz, or since this is its store."""
+    from jaxbio.export.folder import read_seen
+
+    return all(
+        model.card.store_hash == store.hash or read_seen(folder).complete
+        for folders, own in zip(exports, models.values())
+        for folder, model in zip(folders, own)
+    )
+
+
+def plain(found) -> dict:
+    """Return intervals ([value, low, high]) or values of seeds as JSON, None where a number is not defined."""
     return {
         measure: {
-            name: [round(number, 4) if math.isfinite(number) else None for number in interval]
-            for name, interval in by_encoder.items()
+            name: [round(number, 4) if math.isfinite(number) else None for number in numbers]
+            for name, numbers in by_encoder.items()
         }
-        for measure, by_encoder in judged.items()
+        for measure, by_encoder in found.items()
     }
 
 

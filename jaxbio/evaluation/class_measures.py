@@ -7,6 +7,7 @@ Of two classes the second is the positive one. NumPy only.
 
 from collections.abc import Callable
 from functools import partial
+from itertools import permutations
 
 import numpy as np
 
@@ -102,10 +103,19 @@ def _balanced_accuracy(truth: Truth, answer: Answer, weight_DN: np.ndarray) -> n
     return np.mean(divide(hit_DK[:, occurs_K], true_DK[:, occurs_K]), axis=1)
 
 
-def _macro_f1(truth: Truth, answer: Answer, weight_DN: np.ndarray) -> np.ndarray:
-    """Return the mean over classes, true or decided for, of 2 TP / (2 TP + FP + FN)."""
+def _f1_of_each_class(truth: Truth, answer: Answer, weight_DN: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return 2 TP / (2 TP + FP + FN) and the weight of truths, (D, classes), of every class true or decided for; NaN
+    for a draw that lacks a class that occurs: a mean over fewer is another quantity.
+    """
     hit_DK, true_DK, said_DK = _of_each_class(truth, answer, weight_DN)
-    return np.mean(divide(2 * hit_DK, true_DK + said_DK), axis=1)
+    occurs_K = np.isin(np.union1d(truth.label_N, answer.decision_N), truth.label_N)
+    lacks_D1 = (true_DK[:, occurs_K] == 0).any(axis=1, keepdims=True)
+    return np.where(lacks_D1, np.nan, np.nan_to_num(divide(2 * hit_DK, true_DK + said_DK))), true_DK
+
+
+def _macro_f1(truth: Truth, answer: Answer, weight_DN: np.ndarray) -> np.ndarray:
+    """Return the mean F1 over classes, true or decided for."""
+    return np.mean(_f1_of_each_class(truth, answer, weight_DN)[0], axis=1)
 
 
 def _brier(truth: Truth, answer: Answer, weight_DN: np.ndarray) -> np.ndarray:
@@ -125,6 +135,34 @@ def bins_of(truth: Truth, answer: Answer) -> tuple[np.ndarray, np.ndarray, np.nd
     return np.minimum((said_N * BINS).astype(int), BINS - 1), said_N, true_N.astype(np.float64)
 
 
+def _weighted_f1(truth: Truth, answer: Answer, weight_DN: np.ndarray) -> np.ndarray:
+    """Return the mean F1 over classes, weighted by their size."""
+    f1_DK, true_DK = _f1_of_each_class(truth, answer, weight_DN)
+    return _weigh(f1_DK, true_DK)
+
+
+def _weighted_auroc(truth: Truth, answer: Answer, weight_DN: np.ndarray) -> np.ndarray:
+    """Return the AUROC of each class that occurs against the others, weighted by the classes' size."""
+    kinds = [(truth.label_N == code, answer.score_NK[:, code]) for code in np.unique(truth.label_N).astype(int)]
+    area_DK = np.stack([area_under_roc(own_N, said_N, weight_DN) for own_N, said_N in kinds], axis=1)
+    return _weigh(area_DK, np.stack([weight_DN @ own_N.astype(np.float64) for own_N, _ in kinds], axis=1))
+
+
+def _weigh(value_DK: np.ndarray, weight_DK: np.ndarray) -> np.ndarray:
+    return divide((value_DK * weight_DK).sum(axis=1), weight_DK.sum(axis=1))
+
+
+def _paired_auroc(truth: Truth, answer: Answer, weight_DN: np.ndarray) -> np.ndarray:
+    """Return the mean over pairs of classes that occur of the AUROC of one against the other, by the score of each
+    (Hand and Till, Mach Learn 45:171, 2001); NaN for fewer than two classes.
+    """
+    areas = []
+    for own, other in permutations(np.unique(truth.label_N).astype(int), 2):
+        rows = np.isin(truth.label_N, (own, other))
+        areas.append(area_under_roc(truth.label_N[rows] == own, answer.score_NK[rows, own], weight_DN[:, rows]))
+    return np.mean(areas, axis=0) if areas else np.full(len(weight_DN), np.nan)
+
+
 def _calibration_error(truth: Truth, answer: Answer, weight_DN: np.ndarray) -> np.ndarray:
     """Return the mean over ten bins of |mean probability - share that is true|, by their weight."""
     bin_N, said_N, true_N = bins_of(truth, answer)
@@ -137,6 +175,8 @@ AUROC = Measure("auroc", _binary(area_under_roc))
 BALANCED_ACCURACY = Measure("balanced_accuracy", _balanced_accuracy)
 MACRO_F1 = Measure("macro_f1", _macro_f1)
 MACRO_AUROC = Measure("macro_auroc", _over_classes(area_under_roc))
+WEIGHTED_F1, WEIGHTED_AUROC = Measure("weighted_f1", _weighted_f1), Measure("weighted_auroc", _weighted_auroc)
+PAIRED_AUROC = Measure("paired_auroc", _paired_auroc)
 ACCURACY = Measure("accuracy", _accuracy)
 SENSITIVITY, SPECIFICITY = Measure("sensitivity", _sensitivity), Measure("specificity", _specificity)
 BRIER = Measure("brier", _brier, better=-1)

@@ -7,8 +7,10 @@ compared = compare(task, entrants, label_B, subject_B, splits)
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +20,7 @@ from jaxbio.data.few_labels import labelled_share
 from jaxbio.evaluation import probes, readouts
 from jaxbio.evaluation.class_measures import AUROC
 from jaxbio.evaluation.delong import Areas, compare_areas
-from jaxbio.evaluation.intervals import Drawn, Draws, draw
+from jaxbio.evaluation.intervals import Drawn, Draws, draw, single_values
 from jaxbio.evaluation.measure import Answer, Truth
 from jaxbio.evaluation.metrics import Interval
 from jaxbio.evaluation.number_measures import Grades, grade_pressure
@@ -132,11 +134,8 @@ def compare(
         drawn = {name: draw(measure.compute, truth, own, draws) for name, own in answers.items()}
         intervals[measure.name] = {name: found.interval() for name, found in drawn.items()}
         gains[measure.name] = _gains(drawn, first)
-        ones = np.ones((1, len(row_N)))
         seeds[measure.name] = {
-            name: [float(measure.compute(truth, one, ones)[0]) for one in own]
-            for name, own in answers.items()
-            if len(own) > 1
+            name: single_values(measure.compute, truth, own) for name, own in answers.items() if len(own) > 1
         }
     delong = _delong(answers, truth, first) if AUROC.name in intervals else {}
     fitted = tuple(len(np.unique(subject_B[fit])) for fit, _ in fewer)
@@ -189,7 +188,13 @@ def initialise_again(model: Pretrained, seed: int) -> Pretrained:
     """Return the same network with weights as they are before any training."""
     module = folders.make_encoder(model.card)
     x_BCT = jnp.zeros((1, *model.card.inputs.shape), jnp.float32)
-    return Pretrained(model.card, module, jax.jit(module.init)(jax.random.key(seed), x_BCT))
+    return model.with_weights(_init(module, jax.random.key(seed), x_BCT))
+
+
+@partial(jax.jit, static_argnums=0)
+def _init(module: nn.Module, key: jax.Array, x_BCT: jax.Array) -> Mapping[str, Any]:
+    """Return a network's variables, compiled once for all seeds."""
+    return module.init(key, x_BCT)
 
 
 def embed_segments(model: Pretrained, x_BCT: np.ndarray) -> np.ndarray:

@@ -74,7 +74,7 @@ def load_encoders(exports: Sequence[str], workdirs: Sequence[str], which: str | 
                 start = from_run.load_start(workdir, which=name)
                 models.setdefault(OWN_START, []).append(pretrained.Pretrained(model.card, _module(model), start))
     cards = [model.card for own in models.values() for model in own]
-    wanted = _architecture(cards[0])
+    wanted = architecture(cards[0])
     for folder, card in zip((*exports, *workdirs), cards):
         if card.encoder == _ANSWERING:
             remedy = (
@@ -82,7 +82,7 @@ def load_encoders(exports: Sequence[str], workdirs: Sequence[str], which: str | 
             )
             remedy += "--which encoder, or the detector that tools/export_params.py makes of the run by --export"
             raise UserError(Fault("--export" if exports else "--workdir", folder, remedy))
-        if _architecture(card) != wanted:
+        if architecture(card) != wanted:
             remedy = (
                 "of another network, rate or channels than the first: several of one call are seeds of one recipe; "
             )
@@ -108,7 +108,7 @@ def embed_all(
     """
     embed = comparison.embed_tokens if tokens else comparison.embed_segments
     first, rows = loaded.models[PRETRAINED][0], len(x_BCT)
-    fresh = [comparison.initialise_again(first, _FRESH_SEED + seed + number) for number in range(FRESH)]
+    fresh = draw_fresh(first, seed)
     if loaded.window is not None:
         x_BCT = _cut_windows(x_BCT, loaded.window, loaded.card.rate_hz)
     features: dict[str, list[np.ndarray]] = {}
@@ -119,6 +119,16 @@ def embed_all(
         for feature_BD in features[name]:
             comparison.check_features(name, feature_BD)
     return features
+
+
+def draw_fresh(model: Any, seed: int) -> list[Any]:
+    """Return the same network at five random initialisations."""
+    return [comparison.initialise_again(model, _FRESH_SEED + seed + number) for number in range(FRESH)]
+
+
+def architecture(card: Card) -> tuple[Any, ...]:
+    """Return what seeds of one recipe have in common: network and input."""
+    return card.encoder, str(getattr(card, "encoder_fields", "")), str(getattr(card, "inputs", ""))
 
 
 def _cut_windows(x_BCT: np.ndarray, window: int, rate_hz: float) -> np.ndarray:
@@ -140,7 +150,3 @@ def _load_run(workdir: str, which: str) -> tuple[Any, Seen]:
 
 def _module(model: Any) -> Any:
     return folders.make_encoder(model.card)
-
-
-def _architecture(card: Card) -> tuple[Any, ...]:
-    return card.encoder, str(getattr(card, "encoder_fields", "")), str(getattr(card, "inputs", ""))

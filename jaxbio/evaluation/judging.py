@@ -1,11 +1,12 @@
 """Encoders side by side on the labelled segments of a store: neighbours, a linear probe, clusters.
 
-judged = judge(features, class_N, classes, subject_N, splits, shares=(0.01, 1.0))
+judged = judge({"a": [a_ND], "fresh": five_of_them}, {"a": "fresh"}, class_N, classes, subject_N, splits)
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -16,8 +17,14 @@ from jaxbio.data.labels import open_label
 from jaxbio.data.quantise import dequantise
 from jaxbio.data.store import Store, subject_codes
 from jaxbio.evaluation import neighbours, probes
-from jaxbio.evaluation.metrics import Interval, bootstrap
+from jaxbio.evaluation.class_measures import BALANCED_ACCURACY
+from jaxbio.evaluation.comparison import RANDOM
+from jaxbio.evaluation.encoders import architecture, draw_fresh
+from jaxbio.evaluation.intervals import Draws, draw, single_values
+from jaxbio.evaluation.measure import Measure, Truth
+from jaxbio.evaluation.metrics import DRAWS, Interval
 from jaxbio.evaluation.probes import Split
+from jaxbio.evaluation.readouts import LINEAR, Readout, answer_held_out
 from jaxbio.evaluation.tasks.stored import check_input
 from jaxbio.export.pretrained import Pretrained
 
@@ -25,10 +32,21 @@ from jaxbio.export.pretrained import Pretrained
 LEAD_SETS: Mapping[str, tuple[str, ...] | None] = {"all": None, "limb": LIMB_LEADS, "i": ("i",), "ii": ("ii",)}
 NEIGHBOURS = (5, 20)
 SHARES = (0.01, 0.05, 1.0)
-DRAWS = 200  # of subjects, for the interval of each score
 _AT_ONCE = 256
 
 Intervals = dict[str, dict[str, Interval]]  # by measure, then by encoder
+Seeds = dict[str, dict[str, list[float]]]
+
+
+class Estimate(Protocol):
+    """A measure's value with what its interval is made of, by a bootstrap or by a jackknife."""
+
+    @property
+    def value(self) -> float: ...
+
+    def minus(self, other: Self) -> Self: ...
+
+    def interval(self) -> Interval: ...
 
 
 @dataclass(frozen=True)
@@ -40,6 +58,19 @@ class Labelled:
     classes: tuple[str, ...]
     subject_N: np.ndarray
     left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What was found of the encoders, by measure and encoder: of several seeds the mean over them.
+
+    `intervals` are over subjects; `seeds` has the values of single seeds, apart from them. `gains` are what an encoder
+    in question has more than its own network at random initialisation, on the same draws of subjects.
+    """
+
+    intervals: Intervals
+    gains: Intervals
+    seeds: Seeds
 
 
 def read_labelled(store: Store, name: str) -> Labelled:
@@ -91,8 +122,26 @@ def embed_rows(model: Pretrained, store: Store, row_N: np.ndarray, leads: Sequen
     return np.concatenate(parts)
 
 
+def draw_beside(
+    models: Mapping[str, Sequence[Pretrained]], seed: int
+) -> tuple[dict[str, list[Pretrained]], dict[str, str]]:
+    """Return five fresh initialisations of every network among `models`, by a name that says whose, and by encoder that
+    name: encoders of the same network and input share theirs.
+    """
+    fresh: dict[str, list[Pretrained]] = {}
+    fresh_of: dict[str, str] = {}
+    name_of: dict[tuple[Any, ...], str] = {}
+    for who, own in models.items():
+        name = name_of.setdefault(architecture(own[0].card), f"{RANDOM} of {who}")
+        fresh_of[who] = name
+        if name not in fresh:
+            fresh[name] = draw_fresh(own[0], seed)
+    return fresh, fresh_of
+
+
 def judge(
-    features: Mapping[str, np.ndarray],
+    features: Mapping[str, Sequence[np.ndarray]],
+    fresh_of: Mapping[str, str],
     class_N: np.ndarray,
     classes: int,
     subject_N: np.ndarray,
@@ -100,60 +149,73 @@ def judge(
     shares: Sequence[float] = SHARES,
     seed: int = 0,
     draws: int = DRAWS,
-) -> Intervals:
-    """Return every measure of each of `features` (N, D) with its interval over subjects, by measure and encoder.
+) -> Judged:
+    """Return every measure of each of `features`, (N, D) of one seed or of several, and of encoders what they gained.
 
     Neighbours (`knn5_...`, `knn20_...`) and a linear probe (`linear_balanced_accuracy`) are fitted on each split's
     first rows, or on a share of their labels (`..._at_5`), and tested on the others; clusters are of the tested rows.
+    `fresh_of` names for every encoder in question which of `features` are those of its network untrained.
     """
     tested = probes.tested_rows(splits)
-    found: Intervals = {}
+    truth = Truth(class_N[tested], subject_N[tested], np.full(len(tested), np.nan))
+    drawn = Draws(truth.subject_N, draws=draws, seed=seed)
+    estimates: dict[str, Mapping[str, Estimate]] = {}
+    seeds: Seeds = {}
     for share in shares:
-        suffix = "" if share == 1.0 else f"_at_{100 * share:g}"
         fewer = [(fit[labelled_share(class_N[fit], subject_N[fit], share, seed=seed)], test) for fit, test in splits]
-        for count in NEIGHBOURS:
-            votes = {
-                name: _gather(
-                    [
-                        (test, neighbours.vote(x_ND[fit], class_N[fit], x_ND[test], classes=classes, neighbours=count))
-                        for fit, test in fewer
-                    ]
-                )
-                for name, x_ND in features.items()
+        for prefix, (readout, measures) in READ.items():
+            answers = {
+                who: [answer_held_out(x, class_N, subject_N, fewer, readout, classes=classes, name=who) for x in own]
+                for who, own in features.items()
             }
-            for score, measure in neighbours.SCORES.items():
-                found[f"knn{count}_{score}{suffix}"] = bootstrap(
-                    measure, class_N[tested], votes, subject_N[tested], classes=True, draws=draws, seed=seed
-                )
-        linear = {
-            name: probes.predict_held_out(x_ND, class_N, subject_N, fewer, probes.CLASSES)
-            for name, x_ND in features.items()
-        }
-        found[f"linear_balanced_accuracy{suffix}"] = bootstrap(
-            probes.CLASSES.score, class_N[tested], linear, subject_N[tested], classes=True, draws=draws, seed=seed
-        )
-    return found | _clusters(features, class_N, subject_N, tested, seed)
+            for score, measure in measures.items():
+                name = name_measure(prefix, score, share)
+                estimates[name] = {who: draw(measure.compute, truth, own, drawn) for who, own in answers.items()}
+                seeds[name] = {who: single_values(measure.compute, truth, own) for who, own in answers.items()}
+    for name, by in _find_clusters(features, truth, tested, seed).items():
+        estimates[name] = {who: found for who, (found, _) in by.items()}
+        seeds[name] = {who: single for who, (_, single) in by.items()}
+    return Judged(
+        {name: {who: found.interval() for who, found in by.items()} for name, by in estimates.items()},
+        {
+            name: {who: by[who].minus(by[fresh]).interval() for who, fresh in fresh_of.items()}
+            for name, by in estimates.items()
+        },
+        {name: {who: values for who, values in by.items() if len(values) > 1} for name, by in seeds.items()},
+    )
 
 
-def _clusters(
-    features: Mapping[str, np.ndarray], class_N: np.ndarray, subject_N: np.ndarray, row_N: np.ndarray, seed: int
-) -> Intervals:
-    def measured(x_ND: np.ndarray) -> dict[str, Interval]:
-        own_ND, own_N = x_ND[row_N], class_N[row_N]
-
-        def measure(rows: np.ndarray) -> dict[str, float]:
-            return {
-                **neighbours.separate(own_ND[rows], own_N[rows]),
-                **neighbours.cluster(own_ND[rows], own_N[rows], seed),
-            }
-
-        return neighbours.jackknife(measure, subject_N[row_N], seed=seed)
-
-    by_name = {name: measured(x_ND) for name, x_ND in features.items()}
-    measures = next(iter(by_name.values()))
-    return {measure: {name: found[measure] for name, found in by_name.items()} for measure in measures}
+def name_measure(prefix: str, score: str, share: float) -> str:
+    """Return what a measure is called that is fitted on a share of the labels."""
+    return f"{prefix}_{score}" + ("" if share == 1.0 else f"_at_{100 * share:g}")
 
 
-def _gather(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    row_N = np.concatenate([row for row, _ in parts])
-    return np.concatenate([votes for _, votes in parts])[np.argsort(row_N)]
+def _vote_of(count: int) -> Readout:
+    return lambda fit_ND, class_N, group_N, test_MD, classes: neighbours.vote(
+        fit_ND, class_N, test_MD, classes=classes, neighbours=count
+    )
+
+
+# How features are read, and the measures of what comes of it, by the beginning of their names.
+READ: Mapping[str, tuple[Readout, Mapping[str, Measure]]] = {
+    **{f"knn{count}": (_vote_of(count), neighbours.SCORES) for count in NEIGHBOURS},
+    "linear": (LINEAR, {"balanced_accuracy": BALANCED_ACCURACY}),
+}
+
+
+def _find_clusters(
+    features: Mapping[str, Sequence[np.ndarray]], truth: Truth, row_N: np.ndarray, seed: int
+) -> dict[str, dict[str, tuple[neighbours.LeftOut, list[float]]]]:
+    """Return how the tested rows' classes lie and are found by k-means, by measure and encoder, and of each seed."""
+
+    def find(x_ND: np.ndarray, rows: np.ndarray) -> dict[str, float]:
+        own_ND, own_N = x_ND[row_N[rows]], truth.label_N[rows]
+        return {**neighbours.separate(own_ND, own_N), **neighbours.cluster(own_ND, own_N, seed)}
+
+    found: dict[str, dict[str, tuple[neighbours.LeftOut, list[float]]]] = {}
+    for who, own in features.items():
+        seeds = [neighbours.jackknife(partial(find, x_ND), truth.subject_N, seed=seed) for x_ND in own]
+        for name in seeds[0]:
+            single = [one[name] for one in seeds]
+            found.setdefault(name, {})[who] = neighbours.mean_of(single), [one.value for one in single]
+    return found

@@ -1,16 +1,17 @@
-"""The page of embeddings judged side by side: tables with intervals, and maps of the embeddings by class and subject.
+"""The page of embeddings judged side by side: a verdict, tables with intervals, and maps by class and by subject.
 
-write_judging_page(out / "report.html", facts, {"all": Judged(intervals, features)}, labelled, tested_N)
+write_judging_page(out / "report.html", facts, {"all": Shown(judged, features, said)}, trust, labelled, tested_N)
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from jaxbio.evaluation.judging import Intervals, Labelled
+from jaxbio.evaluation.judging import Judged, Labelled
+from jaxbio.evaluation.judging_verdict import Said
 from jaxbio.evaluation.metrics import Interval
 from jaxbio.report import figures, page
 
@@ -22,44 +23,70 @@ _MEASURES_MEAN = (
     "nmi and ari: how k-means clusters agree with them, 1 at best and 0 by chance."
 )
 _INTERVALS = (
-    "Value and 95 % interval: of a bootstrap over subjects, of clusters a jackknife over groups of subjects. Where two "
-    "intervals overlap widely, the difference may be chance."
+    "Value and 95 % interval: of a bootstrap over subjects, of clusters a jackknife over groups of subjects. Of "
+    "several seeds it is their mean's, and the range of single seeds stands behind it. Differences are on the same "
+    "draws of subjects: where their interval holds 0, they may be chance."
 )
 _MAPS = (
-    "Segments tested, in the two directions in which their embeddings vary most (principal components). Where the left "
-    "map of an encoder shows classes apart and the right one shows no subject by itself, it tells classes; islands of "
-    "one subject say that it knows people instead."
+    "Segments tested, of several seeds by the first, in the two directions in which their embeddings vary most "
+    "(principal components). Where the left map of an encoder shows classes apart and the right one shows no subject "
+    "by itself, it tells classes; islands of one subject say that it knows people instead."
 )
 
 
-class Judged(NamedTuple):
-    """What was found for one choice of leads: measures by encoder, and the encoders' features (N, D)."""
+class Shown(NamedTuple):
+    """What was found for one choice of leads: measures, features (N, D) of each seed by encoder, and what is said of
+    the encoders in question.
+    """
 
-    intervals: Intervals
-    features: Mapping[str, np.ndarray]
+    judged: Judged
+    features: Mapping[str, Sequence[np.ndarray]]
+    said: Mapping[str, Said]
 
 
 def write_judging_page(
-    path: Path, facts: Mapping[str, object], judged: Mapping[str, Judged], labelled: Labelled, tested_N: np.ndarray
+    path: Path,
+    facts: Mapping[str, object],
+    shown: Mapping[str, Shown],
+    trust: str,
+    labelled: Labelled,
+    tested_N: np.ndarray,
 ) -> Path:
-    """Write the page of what was found by choice of leads; `tested_N` are the places of the segments tested."""
-    sections = [page.section("Data", below=[page.facts(facts)])]
-    for leads, found in judged.items():
-        encoders = list(found.features)
-        rows = [
-            [measure, *(_text(by_encoder[encoder]) for encoder in encoders)]
-            for measure, by_encoder in found.intervals.items()
-        ]
-        table = page.table(rows, ("", *encoders))
+    """Write the page of what was found by choice of leads; `trust` says how far to trust it, `tested_N` are the places
+    of the segments tested.
+    """
+    sections = [
+        page.section(f"What it means, leads: {leads}, {encoder}", verdict=said.text)
+        for leads, found in shown.items()
+        for encoder, said in found.said.items()
+    ]
+    sections.append(page.section("How far to trust it", note=trust))
+    sections.append(page.section("Data", below=[page.facts(facts)]))
+    for leads, found in shown.items():
+        table = _draw_table(found.judged)
         sections.append(page.section(f"Measures, leads: {leads}", note=f"{_INTERVALS} {_MEASURES_MEAN}", below=[table]))
         maps = [
             picture
-            for encoder, feature_ND in found.features.items()
-            for picture in _draw_maps(feature_ND[tested_N], labelled, tested_N, encoder)
+            for encoder, own in found.features.items()
+            for picture in _draw_maps(own[0][tested_N], labelled, tested_N, encoder)
         ]
         sections.append(page.section(f"Maps, leads: {leads}", *maps, note=_MAPS))
     intro = "Frozen embeddings of several encoders beside each other: neighbours, a linear probe, clusters."
     return page.write_page(path, page.page("Embeddings judged", intro, *sections))
+
+
+def _draw_table(judged: Judged) -> str:
+    """Return every measure of every encoder, and what those in question have more than fresh networks."""
+    by_encoder, by_gain = next(iter(judged.intervals.values())), next(iter(judged.gains.values()))
+    rows = [
+        [
+            measure,
+            *(_text(found[encoder]) + _text_of_seeds(judged.seeds[measure].get(encoder, ())) for encoder in by_encoder),
+            *(_text(judged.gains[measure][encoder]) for encoder in by_gain),
+        ]
+        for measure, found in judged.intervals.items()
+    ]
+    return page.table(rows, ("", *by_encoder, *(f"{encoder}, more than fresh" for encoder in by_gain)))
 
 
 def _draw_maps(feature_ND: np.ndarray, labelled: Labelled, tested_N: np.ndarray, encoder: str) -> list[str]:
@@ -102,3 +129,8 @@ def _text(interval: Interval) -> str:
     if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
         return f"{interval.value:.3g} (no interval)"
     return f"{interval.value:.3g} ({interval.low:.3g} to {interval.high:.3g})"
+
+
+def _text_of_seeds(values: Sequence[float]) -> str:
+    known = [value for value in values if math.isfinite(value)]
+    return f"; {len(known)} seeds {min(known):.3g} to {max(known):.3g}" if known else ""

@@ -4,6 +4,7 @@ print(judge(task, compared, subjects=40, unnamed=0.0, seen_known=True).text)
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from jaxbio.evaluation.comparison import (
@@ -56,34 +57,34 @@ def judge(
     sign = float(task.metrics[metric].better)
     unit = f" {task.unit}" if task.metrics[metric].in_unit else ""
     beats = {other: _compare(gain, sign) for other, gain in gains.items()}
-    if beats[RANDOM] > 0 and _reached(compared, metric, sign):
-        beats[RANDOM] = 0  # the mean of the fresh networks is beaten on these subjects, and one of them does as well
+    seeds = compared.seeds.get(metric, {})
+    beats[RANDOM], beside_fresh = tell_training(
+        found[PRETRAINED], found[RANDOM], gains[RANDOM], seeds.get(RANDOM, ()), sign, unit
+    )
     always = "the mean" if task.metrics[metric].in_unit else "the commonest class"
     asked = f"{task.title} ({target})" if target else task.title
     sentences = [
-        f"From the pretrained encoder's frozen features a linear model tells {asked} with {_NAMES[metric]} "
-        f"{_value(found[PRETRAINED], unit)}{_seeds(compared, metric, PRETRAINED)}.",
+        f"From the pretrained encoder's frozen features a linear model tells {asked} with "
+        f"{tell_value(metric, found[PRETRAINED], seeds.get(PRETRAINED, ()), unit)}.",
         f"Always saying {always} of the training subjects gives {found[CONSTANT].value:.3g}{unit}: the encoder "
         f"{_say(beats[CONSTANT], gains[CONSTANT])}.",
-        f"The same network at random initialisation gives {found[RANDOM].value:.3g}{unit}"
-        f"{_seeds(compared, metric, RANDOM)}: pretraining has made it "
-        f"{_say_of_training(beats[RANDOM], gains[RANDOM])}.",
+        beside_fresh,
     ]
     if OWN_START in found:
         sentences.append(
-            f"What the run started from gives {found[OWN_START].value:.3g}{unit}{_seeds(compared, metric, OWN_START)}: "
+            f"What the run started from gives {found[OWN_START].value:.3g}{unit}{_seeds(seeds.get(OWN_START, ()))}: "
             f"since then it has become {_say_of_training(beats[OWN_START], gains[OWN_START])}."
         )
     for other in found:
         if other.startswith(f"{PRETRAINED}_"):
             sentences.append(
                 f"Its run's {other.removeprefix(f'{PRETRAINED}_')} encoder gives {found[other].value:.3g}{unit}"
-                f"{_seeds(compared, metric, other)}: beside it the encoder {_say(beats[other], gains[other])}."
+                f"{_seeds(seeds.get(other, ()))}: beside it the encoder {_say(beats[other], gains[other])}."
             )
     if DETECTOR in found:
         sentences.append(
             f"The detector itself, as it was exported and fitted to nothing here, has {_value(found[DETECTOR], unit)}"
-            f"{_seeds(compared, metric, DETECTOR)}: beside it the linear model on its encoder "
+            f"{_seeds(seeds.get(DETECTOR, ()))}: beside it the linear model on its encoder "
             f"{_say(beats[DETECTOR], gains[DETECTOR])}."
         )
     by_hand = [name for name in (HAND_MADE, HAND_MADE_BOOSTED) if name in found]
@@ -96,7 +97,7 @@ def judge(
         )
     untrained = min(beats[name] for name in (RANDOM, OWN_START) if name in beats)
     sentences.append(f"So {_conclude(beats[CONSTANT], untrained, beats[best] if best else None)}.")
-    trust = _trust(task, subjects, unnamed, seen_known, decided=all(beats.values()))
+    trust = tell_trust(subjects, unnamed, seen_known, decided=all(beats.values()), labels_are=task.labels_are)
     if not calibration_known:
         trust.append(
             "Nor is it known whom the detector was calibrated on: where it was on these subjects, its number flatters."
@@ -108,24 +109,42 @@ def judge(
     return Verdict(" ".join(sentences), " ".join(trust))
 
 
+def tell_value(metric: str, found: Interval, seeds: Sequence[float] = (), unit: str = "") -> str:
+    """Return a metric's value in words, with its interval and how far seeds lie apart, which no interval over subjects
+    holds.
+    """
+    return f"{_NAMES[metric]} {_value(found, unit)}{_seeds(seeds)}"
+
+
+def tell_training(
+    own: Interval, fresh: Interval, gain: Interval, seeds: Sequence[float], sign: float = 1.0, unit: str = ""
+) -> tuple[int, str]:
+    """Return whether an encoder is better (1) or worse (-1) than fresh networks, or neither is shown (0); and so in
+    words. `seeds` are the values of the single fresh networks; `sign` is -1 where less is better.
+
+    Where one of them does as well, their mean is beaten on these subjects, and pretraining is not shown to be why.
+    """
+    beats, besides = _compare(gain, sign), ""
+    if beats > 0 and seeds:
+        reached = any(sign * value >= sign * own.value for value in seeds)
+        beats, besides = (0, "; a single seed does as well") if reached else (1, "; no single seed does as well")
+    return beats, (
+        f"The same network at random initialisation gives {fresh.value:.3g}{unit}{_seeds(seeds)}: pretraining has made "
+        f"it {_say_of_training(beats, gain)}{besides}."
+    )
+
+
 _NAMES = {
     "mae": "a mean absolute error of",
     "balanced_accuracy": "a balanced accuracy (mean recall of the classes) of",
+    "macro_f1": "a macro F1 (mean over the classes) of",
     "auroc": "an AUROC of",
     "accuracy": "an accuracy of",
 }
 
 
-def _seeds(compared: Comparison, metric: str, name: str) -> str:
-    """Return how far seeds lie apart, which no interval over subjects holds."""
-    values = compared.seeds.get(metric, {}).get(name, [])
+def _seeds(values: Sequence[float]) -> str:
     return f" ({len(values)} seeds: {min(values):.3g} to {max(values):.3g})" if values else ""
-
-
-def _reached(compared: Comparison, metric: str, sign: float) -> bool:
-    """Return whether some fresh initialisation does as well as the pretrained encoder."""
-    fresh = compared.seeds.get(metric, {}).get(RANDOM, [])
-    return any(sign * value >= sign * compared.intervals[metric][PRETRAINED].value for value in fresh)
 
 
 def _value(interval: Interval, unit: str) -> str:
@@ -178,7 +197,12 @@ def _conclude(over_constant: int, over_random: int, over_hand_made: int | None) 
     return f"{said}; {beside[over_hand_made]} what is measured by hand"
 
 
-def _trust(task: Task, subjects: int, unnamed: float, seen_known: bool, *, decided: bool) -> list[str]:
+def tell_trust(
+    subjects: int, unnamed: float, seen_known: bool, *, decided: bool, labels_are: str | None = None
+) -> list[str]:
+    """Return how far to trust numbers, in sentences: `decided` says that every difference asked about is beyond 0,
+    `labels_are` where labels come from; the rest as in `judge`.
+    """
     counted = f"{subjects} subject{'' if subjects == 1 else 's'}"
     if subjects < FEW:
         size = f"only {counted}: take the intervals for far too narrow, and the sentences above for a first impression"
@@ -200,6 +224,6 @@ def _trust(task: Task, subjects: int, unnamed: float, seen_known: bool, *, decid
         )
     if not seen_known:
         said.append("Nor is it known whom pretraining has seen: where it has seen these subjects, the number flatters.")
-    if task.labels_are:
-        said.append(f"The labels are {task.labels_are}.")
+    if labels_are:
+        said.append(f"The labels are {labels_are}.")
     return said

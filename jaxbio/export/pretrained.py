@@ -6,6 +6,7 @@
 It knows no model family: what the encoder wants stands in the export's card.
 """
 
+import copy
 import functools
 import logging
 import math
@@ -89,6 +90,12 @@ class Pretrained:
         self._encode = jax.jit(stablehlo.make_encode(module))
         self._prepare_stored = jax.jit(functools.partial(prepare_crops, inputs=card.inputs))
         self._prepare_physical = jax.jit(functools.partial(prepare_physical, inputs=card.inputs))
+
+    def with_weights(self, variables: Mapping[str, Any]) -> "Pretrained":
+        """Return the same network with other weights, which is no detector; what is compiled for one serves both."""
+        other = copy.copy(self)
+        other.detector, other.variables = None, jax.tree.map(jnp.asarray, dict(variables))
+        return other
 
     def __repr__(self) -> str:
         card = self.card

@@ -62,6 +62,35 @@ def test_a_paired_difference_is_narrower_than_either_interval():
     assert one.interval().high - one.interval().low > 0.3
 
 
+def test_intervals_over_subjects_cover_and_those_over_segments_do_not():
+    rng = np.random.default_rng(1)
+    hits, naive_hits, trials, subject_N = 0, 0, 100, np.repeat(np.arange(20), 8)
+    truth = Truth(np.zeros(160), subject_N, np.ones(160))
+    for trial in range(trials):
+        error_N = (np.sqrt(np.pi / 2) * 0.8 * np.abs(rng.normal(size=20)))[subject_N]  # 0.8 on average
+        answer, compute = Answer(error_N[:, None], error_N), number_measures.MAE.compute
+        by_subject = draw(compute, truth, [answer], Draws(subject_N, draws=200, seed=trial)).interval()
+        by_segment = draw(compute, truth, [answer], Draws(np.arange(160), draws=200, seed=trial)).interval()
+        hits += by_subject.low <= 0.8 <= by_subject.high
+        naive_hits += by_segment.low <= 0.8 <= by_segment.high
+    assert hits >= 82  # 95 % nominal, of 20 subjects about 92
+    assert naive_hits <= 70
+
+
+@pytest.mark.parametrize(
+    "measure", [class_measures.BALANCED_ACCURACY, class_measures.MACRO_F1, class_measures.WEIGHTED_F1]
+)
+def test_draws_without_a_rare_class_do_not_change_what_is_measured(measure):
+    label_N, subject_N = np.zeros(40, int), np.repeat(np.arange(10), 4)
+    label_N[:4] = 1
+    truth = Truth(label_N, subject_N, np.ones(40))
+    always_rare, draws = Answer(np.eye(2)[np.ones(40, int)], np.ones(40, int)), Draws(subject_N, draws=200)
+    drawn = draw(measure.compute, truth, [always_rare], draws)
+    lacks_D = np.concatenate(list(draws.bootstrap()))[:, 0] == 0
+    assert 0 < lacks_D.sum() < 100
+    np.testing.assert_array_equal(np.isnan(drawn.draw_D), lacks_D)
+
+
 def test_several_answers_are_measured_by_their_mean():
     truth, answer = skewed()
     twice = Answer(2 * answer.score_NK, 2 * answer.decision_N)

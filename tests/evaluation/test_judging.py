@@ -16,8 +16,9 @@ from jaxbio.data.labels import Label, write_labels
 from jaxbio.data.store import open_store
 from jaxbio.evaluation import judging, judging_report
 from jaxbio.export import folder
-from jaxbio.export.pretrained import load_pretrained
+from jaxbio.export.pretrained import Pretrained, load_pretrained
 from jaxbio.models import ENCODERS
+from jaxbio.report import page
 from jaxbio.transforms.prepare_input import Input
 from tools import add_labels, judge
 
@@ -75,8 +76,28 @@ def test_each_set_of_leads_is_judged_and_the_class_of_one_subject_named(judged, 
     measures = result["leads"]["all"]["measures"]
     wanted = {"knn5_f1_macro", "knn20_auroc_ovr_macro", "linear_balanced_accuracy", "silhouette", "nmi"}
     assert wanted <= measures.keys()
-    assert set(measures["ari"]) == {str(judged / "export"), judge.RANDOM}
+    assert set(measures["ari"]) == {str(judged / "export"), f"random_initialisation of {judged / 'export'}"}
     assert result["leads"]["i"]["measures"] != measures
+
+
+@pytest.mark.slow
+def test_an_encoder_stands_beside_five_fresh_networks_and_a_verdict_says_what_follows(judged, result):
+    own, fresh = str(judged / "export"), f"random_initialisation of {judged / 'export'}"
+    assert result["fresh_networks"] == {own: fresh}
+    for found in result["leads"].values():
+        values = found["seeds"]["linear_balanced_accuracy"]
+        assert values.keys() == {fresh}
+        assert len(values[fresh]) == 5
+        assert found["measures"]["linear_balanced_accuracy"][fresh][0] == pytest.approx(
+            np.mean(values[fresh]), abs=1e-4
+        )
+        assert found["minus_fresh"]["linear_balanced_accuracy"].keys() == {own}
+        value = found["measures"]["knn5_f1_macro"][own][0]
+        asked = "By 5 nearest neighbours pace is told with a macro F1 (mean over the classes) of"
+        assert found["verdict"][own].startswith(f"{asked} {value:.3g} ")
+        assert f"(5 seeds: {min(values[fresh]):.3g} to {max(values[fresh]):.3g})" in found["verdict"][own]
+    assert f"{result['subjects_tested']} subjects" in result["trust"]
+    assert "4 differences are asked about" in result["trust"]
 
 
 @pytest.mark.slow
@@ -84,8 +105,10 @@ def test_the_page_stands_alone_with_tables_intervals_and_maps(judged, result):
     text = (judged / "out" / "report.html").read_text()
     assert result["report"] == str(judged / "out" / "report.html")
     assert text.count("<svg") == 8  # two encoders, two choices of leads, by class and by subject
-    for said in ("knn5_f1_macro", "silhouette", "random_initialisation", "by subject", "slow", " to "):
+    for said in ("knn5_f1_macro", "silhouette", "random_initialisation", "by subject", "slow", " to ", "; 5 seeds"):
         assert said in text
+    for said in (result["trust"], *result["leads"]["i"]["verdict"].values()):
+        assert page.escape(said) in text
     assert "src=" not in text
     assert "http" not in text.replace("http://www.w3.org", "")
 
@@ -158,7 +181,47 @@ def test_an_encoder_of_a_ppg_and_an_ecg_is_judged_by_all_its_channels(tmp_path):
     flags = ["--export", str(tmp_path / "export"), "--store", str(store.path), "--label", "kind", "--shares", "1.0"]
     found = judge.main([*flags, "--out", str(tmp_path / "out")])["leads"]["all"]
     assert found["channels"][str(tmp_path / "export")] == ["ppg", "ecg"]
-    assert set(found["measures"]["silhouette"]) == {str(tmp_path / "export"), judge.RANDOM}
+    assert found["measures"]["silhouette"].keys() == found["channels"].keys()
+
+
+@pytest.fixture(scope="module")
+def wider(judged, tmp_path_factory):
+    """An export of another network for the same input."""
+    out, card = tmp_path_factory.mktemp("wider") / "export", load_pretrained(judged / "export", check=False).card
+    module = ENCODERS["ecg_jepa"](12, 1, 2, 16, 50)
+    variables = jax.jit(module.init)(jax.random.key(0), np.ones((1, *card.inputs.shape), np.float32))
+    folder.write_export(out, module, variables, inputs=card.inputs, origin=folder.Origin("a test", "student"))
+    return out
+
+
+def test_encoders_of_one_network_share_their_fresh_networks(judged, wider):
+    one, other = (load_pretrained(where, check=False) for where in (judged / "export", wider))
+    fresh, fresh_of = judging.draw_beside({"a": [one], "b": [other], "c": [one, one]}, seed=0)
+    assert fresh_of == {
+        "a": "random_initialisation of a",
+        "b": "random_initialisation of b",
+        "c": "random_initialisation of a",
+    }
+    assert {name: len(own) for name, own in fresh.items()} == {fresh_of["a"]: 5, fresh_of["b"]: 5}
+
+
+def test_five_fresh_networks_differ_and_embed_as_networks_of_their_own(judged):
+    model = load_pretrained(judged / "export", check=False)
+    fresh, _ = judging.draw_beside({"a": [model]}, seed=0)
+    (five,) = fresh.values()
+    x_T = np.random.default_rng(0).normal(size=500)
+    vectors = [each.embed(ii=x_T, rate_hz=100.0) for each in (model, *five)]
+    assert len({vector.tobytes() for vector in vectors}) == 6
+    alone = Pretrained(model.card, folder.make_encoder(model.card), five[0].variables)
+    np.testing.assert_array_equal(alone.embed(ii=x_T, rate_hz=100.0), vectors[1])
+
+
+def test_seeds_of_one_recipe_are_of_one_network(judged, wider):
+    one, other = str(judged / "export"), str(wider)
+    assert [len(own) for own in judge.load_models([(one, one), (other,)]).values()] == [2, 1]
+    with pytest.raises(UserError, match="no seed of one recipe: give it its own --export") as caught:
+        judge.load_models([(one, other)])
+    assert caught.value.faults[0].value == other
 
 
 @pytest.mark.parametrize(

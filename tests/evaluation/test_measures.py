@@ -73,6 +73,22 @@ def test_measures_of_several_classes_are_those_of_scikit_learn():
         assert value(class_measures.SEVERAL_CLASSES, name, truth, answer) == pytest.approx(number, abs=TOLERANCE), name
 
 
+def test_measures_of_votes_are_those_of_scikit_learn():
+    sk = pytest.importorskip("sklearn.metrics")
+    truth, answer = several_classes()
+    weight_N, scores = np.random.default_rng(2).integers(0, 3, 300), answer.score_NK
+    rows = np.repeat(np.arange(300), weight_N)
+    label_N, score_NK = truth.label_N[rows], scores[rows]
+    expected = {
+        class_measures.WEIGHTED_F1: sk.f1_score(label_N, answer.decision_N[rows], average="weighted"),
+        class_measures.WEIGHTED_AUROC: sk.roc_auc_score(label_N, score_NK, multi_class="ovr", average="weighted"),
+        class_measures.PAIRED_AUROC: sk.roc_auc_score(label_N, score_NK, multi_class="ovo"),
+    }
+    for measure, number in expected.items():
+        (found,) = measure.compute(truth, answer, weight_N[None].astype(float))
+        assert found == pytest.approx(number, abs=TOLERANCE), measure.name
+
+
 def test_calibration_error_is_that_of_the_bins_by_hand():
     said_N = np.array([0.05, 0.05, 0.95, 0.95, 0.55])
     truth = truth_of([0, 1, 1, 1, 0])
