@@ -4,6 +4,7 @@ python launch/run.py --config configs/qualityfm_base.py --config.data.store=STOR
 python launch/run.py --config configs/qualityfm_base.py:smoke     # two steps on a laptop, synthetic recordings
 python launch/run.py --config configs/qualityfm_base.py:author    # the published recipe to the letter
 python launch/run.py --config configs/qualityfm_base.py:short     # for a hundred or two steps
+python launch/run.py --config configs/qualityfm_base.py:long      # for many thousands
 """
 
 from ml_collections import ConfigDict
@@ -19,7 +20,13 @@ CHANGES = {
     "model.feedforward": 256,
     "model.unroll": 2,  # both layers: a twelfth faster on a CPU
 }
-PRESETS = {"smoke": presets.SMOKE, "short": qualityfm.SHORT, "author": qualityfm.AUTHOR, "v5e_256": qualityfm.V5E_256}
+PRESETS = {
+    "smoke": presets.SMOKE,
+    "short": qualityfm.SHORT,
+    "long": qualityfm.LONG,
+    "author": qualityfm.AUTHOR,
+    "v5e_256": qualityfm.V5E_256,
+}
 
 
 def get_config(argument: str = "") -> ConfigDict:

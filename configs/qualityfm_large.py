@@ -4,6 +4,7 @@ python launch/run.py --config configs/qualityfm_large.py --config.data.store=STO
 python launch/run.py --config configs/qualityfm_large.py:smoke     # two steps on a laptop, 12 GiB
 python launch/run.py --config configs/qualityfm_large.py:author    # the published recipe to the letter
 python launch/run.py --config configs/qualityfm_large.py:short     # for a hundred or two steps
+python launch/run.py --config configs/qualityfm_large.py:long      # for many thousands
 """
 
 from ml_collections import ConfigDict
@@ -17,7 +18,13 @@ CHANGES = {
     "model.heads": 8,
     "model.feedforward": 2048,
 }
-PRESETS = {"smoke": presets.SMOKE, "short": qualityfm.SHORT, "author": qualityfm.AUTHOR, "v5e_256": qualityfm.V5E_256}
+PRESETS = {
+    "smoke": presets.SMOKE,
+    "short": qualityfm.SHORT,
+    "long": qualityfm.LONG,
+    "author": qualityfm.AUTHOR,
+    "v5e_256": qualityfm.V5E_256,
+}
 
 
 def get_config(argument: str = "") -> ConfigDict:

@@ -4,6 +4,7 @@ python launch/run.py --config configs/qualityfm_medium.py --config.data.store=ST
 python launch/run.py --config configs/qualityfm_medium.py:smoke     # two steps on a laptop
 python launch/run.py --config configs/qualityfm_medium.py:author    # the published recipe to the letter
 python launch/run.py --config configs/qualityfm_medium.py:short     # for a hundred or two steps
+python launch/run.py --config configs/qualityfm_medium.py:long      # for many thousands
 """
 
 from ml_collections import ConfigDict
@@ -17,7 +18,13 @@ CHANGES = {
     "model.heads": 4,
     "model.feedforward": 512,
 }
-PRESETS = {"smoke": presets.SMOKE, "short": qualityfm.SHORT, "author": qualityfm.AUTHOR, "v5e_256": qualityfm.V5E_256}
+PRESETS = {
+    "smoke": presets.SMOKE,
+    "short": qualityfm.SHORT,
+    "long": qualityfm.LONG,
+    "author": qualityfm.AUTHOR,
+    "v5e_256": qualityfm.V5E_256,
+}
 
 
 def get_config(argument: str = "") -> ConfigDict:

@@ -13,7 +13,7 @@ GOLDEN = ROOT / "tests" / "golden"
 QUALITYFM = [
     f"qualityfm_{size}{preset}"
     for size in ("base", "medium", "large")
-    for preset in ("", ":author", ":short", ":smoke")
+    for preset in ("", ":author", ":short", ":long", ":smoke")
 ]
 SIAMQUALITY = [f"siamquality_resnet{depth}{preset}" for depth in (50, 152) for preset in ("", ":author", ":smoke")]
 BASELINES = ["siamquality_simclr", "siamquality_simclr:single", "siamquality_byol"]

@@ -82,4 +82,5 @@ def test_author_differs_from_ours_only_in_the_fields_it_names(repository, size):
     assert different <= set(qualityfm.AUTHOR)
     # the larger ones have the published rate
     assert set(qualityfm.AUTHOR) - different <= {"optimizer.learning_rate"}
-    assert fields.flatten(load_recipe(f"{recipe}:short,author")) == author
+    for other in ("short", "long"):
+        assert fields.flatten(load_recipe(f"{recipe}:{other},author")) == author

@@ -151,6 +151,10 @@ SHORT: dict[str, Any] = LEARNS | {
     "optimizer.warmup_frac": 0.2,
 }
 
+# A run of many thousands of steps: the teacher's horizon grows with the run, so that its targets sharpen and its features
+# grow together; more KoLeo holds both up.
+LONG: dict[str, Any] = LEARNS | {"objective.koleo_weight": 0.4}
+
 # The published recipe to the letter (docs/references.md); everything else is equal to ours.
 AUTHOR: dict[str, Any] = {
     "data.scaling": "joint",
