@@ -151,8 +151,8 @@ SHORT: dict[str, Any] = LEARNS | {
     "optimizer.warmup_frac": 0.2,
 }
 
-# A run of many thousands of steps: the teacher's horizon grows with the run, so that its targets sharpen and its features
-# grow together; more KoLeo holds both up.
+# A run of many thousands of steps, in which features lose rank, and targets all but one feature, by the weight that
+# hundreds of steps want.
 LONG: dict[str, Any] = LEARNS | {"objective.koleo_weight": 0.4}
 
 # The published recipe to the letter (docs/references.md); everything else is equal to ours.
