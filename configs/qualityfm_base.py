@@ -20,13 +20,7 @@ CHANGES = {
     "model.feedforward": 256,
     "model.unroll": 2,  # both layers: a twelfth faster on a CPU
 }
-PRESETS = {
-    "smoke": presets.SMOKE,
-    "short": qualityfm.SHORT,
-    "long": qualityfm.LONG,
-    "author": qualityfm.AUTHOR,
-    "v5e_256": qualityfm.V5E_256,
-}
+PRESETS = {"smoke": presets.SMOKE, **qualityfm.PRESETS}
 
 
 def get_config(argument: str = "") -> ConfigDict:

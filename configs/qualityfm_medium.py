@@ -18,13 +18,7 @@ CHANGES = {
     "model.heads": 4,
     "model.feedforward": 512,
 }
-PRESETS = {
-    "smoke": presets.SMOKE,
-    "short": qualityfm.SHORT,
-    "long": qualityfm.LONG,
-    "author": qualityfm.AUTHOR,
-    "v5e_256": qualityfm.V5E_256,
-}
+PRESETS = {"smoke": presets.SMOKE, **qualityfm.PRESETS}
 
 
 def get_config(argument: str = "") -> ConfigDict:

@@ -212,6 +212,8 @@ _MACHINES: dict[str, dict[str, Any]] = {
     "remat": {"model.remat": "full"},
 }
 
+# Of recipes, by what stands behind the colon.
+PRESETS: dict[str, dict[str, Any]] = {"short": SHORT, "long": LONG, "author": AUTHOR, "v5e_256": V5E_256}
 
 _METRICS: dict[str, str] = {
     "distill": "cross-entropy, nats, of what the student makes of the worse segment under what the teacher makes of "
