@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from jaxbio.config import fields
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.config.field import SCIENCE
-from jaxbio.config.resolve import resolve
+from jaxbio.config.resolve import faults_of_fields, normalise
 
 KINDS = ("model.name", "objective.name")
 _SHOWN = 4  # fields that one line names
@@ -22,15 +22,20 @@ def to_plain(config: ConfigDict) -> dict[str, Any]:
 def from_plain(saved: Mapping[str, Any]) -> ConfigDict:
     """Return the configuration that `to_plain` wrote down.
 
-    A field that was added since has its default; one that was retired since is dropped. Raises UserError for unknown
-    fields and values out of bounds.
+    A field that was added since has its default; one that was retired since is dropped. What is checked between fields
+    is asked of what is about to be trained alone: a run of an earlier version, which knew one rule less, has been
+    trained all the same and can be exported. Raises UserError for unknown fields and values out of bounds.
     """
     saved = _without_retired(saved)
     table = fields.table(saved["model.name"], saved["objective.name"])
     unknown = [Fault(name, saved[name], "this jaxbio has no such field") for name in saved if name not in table]
     if unknown:
         raise UserError(*unknown)
-    return resolve(fields.change(fields.defaults(saved["model.name"], saved["objective.name"]), saved))
+    config = fields.change(fields.defaults(saved["model.name"], saved["objective.name"]), saved)
+    faults = faults_of_fields(config)
+    if faults:
+        raise UserError(*faults)
+    return normalise(config)
 
 
 def check_resume(

@@ -62,6 +62,16 @@ def find_faults(config: ConfigDict, *, needs_networks: bool = True) -> list[Faul
     Where nothing is trained, `needs_networks` is False: the exports of networks that an objective uses and does not
     train need not be named.
     """
+    faults = faults_of_fields(config)
+    if not faults:
+        values = fields.flatten(config)
+        faults += _between_fields(values)
+        faults += _network_faults(values) if needs_networks else []
+    return faults
+
+
+def faults_of_fields(config: ConfigDict) -> list[Fault]:
+    """Return the faults that fields of `config` have each alone: unknown, missing, ill typed, out of bounds."""
     model = config.get("model", {}).get("name")
     objective = config.get("objective", {}).get("name")
     if model not in families.MODELS:
@@ -89,10 +99,6 @@ def find_faults(config: ConfigDict, *, needs_networks: bool = True) -> list[Faul
     ]
     if isinstance(values.get("optimizer.groups"), (tuple, list)):
         faults += _group_faults(values["optimizer.groups"], table)
-    faulty = {fault.field for fault in faults}
-    if not faulty:
-        faults += _between_fields(values)
-        faults += _network_faults(values) if needs_networks else []
     return faults
 
 

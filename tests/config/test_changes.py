@@ -7,6 +7,7 @@ import pytest
 from jaxbio.config import changes, fields
 from jaxbio.config.command_line import load_recipe
 from jaxbio.config.faults import UserError
+from jaxbio.config.resolve import resolve
 
 
 def saved_run() -> dict:
@@ -85,3 +86,15 @@ def test_a_run_of_an_earlier_version_goes_on_without_a_field_that_was_retired():
     saved = saved_run() | {"log.tensorboard": True}
     assert changes.check_resume(saved, fields.defaults()) == []
     assert changes.to_plain(changes.from_plain(saved)) == saved_run()
+
+
+def test_a_run_that_began_before_a_rule_between_fields_is_still_read(repository):
+    saved = plain_recipe(repository, "qualityfm_base.py") | {"model.window": 64}
+    with pytest.raises(UserError, match=r"model\.window"):
+        resolve(fields.change(fields.defaults(), saved))
+    assert changes.from_plain(saved).model.window == 64
+
+
+def test_a_saved_value_out_of_its_own_bounds_is_refused():
+    with pytest.raises(UserError, match=r"train\.batch"):
+        changes.from_plain(saved_run() | {"train.batch": -1})
