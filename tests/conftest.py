@@ -8,7 +8,10 @@ from typing import Any
 
 from simulated import xla_flags
 
-# Before JAX is imported by any test.
+# Before JAX is imported by any test. Most of a test's time is the compiler's, so what one test, worker or run has
+# compiled the next one finds. Not the user's own cache.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "compiled"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 if "cuda" not in os.environ["JAX_PLATFORMS"]:  # a GPU is asked with the code that users get
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {xla_flags(8)}".strip()
@@ -20,8 +23,6 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
 
 ROOT = Path(__file__).resolve().parent.parent
-# For processes that tests start; this one has read its settings. Not the user's own cache.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "compiled"))
 sys.path[:0] = [
     str(ROOT),
     *(str(ROOT / "tests" / room) for room in ("data", "training", "objectives", "planning")),

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from simulated import xla_flags
 
 import jaxbio
 from jaxbio.config.command_line import load_recipe
@@ -79,10 +80,10 @@ def test_every_file_the_readme_names_in_the_repository_exists():
 
 
 def environment(root: Path) -> dict[str, str]:
-    """The surroundings of a reader, whose .venv is this test's own environment."""
+    """The surroundings of a reader of one device, whose .venv is this test's own environment."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    kept = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    return {**kept, "PATH": path, "PYTHONPATH": str(root), "JAX_PLATFORMS": "cpu"}
+    ours = {"PATH": path, "PYTHONPATH": str(root), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla_flags(1)}
+    return {**os.environ, **ours}
 
 
 @pytest.mark.slow
@@ -104,7 +105,7 @@ def copy_repository(root: Path) -> None:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, root / name)
     recipe = root / "configs/quickstart.py"
-    for steps, fewer in (('train.steps": 200', 'train.steps": 40'), ('eval.every_steps": 50', 'eval.every_steps": 20')):
+    for steps, fewer in (('train.steps": 200', 'train.steps": 20'), ('eval.every_steps": 50', 'eval.every_steps": 10')):
         assert steps in recipe.read_text()
         recipe.write_text(recipe.read_text().replace(steps, fewer))
     (root / ".venv").mkdir()
