@@ -8,7 +8,8 @@ from ml_collections import ConfigDict
 from jaxbio.config import fields
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.config.field import SCIENCE
-from jaxbio.config.resolve import faults_of_fields, normalise
+from jaxbio.config.resolve import normalise
+from jaxbio.config.single_fields import faults_of_fields
 
 KINDS = ("model.name", "objective.name")
 _SHOWN = 4  # fields that one line names

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from jaxbio.config import fields
+from jaxbio.config.between_fields import input_faults, scale_faults
 from jaxbio.config.faults import Fault
 from jaxbio.config.features import LEAD
 from jaxbio.config.field import Field
-from jaxbio.config.resolve import input_faults, scale_faults, wrong_value
 from jaxbio.config.roles import ROLES
+from jaxbio.config.single_fields import wrong_value
 from jaxbio.transforms.band_pass import check_band
 
 _DATA = fields.COMMON

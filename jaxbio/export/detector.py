@@ -20,7 +20,7 @@ from etils import epath
 
 from jaxbio.config.faults import Fault, UserError
 from jaxbio.config.field import Field
-from jaxbio.config.resolve import wrong_value
+from jaxbio.config.single_fields import wrong_value
 from jaxbio.data.given_files import open_given
 from jaxbio.export.card import DETECTOR, Card
 from jaxbio.export.card_fields import shorten

@@ -18,7 +18,7 @@ from jaxbio import models
 from jaxbio.config import families, fields
 from jaxbio.config.faults import Fault
 from jaxbio.config.field import Field
-from jaxbio.config.resolve import wrong_value
+from jaxbio.config.single_fields import wrong_value
 from jaxbio.export.card_fields import shorten
 
 # No network has a width, a depth or a window beyond; a table of positions of that width is soon made.
