@@ -43,8 +43,8 @@ def start(processes, devices, workdir, *stop_step):
         "PYTHONPATH": f"{root}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": xla_flags(devices),
+        "JAX_ENABLE_COMPILATION_CACHE": "0",  # see compile_cache.use_cache_together
     }
-    environment.pop("JAX_COMPILATION_CACHE_DIR", None)  # see compile_cache.use_cache_together
     started = [
         subprocess.Popen(
             [sys.executable, str(script), address, str(processes), str(number), str(workdir), *stop_step],

@@ -192,7 +192,11 @@ for batch in batches:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
-    environment = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla_flags(4)}
+    environment = {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": xla_flags(4),
+        "JAX_ENABLE_COMPILATION_CACHE": "0",  # see compile_cache.use_cache_together
+    }
     processes = [
         subprocess.Popen(
             # what was seen goes into a file: the collectives' threads write to the standard output as they please

@@ -200,7 +200,11 @@ for step in range(3):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
-    environment = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla_flags(2)}
+    environment = {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": xla_flags(2),
+        "JAX_ENABLE_COMPILATION_CACHE": "0",  # see compile_cache.use_cache_together
+    }
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", code, address, str(process), repr(stores)],
