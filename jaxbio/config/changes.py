@@ -23,12 +23,13 @@ def to_plain(config: ConfigDict) -> dict[str, Any]:
 def from_plain(saved: Mapping[str, Any]) -> ConfigDict:
     """Return the configuration that `to_plain` wrote down.
 
-    A field that was added since has its default; one that was retired since is dropped. What is checked between fields
-    is asked of what is about to be trained alone: a run of an earlier version, which knew one rule less, has been
-    trained all the same and can be exported. Raises UserError for unknown fields and values out of bounds.
+    A field that was added since has the value of `fields.ADDED`, else its default; one that was retired since is
+    dropped. What is checked between fields is asked of what is about to be trained alone: a run of an earlier version,
+    which knew one rule less, has been trained all the same and can be exported. Raises UserError for unknown fields
+    and values out of bounds.
     """
-    saved = _without_retired(saved)
     table = fields.table(saved["model.name"], saved["objective.name"])
+    saved = _by_todays_fields(saved, table)
     unknown = [Fault(name, saved[name], "this jaxbio has no such field") for name in saved if name not in table]
     if unknown:
         raise UserError(*unknown)
@@ -50,8 +51,8 @@ def check_resume(
     Raises UserError naming every changed science field that is not in `allowed`. `on_the_line` are the fields that the
     user changed by name (None: all of them): several others that differ are another recipe's, and one fault.
     """
-    saved = _without_retired(saved)
     table = fields.table(config.model.name, config.objective.name)
+    saved = _by_todays_fields(saved, table)
     now = to_plain(config)
     changed = [name for name in sorted({*saved, *now}) if saved.get(name, ...) != now.get(name, ...)]
     refused = [name for name in changed if (name not in table or table[name].tag == SCIENCE) and name not in allowed]
@@ -76,8 +77,9 @@ def check_resume(
     return changed
 
 
-def _without_retired(saved: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in saved.items() if name not in fields.RETIRED}
+def _by_todays_fields(saved: Mapping[str, Any], table: Collection[str]) -> dict[str, Any]:
+    added = {name: value for name, value in fields.ADDED.items() if name in table}
+    return added | {name: value for name, value in saved.items() if name not in fields.RETIRED}
 
 
 def _another_recipe(saved: Mapping[str, Any], now: Mapping[str, Any], differing: Sequence[str]) -> Fault:

@@ -327,6 +327,8 @@ COMMON: dict[str, Field] = {
 
 # Machine fields that earlier versions had: runs of theirs are resumed and exported without them.
 RETIRED = ("log.tensorboard",)  # log.trackers
+# Science fields that came since, with what the versions before did: runs of theirs go on as they began.
+ADDED: dict[str, Any] = {"data.label_share": 1.0}
 
 
 def table(model: str, objective: str) -> dict[str, Field]:

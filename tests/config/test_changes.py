@@ -88,6 +88,16 @@ def test_a_run_of_an_earlier_version_goes_on_without_a_field_that_was_retired():
     assert changes.to_plain(changes.from_plain(saved)) == saved_run()
 
 
+def test_a_run_of_an_earlier_version_goes_on_as_it_began_where_a_field_was_added():
+    saved = saved_run()
+    for name in fields.ADDED:
+        del saved[name]
+    assert changes.check_resume(saved, fields.defaults()) == []
+    with pytest.raises(UserError, match=r"data\.label_share = 0\.1: the run was started with 1\.0"):
+        changes.check_resume(saved, fields.change(fields.defaults(), {"data.label_share": 0.1}))
+    assert changes.to_plain(changes.from_plain(saved)) == saved_run()
+
+
 def test_a_run_that_began_before_a_rule_between_fields_is_still_read(repository):
     saved = plain_recipe(repository, "qualityfm_base.py") | {"model.window": 64}
     with pytest.raises(UserError, match=r"model\.window"):
