@@ -10,7 +10,7 @@ from jaxbio.config.features import FEATURES, LEAD
 from jaxbio.config.roles import ROLES
 from jaxbio.config.single_fields import is_number, rule_faults
 
-TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
+_TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 _EVERY_STEPS = ("checkpoint.every_steps", "checkpoint.keep_every_steps", "eval.every_steps", "log.every_steps")
 
 
@@ -177,8 +177,8 @@ def _neighbourhood_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
 
 def _tracker_faults(trackers: Any) -> Iterator[Fault]:
     for name in trackers:
-        if name not in TRACKERS:
-            yield Fault("log.trackers", name, f"of {', '.join(TRACKERS)}")
+        if name not in _TRACKERS:
+            yield Fault("log.trackers", name, f"of {', '.join(_TRACKERS)}")
     if len(set(map(str, trackers))) < len(trackers):
         yield Fault("log.trackers", trackers, "name each once")
 
